@@ -1,0 +1,96 @@
+"""Checked models of what is read from disk or from a user. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Part = Literal["train", "valid", "test", "context"]
+PARTS: tuple[Part, ...] = ("train", "valid", "test", "context")
+
+
+class Record(BaseModel):
+    """A record in which an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """The first 16 hex digits of the sha256 of the canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SourceFile(Record):
+    """One raw file that a dataset was made from."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Source(Record):
+    """Where a dataset comes from."""
+
+    reader: str
+    files: list[SourceFile] = []
+    url: str | None = None
+    options: dict[str, Any] = {}
+
+
+class DatasetCard(Record):
+    """`dataset.json`: what a prepared dataset holds, and how it came about."""
+
+    format: Literal["recloom-dataset-1"] = "recloom-dataset-1"
+    name: str
+    source: Source
+    licence: str
+    time: Literal["seconds", "order"]
+    """Whether `timestamp` is Unix seconds, or only each row's position in its user's history."""
+    columns: dict[str, dict[str, str]]
+    """File name to column name to type."""
+    counts: dict[str, int]
+    """At least users, items, interactions, read, rejected."""
+    sha256: dict[str, str]
+    """File name to digest, for every Parquet file of the dataset."""
+
+    def data_hash(self) -> str:
+        """One digest for all the data files, stored with every number computed on them."""
+        return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class SplitSpec(Record):
+    """How interactions are divided; together with the dataset's hash it determines the split."""
+
+    strategy: Literal["last", "time", "random", "users"] = "last"
+    """`last`: each user's last item is test, the one before it validation. `time`: everything after a
+    point in time is test. `random`: a share of each user's rows. `users`: a share of the users."""
+    valid: float = Field(0.1, ge=0, lt=1)
+    """Share of rows (`time`, `random`) or users (`users`) for validation; unused by `last`."""
+    test: float = Field(0.2, gt=0, lt=1)
+    """The same for test; .3 with `time` is the cold-start rule: a cold item occurs only after the cut."""
+    min_user: int = Field(1, ge=1)
+    min_item: int = Field(1, ge=1)
+    """The k-core filter: rows are dropped until every user and item has this many."""
+    seed: int = 0
+
+
+class Protocol(Record):
+    """Everything that makes two numbers comparable; it travels with every number."""
+
+    dataset: str
+    data_hash: str
+    split: SplitSpec
+    split_hash: str
+    part: Literal["valid", "test"]
+    candidates: str
+    """`all` items of the catalogue, the `impressions` of the data, or `uniform-100`, `popular-100`."""
+    seen: Literal["masked", "kept"]
+    """Whether items of the history may be recommended again."""
+    ties: Literal["against the model"] = "against the model"
+    history: Literal["train and valid", "train"] = "train and valid"
+    """What a test request may look back on (validation requests look back on train)."""
+    users: int
+    num_items: int

@@ -1,0 +1,1 @@
+"""Hook implementations; models are imported inside the hook bodies."""
