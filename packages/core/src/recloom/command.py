@@ -1,0 +1,23 @@
+"""Mark a function as a subcommand; hooks hand such functions over in `register_commands`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def command(name: str) -> Callable[[Function], Function]:
+    """Make a function `recloom <name>`; two words (`data prepare`) make it part of a group.
+
+    The signature is the options (keyword-only ones are `--flags`), the docstring is the help: its first
+    line stands in `recloom --help`, its `Args:` section describes the options. Import what is heavy
+    inside the function, so that `--help` stays fast.
+    """
+
+    def mark(function: Function) -> Function:
+        function.name = name  # type: ignore[attr-defined]
+        return function
+
+    return mark
