@@ -110,4 +110,6 @@ def _failed(plugin: str, error: Exception) -> None:
     load_errors[plugin] = cause
     if isinstance(error, PluginError):
         raise error
-    warnings.warn(f"plugin {plugin!r} is installed but cannot be loaded ({cause})", PluginWarning, stacklevel=3)
+    warnings.warn(
+        f"plugin {plugin!r} is installed but cannot be loaded ({cause})", PluginWarning, stacklevel=3
+    )

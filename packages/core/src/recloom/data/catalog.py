@@ -1,0 +1,126 @@
+"""Who and what exists: raw ids, texts and attributes of items and users.
+
+Index 0 is padding (items) or unknown (users); row r of the table is index r + 1.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ..errors import DataError
+
+Table = pl.DataFrame
+
+
+class Catalog:
+    """The items and users that a recommender knows, as two tables.
+
+    Args:
+        items: `item_id` first (unique strings), then any attributes, such as `title`.
+        users: `user_id` first (unique strings), then any attributes; may be empty.
+    """
+
+    def __init__(self, items: Table, users: Table | None = None) -> None:
+        self.items = _checked(items, "item_id")
+        self.users = _checked(
+            pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}) if users is None else users,
+            "user_id",
+        )
+        self.num_items = self.items.height
+        self.num_users = self.users.height
+
+    def __repr__(self) -> str:
+        return f"Catalog({self.num_items:,} items, {self.num_users:,} users, columns {self.items.columns})"
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Catalog:
+        """Read `items.parquet` and `users.parquet` of a prepared dataset."""
+        folder = Path(folder)
+        missing = [name for name in ("items.parquet", "users.parquet") if not (folder / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{folder} holds no {' and no '.join(missing)}, so it is not a prepared dataset. "
+                "Make one with `recloom data prepare` or `recloom data synth`."
+            )
+        return cls(pl.read_parquet(folder / "items.parquet"), pl.read_parquet(folder / "users.parquet"))
+
+    def item_index(self, ids: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Indices of raw item ids; 0 where an id is unknown."""
+        return _index(ids, self._item_enum)
+
+    def user_index(self, ids: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Indices of raw user ids; 0 where an id is unknown."""
+        return _index(ids, self._user_enum)
+
+    def item_ids(self, index: Any) -> list[str]:
+        """Raw ids of item indices (1 to num_items)."""
+        return self.items["item_id"].gather(np.asarray(index) - 1).to_list()
+
+    def titles(self, index: Any) -> list[str]:
+        """Titles of item indices, raw ids where the data have no title."""
+        column = self.items["title"] if "title" in self.items.columns else self.items["item_id"]
+        return column.fill_null("").gather(np.asarray(index) - 1).to_list()
+
+    def texts(self, columns: Sequence[str] = ("title",)) -> list[str]:
+        """One text per item, in index order from 1: the columns joined by `. `, empty where there is none."""
+        absent = [column for column in columns if column not in self.items.columns]
+        if absent:
+            raise DataError(
+                f"the items have no column {absent[0]!r}; they have {', '.join(self.items.columns)}. "
+                "Name another text column, or prepare the data with item texts."
+            )
+        parts = [pl.col(column).cast(pl.String).fill_null("").str.strip_chars() for column in columns]
+        joined = pl.concat_str(
+            [pl.when(part == "").then(None).otherwise(part) for part in parts],
+            separator=". ",
+            ignore_nulls=True,
+        )
+        return self.items.select(joined.fill_null("")).to_series().to_list()
+
+    def to_bytes(self) -> dict[str, bytes]:
+        """Both tables as Parquet, for a checkpoint that needs nothing beside it."""
+        return {name: _parquet(table) for name, table in (("items", self.items), ("users", self.users))}
+
+    @classmethod
+    def from_bytes(cls, tables: dict[str, bytes]) -> Catalog:
+        """The inverse of `to_bytes`."""
+        return cls(pl.read_parquet(io.BytesIO(tables["items"])), pl.read_parquet(io.BytesIO(tables["users"])))
+
+    @cached_property
+    def _item_enum(self) -> pl.Enum:
+        return pl.Enum(self.items["item_id"])
+
+    @cached_property
+    def _user_enum(self) -> pl.Enum:
+        return pl.Enum(self.users["user_id"])
+
+
+def _checked(table: Table, key: str) -> Table:
+    if key not in table.columns:
+        raise DataError(
+            f"a catalogue table needs the column {key!r}; found {', '.join(table.columns) or 'none'}"
+        )
+    ids = table[key].cast(pl.String)
+    if ids.null_count() or ids.n_unique() != len(ids):
+        twice = ids.filter(ids.is_duplicated() | ids.is_null())[0]
+        raise DataError(f"column {key!r} must hold each id once; {twice!r} is empty or stands there twice")
+    return table.with_columns(ids.alias(key))
+
+
+def _index(ids: Iterable[Any], known: pl.Enum) -> np.ndarray[Any, np.dtype[np.int64]]:
+    series = ids if isinstance(ids, pl.Series) else pl.Series([str(value) for value in ids], dtype=pl.String)
+    codes = series.cast(pl.String).cast(known, strict=False).to_physical().cast(pl.Int64) + 1
+    return codes.fill_null(0).to_numpy()
+
+
+def _parquet(table: Table) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,155 @@
+"""The contract of a recommender: scores candidate items for users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch
+from .data.catalog import Catalog
+from .data.interactions import Interactions
+from .errors import RecloomError
+
+
+class Recommender(nn.Module):
+    """Scores candidate items for users. Trained, training-free and LLM recommenders alike.
+
+    The constructor signature is the configuration: `catalog` first, then typed hyper-parameters.
+    State that needs no gradient (counts, graphs, vectors) is computed in `fit` and kept in buffers.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("history",)
+    """The fields of `Batch` that the scores depend on, apart from the candidates."""
+    examples: ClassVar[Literal["windows", "pairs"]] = "windows"
+    """What one training row is: a window of a user's sequence, or one (user, item) pair."""
+    default_loss: ClassVar[dict[str, Any] | None] = None
+    """Loss used when none is asked for, as in a config: `{"class_path": "BPR", "init_args": {...}}`.
+    None: training-free."""
+    causal: ClassVar[bool] = False
+    """Whether the vector at a position depends on that position and earlier ones only."""
+    max_len: int | None = None
+    """How many of the most recent history items are read; None = all."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self.num_items, self.num_users = catalog.num_items, catalog.num_users
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return (B, C) scores of `batch.candidates`, higher is better, finite for every real item."""
+        raise NotImplementedError(f"{type(self).__name__} must define score(batch)")
+
+    def fit(self, interactions: Interactions) -> None:
+        """Compute state without gradients from the training interactions; nothing by default."""
+
+    def retrieve(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        """Return the best k of the candidates: (B, k) item indices and (B, k) scores, best first."""
+        scores, columns = self.score(batch).topk(min(k, batch.candidates.shape[1]), dim=1)
+        return batch.candidates.expand(len(batch), -1).gather(1, columns), scores
+
+    def export(self) -> ExportSpec:
+        """Describe what is served: by default a graph from the input fields to scores of all items.
+
+        Raise RecloomError with the reason where the recommender cannot be exported.
+        """
+        return ExportSpec(Catalogue(self), self.inputs, self.max_len)
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What goes into an artefact.
+
+    Attributes:
+        module: called with the `inputs` in order, returns (B, num_items) scores of items 1..num_items.
+        inputs: names of `Batch` fields.
+        max_len: length to which a history is cut and left-padded; None = left as it is.
+    """
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    max_len: int | None
+
+
+class Catalogue(nn.Module):
+    """Scores the whole catalogue, item 1 to num_items, from plain tensors: what is traced for export."""
+
+    candidates: Tensor
+
+    def __init__(self, recommender: Recommender) -> None:
+        super().__init__()
+        self.recommender = recommender
+        self.register_buffer("candidates", torch.arange(1, recommender.num_items + 1)[None], persistent=False)
+
+    def forward(self, *fields: Tensor) -> Tensor:
+        given = dict(zip(self.recommender.inputs, fields, strict=True))
+        if "history" not in given:
+            given["history"] = given[self.recommender.inputs[0]].new_zeros(fields[0].shape[0], 1)
+        return self.recommender.score(Batch.of(candidates=self.candidates, **given))
+
+
+class Queries(NamedTuple):
+    """What a loss over item vectors needs from one training batch.
+
+    Attributes:
+        vectors: (N, d) query vectors.
+        targets: (N,) int64 the item each query should rank first.
+        items: (num_items + 1, d) item vectors, row 0 is padding.
+        users: (N,) int64 user index of each query.
+        bias: (num_items + 1,) added to the scores, or None.
+    """
+
+    vectors: Tensor
+    targets: Tensor
+    items: Tensor
+    users: Tensor
+    bias: Tensor | None = None
+
+
+class VectorRecommender(Recommender):
+    """A recommender whose score is the inner product of a query vector with an item vector.
+
+    Losses over item vectors (cross-entropy, sampled softmax, BPR, BCE, gBCE) work with any of them.
+    """
+
+    def query(self, batch: Batch) -> Tensor:
+        """Return the (B, d) query vector of each request."""
+        raise NotImplementedError(f"{type(self).__name__} must define query(batch)")
+
+    def item_vectors(self) -> Tensor:
+        """Return the (num_items + 1, d) item vectors; row 0 is padding."""
+        raise NotImplementedError(f"{type(self).__name__} must define item_vectors()")
+
+    def item_bias(self) -> Tensor | None:
+        """Return a (num_items + 1,) bias of the scores, or None."""
+        return None
+
+    def training_queries(self, batch: Batch) -> Queries:
+        """Return the queries of a training batch and the items they should rank first."""
+        raise RecloomError(f"{type(self).__name__} is not trained with a loss over item vectors")
+
+    def initial_vectors(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the trainable rows behind users and items, which an L2 penalty shrinks (LightGCN: layer 0)."""
+        raise RecloomError(
+            f"{type(self).__name__} has no user and item tables that an l2 penalty could shrink; use l2=0"
+        )
+
+    def score(self, batch: Batch) -> Tensor:
+        return inner_scores(self.query(batch), self.item_vectors(), batch.candidates, self.item_bias())
+
+
+def inner_scores(query: Tensor, items: Tensor, candidates: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Inner products of (B, d) queries with the item rows at (B, C) or (1, C) candidates: (B, C)."""
+    if candidates.shape[0] == 1:
+        scores = query @ items[candidates[0]].T
+    else:
+        scores = torch.einsum("bd,bcd->bc", query, items[candidates])
+    return scores if bias is None else scores + bias[candidates]
+
+
+def multi_hot(history: Tensor, num_items: int) -> Tensor:
+    """(B, L) item indices to (B, num_items + 1) float32 with 1 at the items that occur; column 0 is 0."""
+    hot = torch.zeros(history.shape[0], num_items + 1, device=history.device)
+    hot = hot.scatter(1, history, 1.0)
+    return hot * (torch.arange(num_items + 1, device=history.device) > 0)
