@@ -19,7 +19,9 @@ SAFE = 60.0
 """Logits bounded by this need no maximum subtracted: exp(60) times 10^8 items is far below float32's 3e38."""
 
 
-def linear_cross_entropy(vectors: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear_cross_entropy(
+    vectors: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """Mean of -log softmax(vectors @ items.T + bias)[target] over the rows.
 
     Args:

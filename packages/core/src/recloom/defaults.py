@@ -1,0 +1,60 @@
+"""Core's own models, losses, metrics, readers and commands, registered through the hooks like a plugin's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .plugins import hookimpl
+
+if TYPE_CHECKING:
+    from .data.readers import Reader
+    from .losses import Loss
+    from .metrics import Metric
+    from .recommender import Recommender
+
+
+@hookimpl
+def register_models() -> Iterable[type[Recommender]]:
+    from .baselines import core_models
+
+    return core_models()
+
+
+@hookimpl
+def register_losses() -> Iterable[type[Loss]]:
+    from .losses import core_losses
+
+    return core_losses()
+
+
+@hookimpl
+def register_metrics() -> Iterable[Metric]:
+    from .metrics import core_metrics
+
+    return core_metrics()
+
+
+@hookimpl
+def register_readers() -> Iterable[type[Reader]]:
+    from .data.readers import core_readers
+
+    return core_readers()
+
+
+@hookimpl
+def register_language_models() -> Iterable[Any]:
+    from .language import core_language_models
+
+    return core_language_models()
+
+
+@hookimpl
+def register_commands() -> Iterable[Callable[..., None]]:
+    from .data import commands as data
+    from .environment import doctor, plugins
+    from .evaluation.compare import compare_command
+    from .new_plugin import new_plugin
+    from .recommend import recommend_command
+
+    return [*data.COMMANDS, plugins, doctor, compare_command, new_plugin, recommend_command]

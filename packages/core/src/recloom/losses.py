@@ -217,9 +217,9 @@ def bce(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def gbce_beta(negatives: int, num_items: int, calibration: float) -> float:
-    """The exponent of gBCE: a (t (1 - 1/a) + 1/a) with the sampling rate a = negatives / (num_items - 1)."""
-    rate = negatives / max(1, num_items - 1)
-    return rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    """The exponent of gBCE: 1 - t (1 - a), with the sampling rate a = negatives / (num_items - 1), at most 1."""
+    rate = min(1.0, negatives / max(1, num_items - 1))
+    return 1 - calibration * (1 - rate)
 
 
 def gbce(positive: Tensor, negative: Tensor, beta: float) -> Tensor:

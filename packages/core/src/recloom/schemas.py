@@ -94,3 +94,32 @@ class Protocol(Record):
     """What a test request may look back on (validation requests look back on train)."""
     users: int
     num_items: int
+
+
+class RunRecord(Record):
+    """`run.json`: what a run is, so that it can be reproduced and compared."""
+
+    format: Literal["recloom-run-1"] = "recloom-run-1"
+    model: str
+    recommender: dict[str, Any]
+    """`class_path` and `init_args`."""
+    loss: str | None
+    seed: int
+    data: str
+    """The folder of the dataset as it was given."""
+    protocol: Protocol
+    epochs: int
+    steps: int
+    best: float | None
+    """The monitored validation metric of the best checkpoint."""
+    seconds: float
+    """Wall time of the fit."""
+    versions: dict[str, str]
+
+
+class Recommendation(Record):
+    """One recommended item."""
+
+    item_id: str
+    score: float
+    title: str

@@ -1,1 +1,19 @@
-"""Hook implementations; models are imported inside the hook bodies."""
+"""Sequential and pre-trained recommenders; hook implementations only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from recloom.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from recloom.recommender import Recommender
+
+
+@hookimpl
+def register_models() -> Iterable[type[Recommender]]:
+    from .bert4rec import BERT4Rec
+    from .sasrec import SASRec
+
+    return [SASRec, BERT4Rec]

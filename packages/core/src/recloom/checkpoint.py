@@ -1,0 +1,46 @@
+"""Checkpoints that are either whole or absent, and hold plain data only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from .errors import RecloomError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary file, then renames: a kill leaves the old checkpoint or the new one, never half."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(path, map_location)
+
+
+def read_checkpoint(path: Any, map_location: Any = None) -> dict[str, Any]:
+    """Load with `weights_only=True`: a checkpoint from elsewhere cannot run code."""
+    if not Path(path).is_file():
+        raise RecloomError(f"there is no checkpoint {path}. Expected a file that `recloom fit` wrote.")
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        raise RecloomError(f"{path} cannot be read as a checkpoint: {error}") from error
+    return loaded

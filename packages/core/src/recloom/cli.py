@@ -1,0 +1,115 @@
+"""The `recloom` command: find out what is asked for first, import what it needs then."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import __version__
+from .errors import RecloomError
+from .plugins import collect
+
+LIGHTNING = {
+    "fit": "Train a recommender on a prepared dataset.",
+    "validate": "Measure a run on the validation part.",
+    "test": "Measure a run on the test part, with intervals.",
+    "predict": "Rank for the requests of the test part and write the lists to Parquet.",
+}
+START = """\
+Start here:
+  recloom data synth --like movies --out data/movies     a dataset with known structure
+  recloom fit --model SASRec --data data/movies          train, validated after every epoch
+  recloom test --run runs/movies/SASRec                  test it, with intervals
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command; a RecloomError becomes a message and exit status 2."""
+    given = list(sys.argv[1:] if args is None else args)
+    warnings.formatwarning = lambda message, *rest: f"warning: {message}\n"
+    try:
+        _dispatch(given)
+    except RecloomError as error:
+        sys.exit(_fail(str(error)))
+    except BrokenPipeError:
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _dispatch(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_overview())
+    elif args[0] in ("-V", "--version"):
+        print(f"recloom {__version__}")
+    elif args[0] in LIGHTNING:
+        from .training import run_command
+
+        run_command(args)
+    else:
+        _run_function(args)
+
+
+def _run_function(args: list[str]) -> None:
+    commands = collect("register_commands")
+    for words in (2, 1):
+        name = " ".join(args[:words])
+        if len(args) >= words and name in commands:
+            _call(name, commands[name], args[words:])
+            return
+    group = {name: fn for name, fn in commands.items() if name.startswith(args[0] + " ")}
+    if not group:
+        from .spec import unknown
+
+        raise RecloomError(unknown(args[0], [*LIGHTNING, *commands], "commands"))
+    if len(args) > 1 and args[1] not in ("-h", "--help"):
+        from .spec import unknown
+
+        raise RecloomError(unknown(" ".join(args[:2]), group, "commands"))
+    print(
+        f"usage: recloom {args[0]} COMMAND ...\n\n{_table(group)}\n\nrecloom {args[0]} COMMAND --help tells more."
+    )
+
+
+def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(function, args=args, prog=f"recloom {name}", as_positional=True)
+
+
+def _overview() -> str:
+    commands = {name: text for name, text in LIGHTNING.items()}
+    commands |= {name: _first_line(function) for name, function in collect("register_commands").items()}
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:{width}}{text}" for name, text in commands.items()]
+    return "\n".join(
+        [
+            "usage: recloom COMMAND [options]",
+            "",
+            START,
+            "Commands:",
+            *lines,
+            "",
+            "recloom COMMAND --help tells more.",
+        ]
+    )
+
+
+def _table(functions: dict[str, Callable[..., Any]]) -> str:
+    width = max(map(len, functions)) + 2
+    return "\n".join(f"  {name:{width}}{_first_line(function)}" for name, function in functions.items())
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Reading, checking, splitting and inventing interaction data; nothing here needs torch to prepare a file."""

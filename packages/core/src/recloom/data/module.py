@@ -1,0 +1,192 @@
+"""RecDataModule: from a prepared dataset to batches; the model is shown the training part only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..batch import Batch
+from ..errors import RecloomError
+from ..schemas import DatasetCard, Part, Protocol, SplitSpec
+from .catalog import Catalog
+from .examples import BatchSampler, Pairs, Requests, Windows, loader
+from .impressions import Impressions
+from .interactions import Interactions
+from .sampling import sampled_candidates
+
+SCORES_AT_ONCE = 1 << 22
+"""Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
+
+
+class RecDataModule(L.LightningDataModule):
+    """Reads a prepared dataset, splits it and serves batches.
+
+    Args:
+        path: folder written by `recloom data prepare` or `recloom data synth`.
+        split: how interactions are divided; the same data and split always give the same parts.
+        split_path: folder written by `recloom data split`, used instead of `split`.
+        batch_size: training rows of a batch.
+        eval_rows: requests scored at once; by default as many as keep the scores within 16 MB.
+        windows: for sequence models, whether long sequences are cut into windows (`all`) or only their end
+            is used (`last`).
+        pairs: for models of pairs, one epoch is every `interaction`, or as many draws of a `user`.
+        candidates: what is ranked: `all` items; the `impressions` of the data; or, marked as such wherever
+            the number stands, the target among `uniform-N` or `popular-N` sampled items.
+        seen: whether items of the history may be recommended again (`kept`) or not (`masked`).
+        num_workers: processes that gather batches.
+        seed: of shuffling and of sampled candidates.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
+        split_path: str | None = None,
+        batch_size: int = 128,
+        eval_rows: int | None = None,
+        windows: Literal["all", "last"] = "all",
+        pairs: Literal["interaction", "user"] = "interaction",
+        candidates: str = "all",
+        seen: Literal["masked", "kept"] = "masked",
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.path, self.split, self.split_path = path, split, split_path
+        self.batch_size, self.eval_rows, self.num_workers, self.seed = (
+            batch_size,
+            eval_rows,
+            num_workers,
+            seed,
+        )
+        self.windows, self.pairs, self.seen = windows, pairs, seen
+        self.candidates = candidates
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split; done once, whatever the stage."""
+        if self._ready:
+            return
+        from .prepare import read_card
+        from .split import assign, load_split
+
+        self.card: DatasetCard = read_card(self.path)
+        self.catalog = Catalog.load(self.path)
+        if self.split_path is None:
+            frame = pl.read_parquet(f"{self.path}/interactions.parquet")
+            part = assign(frame, self.split, self.card.time)
+        else:
+            self.split, part = load_split(self.split_path, self.card)
+        everything = Interactions.load(self.path, self.catalog)
+        self.parts = {name: everything.select(_mask(part, name)) for name in ("train", "valid", "test")}
+        self.train = self.parts["train"]
+        if not len(self.train):
+            raise RecloomError(
+                f"the split {self.split} leaves no training rows of {self.path}. "
+                "Lower min_user, min_item, valid or test."
+            )
+        self.visible = {
+            "valid": everything.select(_mask(part, "train", "context")),
+            "test": everything.select(_mask(part, "train", "valid", "context")),
+        }
+        self.split_hash = _hash_parts(part)
+        self._ready = True
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of windows or pairs, as the recommender asks."""
+        recommender = self._module().recommender
+        if recommender.examples == "pairs":
+            rows: Windows | Pairs = Pairs(self.train, self.pairs)
+        else:
+            rows = Windows(self.train, recommender.max_len or int(self.train.lengths.max()), self.windows)
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current if self.trainer else None
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = BatchSampler(
+            len(rows), self.batch_size, rows.epoch, seed=self.seed, rank=rank, world=world,
+            epoch=self.trainer.current_epoch if self.trainer else 0,
+        )  # fmt: skip
+        done = progress.completed if progress else 0
+        sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
+        return loader(rows, sampler, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Requests of the validation part, none where the split has none."""
+        return self.requests("valid") if len(self.parts["valid"]) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Requests of the test part."""
+        return self.requests("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The same requests as in testing."""
+        return self.requests("test")
+
+    def requests(self, part: Literal["valid", "test"]) -> DataLoader[Batch]:
+        """Evaluation batches of a part: each user's visible history, candidates and held-out items."""
+        if self.candidates == "impressions":
+            data: Impressions | Requests = Impressions(self.path, self.catalog, *self._period(part))
+        else:
+            data = Requests(self.visible[part], self.parts[part], self._candidates(part))
+        width = self.catalog.num_items if self.candidates == "all" else 1024
+        rows = self.eval_rows or max(1, min(1024, SCORES_AT_ONCE // max(1, width)))
+        return loader(data, BatchSampler(len(data), rows), self.num_workers)
+
+    def protocol(self, part: Literal["valid", "test"]) -> Protocol:
+        """What makes numbers on this part comparable."""
+        return Protocol(
+            dataset=self.card.name,
+            data_hash=self.card.data_hash(),
+            split=self.split,
+            split_hash=self.split_hash,
+            part=part,
+            candidates=self.candidates,
+            seen=self.seen,
+            users=len(self.requests(part).dataset),  # type: ignore[arg-type]
+            num_items=self.catalog.num_items,
+        )
+
+    def _candidates(self, part: Part) -> Tensor:
+        if self.candidates == "all":
+            return torch.arange(1, self.catalog.num_items + 1)
+        return sampled_candidates(
+            self.candidates, self.parts[part], self.train, self.visible["test"], self.seed
+        )
+
+    def _period(self, part: Literal["valid", "test"]) -> tuple[int, int | None]:
+        """From when, and until before when, impressions belong to a part."""
+        if self.split.strategy != "time":
+            raise RecloomError(
+                f"candidates='impressions' needs a split by time, found split.strategy={self.split.strategy!r}. "
+                "Use --data.split.strategy time."
+            )
+        begin = {name: int(self.parts[name].times[self.parts[name].rows()].min()) for name in ("valid", "test")
+                 if len(self.parts[name])}  # fmt: skip
+        if part not in begin:
+            raise RecloomError(f"the split by time leaves no {part} rows; raise split.{part}")
+        return begin[part], begin.get("test") if part == "valid" else None
+
+    def _module(self) -> L.LightningModule:
+        if self.trainer is None or self.trainer.lightning_module is None:
+            raise RecloomError(
+                "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
+            )
+        return self.trainer.lightning_module
+
+
+def _mask(part: pl.Series, *names: str) -> Tensor:
+    return torch.from_numpy(part.is_in(list(names)).fill_null(False).to_numpy().copy())
+
+
+def _hash_parts(part: pl.Series) -> str:
+    import hashlib
+
+    codes = part.cast(pl.String).replace_strict(
+        ["train", "valid", "test", "context"], [1, 2, 3, 4], default=0, return_dtype=pl.UInt8
+    )
+    return hashlib.sha256(np.ascontiguousarray(codes.fill_null(0).to_numpy())).hexdigest()[:16]

@@ -1,0 +1,94 @@
+"""`recloom plugins` and `recloom doctor`: what is installed, and whether it works together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from . import plugins as loading
+from .command import command
+
+CHECKED = ("recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx", "onnxruntime", "onnxruntime-gpu", "transformers", "sentence-transformers")  # fmt: skip
+HOOKS = tuple(name for name in vars(loading.hookspecs) if name.startswith("register_"))
+
+
+@command("plugins")
+def plugins(*, json: bool = False) -> None:
+    """Show what is installed: plugins, versions, hooks, and what failed to load.
+
+    Args:
+        json: print JSON instead of a table.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", loading.PluginWarning)
+        rows = [_describe(entry) for entry in loading.installed()]
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("plugin", "version", "state", "hooks"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row["plugin"], row["version"], row["state"], " ".join(row["hooks"]))
+    Console().print(table)
+
+
+def _describe(entry: loading.EntryPoint) -> dict[str, object]:
+    manager = loading.manager()
+    loaded = manager.get_plugin(entry.name)
+    hooks = [h.removeprefix("register_") for h in HOOKS if loaded is not None and hasattr(loaded, h)]
+    state = "ok"
+    if entry.name in loading.blocked_names():
+        state = f"switched off by {loading.BLOCK}"
+    elif entry.name in loading.load_errors:
+        state = f"cannot be loaded ({loading.load_errors[entry.name]})"
+    number = entry.dist.version if entry.dist else _version("recloom")
+    return {"plugin": entry.name, "version": number, "state": state, "hooks": hooks}
+
+
+@command("doctor")
+def doctor() -> None:
+    """Check the environment: versions, threads, accelerators, and known conflicts."""
+    print(
+        f"python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
+    for name in CHECKED:
+        print(f"{name:24}{_version(name)}")
+    for line in _findings():
+        print(line)
+
+
+def _findings() -> list[str]:
+    found = []
+    if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
+        found.append("warning: onnxruntime and onnxruntime-gpu are both installed; the one installed last wins. Uninstall both, then install one.")  # fmt: skip
+    if find_spec("torch"):
+        import torch
+
+        devices = (
+            f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        )
+        found.append(f"torch uses {torch.get_num_threads()} threads (set OMP_NUM_THREADS), {devices}")
+    if find_spec("onnxruntime"):
+        import onnxruntime
+
+        found.append(f"onnxruntime providers: {', '.join(onnxruntime.get_available_providers())}")
+    found += [f"plugin {name}: {cause}" for name, cause in loading.load_errors.items()]
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"

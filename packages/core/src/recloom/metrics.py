@@ -1,0 +1,306 @@
+"""Metrics by name, and the `Meter` that turns the batches of a test into numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import functional
+from .errors import RecloomError
+
+FEW_TARGETS = 3
+"""Up to so many targets per row, counting every rank is cheaper than finding the largest scores; measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemFacts:
+    """What metrics of recommended lists know about items, on the CPU; row 0 of each tensor is padding."""
+
+    num_items: int
+    popularity: Tensor | None = None
+    """(num_items + 1,) interactions of the training part."""
+    vectors: Tensor | None = None
+    """(num_items + 1, D) float, for `diversity`."""
+    categories: Tensor | None = None
+    """(num_items + 1,) int64, for `category_diversity`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A measure of recommendations, registered under `name` by the hook `register_metrics`.
+
+    What `function` is given and gives back, R requests in all or in a batch:
+    needs="ranks": (ranks (R, T), k) to (R,); ranks deeper than every cutoff in use may be MISSED.
+    needs="top": (items (R, K) with 0 where a list is shorter, the fact or num_items) to (R,).
+    needs="scores": (scores (N,), labels (N,), request of each pair (N,), R) to (R,).
+    With per_request=False the result is one number over all requests, and the arguments of a "scores"
+    metric are (scores (N,), labels (N,), user of each pair (N,)). NaN means undefined, and is counted apart.
+    """
+
+    name: str
+    needs: Literal["ranks", "top", "scores"]
+    function: Callable[..., Tensor]
+    per_request: bool = True
+    higher_is_better: bool = True
+    cutoff: Literal["required", "optional", "none"] = "required"
+    """Whether the metric is asked for as `name@k`."""
+    fact: Literal["num_items", "popularity", "vectors", "categories"] = "num_items"
+    """The field of ItemFacts that a "top" metric takes."""
+
+
+def core_metrics() -> list[Metric]:
+    """The metrics of core; formulas and sources are in `recloom.functional`."""
+    f = functional
+    return [
+        Metric(name="recall", needs="ranks", function=f.recall),
+        Metric(name="precision", needs="ranks", function=f.precision),
+        Metric(name="hit", needs="ranks", function=f.hit),
+        Metric(name="ndcg", needs="ranks", function=f.ndcg, cutoff="optional"),
+        Metric(name="mrr", needs="ranks", function=f.mrr, cutoff="optional"),
+        Metric(name="map", needs="ranks", function=f.average_precision, cutoff="optional"),
+        Metric(name="impression_mrr", needs="ranks", function=f.impression_mrr, cutoff="optional"),
+        Metric(name="impression_auc", needs="scores", function=f.grouped_auc, cutoff="none"),
+        Metric(name="auc", needs="scores", function=_pooled(f.auc), cutoff="none", per_request=False),
+        Metric(name="gauc", needs="scores", function=f.gauc, cutoff="none", per_request=False),
+        Metric(
+            name="log_loss",
+            needs="scores",
+            function=_pooled(f.log_loss),
+            cutoff="none",
+            per_request=False,
+            higher_is_better=False,
+        ),
+        Metric(name="coverage", needs="top", function=f.coverage, per_request=False),
+        Metric(name="gini", needs="top", function=f.gini, per_request=False, higher_is_better=False),
+        Metric(name="novelty", needs="top", function=f.novelty, fact="popularity"),
+        Metric(
+            name="popularity_bias",
+            needs="top",
+            function=f.popularity_bias,
+            fact="popularity",
+            higher_is_better=False,
+        ),
+        Metric(name="diversity", needs="top", function=f.diversity, fact="vectors"),
+        Metric(name="category_diversity", needs="top", function=f.category_diversity, fact="categories"),
+    ]
+
+
+def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda scores, labels, users: function(scores, labels)
+
+
+def parse(asked: str, metrics: Mapping[str, Metric]) -> tuple[Metric, int | None]:
+    """Read `ndcg@10` or `auc`; raises RecloomError for an unknown metric or a cutoff that does not fit."""
+    name, at, text = asked.partition("@")
+    if name not in metrics:
+        near = get_close_matches(name, metrics, n=3, cutoff=0.5)
+        known = ", ".join(near + sorted(set(metrics) - set(near)))
+        raise RecloomError(f"metric {asked!r}: expected one of {known}; found {name!r}.")
+    metric = metrics[name]
+    if not at and metric.cutoff == "required":
+        raise RecloomError(f"metric {asked!r}: expected a cutoff, found none; write for example {name}@10.")
+    if at and metric.cutoff == "none":
+        raise RecloomError(f"metric {asked!r}: expected no cutoff, found @{text}; write {name}.")
+    if at and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise RecloomError(f"metric {asked!r}: expected a whole number above 0 after @, found {text!r}.")
+    return metric, int(text) if at else None
+
+
+class Meter:
+    """Gathers batches, then gives each metric as one number and per request.
+
+    names such as ["ndcg@10", "mrr", "coverage@10"]; metrics by name, as `plugins.collect("register_metrics")`
+    returns them; facts are needed by metrics of recommended lists only.
+    """
+
+    def __init__(
+        self, names: Iterable[str], metrics: Mapping[str, Metric], facts: ItemFacts | None = None
+    ) -> None:
+        self.asked = {name: parse(name, metrics) for name in names}
+        self.facts = facts
+        asked = list(self.asked.values())
+        cutoffs = [k for metric, k in asked if metric.needs == "ranks"]
+        self._depth = None if None in cutoffs else max((k or 0 for k in cutoffs), default=0)
+        self._list = max((k or 0 for metric, k in asked if metric.needs == "top"), default=0)
+        self._keeps_lists = any(metric.needs == "top" and not metric.per_request for metric, _ in asked)
+        self._pairs = [name for name, (metric, _) in self.asked.items() if metric.needs == "scores"]
+        self._check_facts()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every batch."""
+        self._state: dict[str, list[Tensor]] = {}
+        self._requests = 0
+
+    def update(
+        self,
+        scores: Tensor,
+        targets: Tensor | None = None,
+        candidates: Tensor | None = None,
+        labels: Tensor | None = None,
+        users: Tensor | None = None,
+    ) -> None:
+        """Take one batch of requests.
+
+        scores (B, C) float, -inf where an item is masked. What is relevant comes as targets (B, T) int64
+        columns, -1 padded, or as labels (B, C), relevant above 0. candidates (C,), (1, C) or (B, C) are the
+        item ids of the columns, 0 for padding. users (B,) are int64 indices; without them each request is a
+        user of its own.
+        """
+        if (targets is None) == (labels is None):
+            raise RecloomError("Meter.update: expected either targets or labels, found both or neither.")
+        ids = None if candidates is None else candidates.reshape(-1, scores.shape[1])  # (1 or B, C)
+        if ids is not None and (ids == 0).any():
+            scores = scores.masked_fill(ids == 0, -torch.inf)
+        if self._pairs:
+            self._add_pairs(scores, ids, labels)
+        if targets is None:
+            assert labels is not None
+            targets = _columns((labels > 0) & (True if ids is None else ids != 0))
+        if len(self._pairs) < len(self.asked):
+            self._add_ranking(scores, targets, ids)
+        self._add("users", torch.full((len(scores),), -1, device=scores.device) if users is None else users)
+        self._requests += len(scores)
+
+    @property
+    def users(self) -> np.ndarray:
+        """(R,) int64: the user of each request, in the order of `per_user`."""
+        given = self._whole("users")
+        return torch.where(given < 0, torch.arange(len(given), device=given.device), given).cpu().numpy()
+
+    def per_user(self) -> dict[str, np.ndarray]:
+        """Metric to (R,) float64 values, NaN where undefined; metrics over all requests are left out."""
+        values: dict[str, np.ndarray] = {}
+        for name, (metric, _) in self.asked.items():
+            if metric.per_request and metric.needs != "scores":
+                values[name] = self._whole(name).cpu().numpy()
+            elif metric.per_request:
+                pairs = (self._whole(part) for part in ("scores", "labels", "requests"))
+                values[name] = metric.function(*pairs, self._requests).cpu().numpy()
+        return values
+
+    def compute(self) -> dict[str, float]:
+        """Metric to one number: the mean over the requests for which it is defined, NaN if there are none."""
+        rows, whole = self.per_user(), self._over_all()
+        return {name: _mean(rows[name]) if name in rows else whole[name] for name in self.asked}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything gathered so far as flat tensors, to be sent to another process and merged there."""
+        return {name: self._whole(name) for name in self._state}
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Append what another meter of the same metrics gathered, after the requests already here."""
+        for name, part in state.items():
+            self._add(name, part + self._requests if name == "requests" else part)
+        self._requests += len(state["users"]) if "users" in state else 0
+
+    @property
+    def lower_is_better(self) -> set[str]:
+        """The metrics asked for in which the smaller number is the better one."""
+        return {name for name, (metric, _) in self.asked.items() if not metric.higher_is_better}
+
+    def _over_all(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, (metric, k) in self.asked.items():
+            if metric.per_request:
+                continue
+            if metric.needs == "scores":
+                scores, labels, requests = (self._whole(part) for part in ("scores", "labels", "requests"))
+                result = metric.function(
+                    scores, labels, torch.from_numpy(self.users).to(requests.device)[requests]
+                )
+            else:
+                result = metric.function(self._whole("top")[:, :k].long(), self._fact(metric))
+            found[name] = float(result)
+        return found
+
+    def _add_ranking(self, scores: Tensor, targets: Tensor, ids: Tensor | None) -> None:
+        ranks, columns = self._rank(scores, targets)
+        top = self._item_ids(columns, ids) if self._list else columns
+        if self._keeps_lists:
+            self._add("top", top.int())
+        for name, (metric, k) in self.asked.items():
+            if metric.per_request and metric.needs == "ranks":
+                self._add(name, metric.function(ranks, k))
+            elif metric.per_request and metric.needs == "top":
+                self._add(name, metric.function(top[:, :k], self._fact(metric)))
+
+    def _rank(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Ranks, and the columns of the top lists (B, longest list asked for), -1 where a list is shorter."""
+        if not self._list and (self._depth is None or targets.shape[1] <= FEW_TARGETS):
+            return functional.ranks(scores, targets), targets[:, :0]
+        depth = self._depth or 0
+        values, columns = functional.top_k(scores, max(self._list, depth + 1))
+        if values[:, :1].isnan().any():
+            ranks = functional.ranks(scores, targets)
+            values, columns = functional.top_k(scores.masked_fill(scores.isnan(), -torch.inf), self._list)
+        elif self._depth is None:
+            ranks = functional.ranks(scores, targets)
+        else:
+            ranks = functional.ranks_within(scores, targets, values[:, : depth + 1])
+        return ranks, columns.masked_fill(values == -torch.inf, -1)[:, : self._list]
+
+    def _add_pairs(self, scores: Tensor, ids: Tensor | None, labels: Tensor | None) -> None:
+        if labels is None:
+            raise RecloomError(
+                f"Meter.update: expected labels (B, C) for {', '.join(self._pairs)}, found targets; "
+                "measure them on candidate lists with labels, or leave them out."
+            )
+        there = torch.ones_like(scores, dtype=torch.bool) if ids is None else (ids != 0).expand_as(scores)
+        self._add("scores", scores[there])
+        self._add("labels", labels[there])
+        self._add("requests", there.nonzero()[:, 0] + self._requests)
+
+    def _item_ids(self, columns: Tensor, ids: Tensor | None) -> Tensor:
+        if ids is None:
+            raise RecloomError(
+                "Meter.update: expected candidates, the item ids of the columns, found none; "
+                "metrics of recommended lists need them."
+            )
+        found = ids.expand(len(columns), -1).gather(1, columns.clamp_min(0)).masked_fill(columns < 0, 0)
+        return found.cpu()  # where ItemFacts lie
+
+    def _fact(self, metric: Metric) -> Tensor | int:
+        found: Tensor | int | None = None if self.facts is None else getattr(self.facts, metric.fact)
+        assert found is not None  # checked when the meter was built
+        return found
+
+    def _check_facts(self) -> None:
+        for name, (metric, _) in self.asked.items():
+            if metric.needs == "top" and (self.facts is None or getattr(self.facts, metric.fact) is None):
+                raise RecloomError(
+                    f"metric {name!r}: expected ItemFacts with {metric.fact}, found none; "
+                    "give it to the Meter, or leave the metric out."
+                )
+
+    def _add(self, name: str, part: Tensor) -> None:
+        self._state.setdefault(name, []).append(part)
+
+    def _whole(self, name: str) -> Tensor:
+        if name not in self._state:
+            raise RecloomError("Meter: expected at least one batch, found none; call update before compute.")
+        if len(self._state[name]) > 1:
+            self._state[name] = [torch.cat(self._state[name])]
+        return self._state[name][0]
+
+
+def _columns(relevant: Tensor) -> Tensor:
+    """From (B, C) marks to the marked columns (B, T), T at least 1, -1 padded."""
+    counts = relevant.sum(1)
+    rows, columns = relevant.nonzero(as_tuple=True)
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    width = max(1, int(counts.max())) if len(counts) else 1
+    found = torch.full((len(counts), width), -1, device=rows.device)
+    found[rows, place] = columns
+    return found
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

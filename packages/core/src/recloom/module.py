@@ -1,0 +1,238 @@
+"""RecModule: the one training and evaluation loop, for every recommender and every loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .data.catalog import Catalog
+from .data.module import RecDataModule
+from .errors import RecloomError
+from .losses import Loss
+from .metrics import ItemFacts, Meter
+from .plugins import collect
+from .recommender import Recommender
+from .spec import Spec, build, describe
+
+METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "ndcg@20", "recall@20", "coverage@10", "novelty@10")
+
+
+class RecModule(L.LightningModule):
+    """Trains a recommender with a loss, and ranks with it.
+
+    Args:
+        recommender: class and hyper-parameters; built once the data module has read the catalogue.
+        loss: what is minimised; by default what the recommender asks for, nothing if it is training-free.
+        metrics: computed in validation and test, each user's value kept.
+        lr: learning rate of AdamW.
+        weight_decay: of AdamW.
+        betas: of AdamW.
+        warmup_steps: steps over which the learning rate rises from 0.
+    """
+
+    recommender: Recommender
+    popularity: Tensor
+
+    def __init__(
+        self,
+        recommender: Callable[[Catalog], Recommender],
+        loss: Loss | None = None,
+        metrics: Sequence[str] = METRICS,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.98),
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.recipe: Spec = describe(recommender)
+        self.given_loss, self.metrics = loss, list(metrics)
+        self.lr, self.weight_decay, self.betas, self.warmup_steps = lr, weight_decay, betas, warmup_steps
+        self.loss: Loss | None = None
+        self.catalog: Catalog | None = None
+        self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,) counts in training
+        self.meter: Meter | None = None
+        self.seed = 0
+
+    # -- building -------------------------------------------------------------------------------------
+
+    def build(self, catalog: Catalog) -> None:
+        """Make the recommender for a catalogue; its weights are new, its fitted state is empty."""
+        self.catalog = catalog
+        self.recommender = cast(Recommender, build("register_models", self.recipe, catalog))
+        default = self.recommender.default_loss
+        self.loss = self.given_loss or (build("register_losses", default) if default else None)
+        self.automatic_optimization = self.loss is not None
+        self.popularity = torch.zeros(catalog.num_items + 1)
+
+    def setup(self, stage: str) -> None:
+        data = self._data()
+        fresh = self.catalog is None
+        if fresh:
+            self.build(data.catalog)
+        self.seed = data.seed
+        if fresh and not self.trainer.ckpt_path:
+            self.learn(data)
+        elif stage == "fit" and self.loss is not None:
+            self.loss.fit(data.train)
+
+    def learn(self, data: RecDataModule) -> None:
+        """All state without gradients, from the training part alone."""
+        self.popularity = data.train.item_counts().float()
+        self.recommender.fit(data.train)
+        if self.loss is not None:
+            self.loss.fit(data.train)
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        if self.loss is None:
+            return None
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, foreach=True
+        )
+        if not self.warmup_steps:
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda n: min(1.0, (n + 1) / self.warmup_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make every step's randomness a function of seed and step, so that a resumed run repeats it."""
+        torch.manual_seed((self.seed + 1) * 1_000_003 + self.global_step * 31 + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        if self.loss is None:
+            return None
+        loss: Tensor = self.loss(self.recommender, batch)
+        self.log(
+            "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True
+        )
+        return loss
+
+    # -- ranking --------------------------------------------------------------------------------------
+
+    def rank(self, batch: Batch, mask_seen: bool = True) -> Tensor:
+        """Scores as they are served: (B, C), popularity where nothing is known of the user, seen items -inf."""
+        scores = self.recommender.score(batch)
+        unknown = self.unknown(batch)
+        if bool(unknown.any()):
+            popular = self.popularity[batch.candidates].expand_as(scores)
+            scores = torch.where(unknown[:, None], popular.to(scores.dtype), scores)
+        scores = scores.masked_fill(batch.candidates == 0, float("-inf"))
+        return mask(scores, batch.candidates, batch.history) if mask_seen else scores
+
+    def unknown(self, batch: Batch) -> Tensor:
+        """(B,) whether the recommender knows nothing of the user: an empty history and no known user index."""
+        inputs = self.recommender.inputs
+        if not {"history", "user"} & set(inputs):
+            return torch.zeros(len(batch), dtype=torch.bool, device=batch.user.device)
+        empty = (batch.history == 0).all(1)
+        return empty & (batch.user == 0) if "user" in inputs else empty
+
+    def on_validation_epoch_start(self) -> None:
+        self._start()
+
+    def on_test_epoch_start(self) -> None:
+        self._start()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._measure(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) users, (B, 10) items and their scores, best first."""
+        scores, columns = self.rank(batch, self._data().seen == "masked").topk(
+            min(10, batch.candidates.shape[1])
+        )
+        return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
+
+    def _start(self) -> None:
+        facts = ItemFacts(num_items=self.recommender.num_items, popularity=self.popularity.cpu())
+        self.meter = Meter(self.metrics, collect("register_metrics"), facts)
+
+    def _measure(self, batch: Batch) -> None:
+        assert self.meter is not None
+        scores = self.rank(batch, self._data().seen == "masked")
+        if batch.labels.is_floating_point():
+            self.meter.update(scores, labels=batch.labels, candidates=batch.candidates, users=batch.user)
+        else:
+            columns = target_columns(batch, self._data().catalog.num_items)
+            self.meter.update(scores, targets=columns, candidates=batch.candidates, users=batch.user)
+
+    def _finish(self, name: str) -> None:
+        assert self.meter is not None
+        for metric, value in self.meter.compute().items():
+            self.log(f"{name}/{metric}", float(value), prog_bar=metric == self.metrics[0], sync_dist=True)
+
+    def _data(self) -> RecDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RecDataModule):
+            raise RecloomError(
+                "RecModule is trained and tested with a RecDataModule; pass it as `datamodule=`"
+            )
+        return data
+
+    # -- checkpoints ----------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to rebuild without the data: plain types and tensors only."""
+        assert self.catalog is not None
+        if not hasattr(self, "_tables"):
+            self._tables = {name: _tensor(raw) for name, raw in self.catalog.to_bytes().items()}
+        checkpoint["recloom"] = {"recommender": self.recipe, "catalog": self._tables}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the recommender if need be, and give fitted buffers the size they had."""
+        saved = checkpoint.get("recloom")
+        if saved is None:
+            raise RecloomError("this checkpoint was not written by Recloom: it holds no catalogue")
+        if self.catalog is None:
+            self.build(
+                Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
+            )
+        for name, value in checkpoint["state_dict"].items():
+            *path, last = name.split(".")
+            owner = self.get_submodule(".".join(path))
+            if last in owner._buffers:
+                setattr(owner, last, torch.empty_like(value))
+
+
+def mask(scores: Tensor, candidates: Tensor, seen: Tensor) -> Tensor:
+    """Put -inf where a candidate is among the row's seen items; scores (B, C), seen (B, L) with 0 = none."""
+    shared = candidates.shape[0] == 1
+    whole = shared and int(candidates[0, 0]) == 1 and int(candidates[0, -1]) == candidates.shape[1]
+    if whole:  # candidates are 1..C, so item i stands in column i - 1
+        rows, places = torch.nonzero(seen, as_tuple=True)
+        return scores.index_put((rows, seen[rows, places] - 1), scores.new_tensor(float("-inf")))
+    size = int(max(candidates.max(), seen.max())) + 1 if seen.numel() else 1
+    row = torch.arange(len(scores), device=scores.device)[:, None] * size
+    hit = torch.isin(row + candidates, (row + seen)[seen > 0])
+    return scores.masked_fill(hit, float("-inf"))
+
+
+def target_columns(batch: Batch, num_items: int) -> Tensor:
+    """Columns of the held-out items among the candidates: (B, T), -1 where none."""
+    if batch.candidates.shape == (1, num_items):
+        return batch.labels - 1
+    same = batch.candidates[:, None, :] == batch.labels[:, :, None]  # (B, T, C)
+    found = same.any(2) & (batch.labels > 0)
+    return torch.where(found, same.int().argmax(2), -1)
+
+
+def _tensor(raw: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())

@@ -1,0 +1,92 @@
+"""`recloom recommend`: for a user, for a history typed on the command line, or for all users."""
+
+from __future__ import annotations
+
+from .command import command
+from .errors import RecloomError
+
+
+@command("recommend")
+def recommend_command(
+    run: str,
+    *,
+    history: list[str] | None = None,
+    users: list[str] | None = None,
+    all: bool = False,
+    k: int = 10,
+    exclude: list[str] | None = None,
+    out: str | None = None,
+) -> None:
+    """Recommend items with a trained run.
+
+    Args:
+        run: folder of the run, or a checkpoint.
+        history: item ids or titles, most recent last, such as --history '["Toy Story (1995)", "296"]'.
+        users: raw ids of users in the run's data.
+        all: recommend to every user of the run's data; needs --out.
+        k: how many items.
+        exclude: item ids or titles never to recommend.
+        out: Parquet file to write instead of printing.
+    """
+    if sum((history is not None, users is not None, all)) != 1:
+        raise RecloomError("say for whom: exactly one of --history, --users and --all")
+    if all and not out:
+        raise RecloomError("--all recommends to every user; name the Parquet file with --out FILE")
+    from .run import load
+
+    loaded = load(run)
+    if all:
+        _write_all(loaded, k, str(out))
+        return
+    names = users or ["your history"]
+    if users:
+        answers = loaded.recommend_users(users, k=k, exclude=exclude or ())
+    else:
+        answers = [loaded.recommend(history, k=k, exclude=exclude or ())]
+    if out:
+        import polars as pl
+
+        rows = [
+            {"user_id": name, **item.model_dump(), "rank": rank}
+            for name, items in zip(names, answers, strict=True)
+            for rank, item in enumerate(items, 1)
+        ]
+        pl.DataFrame(rows).write_parquet(out)
+        return
+    _print(names, answers)
+
+
+def _print(names, answers) -> None:  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.table import Table
+
+    for name, items in zip(names, answers, strict=True):
+        table = Table(title=f"for {name}", title_justify="left", box=None, pad_edge=False)
+        for column in ("rank", "item", "title", "score"):
+            table.add_column(
+                column, justify="right" if column in ("rank", "score") else "left", overflow="fold"
+            )
+        for rank, item in enumerate(items, 1):
+            table.add_row(str(rank), item.item_id, item.title, f"{item.score:.3f}")
+        Console().print(table)
+
+
+def _write_all(loaded, k: int, out: str) -> None:  # type: ignore[no-untyped-def]
+    import os
+
+    import pyarrow.parquet as pq
+    from rich.progress import Progress
+
+    temporary, writer = f"{out}.{os.getpid()}.tmp", None
+    with Progress(transient=True) as progress:
+        task = progress.add_task("recommending", total=loaded.catalog.num_users)
+        for table in loaded.recommend_all(k):
+            arrow = table.to_arrow()
+            writer = writer or pq.ParquetWriter(temporary, arrow.schema)
+            writer.write_table(arrow)
+            progress.advance(task, table["user_id"].n_unique())
+    if writer is None:
+        raise RecloomError("the run knows no users, so there is nobody to recommend to")
+    writer.close()
+    os.replace(temporary, out)
+    print(f"wrote {out}")

@@ -1,0 +1,205 @@
+"""A trained run: load it, recommend with it, measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .checkpoint import read_checkpoint
+from .data.module import RecDataModule
+from .errors import RecloomError
+from .lookup import find_items
+from .module import RecModule, mask
+from .recommender import Recommender
+from .runfolder import CHECKPOINTS, best_checkpoint
+from .schemas import Recommendation, RunRecord
+
+if TYPE_CHECKING:
+    from .evaluation.results import Results
+
+BLOCK = 1 << 22
+"""Scores held at once while recommending to many users."""
+
+
+class Run:
+    """What `recloom fit` leaves behind, ready to recommend.
+
+    Attributes:
+        folder: where it lies.
+        module: the trained RecModule in eval mode; `module.rank(batch)` gives scores as they are served.
+        catalog: the items and users it knows.
+    """
+
+    def __init__(self, folder: Path, module: RecModule) -> None:
+        assert module.catalog is not None
+        self.folder, self.module, self.catalog = folder, module.eval(), module.catalog
+
+    @classmethod
+    def of(cls, folder: str | Path, module: RecModule) -> Run:
+        """Wrap a module that is already in memory."""
+        return cls(Path(folder), module)
+
+    @property
+    def recommender(self) -> Recommender:
+        return self.module.recommender
+
+    @property
+    def popularity(self) -> Tensor:
+        """(num_items + 1,) counts in training: the order for users of whom nothing is known."""
+        return self.module.popularity
+
+    @property
+    def record(self) -> RunRecord:
+        """`run.json`."""
+        return RunRecord.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
+
+    def data(self, path: str | Path | None = None) -> RecDataModule:
+        """The data module of the run's configuration, set up; `path` where the dataset has moved."""
+        import yaml
+
+        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+        from .schemas import SplitSpec
+
+        options = config | {"split": SplitSpec.model_validate(config.get("split") or {})}
+        options.setdefault("seed", self.record.seed)
+        data = RecDataModule(**options | ({"path": str(path)} if path else {}))
+        data.setup()
+        return data
+
+    def recommend(
+        self,
+        history: Sequence[str] | None = None,
+        *,
+        user: str | None = None,
+        k: int = 10,
+        exclude: Iterable[str] = (),
+    ) -> list[Recommendation]:
+        """The best k items for a history of raw ids or titles, most recent last, or for a known user.
+
+        Ids that the catalogue does not know are ignored; items of the history are not recommended again.
+        A user without `history` is looked up in the run's dataset.
+        """
+        if user is not None and history is None:
+            return self.recommend_users([user], k=k, exclude=exclude)[0]
+        items = torch.from_numpy(find_items(self.catalog, history or []))
+        number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
+        return self._answer(Batch.of(items[items > 0][None], user=number), k, exclude)[0]
+
+    def recommend_users(
+        self, users: Sequence[str], *, k: int = 10, exclude: Iterable[str] = ()
+    ) -> list[list[Recommendation]]:
+        """The best k items for users of the run's dataset, from all their interactions."""
+        index = self.catalog.user_index(users)
+        if (index == 0).any():
+            missing = users[int(np.argmin(index))]
+            raise RecloomError(
+                f"user {missing!r} is not in the data of this run ({self.catalog.num_users:,} users). "
+                "Give a --history of item ids or titles instead."
+            )
+        batch = self._requests(torch.from_numpy(index.copy()))
+        return self._answer(batch, k, exclude)
+
+    def recommend_all(self, k: int = 10) -> Iterator[pl.DataFrame]:
+        """Tables of user_id, item_id, score and rank for all users, in blocks; memory does not grow with users."""
+        step = max(1, BLOCK // self.catalog.num_items)
+        for start in range(1, self.catalog.num_users + 1, step):
+            index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
+            items, scores = self._top(self._requests(index), k, [])
+            real = torch.isfinite(scores)
+            rank = torch.arange(1, items.shape[1] + 1).expand_as(items)
+            yield pl.DataFrame(
+                {
+                    "user_id": self.catalog.users["user_id"].gather(
+                        (index - 1)[:, None].expand_as(items)[real].numpy()
+                    ),
+                    "item_id": self.catalog.items["item_id"].gather((items[real] - 1).numpy()),
+                    "score": scores[real].numpy(),
+                    "rank": rank[real].to(torch.int32).numpy(),
+                }
+            )
+
+    def write_results(
+        self, module: RecModule, data: RecDataModule, part: Literal["valid", "test"]
+    ) -> Results:
+        """Keep what a test measured: metrics with intervals and protocol, and each user's values."""
+        from .evaluation.results import write_results
+
+        meter = module.meter
+        assert meter is not None
+        users = data.catalog.users["user_id"].gather(np.maximum(meter.users - 1, 0))
+        return write_results(
+            self.folder, part=part, model=module.recipe["class_path"].rpartition(".")[2], seed=data.seed,
+            protocol=data.protocol(part), meter=meter, user_ids=users,
+        )  # fmt: skip
+
+    def _requests(self, users: Tensor) -> Batch:
+        if not hasattr(self, "_everything"):
+            from .data.interactions import Interactions
+
+            data_path = self.data().path
+            self._everything = Interactions.load(data_path, self.catalog)
+        longest = max(1, int(self._everything.lengths[users].max()))
+        history, times = self._everything.last(users, longest)
+        return Batch.of(history, user=users, history_time=times, request_time=times.amax(1) + 1)
+
+    def _answer(self, batch: Batch, k: int, exclude: Iterable[str]) -> list[list[Recommendation]]:
+        items, scores = self._top(batch, k, exclude)
+        answers = []
+        for row, values in zip(items, scores, strict=True):
+            kept = row[torch.isfinite(values)].numpy()
+            ids, titles = self.catalog.item_ids(kept), self.catalog.titles(kept)
+            answers.append(
+                [
+                    Recommendation(item_id=i, title=t, score=float(s))
+                    for i, t, s in zip(ids, titles, values.tolist(), strict=False)
+                ]
+            )
+        return answers
+
+    @torch.inference_mode()
+    def _top(self, batch: Batch, k: int, exclude: Iterable[str]) -> tuple[Tensor, Tensor]:
+        if k < 1:
+            raise RecloomError(f"k must be at least 1, found {k}")
+        if not batch.history.shape[1]:
+            batch.history = torch.zeros(len(batch), 1, dtype=torch.long)
+            batch.history_time = torch.zeros_like(batch.history)
+        batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
+        scores = self.module.rank(batch)
+        blocked = torch.from_numpy(find_items(self.catalog, list(exclude)))
+        scores = mask(scores, batch.candidates, blocked[None].expand(len(batch), -1))
+        best = scores.topk(min(k, scores.shape[1]))
+        return best.indices + 1, best.values
+
+
+def load(path: str | Path) -> Run:
+    """Load a run from its folder, or from one of its checkpoints; nothing else is needed to recommend."""
+    path = Path(path)
+    if not path.exists():
+        raise RecloomError(f"there is no run {path}. Train one with `recloom fit`; runs lie under runs/.")
+    checkpoint = best_checkpoint(path) if path.is_dir() else path
+    folder = (
+        path
+        if path.is_dir()
+        else checkpoint.parent.parent
+        if checkpoint.parent.name == CHECKPOINTS
+        else path.parent
+    )
+    return Run(folder, restore(read_checkpoint(checkpoint)))
+
+
+def restore(checkpoint: dict[str, object]) -> RecModule:
+    """The RecModule of a checkpoint, with its weights."""
+    saved = checkpoint.get("recloom")
+    if not isinstance(saved, dict):
+        raise RecloomError("this checkpoint was not written by Recloom: it holds no recommender")
+    module = RecModule(saved["recommender"])
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])  # type: ignore[arg-type]
+    return module

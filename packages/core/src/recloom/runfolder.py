@@ -1,0 +1,96 @@
+"""The folder of a run: its name, its files, and how they are written.
+
+    runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/   metrics.json   per_user_test.parquet
+"""  # fmt: skip
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RecloomError
+from .schemas import RunRecord
+
+if TYPE_CHECKING:
+    from .data.module import RecDataModule
+    from .module import RecModule
+
+CHECKPOINTS = "checkpoints"
+ROOT = Path("runs")
+STARTED = time.monotonic()
+RECORDED = ("recloom", "torch", "lightning", "numpy", "polars")
+
+
+def new_run(data: str, model: str) -> Path:
+    """The first free name `runs/DATA/MODEL`, `runs/DATA/MODEL-2`, ..."""
+    base = ROOT / Path(data).resolve().name / model
+    taken, number = base, 1
+    while taken.exists() and any(taken.iterdir()):
+        number += 1
+        taken = base.with_name(f"{model}-{number}")
+    return taken
+
+
+def latest_run() -> Path:
+    """The run under `runs/` whose last checkpoint is newest."""
+    found = sorted(ROOT.glob(f"*/*/{CHECKPOINTS}/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RecloomError(f"--ckpt_path last finds no run under {ROOT}/. Name one with --run DIR.")
+    return found[-1].parent.parent
+
+
+def best_checkpoint(run: Path) -> Path:
+    """`best.ckpt` where validation chose one, else `last.ckpt`."""
+    for name in ("best.ckpt", "last.ckpt"):
+        if (run / CHECKPOINTS / name).is_file():
+            return run / CHECKPOINTS / name
+    raise RecloomError(
+        f"{run} is not a trained run: it holds no {CHECKPOINTS}/best.ckpt or last.ckpt. Train one with `recloom fit`."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_config(run: Path, text: str) -> None:
+    """Keep the configuration that a fit was started with."""
+    write_text(run / "config.yaml", text)
+
+
+def write_record(run: Path, trainer: Any, module: RecModule, data: RecDataModule) -> None:
+    """Write `run.json` at the end of a fit."""
+    callback = trainer.checkpoint_callback
+    best = getattr(callback, "best_model_score", None)
+    record = RunRecord(
+        model=module.recipe["class_path"].rpartition(".")[2],
+        recommender=dict(module.recipe),
+        loss=None if module.loss is None else type(module.loss).__name__,
+        seed=data.seed,
+        data=str(data.path),
+        protocol=data.protocol("valid" if len(data.parts["valid"]) else "test"),
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        best=None if best is None else float(best),
+        seconds=round(time.monotonic() - STARTED, 2),
+        versions=versions(),
+    )
+    write_text(run / "run.json", record.model_dump_json(indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a run's numbers depend on."""
+    found = {}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

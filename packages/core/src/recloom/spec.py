@@ -1,0 +1,105 @@
+"""A component as plain data, `{"class_path": name, "init_args": {...}}`: what configs and checkpoints hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from .errors import RecloomError
+from .plugins import collect, load_object
+
+KINDS = {
+    "register_models": "recloom.recommender:Recommender",
+    "register_losses": "recloom.losses:Loss",
+    "register_language_models": "recloom.language:TextEncoder",
+}
+"""What may be built, by hook."""
+
+
+class Spec(TypedDict):
+    """A class by its registered name (or import path) and the arguments of its constructor."""
+
+    class_path: str
+    init_args: dict[str, Any]
+
+
+def describe(recipe: Callable[..., Any] | Spec) -> Spec:
+    """Turn a class, or a `functools.partial` of one, into plain data."""
+    if isinstance(recipe, dict):
+        return Spec(class_path=recipe["class_path"], init_args=dict(recipe.get("init_args") or {}))
+    given: dict[str, Any] = {}
+    made = recipe
+    if isinstance(recipe, functools.partial):
+        given = dict(recipe.keywords)
+        made = next((part for part in (*recipe.args, recipe.func) if inspect.isclass(part)), recipe.func)
+    if not inspect.isclass(made):
+        raise RecloomError(f"expected a class or functools.partial(Class, option=value), found {recipe!r}")
+    return Spec(
+        class_path=_path(made), init_args={name: _plain(name, value) for name, value in given.items()}
+    )
+
+
+def build(hook: str, spec: Spec | dict[str, Any], *args: Any) -> Any:
+    """Make the thing that `spec` describes, with `args` before its keyword arguments."""
+    kind = find(hook, spec["class_path"])
+    options = {name: _revive(value) for name, value in (spec.get("init_args") or {}).items()}
+    return kind(*args, **options)
+
+
+def find(hook: str, name: str) -> Any:
+    """A registered class by its short name, or any class of the right kind by its import path."""
+    known = collect(hook)
+    short = name.rpartition(".")[2]
+    if short in known and name in (short, _path(known[short])):
+        return known[short]
+    if "." not in name:
+        raise RecloomError(unknown(name, known, hook.removeprefix("register_").replace("_", " ")))
+    module, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RecloomError(f"{name} cannot be imported: {error}. Is its package installed?") from error
+    expected = load_object(KINDS[hook])
+    if not (inspect.isclass(kind) and issubclass(kind, expected)):  # a checkpoint must not call what it likes
+        raise RecloomError(f"{name} is not a {expected.__name__}; refusing to build it")
+    return kind
+
+
+def unknown(name: str, known: Any, what: str) -> str:
+    """A message for a name that is not among the known ones: the nearest first, then all."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{name!r} is not among the {what}.{hint} Installed: {', '.join(sorted(known)) or 'none'}."
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(name, part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(name, part) for key, part in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class_path": _path(type(value)), "init_args": fields}
+    raise RecloomError(
+        f"argument {name!r} is a {type(value).__name__}, which a checkpoint cannot hold. "
+        "Use plain values, or make the component a dataclass."
+    )
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) <= {"class_path", "init_args"} and "class_path" in value:
+        return build("register_language_models", value)
+    if isinstance(value, list):
+        return [_revive(part) for part in value]
+    return value

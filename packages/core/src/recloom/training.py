@@ -1,0 +1,250 @@
+"""`recloom fit|validate|test|predict`: Lightning's command line with short names, and the same in Python."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from .checkpoint import AtomicCheckpointIO
+from .config_errors import explain
+from .data.module import RecDataModule
+from .errors import RecloomError
+from .module import RecModule
+from .plugins import collect
+from .run import Run, load
+from .runfolder import CHECKPOINTS, best_checkpoint, latest_run, new_run, write_config, write_record
+from .spec import find
+
+MONITOR = "val/ndcg@10"
+SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Write the full configuration to `config.yaml` in the run folder when a fit begins."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit" and trainer.is_global_zero:
+            write_config(Path(trainer.default_root_dir), self.parser.dump(self.config, skip_none=False))
+
+
+class RecCLI(LightningCLI):
+    """LightningCLI over RecModule and RecDataModule; a run is one folder."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run", type=str | None, default=None, help="folder of the run (default: runs/DATA/MODEL)"
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": MONITOR,
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                "early_stopping.monitor": MONITOR,
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 10,
+                "early_stopping.strict": False,
+            }
+        )
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        run = (
+            Path(config.run)
+            if config.run
+            else new_run(config.data.path, _class_name(config.model.recommender))
+        )
+        config.run = str(run)
+        config.trainer.default_root_dir = str(run)
+        config.checkpoint.dirpath = str(run / CHECKPOINTS)
+        if config.trainer.logger is None:
+            config.trainer.logger = Namespace(
+                class_path="lightning.pytorch.loggers.CSVLogger",
+                init_args=Namespace(save_dir=str(run), name="logs"),
+            )
+
+    def before_fit(self) -> None:
+        if training_free(self.model):
+            self.trainer.fit_loop.max_epochs = 0
+            self.trainer.num_sanity_val_steps = 0
+
+    def after_fit(self) -> None:
+        finish_fit(self.trainer, self.model, self.datamodule)
+
+    def after_test(self) -> None:
+        Run.of(self.trainer.default_root_dir, self.model).write_results(self.model, self.datamodule, "test")
+
+    def after_validate(self) -> None:
+        Run.of(self.trainer.default_root_dir, self.model).write_results(self.model, self.datamodule, "valid")
+
+
+def training_free(module: RecModule) -> bool:
+    """Whether all the work is done in the recommender's `fit`."""
+    return (
+        module.given_loss is None
+        and find("register_models", module.recipe["class_path"]).default_loss is None
+    )
+
+
+def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
+    """Leave a checkpoint and a record behind, whatever was trained."""
+    folder = Path(trainer.default_root_dir)
+    if training_free(module):
+        trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
+    if trainer.is_global_zero:
+        write_record(folder, trainer, module, data)
+        print(f"trained: {folder} (next: recloom test --run {folder})")
+
+
+def run_command(args: Sequence[str]) -> RecCLI:
+    """Run `fit`, `validate`, `test` or `predict` from command-line words."""
+    return _run(with_run_folder(expand(list(args))))
+
+
+def fit(
+    data: str | Path,
+    model: str,
+    options: dict[str, Any] | None = None,
+    *,
+    loss: str | dict[str, Any] | None = None,
+    run: str | Path | None = None,
+    seed: int = 0,
+    max_epochs: int = 50,
+    config: dict[str, Any] | None = None,
+) -> Run:
+    """Train a recommender on a prepared dataset, as `recloom fit` does.
+
+    Args:
+        data: folder of the prepared dataset.
+        model: short name of an installed recommender.
+        options: its hyper-parameters.
+        loss: name of a loss, or `{"class_path": name, "init_args": {...}}`; by default the recommender's own.
+        run: folder to write; by default a new one under `runs/`.
+        seed: of everything random.
+        max_epochs: epochs at most; training stops earlier when validation no longer improves.
+        config: anything else that a config file may hold, such as `{"data": {"batch_size": 256}}`.
+
+    Returns:
+        The trained run.
+    """
+    given = {"model": {}, "data": {}, "trainer": {}} | (config or {})
+    given["seed_everything"] = seed
+    given["model"] = {"recommender": {"class_path": model, "init_args": options or {}}} | given["model"]
+    if loss is not None:
+        given["model"]["loss"] = {"class_path": loss} if isinstance(loss, str) else loss
+    given["data"] = {"path": str(data)} | given["data"]
+    given["trainer"] = {"max_epochs": max_epochs} | given["trainer"]
+    if run is not None:
+        given["run"] = str(run)
+    cli = _run({"subcommand": "fit", "fit": given})
+    return load(cli.trainer.default_root_dir)
+
+
+def _run(args: Any) -> RecCLI:
+    _calm()
+    collect("register_models"), collect("register_losses"), collect("register_language_models")
+    quiet = {"exit_on_error": False}
+    parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
+    try:
+        return RecCLI(
+            RecModule,
+            RecDataModule,
+            args=args,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 50,
+                "accelerator": "auto",
+                "devices": 1,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                "plugins": [AtomicCheckpointIO()],
+            },
+            parser_kwargs=parsers | quiet,
+        )
+    except ArgumentError as error:
+        raise RecloomError(explain(error, args)) from error
+
+
+def expand(args: list[str]) -> list[str]:
+    """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`."""
+    words = []
+    for word in args:
+        flag, equals, value = word.partition("=")
+        words.append(SHORT.get(flag, flag) + equals + value)
+    return words
+
+
+def with_run_folder(args: list[str]) -> list[str]:
+    """Make `--run DIR` bring the run's config and checkpoint; make `--ckpt_path last` find the newest run."""
+    verb, words = args[0], args[1:]
+    run, checkpoint = _value(words, "--run"), _value(words, "--ckpt_path")
+    if "-h" in words or "--help" in words:
+        return args
+    if verb == "fit" and checkpoint in ("last", "best"):
+        run = run or str(latest_run())
+        words = _without(words, "--ckpt_path") + ["--ckpt_path", str(load_path(run, checkpoint))]
+    elif verb == "fit":
+        return args
+    elif run and checkpoint is None:
+        words += ["--ckpt_path", str(best_checkpoint(Path(run)))]
+    if run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+        words = ["--config", str(Path(run) / "config.yaml"), "--run", run, *_without(words, "--run")]
+    return [verb, *words]
+
+
+def load_path(run: str, name: str) -> Path:
+    """The checkpoint `last` or `best` of a run."""
+    path = Path(run) / CHECKPOINTS / f"{name}.ckpt"
+    if not path.is_file():
+        raise RecloomError(
+            f"{run} holds no {CHECKPOINTS}/{name}.ckpt to resume from. Start it with `recloom fit --run {run}`."
+        )
+    return path
+
+
+def _value(words: list[str], flag: str) -> str | None:
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if skip or word.startswith(flag + "="):
+            skip = False
+        elif word == flag:
+            skip = True
+        else:
+            kept.append(word)
+    return kept
+
+
+def _class_name(recommender: Any) -> str:
+    return str(recommender.class_path).rpartition(".")[2]
+
+
+def _calm() -> None:
+    """Keep Lightning's advice off the screen; its warnings about what users asked for stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (".*does not have many workers.*", ".*configure_optimizers.*returned `None`.*", ".*Checkpoint directory.*exists.*",
+                 ".*`LightningCLI`'s args parameter.*", ".*is smaller than the logging interval.*", ".*weights_only.*", ".*LeafSpec.*", ".*infer the `batch_size`.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", text)
+    sys.stdout.flush()

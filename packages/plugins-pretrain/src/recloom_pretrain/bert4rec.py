@@ -1,0 +1,122 @@
+"""BERT4Rec: sequential recommendation with a bidirectional encoder (Sun et al., CIKM 2019).
+
+Training hides a share of the items of a sequence and predicts them from both sides; a share of the rows hides
+the last item only, as the official data generation does. At inference a [MASK] is appended and read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.nn import Dropout, TransformerBlock, align_left
+from recloom.recommender import Queries, VectorRecommender
+from torch import Tensor, nn
+
+
+class BERT4Rec(VectorRecommender):
+    """A bidirectional Transformer that fills in hidden items.
+
+    Args:
+        catalog: items and users.
+        dim: width of the item vectors.
+        num_layers: Transformer blocks.
+        num_heads: attention heads of a block.
+        ffn_dim: width of the feed-forward layer; four times `dim` where not given.
+        max_len: how many of the most recent items are read.
+        dropout: on the embeddings and on the output of each sublayer.
+        mask_share: share of a sequence that training hides, at least one item.
+        mask_cap: how many items are hidden at most.
+        last_only: share of the training rows in which just the last item is hidden.
+    """
+
+    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        dim: int = 64,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        ffn_dim: int | None = None,
+        max_len: int = 50,
+        dropout: float = 0.2,
+        mask_share: float = 0.2,
+        mask_cap: int = 40,
+        last_only: float = 0.1,
+    ) -> None:
+        super().__init__(catalog)
+        self.max_len, self.mask_share, self.mask_cap, self.last_only = (
+            max_len,
+            mask_share,
+            mask_cap,
+            last_only,
+        )
+        self.mask = self.num_items + 1
+        self.items = nn.Embedding(self.num_items + 2, dim, padding_idx=0)
+        self.positions = nn.Embedding(max_len + 1, dim)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, num_heads, ffn_dim or 4 * dim, dropout, nn.GELU())
+            for _ in range(num_layers)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
+        self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
+        self.dropout = Dropout(dropout)
+        for table in (self.items, self.positions):
+            nn.init.normal_(table.weight, std=0.02)
+        with torch.no_grad():
+            self.items.weight[0] = 0
+
+    def encode(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """Vectors (B, L, d) of sequences whose padding is on the right, [MASK] being an item like others."""
+        n = sequence.shape[1]
+        position = (
+            torch.arange(n, device=sequence.device) + (self.positions.num_embeddings - lengths)[:, None]
+        )
+        x = self.items(sequence) + self.positions(position.clamp(max=self.positions.num_embeddings - 1))
+        x = self.dropout(x)
+        readable = (sequence > 0)[:, None, None, :]  # (B, 1, 1, L)
+        for block in self.blocks:
+            x = block(x, mask=readable)
+        return x
+
+    def query(self, batch: Batch) -> Tensor:
+        history, lengths = align_left(batch.history[:, -(self.positions.num_embeddings - 1) :])
+        sequence = torch.cat([history, torch.zeros_like(history[:, :1])], 1)
+        sequence = sequence.scatter(1, lengths[:, None], self.mask)
+        x = self.encode(sequence, lengths + 1)
+        at = lengths[:, None, None].expand(-1, 1, x.shape[2])
+        out: Tensor = self.head(x.gather(1, at)[:, 0])
+        return out
+
+    def item_vectors(self) -> Tensor:
+        return self.items.weight[: self.num_items + 1]
+
+    def item_bias(self) -> Tensor:
+        return self.bias
+
+    def training_queries(self, batch: Batch) -> Queries:
+        sequence = torch.cat([batch.history, batch.labels[:, -1:]], 1)  # (B, L + 1)
+        sequence, lengths = align_left(sequence)
+        hidden = self.hide(sequence, lengths)
+        x = self.encode(sequence.masked_fill(hidden, self.mask), lengths)
+        users = batch.user[:, None].expand_as(sequence)[hidden]
+        return Queries(self.head(x[hidden]), sequence[hidden], self.item_vectors(), users, self.bias)
+
+    def hide(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """Choose what training hides: (B, L) bool, never padding."""
+        real = sequence > 0
+        order = (
+            torch.rand(sequence.shape, device=sequence.device).masked_fill(~real, 2.0).argsort(1).argsort(1)
+        )
+        hidden = order < hidden_count(lengths, self.mask_share, self.mask_cap)[:, None]
+        last = torch.arange(sequence.shape[1], device=sequence.device) == (lengths - 1)[:, None]
+        only = torch.rand(len(sequence), 1, device=sequence.device) < self.last_only
+        return torch.where(only, last, hidden) & real
+
+
+def hidden_count(lengths: Tensor, share: float, cap: int) -> Tensor:
+    """How many items of a sequence are hidden: min(cap, max(1, round(length * share)))."""
+    return (lengths * share).round().long().clamp(min=1, max=cap)
