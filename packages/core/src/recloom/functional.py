@@ -62,6 +62,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     The k largest of a row lie in the k blocks with the largest maxima, so most columns are read just once.
     NaN comes first, as in torch.topk.
     """
+    scores = scores.detach()
     columns = _top_columns(scores, k)
     values, order = scores.gather(1, columns).sort(dim=1, descending=True)
     return values, columns.gather(1, order)
@@ -231,14 +232,29 @@ def _top_columns(scores: Tensor, k: int) -> Tensor:
     """The columns (B, k) of the largest scores, in no order."""
     columns = scores.shape[1]
     if columns < 4 * FAN * k:
-        return scores.topk(min(k, columns), sorted=False).indices
+        return _largest(scores, min(k, columns))
     blocks = columns // FAN  # block b holds the columns b, b + blocks, b + 2 * blocks, ...
     head = blocks * FAN
     best = _top_columns(scores[:, :head].view(len(scores), FAN, blocks).amax(1), k)  # (B, k)
     offsets = torch.arange(0, head, blocks, device=scores.device)
     tail = torch.arange(head, columns, device=scores.device).expand(len(scores), -1)
     pool = torch.cat([(best[:, :, None] + offsets).flatten(1), tail], 1)  # (B, k * FAN + tail)
-    return pool.gather(1, _top_columns(scores.gather(1, pool), k))
+    return pool.gather(1, _largest(scores.gather(1, pool), k))
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """As `_top_columns`, by partition; numpy's is vectorised, up to 4 times as fast as torch.topk."""
+    if scores.device.type != "cpu":
+        return scores.topk(k, sorted=False).indices
+    if k in (0, scores.shape[1]):
+        return torch.arange(k).expand(len(scores), -1)
+    rest = scores.shape[1] - k
+    order = np.argpartition(_full_precision(scores).numpy(), rest, axis=1)  # NaN last
+    return torch.from_numpy(order[:, rest:])
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _own_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,7 +271,7 @@ def _own_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             "A relevant item counts once; remove repeated items before evaluation."
         )
     own = scores.detach().gather(1, targets.clamp_min(0))
-    return own if own.dtype == torch.float64 else own.float(), targets >= 0
+    return _full_precision(own), targets >= 0
 
 
 def _assemble(ahead: Tensor, own: Tensor, valid: Tensor) -> Tensor:
