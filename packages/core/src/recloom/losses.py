@@ -125,7 +125,7 @@ class BPR(SampledLoss):
 
     Args:
         negatives: negatives for each query.
-        shared: draw one set for the whole batch.
+        shared: draw one set for the whole batch, from all items.
         l2: weight of .5 (|u|^2 + |i|^2 + |j|^2) per query on the rows the recommender trains
             (LightGCN: its layer 0), averaged over the queries.
     """
@@ -139,18 +139,11 @@ class BPR(SampledLoss):
         self.interactions = interactions
 
     def draw(self, q: Queries) -> Tensor:
-        """Uniform over the items the user has not seen in training: rejected and drawn again, ten times at most."""
-        chosen = super().draw(q)
+        """Uniform over the items that the query's user has not had in training: (N, n)."""
         if self.interactions is None or self.shared:
-            return chosen
-        users = q.users.cpu()[:, None]
-        for _ in range(10):
-            seen = self.interactions.contains(users, chosen.cpu())
-            if not bool(seen.any()):
-                return chosen
-            again = torch.randint(1, q.items.shape[0], (int(seen.sum()),), device=chosen.device)
-            chosen[seen.to(chosen.device)] = again
-        return chosen
+            return super().draw(q)
+        drawn = self.interactions.draw_unseen(q.users.cpu(), self.negatives)
+        return drawn.to(q.vectors.device, non_blocking=True)
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
         q = queries(recommender, batch, self)

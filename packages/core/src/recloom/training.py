@@ -13,7 +13,6 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from .checkpoint import AtomicCheckpointIO
 from .config_errors import explain
 from .data.module import RecDataModule
 from .errors import RecloomError
@@ -69,6 +68,7 @@ class RecCLI(LightningCLI):
         config.run = str(run)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = str(run / CHECKPOINTS)
+        config.trainer.plugins = Namespace(class_path="recloom.checkpoint.AtomicCheckpointIO")
         if config.trainer.logger is None:
             config.trainer.logger = Namespace(
                 class_path="lightning.pytorch.loggers.CSVLogger",
@@ -170,7 +170,6 @@ def _run(args: Any) -> RecCLI:
                 "devices": 1,
                 "use_distributed_sampler": False,
                 "enable_model_summary": False,
-                "plugins": [AtomicCheckpointIO()],
             },
             parser_kwargs=parsers | quiet,
         )
@@ -245,6 +244,6 @@ def _calm() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for text in (".*does not have many workers.*", ".*configure_optimizers.*returned `None`.*", ".*Checkpoint directory.*exists.*",
-                 ".*`LightningCLI`'s args parameter.*", ".*is smaller than the logging interval.*", ".*weights_only.*", ".*LeafSpec.*", ".*infer the `batch_size`.*"):  # fmt: skip
+                 "LightningCLI's args parameter.*", ".*is smaller than the logging interval.*", ".*weights_only.*", ".*LeafSpec.*", ".*infer the `batch_size`.*"):  # fmt: skip
         warnings.filterwarnings("ignore", text)
     sys.stdout.flush()

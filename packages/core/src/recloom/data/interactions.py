@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Interactions:
         return Interactions(self.items[rows], self.times[rows], first, first + counts, self.num_items, values)
 
     def last(self, users: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The last `length` items and times of each user: two (B, length) int64, 0 on the left where fewer."""
+        """The last `length` items and times of each user: two (B, length) int64, 0 on the left if fewer."""
         return self.window(self.starts[users], self.stops[users], length)
 
     def window(self, starts: Tensor, stops: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -142,14 +143,41 @@ class Interactions:
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether each pair occurred: bool, of the shape that `users` and `items` broadcast to."""
-        if not hasattr(self, "_keys"):
-            mine, theirs = self.pairs()
-            self._keys = torch.unique(mine * (self.num_items + 1) + theirs)  # sorted
         wanted = users * (self.num_items + 1) + items
         if not self._keys.numel():
             return torch.zeros_like(wanted, dtype=torch.bool)
         place = torch.searchsorted(self._keys, wanted).clamp_(max=self._keys.numel() - 1)
         return self._keys[place] == wanted
+
+    def draw_unseen(self, users: Tensor, count: int) -> Tensor:
+        """Uniform draws from the items that each user (N,) never had: (N, count) int64.
+
+        Exact, without rejection: the r-th unseen item is r + 1 plus the number of seen items before it.
+        A user who had every item gets uniform draws from all.
+        """
+        first, before = self._unseen
+        free = self.num_items - (first[users + 1] - first[users])  # (N,)
+        all_seen = free == 0
+        free = torch.where(all_seen, self.num_items, free)[:, None]
+        r = (torch.rand(len(users), count, dtype=torch.float64) * free).long().clamp_(max=self.num_items - 1)
+        passed = torch.searchsorted(before, users[:, None] * (self.num_items + 1) + r, right=True)
+        passed -= first[users][:, None]
+        return r + 1 + passed.masked_fill(all_seen[:, None], 0)
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """Distinct pairs as user * (num_items + 1) + item, sorted."""
+        users, items = self.pairs()
+        return torch.unique(users * (self.num_items + 1) + items)
+
+    @cached_property
+    def _unseen(self) -> tuple[Tensor, Tensor]:
+        """Where each user's distinct items begin, and by user how many unseen items stand before each of them."""
+        users = self._keys // (self.num_items + 1)
+        counts = torch.bincount(users, minlength=self.num_users + 1)
+        first = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+        nth = torch.arange(len(users)) - first[users]
+        return first, self._keys - 1 - nth
 
 
 def ranges(starts: Tensor, lengths: Tensor) -> Tensor:

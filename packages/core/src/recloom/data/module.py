@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import lightning as L
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -74,7 +73,7 @@ class RecDataModule(L.LightningDataModule):
         if self._ready:
             return
         from .prepare import read_card
-        from .split import assign, load_split
+        from .split import assign, digest, load_split
 
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path)
@@ -95,7 +94,7 @@ class RecDataModule(L.LightningDataModule):
             "valid": everything.select(_mask(part, "train", "context")),
             "test": everything.select(_mask(part, "train", "valid", "context")),
         }
-        self.split_hash = _hash_parts(part)
+        self.split_hash = digest(part)
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -181,12 +180,3 @@ class RecDataModule(L.LightningDataModule):
 
 def _mask(part: pl.Series, *names: str) -> Tensor:
     return torch.from_numpy(part.is_in(list(names)).fill_null(False).to_numpy().copy())
-
-
-def _hash_parts(part: pl.Series) -> str:
-    import hashlib
-
-    codes = part.cast(pl.String).replace_strict(
-        ["train", "valid", "test", "context"], [1, 2, 3, 4], default=0, return_dtype=pl.UInt8
-    )
-    return hashlib.sha256(np.ascontiguousarray(codes.fill_null(0).to_numpy())).hexdigest()[:16]
