@@ -1,1 +1,25 @@
 """Hook implementations; models are imported inside the hook bodies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recloom.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from recloom.language import LanguageModel, TextEncoder
+    from recloom.recommender import Recommender
+
+
+@hookimpl
+def register_models() -> list[type[Recommender]]:
+    from .text_mean import TextMean
+
+    return [TextMean]
+
+
+@hookimpl
+def register_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
+    from .sentence_transformers import SentenceTransformers
+
+    return [SentenceTransformers]

@@ -1,0 +1,86 @@
+"""Text embeddings averaged: a user is the mean of the texts in the history, and the score is the cosine.
+
+n_i = encode(text_i) / |encode(text_i)|
+u = (sum over h in H of w_h n_h) / (sum over h in H of w_h)
+s(u, i) = u . n_i / |u|
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.data.interactions import Interactions
+from recloom.errors import RecloomError
+from recloom.language import TextEncoder
+from recloom.language.hashing import HashingNgrams
+from recloom.recommender import VectorRecommender
+from torch import Tensor
+from torch.nn.functional import embedding_bag, normalize
+
+NO_DIRECTION = 1e-6  # texts that cancel each other leave rounding errors, which must not pass for a taste
+
+
+class TextMean(VectorRecommender):
+    """Recommends what reads like the history. Needs no training, and knows an item from its first day.
+
+    An empty history, one without texts, or one whose texts cancel each other scores 0 for every item; so does
+    an item without text for every user.
+
+    Args:
+        catalog: items with text columns.
+        encoder: turns texts into vectors; None = `HashingNgrams()`, which needs no model.
+        columns: text columns of the items, joined to one text.
+        half_life: an item counts half as much as one that came `half_life` places later in the history;
+            None = all count the same.
+        max_len: how many of the most recent items count; None = all.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("history",)
+    vectors: Tensor
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        encoder: TextEncoder | None = None,
+        columns: tuple[str, ...] = ("title",),
+        half_life: float | None = None,
+        max_len: int | None = None,
+    ) -> None:
+        super().__init__(catalog)
+        if half_life is not None and half_life <= 0:
+            raise RecloomError(
+                f"half_life of TextMean must be above 0 items, or null for no decay; found {half_life}"
+            )
+        self.catalog, self.encoder, self.columns = catalog, encoder or HashingNgrams(), tuple(columns)
+        self.half_life, self.max_len = half_life, max_len
+        self.register_buffer("vectors", torch.zeros(0, 0))
+
+    def fit(self, interactions: Interactions) -> None:
+        """Encode the texts of the catalogue; the interactions are not read."""
+        encoded = torch.from_numpy(self.encoder.encode(self.catalog.texts(self.columns))).float()
+        vectors = encoded.new_zeros(self.num_items + 1, encoded.shape[1])
+        vectors[1:] = normalize(encoded, dim=1)
+        self.vectors = vectors.to(self.vectors.device)
+
+    def query(self, batch: Batch) -> Tensor:
+        history = batch.history if self.max_len is None else batch.history[:, -self.max_len :]
+        weights = (history > 0).to(self.item_vectors().dtype)  # (B, L)
+        if self.half_life is not None:
+            later = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
+            weights = weights * 0.5 ** (later / self.half_life)
+        total = embedding_bag(history, self.vectors, mode="sum", per_sample_weights=weights)
+        mean = total / weights.sum(1, keepdim=True).clamp(min=NO_DIRECTION)
+        length = mean.norm(dim=1, keepdim=True)
+        return torch.where(length > NO_DIRECTION, mean / length.clamp(min=NO_DIRECTION), 0.0)
+
+    def item_vectors(self) -> Tensor:
+        """(num_items + 1, d) of length 1, or 0 where there is no text."""
+        if not self.vectors.numel():
+            raise RecloomError(
+                "TextMean has no item vectors yet. Call fit(interactions) before scores are asked for, "
+                "or load a checkpoint that was written after fit."
+            )
+        return self.vectors

@@ -1,0 +1,269 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.data.interactions import Interactions
+from recloom.errors import RecloomError
+from recloom.losses import BPR
+from recloom_graph.lightgcn import LightGCN
+
+
+def catalog(users: int, items: int) -> Catalog:
+    return Catalog(
+        pl.DataFrame({"item_id": [f"i{n}" for n in range(1, items + 1)]}),
+        pl.DataFrame({"user_id": [f"u{n}" for n in range(1, users + 1)]}),
+    )
+
+
+def interactions(known: Catalog, pairs: list[tuple[int, int]]) -> Interactions:
+    frame = pl.DataFrame([(f"u{u}", f"i{i}") for u, i in pairs], schema=["user_id", "item_id"], orient="row")
+    return Interactions.from_frame(frame, known)
+
+
+def fitted(pairs: list[tuple[int, int]], users: int, items: int, **options) -> LightGCN:
+    known = catalog(users, items)
+    model = LightGCN(known, **options)
+    model.fit(interactions(known, pairs))
+    return model.eval()
+
+
+def random_pairs(users: int = 20, items: int = 30, share: float = 0.2) -> list[tuple[int, int]]:
+    drawn = np.argwhere(np.random.default_rng(0).random((users, items)) < share)
+    return [(int(u) + 1, int(i) + 1) for u, i in drawn]
+
+
+def set_layer_0(model: LightGCN, users: torch.Tensor, items: torch.Tensor) -> None:
+    with torch.no_grad():
+        model.users.weight.copy_(users)
+        model.items.weight.copy_(items)
+
+
+def one_hot_on_u1(num_layers: int) -> LightGCN:
+    model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 3, dim=1, num_layers=num_layers)
+    set_layer_0(model, torch.tensor([[0.0], [1.0], [0.0]]), torch.zeros(4, 1))
+    return model
+
+
+def everything(model: LightGCN, history: torch.Tensor, user: torch.Tensor | None = None) -> Batch:
+    return Batch.of(history, torch.arange(1, model.num_items + 1)[None], user=user)
+
+
+def whole_history(model: LightGCN, pairs: list[tuple[int, int]], user: int) -> torch.Tensor:
+    return torch.tensor([[i for u, i in pairs if u == user]])
+
+
+def test_a9_4_layers_of_a_hand_graph():
+    layers = [one_hot_on_u1(k).item_vectors()[1:, 0] * (k + 1) for k in range(3)]
+    assert (layers[1] - layers[0]).numpy() == pytest.approx([0.7071, 0.5, 0], abs=5e-5)
+    users = [one_hot_on_u1(k)._final().users[1:, 0] * (k + 1) for k in range(3)]
+    assert (users[2] - users[1]).numpy() == pytest.approx([0.75, 0.25], abs=1e-6)
+
+
+def test_a9_4_mean_of_three_layers_of_a_hand_graph():
+    final = one_hot_on_u1(2)._final()
+    assert final.users[1:, 0].numpy() == pytest.approx([0.5833, 0.0833], abs=5e-5)
+    assert final.items[1:, 0].numpy() == pytest.approx([0.2357, 0.1667, 0], abs=5e-5)
+
+
+def test_a9_4_no_layer_is_matrix_factorisation():
+    model = fitted(random_pairs(), 20, 30, dim=8, num_layers=0)
+    users = torch.arange(1, 21)
+    scores = model.score(everything(model, torch.zeros(20, 1, dtype=torch.long), users))
+    assert torch.allclose(scores, model.users.weight[1:] @ model.items.weight[1:].T, atol=1e-6)
+
+
+def test_a9_4_ranking_is_the_same_for_sum_and_mean():
+    pairs = random_pairs()
+    model = fitted(pairs, 20, 30, dim=8)
+    adjacency = model.graph.matrix().to_dense()
+    power = total = torch.cat([model.users.weight, model.items.weight]).detach()
+    for _ in range(3):
+        power = adjacency @ power
+        total = total + power
+    summed = total[1:21] @ total[22:].T
+    scores = model.score(everything(model, torch.zeros(20, 1, dtype=torch.long), torch.arange(1, 21)))
+    assert torch.equal(scores.argsort(descending=True), summed.argsort(descending=True))
+    assert torch.allclose(scores * 16, summed, atol=1e-5)
+
+
+def test_a9_4_nodes_without_edges_stay_finite():
+    model = fitted([(1, 1)], 2, 3)
+    scores = model.score(everything(model, torch.tensor([[0], [2], [2]]), torch.tensor([1, 2, 0])))
+    assert torch.isfinite(scores).all()
+    assert scores[1:].tolist() == [[0] * 3] * 2  # nothing is known of them: a cold item has no neighbour
+
+
+def test_a9_4_training_lowers_bpr_from_log_2_and_ranks_positives_first():
+    torch.manual_seed(0)
+    pairs = [(u, i) for u in range(1, 11) for i in range(1, 11) if (u + i) % 2]  # two separate blocks
+    model = fitted(pairs, 10, 10, dim=16, num_layers=2).train()
+    loss = BPR(l2=1e-4)
+    loss.fit(interactions(catalog(10, 10), pairs))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    values = []
+    for _ in range(60):
+        users, items = torch.tensor(pairs)[torch.randint(len(pairs), (256,))].T
+        value = loss(model, Batch.of(torch.zeros(256, 1).long(), user=users, labels=items[:, None]))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[0] == pytest.approx(0.6931, abs=0.02)
+    assert values[-1] < 0.1
+    model.eval()
+    scores = model.score(everything(model, torch.zeros(10, 1, dtype=torch.long), torch.arange(1, 11)))
+    best = scores.topk(5).indices + 1
+    assert ((best + torch.arange(1, 11)[:, None]) % 2 == 1).all()
+    assert not model.users.weight[0].any()  # padding was not trained
+    assert not model.items.weight[0].any()
+
+
+def test_a9_4_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    batch = Batch.of(torch.zeros(2, 1).long(), user=torch.tensor([3, 4]), labels=torch.tensor([[5], [6]]))
+    with torch.no_grad():
+        model.users.weight.zero_()
+        model.items.weight.fill_(2.0)  # every item alike on layer 0, not on the final layer
+        model.graph.values.zero_()
+    expected = 0.6931 + 0.01 * 0.5 * (0 + 8 * 4 + 8 * 4)
+    assert BPR(l2=0.01)(model, batch).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_training_queries_are_the_final_vectors_of_the_batch():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    final = model._final()
+    batch = Batch.of(
+        torch.zeros(3, 1, dtype=torch.long),
+        user=torch.tensor([4, 4, 7]),
+        labels=torch.tensor([[5], [6], [7]]),
+    )
+    q = model.train().training_queries(batch)
+    assert torch.allclose(q.vectors, final.users[[4, 4, 7]])
+    assert torch.allclose(q.items, final.items)
+    assert q.targets.tolist() == [5, 6, 7]
+    assert q.users.tolist() == [4, 4, 7]
+    assert q.vectors.requires_grad
+    assert not q.items[0].any()
+
+
+def test_initial_vectors_are_layer_0():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    users, items = model.initial_vectors(torch.tensor([2, 3]), torch.tensor([1, 9, 30]))
+    assert torch.equal(users, model.users.weight[2:4])
+    assert torch.equal(items, model.items.weight[[1, 9, 30]])
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_fold_in_of_a_known_user_is_the_propagation_without_the_own_layer_0(num_layers):
+    pairs = random_pairs()
+    model = fitted(pairs, 20, 30, dim=8, num_layers=num_layers)
+    with torch.no_grad():
+        model.users.weight[7] = 0
+    folded = model._final().fold_in(whole_history(model, pairs, 7))
+    assert torch.allclose(folded[0], model._final().users[7], atol=1e-6)
+    other = model._final().fold_in(whole_history(model, pairs, 8))[0]
+    own = model.users.weight[8] / (num_layers + 1)
+    assert torch.allclose(other, model._final().users[8] - own, atol=1e-6)
+
+
+def test_fold_in_of_a_newcomer_nears_the_extended_graph_as_items_get_popular():
+    errors = []
+    for users in (10, 40, 160):
+        pairs = [(u, i) for u in range(1, users + 1) for i in range(1, 7) if (u + i) % 3]
+        newcomer = [(users + 1, i) for i in (1, 2, 4)]
+        small = fitted(pairs, users + 1, 6, dim=4, num_layers=2)
+        extended = fitted(pairs + newcomer, users + 1, 6, dim=4, num_layers=2)
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.randn(users + 2, 4, generator=generator)
+        rows[[0, users + 1]] = 0
+        for model in (small, extended):
+            set_layer_0(model, rows, torch.randn(7, 4, generator=torch.Generator().manual_seed(2)))
+        folded = small._final().fold_in(torch.tensor([[1, 2, 4]]))[0]
+        wanted = extended._final().users[users + 1]
+        errors.append(float((folded - wanted).norm() / wanted.norm()))
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert errors[2] < 0.05
+
+
+def test_fold_in_counts_an_item_once_and_skips_padding():
+    final = fitted(random_pairs(), 20, 30, dim=8)._final()
+    folded = final.fold_in(torch.tensor([[0, 0, 3, 5], [5, 3, 3, 5]]))
+    assert torch.allclose(folded[0], folded[1])
+    assert not final.fold_in(torch.zeros(2, 0, dtype=torch.long)).any()
+
+
+def test_known_users_keep_their_own_vector_and_others_are_folded_in():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    history = torch.tensor([[1, 2], [1, 2]])
+    query = model.query(everything(model, history, torch.tensor([4, 0])))
+    assert torch.equal(query[0], model._final().users[4])
+    assert torch.equal(query[1], model._final().fold_in(history)[1])
+
+
+def test_vectors_are_computed_once_in_eval_mode():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    assert model._final() is model._final()
+    assert not model.item_vectors().requires_grad
+
+
+def test_vectors_follow_training_loading_and_fitting():
+    pairs = random_pairs()
+    model = fitted(pairs, 20, 30, dim=8)
+    batch = everything(model, torch.tensor([[0]]), torch.tensor([4]))
+    before = model.score(batch)
+
+    other = fitted(pairs, 20, 30, dim=8)
+    expected = other.score(batch)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model.score(batch), expected)
+    assert not torch.allclose(before, expected)
+
+    model.training = True  # as Lightning does after validation, without a call of train()
+    model.training_queries(
+        Batch.of(torch.zeros(1, 1).long(), user=torch.tensor([4]), labels=torch.tensor([[5]]))
+    )
+    with torch.no_grad():
+        model.users.weight[4] += 1
+    model.eval()
+    trained = model.score(batch)
+    assert not torch.allclose(trained, expected)
+
+    model.fit(interactions(catalog(20, 30), pairs[:50]))
+    assert not torch.allclose(model.score(batch), trained)
+
+
+def test_a_checkpoint_restores_the_scores():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    again = LightGCN(catalog(20, 30), dim=8).eval()
+    state = model.state_dict()
+    for name in ("crow", "col", "values"):
+        setattr(again.graph, name, torch.empty_like(state[f"graph.{name}"]))
+    again.load_state_dict(state)
+    batch = everything(model, torch.tensor([[3, 4], [3, 4]]), torch.tensor([4, 0]))
+    assert torch.equal(again.score(batch), model.score(batch))
+    assert set(state) == {"users.weight", "items.weight", "graph.crow", "graph.col", "graph.values"}
+
+
+def test_the_export_holds_no_graph_and_scores_alike():
+    model = fitted(random_pairs(), 20, 30, dim=8)
+    spec = model.export()
+    assert spec.inputs == ("user", "history")
+    assert all(not table.is_sparse and table.layout == torch.strided for table in spec.module.buffers())
+    rows, length = torch.export.Dim("rows"), torch.export.Dim("length")
+    example = (torch.tensor([1, 0]), torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    shapes = ({0: rows}, {0: rows, 1: length})
+    traced = torch.export.export(spec.module, example, dynamic_shapes=shapes).module()
+    user, history = torch.tensor([3, 0, 0, 20]), torch.tensor([[1, 2, 2, 9, 4]] * 4)
+    assert torch.allclose(traced(user, history), model.score(everything(model, history, user)), atol=1e-6)
+
+
+def test_scores_before_fit_say_what_to_do():
+    with pytest.raises(RecloomError, match=r"no graph yet.*fit\(interactions\)"):
+        LightGCN(catalog(1, 1)).item_vectors()
+
+
+def test_a_negative_number_of_layers_is_refused():
+    with pytest.raises(RecloomError, match="num_layers of LightGCN must be 0 or more; found -1"):
+        LightGCN(catalog(1, 1), num_layers=-1)

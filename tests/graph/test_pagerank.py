@@ -1,0 +1,192 @@
+import os
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.data.interactions import Interactions
+from recloom.errors import RecloomError
+from recloom_graph.adjacency import csr, transition
+from recloom_graph.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
+
+
+def edges(*pairs: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.tensor(pairs).T)
+
+
+def one_hot(size: int, *nodes: int) -> torch.Tensor:
+    return torch.eye(size)[:, list(nodes)]
+
+
+def catalog(users: int, items: int) -> Catalog:
+    return Catalog(
+        pl.DataFrame({"item_id": [f"i{n}" for n in range(1, items + 1)]}),
+        pl.DataFrame({"user_id": [f"u{n}" for n in range(1, users + 1)]}),
+    )
+
+
+def fitted(pairs: list[tuple[int, int]], users: int, items: int, **options) -> PersonalizedPageRank:
+    known = catalog(users, items)
+    frame = pl.DataFrame([(f"u{u}", f"i{i}") for u, i in pairs], schema=["user_id", "item_id"], orient="row")
+    model = PersonalizedPageRank(known, **options)
+    model.fit(Interactions.from_frame(frame, known))
+    return model
+
+
+def random_edges(size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    adjacency = np.random.default_rng(seed).random((size, size)) < 0.1
+    adjacency[3] = False  # dangling
+    return edges(*np.argwhere(adjacency).tolist())
+
+
+def solved(sources: torch.Tensor, targets: torch.Tensor, restart: np.ndarray, damping: float) -> np.ndarray:
+    """The stationary distribution by a dense linear solve in float64."""
+    size = len(restart)
+    step = np.zeros((size, size))
+    step[targets.numpy(), sources.numpy()] = 1
+    out = step.sum(0)
+    step = np.where(out > 0, step / np.maximum(out, 1), restart[:, None])
+    return np.linalg.solve(np.eye(size) - damping * step, (1 - damping) * restart)
+
+
+def test_a9_1_a_triangle_with_a_shortcut():
+    ranks = pagerank(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3)
+    assert ranks.numpy() == pytest.approx([0.3878, 0.2148, 0.3974], abs=5e-5)
+
+
+def test_a9_1_a_chain_whose_end_restarts():
+    ranks = pagerank(*edges((0, 1), (1, 2)), 3)
+    assert ranks.numpy() == pytest.approx([0.1844, 0.3412, 0.4744], abs=5e-5)
+
+
+BIPARTITE = [(0, 2), (0, 3), (1, 3), (1, 4)]  # u1, u2, i1, i2, i3
+EXPECTED = {"i1": 0.577381, "u1": 0.309524, "i2": 0.083333, "u2": 0.023810, "i3": 0.005952}
+
+
+def test_a9_1_restart_on_one_item_of_a_bipartite_graph():
+    both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
+    walk = transition(csr(both[1], both[0], 5))
+    ranks = personalised_pagerank(walk, one_hot(5, 2), damping=0.5, tolerance=1e-8)[:, 0]
+    assert ranks[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
+
+
+def test_a9_1_the_recommender_ranks_i2_above_i3():
+    model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 3, damping=0.5, tolerance=1e-9)
+    scores = model.score(Batch.of(torch.tensor([[1]]), torch.tensor([[1, 2, 3]])))[0]
+    assert scores.numpy() == pytest.approx([EXPECTED[i] for i in ("i1", "i2", "i3")], abs=1e-6)
+
+
+@pytest.mark.parametrize("damping", [0.5, 0.85])
+def test_a9_1_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping):
+    sources, targets = random_edges(40, 1)
+    restart = np.random.default_rng(2).dirichlet(np.ones(40), 7).T
+    walk = transition(csr(targets, sources, 40))
+    found = personalised_pagerank(walk, torch.from_numpy(restart).float(), damping, tolerance=1e-9)
+    wanted = np.stack([solved(sources, targets, v, damping) for v in restart.T], 1)
+    assert np.abs(found.numpy() - wanted).max() < 1e-6
+    assert found.sum(0).numpy() == pytest.approx(np.ones(7), abs=1e-5)
+
+
+def test_a9_1_damping_zero_returns_the_restart():
+    sources, targets = random_edges(40, 1)
+    restart = one_hot(40, 5, 9)
+    assert torch.equal(
+        personalised_pagerank(transition(csr(targets, sources, 40)), restart, damping=0), restart
+    )
+
+
+def test_a9_1_disconnected_items_get_nothing():
+    model = fitted([(1, 1), (1, 2), (2, 3), (2, 4)], 2, 5)
+    scores = model.score(Batch.of(torch.tensor([[1]]), torch.arange(1, 6)[None]))[0]
+    assert scores[2:].tolist() == [0, 0, 0]
+    assert (scores[:2] > 0).all()
+
+
+def test_a9_1_a_single_step_on_the_karate_club():
+    networkx = pytest.importorskip("networkx")
+    club = networkx.karate_club_graph()
+    both = edges(*club.edges, *[(b, a) for a, b in club.edges])
+    assert pagerank(*both, 34, damping=0.8, max_steps=1)[0] == pytest.approx(0.13, abs=0.005)
+    assert pagerank(*both, 34, tolerance=1e-9)[0] == pytest.approx(0.0970, abs=5e-5)
+
+
+def test_it_stops_by_tolerance():
+    sources, targets = random_edges(40, 1)
+    coarse = pagerank(sources, targets, 40, tolerance=1e-3)
+    fine = pagerank(sources, targets, 40, tolerance=1e-9)
+    error = (coarse - fine).abs().sum()
+    assert 1e-6 < error < 40 * 1e-3 / (1 - 0.85)
+
+
+def test_alternating_halves_equal_the_power_iteration():
+    rng = np.random.default_rng(0)
+    pairs = [(int(u) + 1, int(i) + 1) for u, i in np.argwhere(rng.random((30, 50)) < 0.1)]
+    model = fitted(pairs, 30, 50, tolerance=1e-9)
+    history = torch.from_numpy(rng.integers(0, 51, (100, 6)))  # more than one block
+    start = torch.zeros(82, 100)
+    for row, items in enumerate(history):
+        connected = [i for i in set(items.tolist()) - {0} if model.graph.degree()[31 + i] > 0]
+        start[[31 + i for i in connected], row] = 1 / len(connected)
+    full = personalised_pagerank(model.graph.matrix(), start, tolerance=1e-9)
+    assert torch.allclose(model.ranks(history), full[31:].T, atol=1e-6)
+
+
+def test_items_without_an_edge_are_ignored_in_the_history():
+    model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 5)
+    both = model.ranks(torch.tensor([[0, 1], [5, 1], [1, 1]]))
+    assert torch.equal(both[0], both[1])
+    assert torch.equal(both[0], both[2])
+
+
+def test_an_empty_history_restarts_on_any_item():
+    model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 5)
+    ranks = model.ranks(torch.tensor([[0], [5]]))
+    assert torch.equal(ranks[0], ranks[1])
+    assert ranks[0].argmax() == 2  # the most popular
+    assert torch.isfinite(ranks).all()
+    assert ranks[0, [0, 4, 5]].tolist() == [0, 0, 0]
+
+
+def test_candidates_of_each_row():
+    model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 3)
+    history = torch.tensor([[1], [3]])
+    shared = model.score(Batch.of(history, torch.tensor([[1, 2, 3]])))
+    own = model.score(Batch.of(history, torch.tensor([[3, 2], [1, 0]])))
+    assert torch.equal(own[0], shared[0, [2, 1]])
+    assert own[1].tolist() == [shared[1, 0], 0]
+
+
+@pytest.mark.parametrize("damping", [1.0, -0.1])
+def test_damping_outside_its_range_is_refused(damping):
+    with pytest.raises(RecloomError, match=r"damping must be at least 0 and below 1.*found"):
+        PersonalizedPageRank(catalog(1, 1), damping=damping)
+    with pytest.raises(RecloomError, match="damping"):
+        pagerank(*edges((0, 1)), 2, damping=damping)
+
+
+def test_export_says_why_not():
+    with pytest.raises(RecloomError, match=r"PersonalizedPageRank walks over a sparse graph.*recommend"):
+        fitted([(1, 1)], 1, 1).export()
+
+
+def test_ml_latest_small_is_ranked_in_seconds():
+    root = Path(os.environ.get("RECLOOM_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    source = root / "ml-latest-small" / "ratings.csv"
+    if not source.is_file():
+        pytest.skip(f"no {source}; set RECLOOM_DATA to the folder with the raw data")
+    frame = pl.read_csv(source).select(
+        pl.col("userId").cast(pl.String).alias("user_id"), pl.col("movieId").cast(pl.String).alias("item_id")
+    )
+    known = Catalog(frame.select("item_id").unique(), frame.select("user_id").unique())
+    train = Interactions.from_frame(frame, known)
+    model = PersonalizedPageRank(known)
+    model.fit(train)
+    history, _ = train.last(torch.arange(1, 601), 50)
+    begin = perf_counter()
+    ranks = model.ranks(history)
+    assert perf_counter() - begin < 10
+    assert torch.allclose(ranks.sum(1), torch.tensor(1 / 1.85), atol=1e-2)  # items hold 1/(1 + damping)
