@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from . import functional
 from .errors import RecloomError
@@ -163,6 +164,8 @@ class Meter:
         if targets is None:
             assert labels is not None
             targets = _columns((labels > 0) & (True if ids is None else ids != 0))
+        elif not targets.shape[1]:
+            targets = targets.new_full((len(scores), 1), -1)
         if len(self._pairs) < len(self.asked):
             self._add_ranking(scores, targets, ids)
         self._add("users", torch.full((len(scores),), -1, device=scores.device) if users is None else users)
@@ -264,7 +267,7 @@ class Meter:
                 "metrics of recommended lists need them."
             )
         found = ids.expand(len(columns), -1).gather(1, columns.clamp_min(0)).masked_fill(columns < 0, 0)
-        return found.cpu()  # where ItemFacts lie
+        return pad(found, (0, self._list - found.shape[1])).cpu()  # (B, K), where ItemFacts lie
 
     def _fact(self, metric: Metric) -> Tensor | int:
         found: Tensor | int | None = None if self.facts is None else getattr(self.facts, metric.fact)
