@@ -1,0 +1,201 @@
+"""The ONNX graph around a model: raw ids to indices before it, masks, top-k and raw ids after it.
+
+Shapes: B requests, L history ids, M blocked ids, N items, W = max_len or,
+without one, L + 2; u requests of users of whom nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir import DataType, Value
+
+from .manifest import Port
+
+OPSETS = {"": 20, "ai.onnx.ml": 3}
+TYPES = {"string": DataType.STRING, "int64": DataType.INT64, "float32": DataType.FLOAT}
+INPUTS = {
+    port.name: port
+    for port in (
+        Port(
+            name="history",
+            type="string",
+            shape=["B", "L"],
+            meaning="raw item ids, most recent last; '' = none",
+        ),
+        Port(name="blocked", type="string", shape=["B", "M"], meaning="raw item ids never to recommend"),
+        Port(name="k", type="int64", shape=[1], meaning="length of the lists"),
+        Port(name="user", type="string", shape=["B"], meaning="raw user id"),
+        Port(name="history_time", type="int64", shape=["B", "L"], meaning="seconds, beside history"),
+        Port(name="request_time", type="int64", shape=["B"], meaning="seconds"),
+    )
+}
+"""All that an artefact can take. Ids that the artefact does not know count for nothing; L and M may be 0."""
+OUTPUTS = [
+    Port(name="item_id", type="string", shape=["B", "k"], meaning="raw item ids, best first; '' = none left"),
+    Port(name="score", type="float32", shape=["B", "k"], meaning="higher is better; -inf = none left"),
+]
+BELOW = np.array(-np.inf, dtype=np.float32)
+
+
+def input_names(fields: Sequence[str]) -> list[str]:
+    """Inputs of the artefact of a model that reads `fields`."""
+    return ["history", "blocked", "k", *(name for name in fields if name != "history")]
+
+
+def wrap(
+    body: ir.Model,
+    fields: Sequence[str],
+    max_len: int | None,
+    item_ids: Sequence[str],
+    user_ids: Sequence[str],
+    popularity: np.ndarray[Any, np.dtype[np.float32]],
+    seen: Literal["masked", "kept"] = "masked",
+) -> ir.Model:
+    """Turn a graph from indices to scores of all items into one from raw ids to top-k raw ids.
+
+    Args:
+        body: takes `fields` in order, gives (B, N) scores of items 1 to N; its graph is reused.
+        fields: of `Batch`.
+        max_len: as in `ExportSpec`.
+        item_ids: N raw ids.
+        user_ids: raw ids of users 1 to num_users.
+        popularity: (N,) scores where nothing is known of a user.
+        seen: whether items of the history may be recommended.
+    """
+    graph = Wrapper(body.graph)
+    inputs = {name: _value(INPUTS[name]) for name in input_names(fields)}
+    history = graph.encode(inputs["history"], item_ids)
+    given = {**inputs, "history": history}
+    if "user" in fields:
+        given["user"] = graph.encode(inputs["user"], user_ids)
+    if {"history", "history_time"} & set(fields):
+        column, blank = graph.columns(history, max_len)
+        for name in {"history", "history_time"} & set(fields):
+            given[name] = graph.compact(given[name], column, blank)
+    scores = graph.feed([given[name] for name in fields], inputs["history"], len(item_ids))
+    signs = [given["history"]] if "history" in fields else []
+    if "user" in fields:
+        signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
+    if signs:
+        scores = graph.fall_back(scores, signs, popularity)
+    hidden = [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
+    outputs = graph.top_k(graph.hide(scores, hidden), inputs["k"], item_ids)
+    body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
+    body.graph.opset_imports.update(OPSETS)
+    body.graph.sort()
+    return body
+
+
+class Wrapper:
+    """Adds nodes to a graph; every value gets a name of its own."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph, self.tape, self.count = graph, ir.tape.Tape(graph), 0
+
+    def op(self, kind: str, *inputs: Value, domain: str = "", **attributes: Any) -> Value:
+        """One node with one output."""
+        return self.tape.op(kind, inputs, attributes, domain=domain, output=ir.val(self.name(kind)))
+
+    def name(self, kind: str) -> str:
+        """A name that no value of the model has."""
+        self.count += 1
+        return f"recloom/{kind}_{self.count}"
+
+    def constant(self, array: np.ndarray[Any, Any]) -> Value:
+        """A tensor of the file."""
+        return self.tape.initializer(ir.tensor(array, name=self.name("constant")))
+
+    def ints(self, *values: int, scalar: bool = True) -> Value:
+        """An int64 vector; one value is a scalar unless told otherwise."""
+        return self.constant(np.array(values[0] if scalar and len(values) == 1 else values, dtype=np.int64))
+
+    def vector(self, value: int) -> Value:
+        """An int64 vector of one value."""
+        return self.ints(value, scalar=False)
+
+    def encode(self, raw: Value, ids: Sequence[str]) -> Value:
+        """Raw ids to indices from 1, 0 for unknown ones; the shape stays."""
+        keys = list(ids) or [""]  # a table must not be empty
+        values = list(range(1, len(ids) + 1)) or [0]
+        return self.op(
+            "LabelEncoder", raw, domain="ai.onnx.ml", keys_strings=keys, values_int64s=values, default_int64=0
+        )
+
+    def columns(self, history: Value, max_len: int | None) -> tuple[Value, Value]:
+        """Where each known item of a (B, L) history goes: (B, L) columns from 1 to W, and (B, W + 1) zeros.
+
+        The last known item goes to W, the one before it to W - 1; what is unknown or too old goes to 0.
+        """
+        rows = self.op("Shape", history, start=0, end=1)
+        if max_len is None:  # two more, so that no width is 0 or 1, which torch takes for special
+            room = self.op("Add", self.op("Shape", history, start=1, end=2), self.vector(3))
+        else:
+            room = self.vector(max_len + 1)
+        known = self.op("Min", history, self.ints(1))
+        place = self.op("CumSum", known, self.ints(1), reverse=1)  # 1 = the most recent known one
+        column = self.op("Max", self.op("Mul", self.op("Sub", room, place), known), self.ints(0))
+        return column, self.op("Expand", self.ints(0), self.op("Concat", rows, room, axis=0))
+
+    def compact(self, values: Value, column: Value, blank: Value) -> Value:
+        """Move the values (B, L) to their columns from 1, and drop column 0: (B, W), zeros on the left."""
+        filled = self.op("ScatterElements", blank, column, values, axis=1)
+        return self.op("Slice", filled, self.vector(1), self.vector(np.iinfo(np.int64).max), self.vector(1))
+
+    def feed(self, given: Sequence[Value], rows: Value, num_items: int) -> Value:
+        """Put values in the place of the graph's inputs, in order; return its (B, N) scores, float32."""
+        for old, new in zip(self.graph.inputs, given, strict=True):
+            ir.convenience.replace_all_uses_with(old, new)
+        scores = self.graph.outputs[0]
+        if scores.dtype != DataType.FLOAT:
+            scores = self.op("Cast", scores, to=DataType.FLOAT.value)
+        if given:
+            return scores
+        batch = self.op("Shape", rows, start=0, end=1)  # the same scores for everybody
+        return self.op("Expand", scores, self.op("Concat", batch, self.vector(num_items), axis=0))
+
+    def fall_back(self, scores: Value, signs: Sequence[Value], popularity: np.ndarray[Any, Any]) -> Value:
+        """Replace the rows of (B, N) scores where all indices in `signs`, tables of (B, any), are 0."""
+        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
+        most = self.op("ReduceMax", table, self.vector(1), keepdims=0)  # (B,)
+        row = self.op("Transpose", self.op("NonZero", self.op("Equal", most, self.ints(0))))  # (u, 1)
+        popular = self.op("Expand", self.constant(popularity[None]), self.op("Shape", row))  # (u, N)
+        return self.op("ScatterND", scores, row, popular)
+
+    def hide(self, scores: Value, hidden: Sequence[Value]) -> Value:
+        """Put -inf at the item indices in `hidden`, tables of (B, any); 0 hides nothing."""
+        index = self.op("Concat", *hidden, axis=1)
+        real = self.op("Greater", index, self.ints(0))
+        least = self.op("Where", real, self.constant(BELOW), self.constant(-BELOW))
+        column = self.op(
+            "Sub", index, self.ints(1)
+        )  # 0 becomes -1, the last column, where +inf changes nothing
+        return self.op("ScatterElements", scores, column, least, axis=1, reduction="min")
+
+    def top_k(self, scores: Value, k: Value, item_ids: Sequence[str]) -> list[Value]:
+        """Best k items of (B, N) scores as raw ids, with '' and -inf where fewer are left."""
+        best, place = ir.val(self.name("best")), ir.val(self.name("place"))
+        within = self.op("Min", k, self.vector(len(item_ids)))
+        self.tape.op_multi_out("TopK", [scores, within], {"axis": 1}, outputs=[best, place])
+        real = self.op("Greater", best, self.constant(BELOW))
+        row = self.op("Where", real, place, self.ints(len(item_ids)))
+        pads = self.op("Concat", self.ints(0, 0, 0), self.op("Sub", k, within), axis=0)
+        ids, score = (_value(port) for port in OUTPUTS)
+        padded = self.op("Pad", row, pads, self.ints(len(item_ids)))
+        self.tape.op("Gather", [self.table(item_ids), padded], output=ids)
+        self.tape.op("Pad", [best, pads, self.constant(BELOW)], output=score)
+        return [ids, score]
+
+    def table(self, item_ids: Sequence[str]) -> Value:
+        """(N + 1,) raw ids by column; column N is ''."""
+        raw = [*(value.encode() for value in item_ids), b""]
+        return self.tape.initializer(
+            ir.StringTensor(raw, shape=ir.Shape([len(raw)]), name="recloom/item_ids")
+        )
+
+
+def _value(port: Port) -> Value:
+    return ir.val(port.name, TYPES[port.type], port.shape)

@@ -1,0 +1,142 @@
+"""`model.json` beside `model.onnx`: what the artefact is, what made it, and whether it was verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from recloom.errors import RecloomError
+from recloom.schemas import Protocol, Record
+
+
+class Port(Record):
+    """One input or output of the graph."""
+
+    name: str
+    type: Literal["string", "int64", "float32"]
+    shape: list[int | str]
+    """Numbers are fixed, names stand for any size; the same name is the same size."""
+    meaning: str
+
+
+class Parity(Record):
+    """How an artefact compares with the recommender it was made from."""
+
+    verified: bool
+    cases: int
+    """Pairs of batch size and history length that were run."""
+    requests: int
+    """Rows compared, those of the cases and those of the test users."""
+    tolerance: float
+    """Allowed score difference: relative to the score, plus absolute in units of the row's largest or 1."""
+    mismatches: int
+    """Places that hold an item of another score than the reference's item there, beyond the tolerance."""
+    ties: int
+    """Places that hold another item than the reference, whose score is equal within the tolerance."""
+    max_difference: float
+    """Largest difference between a score of the artefact and the reference's score of that item."""
+    reference: dict[str, float]
+    """Metrics of the reference's lists over the test users."""
+    artefact: dict[str, float]
+    """The same of the artefact's lists."""
+    latency_ms: dict[str, float]
+    """p50 and p95 of one request at a time."""
+    bytes: int
+    failures: list[str]
+    """The first few things that are wrong, in words."""
+
+
+class Manifest(Record):
+    """Everything known of an artefact."""
+
+    format: Literal["recloom-onnx-1"] = "recloom-onnx-1"
+    model: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    protocol: Protocol | None = None
+    """Data hash, split and candidates of the run the model comes from."""
+    metrics: dict[str, float]
+    inputs: list[Port]
+    outputs: list[Port]
+    fields: list[str]
+    """What the model reads, as fields of `Batch`."""
+    max_len: int | None
+    num_items: int
+    num_users: int
+    seen: Literal["masked", "kept"]
+    """Whether items of the history are left out of the list."""
+    id_table: str
+    """sha256 of the raw item ids in index order."""
+    files: dict[str, str]
+    """File name to sha256; the artefact itself first."""
+    parity: Parity | None = None
+
+    def write(self, path: Path) -> None:
+        """Replace the manifest of the artefact at `path` in one step."""
+        target = manifest_path(path)
+        temporary = target.with_name(target.name + ".tmp")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(target)
+
+    def check_files(self, path: Path) -> None:
+        """Raise RecloomError where a file of the artefact at `path` is missing or was changed."""
+        for name, digest in self.files.items():
+            file = path.with_name(name)
+            if not file.is_file():
+                raise RecloomError(
+                    f"{file} is missing; the artefact needs {', '.join(self.files)}. Export it again."
+                )
+            found = file_digest(file)
+            if found != digest:
+                raise RecloomError(
+                    f"{file} is not the file that was exported: expected sha256 {digest[:16]}, "
+                    f"found {found[:16]}. Export it again, or restore the file."
+                )
+
+    def check_parity(self, path: Path) -> None:
+        """Raise RecloomError unless the artefact at `path` was shown to equal its recommender."""
+        if self.parity is None:
+            raise RecloomError(
+                f"{path} was never compared with the recommender it comes from, so it is not served. "
+                f"Run `recloom verify {path} --run RUN` first."
+            )
+        if not self.parity.verified:
+            raise RecloomError(
+                f"{path} failed its comparison with the recommender it comes from: "
+                f"{'; '.join(self.parity.failures)}. Export it again, or ask the model's author."
+            )
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of the artefact `path` lies."""
+    return path.with_suffix(".json")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of the artefact at `path`; RecloomError where it is absent or not one."""
+    target = manifest_path(path)
+    if not target.is_file():
+        raise RecloomError(f"{path} has no manifest: {target} does not exist. Export with `recloom export`.")
+    try:
+        return Manifest.model_validate_json(target.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RecloomError(
+            f"{target} is not a manifest of format recloom-onnx-1: {key}: {first['msg']}. Export again."
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def id_digest(ids: Iterable[str]) -> str:
+    """sha256 of a list of ids, in order."""
+    return hashlib.sha256(json.dumps(list(ids), ensure_ascii=False).encode()).hexdigest()
