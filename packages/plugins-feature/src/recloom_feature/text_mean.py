@@ -18,7 +18,7 @@ from recloom.language import TextEncoder
 from recloom.language.hashing import HashingNgrams
 from recloom.recommender import VectorRecommender
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import embedding_bag, normalize, pad
 
 NO_DIRECTION = 1e-6  # texts that cancel each other leave rounding errors, which must not pass for a taste
 
@@ -67,6 +67,7 @@ class TextMean(VectorRecommender):
 
     def query(self, batch: Batch) -> Tensor:
         history = batch.history if self.max_len is None else batch.history[:, -self.max_len :]
+        history = pad(history, (1, 0))  # an embedding bag of no columns is an error
         weights = (history > 0).to(self.item_vectors().dtype)  # (B, L)
         if self.half_life is not None:
             later = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)

@@ -1,0 +1,196 @@
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.data.interactions import Interactions
+from recloom.errors import DataError, RecloomError
+from recloom.functional import impression_mrr, ndcg, ranks
+from recloom.language import TextEncoder
+from recloom.module import mask
+from recloom_feature.text_mean import TextMean
+
+TITLES = ["Toy Story", "Toy Story 2", "Heat", "", "Red Heat", "The Thin Red Line"]
+
+
+@dataclass(frozen=True)
+class Axes(TextEncoder):
+    """A text names its vector: `1 0 -2`."""
+
+    dim: int = 3
+    normalized = False
+    max_tokens = None
+
+    def encode(self, texts):
+        rows = [text.split() or ["0"] * self.dim for text in texts]
+        return np.array(rows, dtype=np.float32)
+
+
+def nothing(catalog: Catalog) -> Interactions:
+    empty = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
+    return Interactions.from_frame(pl.DataFrame(schema=empty), catalog)
+
+
+def fitted(titles: list[str], **options) -> TextMean:
+    catalog = Catalog(pl.DataFrame({"item_id": [f"i{n}" for n in range(len(titles))], "title": titles}))
+    model = TextMean(catalog, **options)
+    model.fit(nothing(catalog))
+    return model.eval()
+
+
+def scores(model: TextMean, *history: list[int]) -> torch.Tensor:
+    length = max(map(len, history))
+    padded = torch.tensor([[0] * (length - len(row)) + row for row in history], dtype=torch.long)
+    return model.score(Batch.of(padded, torch.arange(1, model.num_items + 1)[None]))
+
+
+def random_model(**options) -> TextMean:
+    rows = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    return fitted([" ".join(map(str, row)) for row in rows], encoder=Axes(), **options)
+
+
+def test_a1_1_an_empty_history_scores_zero_never_nan():
+    model = fitted(TITLES)
+    assert scores(model, [0], [1])[0].tolist() == [0] * 6
+    empty = model.score(Batch.of(torch.zeros(2, 0, dtype=torch.long), torch.arange(1, 7)[None]))
+    assert empty.tolist() == [[0] * 6] * 2
+
+
+def test_a1_2_cosine_to_the_mean_ranks_like_the_mean_of_cosines():
+    model = random_model()
+    unit = model.vectors[1:]
+    history = [4, 9, 17, 4]
+    means = (unit @ model.vectors[history].T).mean(1)
+    assert torch.equal(scores(model, history)[0].argsort(descending=True), means.argsort(descending=True))
+
+
+def test_a1_3_order_and_duplication_of_the_history_do_not_matter():
+    model = random_model()
+    found = scores(model, [4, 9, 17], [17, 4, 9], [4, 9, 17, 4, 9, 17])
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert torch.allclose(found[0], found[2], atol=1e-6)
+
+
+def test_a1_3_with_recency_weights_they_do():
+    model = random_model(half_life=1.0)
+    found = scores(model, [4, 9, 17], [17, 4, 9], [4, 4, 9, 9, 17, 17])
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    assert not torch.allclose(found[0], found[2], atol=1e-3)
+
+
+def test_a1_4_metrics_of_three_scores():
+    found = ranks(torch.tensor([[0.9, 0.8, 0.1]]), torch.tensor([[1, 2]]))
+    assert impression_mrr(found, None).item() == pytest.approx(0.4167, abs=5e-5)
+    assert ndcg(found, 5).item() == pytest.approx(0.6934, abs=5e-5)
+
+
+def test_a1_5_a_single_click_scores_one_and_disappears_when_seen_items_are_masked():
+    model = fitted(TITLES)
+    history = torch.tensor([[3]])
+    found = scores(model, [3])
+    assert found[0, 2].item() == pytest.approx(1, abs=1e-6)
+    assert found[0].argmax() == 2
+    hidden = mask(found, torch.arange(1, 7)[None], history)
+    assert hidden[0, 2] == -torch.inf
+    assert hidden[0].argmax() == 4  # Red Heat
+
+
+@pytest.mark.parametrize("half_life", [None, 5.0])
+def test_a1_6_opposite_texts_cancel_to_zero(half_life):
+    model = fitted(["0.3 0.7 -0.2", "-0.3 -0.7 0.2", "1 0 0"], encoder=Axes(), half_life=half_life)
+    found = scores(model, [1, 2], [1, 2, 1, 2])
+    assert torch.isfinite(found).all()
+    if half_life is None:
+        assert not found.any()
+
+
+def test_a1_7_a_batch_equals_the_loop_over_pairs():
+    model = random_model()
+    histories = [[1, 2, 3], [30], [7, 7, 9, 12], [5, 6]]
+    found = scores(model, *histories)
+    for row, history in enumerate(histories):
+        user = model.vectors[history].double().mean(0)
+        for item in range(1, 31):
+            vector = model.vectors[item].double()
+            cosine = user @ vector / user.norm() / vector.norm()
+            assert found[row, item - 1].item() == pytest.approx(cosine.item(), abs=1e-6)
+
+
+def test_a1_7_another_encoder_changes_the_dimension_only():
+    toy, hashed = random_model(), fitted(TITLES)
+    assert toy.vectors.shape == (31, 3)
+    assert hashed.vectors.shape == (7, 512)
+    assert scores(toy, [1, 2]).shape == (1, 30)
+
+
+def test_recency_weights_halve_per_half_life():
+    model = fitted(["1 0 0", "0 1 0", "0 0 1"], encoder=Axes(), half_life=2.0)
+    found = scores(model, [1, 2, 3])[0]
+    assert (found / found[2]).numpy() == pytest.approx([0.5, 0.5**0.5, 1], abs=1e-6)
+
+
+def test_padding_does_not_age_a_history():
+    model = random_model(half_life=2.0)
+    assert torch.allclose(scores(model, [4, 9], [1, 2, 3, 4])[0], scores(model, [4, 9])[0], atol=1e-6)
+
+
+def test_only_the_last_items_count_with_max_len():
+    model = random_model(max_len=2)
+    assert torch.allclose(scores(model, [1, 4, 9]), scores(model, [4, 9]))
+    assert model.export().max_len == 2
+
+
+def test_items_without_text_score_zero_and_add_nothing():
+    model = fitted(TITLES)
+    found = scores(model, [3], [3, 4], [4])
+    assert found[0, 3] == 0
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert not found[2].any()
+
+
+def test_several_columns_are_read():
+    catalog = Catalog(pl.DataFrame({"item_id": ["a", "b"], "title": ["Heat", "Toys"], "tags": ["toys", ""]}))
+    interactions = nothing(catalog)
+    narrow, wide = TextMean(catalog), TextMean(catalog, columns=("title", "tags"))
+    for model in (narrow, wide):
+        model.fit(interactions)
+    assert scores(narrow, [1])[0, 1] == 0
+    assert scores(wide, [1])[0, 1] > 0.3
+    with pytest.raises(DataError, match="no column 'plot'"):
+        TextMean(catalog, columns=("plot",)).fit(interactions)
+
+
+def test_a_checkpoint_restores_the_vectors_without_encoding():
+    model = fitted(TITLES)
+    again = TextMean(model.catalog, encoder=Axes())  # would fail on these titles
+    again.vectors = torch.empty_like(model.vectors)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(scores(again, [1]), scores(model, [1]))
+
+
+@pytest.mark.parametrize("half_life", [None, 3.0])
+def test_the_export_scores_alike(half_life):
+    model = random_model(half_life=half_life)
+    history = torch.tensor([[0, 4, 9], [1, 2, 3], [0, 0, 0]])
+    shapes = ({0: torch.export.Dim("rows"), 1: torch.export.Dim("length")},)
+    traced = torch.export.export(model.export().module, ((history,)), dynamic_shapes=(shapes,)).module()
+    longer = torch.tensor([[0, 4, 9, 9, 2], [0, 0, 0, 2, 3]])
+    for given in (history, longer):
+        wanted = model.score(Batch.of(given, torch.arange(1, 31)[None]))
+        assert torch.allclose(traced(given), wanted, atol=1e-6)
+
+
+def test_scores_before_fit_say_what_to_do():
+    catalog = Catalog(pl.DataFrame({"item_id": ["a"], "title": ["Heat"]}))
+    with pytest.raises(RecloomError, match=r"no item vectors yet.*fit\(interactions\)"):
+        TextMean(catalog).item_vectors()
+
+
+@pytest.mark.parametrize("half_life", [0, -1.0])
+def test_a_half_life_must_be_positive(half_life):
+    catalog = Catalog(pl.DataFrame({"item_id": ["a"], "title": ["Heat"]}))
+    with pytest.raises(RecloomError, match="half_life of TextMean must be above 0 items"):
+        TextMean(catalog, half_life=half_life)
