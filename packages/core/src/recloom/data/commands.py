@@ -1,0 +1,163 @@
+"""`recloom data ...`: each command is a thin layer over the file that does the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ..command import command
+from .readers import Layout, Quote
+from .synth_text import Domain
+
+
+@command("data prepare")
+def prepare(
+    reader: str,
+    *,
+    out: Path,
+    path: Path | None = None,
+    download: str | None = None,
+    name: str | None = None,
+    items_path: list[Path] | None = None,
+    users_path: list[Path] | None = None,
+    separator: str | None = None,
+    quote: Quote = "double",
+    columns: list[str] | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    time_column: str | None = None,
+    value_column: str | None = None,
+    keep_columns: list[str] | None = None,
+    layout: Layout = "auto",
+    min_value: float | None = None,
+    keep_all_items: bool = False,
+    max_rejected: float = 0.01,
+    overwrite: bool = False,
+) -> None:
+    """Turn raw files into a prepared dataset: checked, ordered, counted, with every rejected row on record.
+
+    Args:
+        reader: name of a reader as shown by `recloom data list`, or `auto` to recognise the format.
+        out: folder to write; it appears whole or not at all.
+        path: the raw file, or the folder that holds the raw files.
+        download: fetch this known set (see `recloom data list`) from its publisher instead of giving a path.
+        name: name of the dataset, by default that of the folder written.
+        items_path: files with item titles and attributes; an id map comes before the file it leads to.
+        users_path: the same for users.
+        separator: separator of a table, where the guess is wrong.
+        quote: `none` where quotes are ordinary characters.
+        columns: column names of a table without a header row.
+        user_column: column of user ids, where the guess is wrong.
+        item_column: column of item ids, where the guess is wrong.
+        time_column: column of times, where the guess is wrong; `none` to use the order of rows.
+        value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
+        keep_columns: further columns to keep beside each interaction.
+        layout: sequence files: `user item` pairs, or one user and its items a line.
+        min_value: keep only rows whose value is at least this, such as 4.
+        keep_all_items: keep items that occur in no interaction too.
+        max_rejected: share of malformed rows above which the data are refused.
+        overwrite: replace an existing folder, in one step and only once the new one is complete.
+    """
+    from .readers import ReadOptions
+    from .show import show_prepared
+    from .source import prepare_source
+
+    options = ReadOptions(
+        items_path or [], users_path or [], separator, quote, columns or [], user_column, item_column,
+        time_column, value_column, keep_columns or [], layout,
+    )  # fmt: skip
+    raw, data, card = prepare_source(
+        reader, out, path, download, options, name=name, min_value=min_value, keep_all_items=keep_all_items,
+        max_rejected=max_rejected, overwrite=overwrite,
+    )  # fmt: skip
+    show_prepared(out, card, raw.notes, data.rejected)
+
+
+@command("data split")
+def split(
+    folder: Path,
+    *,
+    strategy: Literal["last", "time", "random", "users"] = "last",
+    valid: float = 0.1,
+    test: float = 0.2,
+    min_user: int = 1,
+    min_item: int = 1,
+    seed: int = 0,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Divide a prepared dataset into train, valid and test, and write the parts for any program to read.
+
+    Args:
+        folder: the prepared dataset.
+        strategy: `last`: each user's last item; `time`: after a point in time; `random`: a share of each
+            user's rows; `users`: a share of the users.
+        valid: share of rows or users for validation; unused by `last`.
+        test: the same for test; .3 with `time` is the usual rule for cold items.
+        min_user: drop users with fewer rows, together with min_item until nothing changes.
+        min_item: drop items with fewer rows.
+        seed: of `random` and `users`.
+        out: folder to write, by default `splits/...` in the dataset.
+        overwrite: replace an existing split.
+    """
+    from ..schemas import SplitSpec
+    from .show import show_split
+    from .split import write_split
+
+    spec = SplitSpec(
+        strategy=strategy, valid=valid, test=test, min_user=min_user, min_item=min_item, seed=seed
+    )
+    show_split(*write_split(folder, spec, out, overwrite=overwrite))
+
+
+@command("data synth")
+def synth(
+    *,
+    like: Domain = "movies",
+    users: int = 2000,
+    items: int = 800,
+    seed: int = 0,
+    out: Path,
+    overwrite: bool = False,
+) -> None:
+    """Invent a dataset with item texts and a known structure of topics, drift, sequences and cold items.
+
+    Args:
+        like: what the items and their texts are.
+        users: number of users, about 30 interactions each.
+        items: number of items, at least 50.
+        seed: equal seeds give equal data.
+        out: folder to write; `truth/` in it holds the structure.
+        overwrite: replace an existing folder.
+    """
+    from .prepare import write_synthetic
+    from .show import show_prepared
+    from .synth import World, synthesise
+
+    data, truth, parameters = synthesise(World(like=like, users=users, items=items, seed=seed))
+    card = write_synthetic(data, out, truth, parameters, overwrite=overwrite)
+    show_prepared(out, card, ["the structure of the data is in truth/"], data.rejected)
+
+
+@command("data check")
+def check(path: Path) -> None:
+    """Look at raw files or a prepared dataset: format, columns, bad rows, hashes, order; change nothing.
+
+    Args:
+        path: a raw file, a folder of raw files, or a prepared dataset.
+    """
+    from .check import check_path
+    from .show import show_findings
+
+    show_findings(path, check_path(path))
+
+
+@command("data list")
+def list_readers() -> None:
+    """List the readers of raw formats, and the known sets that `data prepare --download` can fetch."""
+    from .show import show_list
+
+    show_list()
+
+
+COMMANDS = (prepare, check, split, synth, list_readers)

@@ -1,0 +1,156 @@
+"""Fetch a known set: verified where the publisher gives a checksum, unpacked safely, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ..errors import DataError
+from .directory import new_directory
+from .known import KNOWN, Known
+
+CACHE = "RECLOOM_CACHE"
+LARGEST = 20 << 30
+"""Bytes that an archive may unpack to."""
+_PIECE = 1 << 20
+
+
+def known_set(name: str) -> Known:
+    """The known set of that name. Raises DataError that lists the names."""
+    if name not in KNOWN:
+        raise DataError(
+            f"no known set is called {name!r}. Known: {', '.join(KNOWN)}. Or give your own files: --path."
+        )
+    return KNOWN[name]
+
+
+def cache_folder() -> Path:
+    """Where fetched sets are kept: `RECLOOM_CACHE`, else `~/.cache/recloom`."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "recloom") / "raw"
+
+
+def fetch(name: str, into: Path | None = None) -> Path:
+    """The folder of a known set, fetched if it is not there yet.
+
+    Args:
+        into: folder to keep it in, by default `cache_folder()`.
+
+    Raises DataError where the set needs a login, the network fails, or a checksum differs.
+    """
+    known = known_set(name)
+    if known.manual:
+        raise DataError(
+            f"{name} cannot be fetched by a program: {known.manual}. Download it from {known.page}, unpack "
+            f"it, and run `recloom data prepare {known.reader} --path FOLDER --out DIR`."
+        )
+    folder = (into or cache_folder()) / name
+    if not folder.exists():
+        with new_directory(folder) as partial:
+            for url in known.urls:
+                _fetch_file(url, partial, known)
+    return folder / known.inner if known.inner else folder
+
+
+def _fetch_file(url: str, folder: Path, known: Known) -> None:
+    target = folder / url.rpartition("/")[2]
+    found = _download(url, target)
+    if known.checksums:
+        published = published_md5(_open(f"{url}.md5").read(4096).decode("ascii", "replace"), f"{url}.md5")
+        if found != published:
+            raise DataError(
+                f"{target.name}: the publisher's MD5 is {published}, the file fetched has {found}. "
+                "The transfer was damaged or altered: run the command again."
+            )
+    if target.suffix == ".zip":
+        unpack(target, folder)
+        target.unlink()
+
+
+def published_md5(text: str, source: str) -> str:
+    """The digest in a `.md5` file, in either of the usual forms (`HEX  name` or `MD5 (name) = HEX`)."""
+    match = re.search(r"\b[0-9a-fA-F]{32}\b", text)
+    if match is None:
+        raise DataError(
+            f"{source} holds no MD5 digest but {text[:60]!r}, so the file cannot be verified. Try later."
+        )
+    return match[0].lower()
+
+
+def _open(url: str) -> IO[bytes]:
+    try:
+        found: IO[bytes] = urlopen(Request(url, headers={"User-Agent": "recloom"}), timeout=60)
+    except HTTPError as error:
+        raise DataError(
+            f"{url}: the publisher answered {error.code} {error.reason}. See whether it moved."
+        ) from error
+    except (URLError, OSError) as error:
+        raise DataError(
+            f"{url} cannot be reached ({getattr(error, 'reason', error)}). Check the network, or download it "
+            "elsewhere and give it with --path."
+        ) from error
+    return found
+
+
+def _download(url: str, target: Path) -> str:
+    """Write the file and return its MD5."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    digest = hashlib.md5(usedforsecurity=False)
+    with _open(url) as source, open(target, "wb") as file, Progress(*columns) as progress:
+        total = getattr(source, "headers", {}).get("Content-Length")
+        task = progress.add_task(target.name, total=int(total) if total else None)
+        try:
+            while piece := source.read(_PIECE):
+                file.write(piece)
+                digest.update(piece)
+                progress.advance(task, len(piece))
+        except OSError as error:
+            raise DataError(f"{url}: the transfer broke off ({error}). Run the command again.") from error
+        size = file.tell()
+    if total and size != int(total):
+        raise DataError(f"{url}: {size:,} of {int(total):,} bytes arrived. Run the command again.")
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> None:
+    """Unpack a zip file below `folder`.
+
+    Raises DataError for a member that would land outside, is no plain file, or makes the whole larger
+    than `largest` bytes; sizes are counted while unpacking, not taken from the archive.
+    """
+    written = 0
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for member in members.infolist():
+                target = _safe_target(archive, folder, member)
+                if member.is_dir():
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with members.open(member) as source, open(target, "xb") as file:
+                    while piece := source.read(_PIECE):
+                        written += len(piece)
+                        if written > largest:
+                            raise DataError(
+                                f"{archive.name} unpacks to more than {largest:,} bytes: refused. "
+                                "Unpack it yourself if you trust it."
+                            )
+                        file.write(piece)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{archive.name} is not a readable zip file ({error}). Fetch it again.") from error
+
+
+def _safe_target(archive: Path, folder: Path, member: zipfile.ZipInfo) -> Path:
+    path = PurePosixPath(member.filename.replace("\\", "/"))
+    link = (member.external_attr >> 16) & 0o170000 == 0o120000
+    if path.is_absolute() or ".." in path.parts or ":" in member.filename or link:
+        raise DataError(
+            f"{archive.name} holds the unsafe member {member.filename!r}: refused. Do not trust this file."
+        )
+    return folder.joinpath(*path.parts)

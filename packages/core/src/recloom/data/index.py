@@ -1,0 +1,101 @@
+"""Ids to codes, and the order of interactions: users as they first appear, each user's rows in time order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+Codes = np.ndarray[Any, np.dtype[np.uint32]]
+Rows = np.ndarray[Any, np.dtype[np.uint32]]
+
+
+def factorise(ids: pl.Series) -> tuple[Codes, pl.Series]:
+    """Codes (N,) from 0 in order of first appearance, and the distinct ids (String) by code."""
+    whole = _small_integers(ids)
+    if whole is None:
+        values = ids.unique(maintain_order=True)
+        return ids.cast(pl.Enum(values)).to_physical().cast(pl.UInt32).to_numpy(), values
+    codes, distinct = _by_first(whole)
+    return codes, pl.Series(ids.name, distinct).cast(pl.String)
+
+
+def _small_integers(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """The ids as numbers where each is a canonical whole number (`7`, not `007` or `+7`) of modest size.
+
+    A number has at least as many characters as digits, so equal totals prove that all are canonical.
+    """
+    sample = ids.head(1000).cast(pl.Int64, strict=False)
+    if not len(ids) or sample.null_count():
+        return None
+    numbers = ids.cast(pl.Int64, strict=False)
+    if numbers.null_count():
+        return None
+    whole = numbers.to_numpy()
+    low, high = int(whole.min()), int(whole.max())
+    if low < 0 or high > max(10_000_000, 4 * len(ids)):
+        return None
+    counts = np.bincount(whole)
+    digits = sum(int(counts[10**k :].sum()) for k in range(1, len(str(high)))) + len(whole)
+    return whole if digits == int(ids.str.len_bytes().cast(pl.Int64).sum()) else None
+
+
+def _by_first(
+    whole: np.ndarray[Any, np.dtype[np.int64]],
+) -> tuple[Codes, np.ndarray[Any, np.dtype[np.int64]]]:
+    first = np.full(int(whole.max()) + 1, len(whole), np.int64)
+    first[whole[::-1]] = np.arange(len(whole) - 1, -1, -1)  # the last write wins: the first row of each id
+    distinct = np.flatnonzero(first < len(whole))
+    distinct = distinct[np.argsort(first[distinct])]
+    code_of = np.zeros(len(first), np.uint32)
+    code_of[distinct] = np.arange(len(distinct), dtype=np.uint32)
+    return code_of[whole], distinct
+
+
+def in_order(users: Codes, times: np.ndarray[Any, np.dtype[np.int64]] | None) -> Rows:
+    """(N,) rows sorted by user, then time; equal ones keep their order."""
+    if not len(users):
+        return np.zeros(0, np.uint32)
+    if times is None:
+        return _argsort(users.astype(np.uint64))
+    low, bits = int(times.min()), int(times.max() - times.min()).bit_length()
+    if bits + int(users.max()).bit_length() > 64:
+        return np.lexsort((times, users)).astype(np.uint32)
+    return _argsort((users.astype(np.uint64) << np.uint64(bits)) | (times - low).astype(np.uint64))
+
+
+def _argsort(keys: np.ndarray[Any, np.dtype[np.uint64]]) -> Rows:
+    if (keys[1:] >= keys[:-1]).all():
+        return np.arange(len(keys), dtype=np.uint32)
+    order: Rows = pl.Series(keys).arg_sort().to_numpy()
+    return _keep_file_order(keys[order], order)
+
+
+def _keep_file_order(keys: np.ndarray[Any, np.dtype[np.uint64]], order: Rows) -> Rows:
+    """Put rows with equal keys into file order: no promise of the sort is relied on."""
+    tied = (keys[1:] == keys[:-1]) & (order[1:] < order[:-1])
+    if tied.any():
+        order = order[np.lexsort((order, keys))]
+    return order
+
+
+def repeats(users: Codes, items: Codes, times: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
+    """Positions, in rows sorted by user and time, that repeat an earlier (user, item, time)."""
+    same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    if not same.any():
+        return np.zeros(0, np.uint32)
+    tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
+    keys = pl.DataFrame({"user": users[tied], "item": items[tied], "time": times[tied]})
+    again = ~keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    found: Rows = tied[again].astype(np.uint32)
+    return found
+
+
+def positions(users: Codes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """0, 1, 2, ... within each run of equal users."""
+    starts = (
+        np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]])) if len(users) else np.zeros(0, int)
+    )
+    lengths = np.diff(np.append(starts, len(users)))
+    return np.arange(len(users)) - np.repeat(starts, lengths)

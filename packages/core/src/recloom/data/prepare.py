@@ -1,0 +1,277 @@
+"""From raw tables to a prepared dataset: checked, ordered, counted, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from ..errors import DataError
+from ..schemas import DatasetCard, Source, SourceFile
+from .directory import new_directory
+from .index import factorise, in_order, positions, repeats
+from .readers import RawTables, no_rejections
+from .readers.text import rejections
+
+CARD = "dataset.json"
+
+
+@dataclass
+class Prepared:
+    """The tables of a dataset in their final order, and what was counted on the way."""
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    impressions: pl.DataFrame | None
+    rejected: pl.DataFrame
+    counts: dict[str, int]
+    time: Literal["seconds", "order"]
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """File name to table."""
+        found = {
+            "interactions.parquet": self.interactions,
+            "items.parquet": self.items,
+            "users.parquet": self.users,
+            "rejected.parquet": self.rejected,
+        }
+        return found if self.impressions is None else found | {"impressions.parquet": self.impressions}
+
+
+def arrange(
+    raw: RawTables,
+    *,
+    min_value: float | None = None,
+    keep_all_items: bool = False,
+    max_rejected: float = 0.01,
+) -> Prepared:
+    """Filter, order and count what a reader found.
+
+    Args:
+        min_value: keep rows whose value is at least this, such as 4 for ratings of 4 and 5.
+        keep_all_items: keep items that occur in no interaction or impression too.
+        max_rejected: the share of malformed rows above which the data are refused.
+
+    Raises DataError when too many rows are malformed, or none is left.
+    """
+    timed = raw.timed
+    counts = {"read": raw.interactions.height + raw.rejected.height}
+    _check_share(raw, counts["read"], max_rejected)
+    rows, below = _filter_values(raw.interactions, min_value)
+    raw.interactions = pl.DataFrame()  # free what was filtered away
+    rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files)
+    if not rows.height:
+        raise DataError(
+            f"no interaction is left of {counts['read']:,} rows read ({raw.rejected.height:,} rejected, "
+            f"{below:,} below --min-value). See the reasons with `recloom data check PATH`."
+        )
+    items = _item_table(raw, item_ids, keep_all_items)
+    users = _user_table(raw, user_ids, lengths)
+    rejected = pl.concat([raw.rejected, raw.rejected_items, duplicates])
+    counts |= {
+        "users": users.height,
+        "items": items.height,
+        "interactions": rows.height,
+        "rejected": raw.rejected.height + duplicates.height,
+        "duplicates": duplicates.height,
+        "below_min_value": below,
+        "rejected_side_rows": raw.rejected_items.height,
+    }
+    if raw.impressions is not None:
+        counts["impressions"] = raw.impressions.height
+    time: Literal["seconds", "order"] = "seconds" if timed else "order"
+    return Prepared(rows, items, users, raw.impressions, rejected, counts, time)
+
+
+def _check_share(raw: RawTables, read: int, limit: float) -> None:
+    share = raw.rejected.height / max(1, read)
+    if share <= limit:
+        return
+    reasons = raw.rejected.group_by("reason").len().sort("len", "reason", descending=[True, False])
+    listed = "; ".join(f"{n:,} x {reason}" for reason, n in reasons.head(5).iter_rows())
+    first = raw.rejected.row(0, named=True)
+    raise DataError(
+        f"{raw.rejected.height:,} of {read:,} rows are malformed ({share:.1%}), more than --max-rejected "
+        f"{limit:g}: {listed}. The first is {first['file']}, line {first['line']}: {first['text']!r}. "
+        f"Mend the file, or allow it with --max-rejected {min(1, np.ceil(share * 100) / 100):g}."
+    )
+
+
+def _filter_values(rows: pl.DataFrame, low: float | None) -> tuple[pl.DataFrame, int]:
+    if low is None:
+        return rows, 0
+    if "value" not in rows.columns:
+        raise DataError("--min-value needs a value column, and these data have none. Leave the option out.")
+    kept = rows.filter(pl.col("value") >= low)
+    return kept, rows.height - kept.height
+
+
+def _order(
+    rows: pl.DataFrame, files: list[Path]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, pl.Series, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Rows grouped by user in time order without repeats; the repeats; ids; number of rows per user."""
+    users, user_ids = factorise(rows["user_id"])
+    items, item_ids = factorise(rows["item_id"])
+    times = rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None
+    order = in_order(users, times)
+    rows = rows.drop("user_id", "item_id", "timestamp", strict=False)
+    users, items = users[order], items[order]
+    times = positions(users) if times is None else times[order]
+    again = repeats(users, items, times)
+    duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files)])
+    if len(again):
+        keep = np.ones(len(order), bool)
+        keep[again] = False
+        order, users, items, times = order[keep], users[keep], items[keep], times[keep]
+    columns = {
+        "user_id": user_ids.gather(users),
+        "item_id": item_ids.gather(items),
+        "timestamp": pl.Series(times),
+    }
+    others = [rows[name].gather(order) for name in rows.columns if name not in ("line", "file")]
+    lengths = np.bincount(users, minlength=len(user_ids))
+    return pl.DataFrame(columns).with_columns(others), duplicates, user_ids, item_ids, lengths
+
+
+def _duplicate_rows(
+    rows: pl.DataFrame, places: np.ndarray[Any, np.dtype[np.uint32]], files: list[Path]
+) -> list[pl.DataFrame]:
+    if not len(places):
+        return []
+    origin = rows.select(
+        pl.col("line"), (pl.col("file") if "file" in rows.columns else pl.lit(0)).alias("file")
+    )[np.sort(places)]  # fmt: skip
+    reason = "duplicate of an earlier row (same user, item and time)"
+    return [
+        rejections(files[key[0]], part["line"], pl.repeat(reason, part.height, eager=True))
+        for key, part in origin.group_by("file", maintain_order=True)
+    ]
+
+
+def _item_table(raw: RawTables, ids: pl.Series, keep_all: bool) -> pl.DataFrame:
+    """Items in the order of the source's table, then those it lacks as they first appear."""
+    shown = [ids]
+    if raw.impressions is not None:
+        shown += [raw.impressions[name].explode().drop_nulls() for name in ("history", "candidates")]
+    occurring = pl.DataFrame({"item_id": pl.concat([s.alias("item_id") for s in shown])}).unique(
+        maintain_order=True
+    )
+    if raw.items is None:
+        return occurring
+    listed = (
+        raw.items if keep_all else raw.items.join(occurring, on="item_id", how="semi", maintain_order="left")
+    )
+    unlisted = occurring.join(raw.items, on="item_id", how="anti", maintain_order="left")
+    first = ["item_id", *(["title"] if "title" in listed.columns else [])]
+    return pl.concat([listed, unlisted], how="diagonal").select(*first, pl.exclude(first))
+
+
+def _user_table(raw: RawTables, ids: pl.Series, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> pl.DataFrame:
+    users = pl.DataFrame({"user_id": ids, "num_interactions": lengths})
+    if raw.impressions is not None:
+        others = (
+            raw.impressions.select("user_id")
+            .unique(maintain_order=True)
+            .join(users, on="user_id", how="anti")
+        )
+        users = pl.concat([users, others.with_columns(pl.lit(0, pl.Int64).alias("num_interactions"))])
+    if raw.users is None:
+        return users
+    return users.join(raw.users, on="user_id", how="left", maintain_order="left")
+
+
+def write(
+    data: Prepared,
+    out: Path,
+    *,
+    name: str,
+    source: Source,
+    licence: str,
+    overwrite: bool = False,
+    extra: dict[str, pl.DataFrame] | None = None,
+    parameters: dict[str, Any] | None = None,
+) -> DatasetCard:
+    """Write a dataset directory: the Parquet files, then `dataset.json`, then the rename into place.
+
+    Args:
+        extra: further tables by file name below `truth/`; with `parameters` beside them as JSON.
+    """
+    with new_directory(out, overwrite=overwrite) as folder:
+        tables = data.tables()
+        for file, table in tables.items():
+            table.write_parquet(folder / file, compression_level=1)
+        with ThreadPoolExecutor() as pool:
+            digests = dict(zip(tables, pool.map(lambda file: sha256(folder / file), tables), strict=True))
+        if extra:
+            (folder / "truth").mkdir()
+            for file, table in extra.items():
+                table.write_parquet(folder / "truth" / file)
+            (folder / "truth" / "parameters.json").write_text(json.dumps(parameters or {}, indent=2) + "\n")
+        card = DatasetCard(
+            name=name,
+            source=source,
+            licence=licence,
+            time=data.time,
+            columns={f: {c: str(kind) for c, kind in table.schema.items()} for f, table in tables.items()},
+            counts=data.counts,
+            sha256=digests,
+        )
+        (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def write_synthetic(
+    data: Prepared,
+    out: Path,
+    truth: dict[str, pl.DataFrame],
+    parameters: dict[str, Any],
+    *,
+    overwrite: bool = False,
+) -> DatasetCard:
+    """Write invented data with their truth beside them."""
+    return write(
+        data, out, name=f"synth-{parameters['like']}", source=Source(reader="synth", options=parameters),
+        licence="invented data, free to use", overwrite=overwrite, extra=truth, parameters=parameters,
+    )  # fmt: skip
+
+
+def source_files(paths: list[Path]) -> list[SourceFile]:
+    """Name, size and digest of raw files; folder names are left out."""
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(sha256, paths))
+    return [
+        SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
+        for path, digest in zip(paths, digests, strict=True)
+    ]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_card(folder: str | Path) -> DatasetCard:
+    """Read `dataset.json` of a prepared dataset.
+
+    Raises DataError when there is none, or when it is not a dataset card.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        raise DataError(
+            f"{folder} is not a prepared dataset: it holds no {CARD}. Make one with "
+            "`recloom data prepare READER --path RAW --out DIR`, or `recloom data synth`."
+        )
+    try:
+        return DatasetCard.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:3])
+        raise DataError(f"{path} is not a dataset card: {wrong}. Prepare the dataset again.") from error

@@ -1,0 +1,52 @@
+"""What makes a row of interactions valid, as Polars expressions over whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+Check = tuple[pl.Expr, str]
+
+
+def row_checks(
+    schema: Mapping[str, pl.DataType], ids: Sequence[str], *, lossy: bool = False, quoted: bool = False
+) -> list[Check]:
+    """Expressions that hold for invalid rows, each with its reason, for a frame of this schema.
+
+    `ids` must not be empty; where they exist, `value` must be finite and `timestamp` not negative.
+
+    Args:
+        lossy: bytes that are no UTF-8 stand as � in the text.
+        quoted: fields may be quoted, so a line break in an id comes from a quote that is not closed.
+    """
+    checks = [(pl.col(name).is_null() | (pl.col(name) == ""), f"{name} is empty") for name in ids]
+    if lossy:
+        checks += [(pl.col(n).str.contains("\ufffd", literal=True), f"{n} is not valid UTF-8") for n in ids]
+    if quoted:
+        reason = "holds a line break: a quote that is not closed?"
+        checks += [(pl.col(n).str.contains("\n", literal=True), f"{n} {reason}") for n in ids]
+    if "value" in schema:
+        wrong = pl.col("value").is_nan() | pl.col("value").is_infinite()
+        checks += [
+            (pl.col("value").is_null(), "value is empty or not a number"),
+            (wrong, "value is NaN or infinite"),
+        ]
+    if "timestamp" in schema:
+        checks += [
+            (pl.col("timestamp").is_null(), "timestamp is empty or not a time"),
+            (pl.col("timestamp") < 0, "timestamp is negative"),
+        ]
+    return checks
+
+
+def part_rows(frame: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows for which no check holds; and the others, with the `reason` of the first that does."""
+    bad = frame.select(pl.any_horizontal([check.fill_null(False) for check, _ in checks]).alias("bad"))["bad"]
+    if not bad.any():
+        return frame, frame.clear().with_columns(pl.lit("").alias("reason"))
+    columns = [column for column in frame.columns if column not in ("line", "file")]
+    empty = pl.all_horizontal(pl.col(columns).is_null())
+    reasons = [pl.when(empty).then(pl.lit("empty line"))]
+    reasons += [pl.when(check).then(pl.lit(text)) for check, text in checks]
+    return frame.filter(~bad), frame.filter(bad).with_columns(pl.coalesce(reasons).alias("reason"))

@@ -1,0 +1,98 @@
+"""Sequence files: `user item` pairs in order (SASRec), or a user and its items a line (S3-Rec, LightGCN)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from ...errors import DataError
+from . import RawTables, ReadOptions
+from .side import read_side
+from .text import content, opening, rejections
+
+SETS = ("train.txt", "test.txt")
+
+
+class Sequences:
+    """Text files of sequences: `user item` rows, or one user and its items a line; order, no times."""
+
+    name: ClassVar[str] = "sequences"
+    licence: ClassVar[str] = "as stated by the publisher of the files"
+    url: ClassVar[str | None] = None
+    options: ClassVar[frozenset[str]] = frozenset({"items_path", "users_path", "layout"})
+
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        """Whether the lines are at least two ids separated by blanks, with no header."""
+        try:
+            lines = [line for file in _files(path) for line in opening(file, 20)]
+        except DataError:
+            return False
+        return all(len(line.split()) >= 2 and not set(line) & set(',;{}\t"') for line in lines)
+
+    def read(self, path: Path, options: ReadOptions) -> RawTables:
+        """Read sequences; of a folder, train.txt and then test.txt, marked in column `part`."""
+        files = _files(path)
+        layout = options.layout if options.layout != "auto" else _layout(files[0])
+        tables = [_read(file, layout) for file in files]
+        rows = [
+            good.with_columns(pl.lit(place, pl.UInt16).alias("file"), pl.lit(file.stem).alias("part"))
+            for place, (file, (good, _)) in enumerate(zip(files, tables, strict=True))
+        ]
+        raw = RawTables(pl.concat(rows), files, rejected=pl.concat([bad for _, bad in tables]))
+        if len(files) == 1:
+            raw.interactions = raw.interactions.drop("part")
+        raw.notes.append("layout: " + ("`user item` pairs" if layout == "pairs" else "one user a line"))
+        for key, paths in (("item_id", options.items_path), ("user_id", options.users_path)):
+            read_side(raw, key, paths)
+        return raw
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Check --path.")
+    found = [path / name for name in SETS if (path / name).is_file()]
+    texts = found or sorted(path.glob("*.txt"))
+    if not found and len(texts) != 1:
+        raise DataError(
+            f"{path} holds {len(texts)} .txt files; expected one, or train.txt and test.txt. "
+            "Name the file in --path."
+        )
+    return texts
+
+
+def _layout(path: Path) -> str:
+    """`pairs` where every one of the first lines has exactly two ids."""
+    return "pairs" if all(len(line.split()) == 2 for line in opening(path, 1000) if line.strip()) else "users"
+
+
+def _read(path: Path, layout: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    opening(path, 1)
+    lines = _lines(path).with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
+    cells = pl.col("text").str.extract_all(r"\S+")
+    count = pl.col("cells").list.len()
+    wrong = (
+        pl.when(count == 0).then(pl.lit("empty line")).when(count == 1).then(pl.lit("a user without items"))
+    )
+    if layout == "pairs":
+        wrong = wrong.when(count != 2).then(pl.format("{} fields instead of 2", count))
+    wrong = wrong.when(pl.col("text").str.contains("\ufffd", literal=True)).then(pl.lit("not valid UTF-8"))
+    lines = lines.with_columns(cells.alias("cells")).with_columns(wrong.alias("reason")).drop("text")
+    bad = lines.filter(pl.col("reason").is_not_null())
+    good = lines.filter(pl.col("reason").is_null())
+    rows = good.select("line", pl.col("cells").list.first().alias("user_id"), pl.col("cells").list.slice(1))
+    table = rejections(path, bad["line"], bad["reason"])
+    return rows.explode("cells").select("user_id", pl.col("cells").alias("item_id"), "line"), table
+
+
+def _lines(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_lines(content(path), name="text", glob=False)
+    except pl.exceptions.ComputeError:  # not UTF-8: the lines in question are rejected
+        whole = content(path)
+        data = whole.read_bytes() if isinstance(whole, Path) else whole
+        return pl.read_lines(data.decode("utf-8", "replace").encode(), name="text")

@@ -1,0 +1,224 @@
+"""Any CSV, TSV, Parquet or JSON-lines table of interactions, its columns guessed from their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+
+from ...errors import DataError
+from . import RawTables, ReadOptions, no_rejections
+from .checks import part_rows, row_checks
+from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
+from .jsonlines import read_json_lines
+from .side import read_side
+from .text import SHOWN, opening, rejections
+from .times import ROLES, guess_columns, to_seconds
+
+DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".inter", ".tab")
+JSON = (".jsonl", ".ndjson", ".json")
+IDS = ("user_id", "item_id")
+FLAGS = {
+    "user_id": "--user-column",
+    "item_id": "--item-column",
+    "timestamp": "--time-column",
+    "value": "--value-column",
+}
+
+
+class Table:
+    """Any table of interactions (CSV, TSV, Parquet, JSON lines; .gz too); columns guessed or named."""
+
+    name: ClassVar[str] = "table"
+    licence: ClassVar[str] = "as stated by the publisher of the files"
+    url: ClassVar[str | None] = None
+    options: ClassVar[frozenset[str]] = frozenset(
+        {
+            "items_path", "users_path", "separator", "quote", "columns", "user_column", "item_column",
+            "time_column", "value_column", "keep_columns",
+        }
+    )  # fmt: skip
+
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        """Whether the columns of a single file can be guessed."""
+        try:
+            return path.is_file() and set(guess_columns(column_names(path, ReadOptions()))) >= {
+                "user_id",
+                "item_id",
+            }
+        except (DataError, pl.exceptions.PolarsError, OSError):
+            return False
+
+    def read(self, path: Path, options: ReadOptions) -> RawTables:
+        """Read one file of interactions."""
+        if not path.is_file():
+            raise DataError(f"{path} is not a file. The reader `table` takes one file in --path.")
+        roles = choose_columns(path, column_names(path, options), options)
+        raw = _read(path, roles, options)
+        raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
+        if "timestamp" not in roles:
+            raw.notes.append(
+                "no column of times: the order of the rows is each user's order (or --time-column)"
+            )
+        read_side(raw, "item_id", options.items_path)
+        read_side(raw, "user_id", options.users_path)
+        return raw
+
+
+def kind_of(path: Path) -> str:
+    """`parquet`, `json` or `delimited`, by the file's ending and first character."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix == ".parquet":
+        return "parquet"
+    if suffix in JSON or (suffix not in DELIMITED and opening(path, 1)[0].lstrip().startswith("{")):
+        return "json"
+    return "delimited"
+
+
+def column_names(path: Path, options: ReadOptions) -> list[str]:
+    """All columns of a file, from its header, its schema, its first objects or `--columns`."""
+    kind = kind_of(path)
+    if kind == "parquet":
+        return list(pl.read_parquet_schema(path))
+    if kind == "json":
+        return _json_keys(path)
+    if options.columns:
+        return options.columns
+    separator = options.separator or guess_separator(path)
+    names = list(header_of(path, separator))
+    if len(names) != len(set(names)):
+        raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
+    return names
+
+
+def _json_keys(path: Path) -> list[str]:
+    import json
+
+    keys: dict[str, None] = {}
+    for line in opening(path, 100):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
+    if not keys:
+        raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
+    return list(keys)
+
+
+def choose_columns(path: Path, names: list[str], options: ReadOptions) -> dict[str, str]:
+    """Role to column: what the user named, else what can be guessed."""
+    roles = guess_columns(names)
+    asked = {
+        "user_id": options.user_column, "item_id": options.item_column,
+        "timestamp": options.time_column, "value": options.value_column,
+    }  # fmt: skip
+    for role, column in asked.items():
+        if column == "none":
+            roles.pop(role, None)
+        elif column is not None:
+            if column not in names:
+                raise DataError(
+                    f"{path} has no column {column!r} ({FLAGS[role]}). It has {', '.join(names)}."
+                )
+            roles[role] = column
+    for role in ("user_id", "item_id"):
+        if role not in roles:
+            raise DataError(_no_column(path, names, role, options))
+    absent = [name for name in options.keep_columns if name not in names]
+    if absent:
+        raise DataError(f"{path} has no column {absent[0]!r} (--keep-columns). It has {', '.join(names)}.")
+    return {role: roles[role] for role in ROLES if role in roles}
+
+
+def _no_column(path: Path, names: list[str], role: str, options: ReadOptions) -> str:
+    what = f"{path}: no column of {role.replace('_', ' ')}s recognised among {', '.join(names)[:300]}."
+    if kind_of(path) == "delimited" and not options.columns:
+        better = guess_separator(path)
+        if len(names) == 1 and options.separator and better != options.separator:
+            return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
+        if any(_is_number(name) for name in names):
+            return (
+                f"{what} Line 1 looks like data, so the header row may be missing: name the columns in order "
+                "with --columns, such as --columns user_id,item_id,value,timestamp."
+            )
+    return f"{what} Name it with {FLAGS[role]}."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(path: Path, roles: dict[str, str], options: ReadOptions) -> RawTables:
+    kept = [name for name in options.keep_columns if name not in roles.values()]
+    if kind_of(path) == "delimited":
+        return _read_delimited(path, roles, kept, options)
+    wanted = [*roles.values(), *kept]
+    if kind_of(path) == "json":
+        frame, bad = read_json_lines(path, wanted)
+    else:
+        frame, bad = pl.read_parquet(path, columns=wanted).with_row_index("line", 1), no_rejections()
+    frame = frame.rename({column: role for role, column in roles.items()})
+    if "value" in roles:
+        frame = frame.with_columns(pl.col("value").cast(pl.Float32, strict=False))
+    frame, notes = _in_seconds(frame.with_columns(pl.col("user_id", "item_id").cast(pl.String)))
+    good, failed = part_rows(
+        frame.with_columns(pl.col("line").cast(pl.UInt32)), row_checks(frame.schema, IDS)
+    )
+    if kind_of(path) == "json":
+        rejected = rejections(path, failed["line"], failed["reason"])
+    else:
+        rejected = _parquet_rejections(path, failed)
+    return RawTables(good, [path], rejected=pl.concat([bad, rejected]), notes=notes)
+
+
+def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
+    """Rejected rows of a file without lines: `line` counts rows, and the text is the row's values."""
+    text = pl.concat_str(pl.exclude("line", "reason").cast(pl.String).fill_null("null"), separator=", ")
+    return failed.select(
+        pl.lit(path.name).alias("file"),
+        pl.col("line").cast(pl.Int64),
+        "reason",
+        text.str.head(SHOWN).alias("text"),
+    )
+
+
+def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], options: ReadOptions) -> RawTables:
+    separator = options.separator or guess_separator(path)
+    names = column_names(path, options)
+    renamed = {column: role for role, column in roles.items()}
+    quote = '"' if options.quote == "double" and len(separator) == 1 else None
+    layout = Delimited(path, tuple(renamed.get(n, n) for n in names), separator, not options.columns, quote)
+    types: dict[str, pl.DataType] = dict.fromkeys([*roles, *kept], pl.String())
+    if "value" in roles:
+        types["value"] = pl.Float32()
+    if "timestamp" in roles:
+        types["timestamp"] = _time_type(layout)
+    frame, lossy = layout.read(types)
+    frame, notes = _in_seconds(frame)
+    good, bad = valid_rows(frame, layout, lossy, IDS)
+    notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")
+    return RawTables(good, [path], rejected=bad, notes=notes)
+
+
+def _in_seconds(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    if "timestamp" not in frame.columns:
+        return frame, []
+    times, taken_for = to_seconds(frame["timestamp"])
+    return frame.with_columns(times.alias("timestamp")), [f"times: {taken_for}"]
+
+
+def _time_type(layout: Delimited) -> pl.DataType:
+    """Whole numbers are parsed as such at once; anything else is read as text and looked at."""
+    place = layout.names.index("timestamp")
+    lines = [line for line in opening(layout.path, 50)[layout.header :] if line.strip()]
+    cells = [line.split(layout.separator) for line in lines]
+    texts = [row[place].strip() for row in cells if len(row) > place]
+    whole = sum(text.removeprefix("-").isdigit() for text in texts)
+    return pl.Int64() if whole * 2 > len(texts) else pl.String()

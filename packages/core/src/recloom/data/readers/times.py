@@ -1,0 +1,75 @@
+"""Times in any usual form to Unix seconds, and columns recognised by their names."""
+
+from __future__ import annotations
+
+import polars as pl
+
+FORMATS = (
+    "%Y-%m-%dT%H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y/%m/%d %H:%M:%S",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+)
+UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
+"""A typical value from which on numbers are no seconds: 1e11 seconds would be the year 5138."""
+
+
+def to_seconds(times: pl.Series) -> tuple[pl.Series, str]:
+    """Unix seconds (Int64, null where a value cannot be read), and what the values were taken for.
+
+    Texts without a zone are read as UTC. Fractions of a second are cut off.
+    """
+    if times.dtype.is_temporal():
+        return times.cast(pl.Datetime("us")).dt.epoch("s"), "dates"
+    if times.dtype == pl.String:
+        sample = times.head(1000).drop_nulls()
+        if sample.cast(pl.Float64, strict=False).null_count() * 2 > len(sample):
+            return _from_text(times, sample)
+        whole = times.cast(pl.Int64, strict=False)
+        times = times.cast(pl.Float64, strict=False) if whole.null_count() > times.null_count() else whole
+    if times.dtype.is_float():
+        times = times.set(~times.is_finite(), None)
+    typical = times.head(10_000).drop_nulls().abs().median()
+    for limit, divisor, unit in UNITS:
+        if isinstance(typical, (int, float)) and typical > limit:
+            return _whole(times.cast(pl.Int64, strict=False) // divisor), unit
+    return _whole(times), "seconds"
+
+
+def _whole(times: pl.Series) -> pl.Series:
+    return times.cast(pl.Int64, strict=False)
+
+
+def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:
+    """By the format that reads most of the sample."""
+    readable = {form: len(sample) - _parse(sample, form).null_count() for form in FORMATS}
+    best = max(FORMATS, key=lambda form: readable[form])
+    return _parse(times, best).dt.epoch("s"), f"text such as {sample[0]!r}, read as {best} in UTC"
+
+
+def _parse(times: pl.Series, form: str) -> pl.Series:
+    parsed = times.str.strip_chars().str.to_datetime(form, strict=False, time_unit="us")
+    return parsed.dt.replace_time_zone(None) if parsed.dtype.time_zone else parsed  # type: ignore[attr-defined]
+
+
+ROLES = {
+    "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
+                "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id"),
+    "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
+                "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i"),
+    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at"),
+    "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
+}  # fmt: skip
+"""Names, in lower case, that a column of each role usually has; the first found is taken."""
+
+
+def guess_columns(names: list[str]) -> dict[str, str]:
+    """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
+    plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
+    found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
+    return {role: name for role, name in found.items() if name is not None}

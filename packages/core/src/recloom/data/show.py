@@ -1,0 +1,99 @@
+"""What the data commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import DataError
+from ..schemas import DatasetCard
+
+if TYPE_CHECKING:
+    from .check import Finding
+    from .split import SplitRecord
+
+ROWS = 10
+"""Rejected rows shown at most; all of them are in rejected.parquet."""
+
+
+def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.DataFrame) -> None:
+    """What was read, how it was understood, what was rejected and why."""
+    console = Console()
+    for note in notes:
+        console.print(f"  {escape(note)}")
+    time = "Unix seconds" if card.time == "seconds" else "the order of rows (the source has no times)"
+    console.print(f"  time: {time}")
+    if card.source.reader != "synth":
+        console.print(f"  licence: {escape(card.licence)}")
+    table = Table(title=f"{escape(str(out))}", title_justify="left", box=None)
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name, count in card.counts.items():
+        table.add_row(name.replace("_", " "), f"{count:,}")
+    console.print(table)
+    show_rejected(console, rejected)
+
+
+def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
+    """Reasons with counts and the first line of each."""
+    if not rejected.height:
+        return
+    reasons = rejected.group_by("file", "reason", maintain_order=True).agg(
+        pl.len().alias("rows"), pl.col("line", "text").first()
+    )
+    table = Table(title="rejected rows", title_justify="left", box=None)
+    for column in ("file", "reason", "rows", "first line", "text"):
+        table.add_column(column, overflow="fold", max_width=60)
+    for file, reason, rows, line, text in reasons.sort("rows", descending=True).head(ROWS).iter_rows():
+        table.add_row(escape(file), escape(reason), f"{rows:,}", f"{line:,}", escape(text[:60]))
+    console.print(table)
+
+
+def show_split(out: Path, record: SplitRecord) -> None:
+    """Rows per part, and what else a reader of numbers should know."""
+    console = Console()
+    table = Table(title=f"{escape(str(out))}  {record.spec.strategy}, digest {record.parts_digest}", box=None)
+    table.title_justify = "left"
+    table.add_column("part")
+    table.add_column("count", justify="right")
+    for name, count in record.counts.items():
+        table.add_row(name.replace("_", " "), f"{count:,}")
+    console.print(table)
+
+
+def show_findings(path: Path, findings: list[Finding]) -> None:
+    """One line per check; problems are counted at the end, and raised as one DataError."""
+    console = Console()
+    marks = {"good": "[green]ok[/]     ", "note": "[cyan]note[/]   ", "bad": "[red]problem[/]"}
+    for finding in findings:
+        console.print(f"{marks[finding.state]} {escape(finding.text)}")
+    bad = [finding for finding in findings if finding.state == "bad"]
+    if bad:
+        raise DataError(
+            f"{path}: {len(bad)} problem{'s' if len(bad) > 1 else ''} found, the first: {bad[0].text}"
+        )
+
+
+def show_list() -> None:
+    """Readers and known sets."""
+    from .known import KNOWN
+    from .source import readers
+
+    console = Console()
+    table = Table(title="readers", title_justify="left", box=None)
+    for column in ("name", "reads"):
+        table.add_column(column)
+    for name, reader in readers().items():
+        table.add_row(name, escape((reader.__doc__ or "").strip().splitlines()[0]))
+    console.print(table)
+    table = Table(title="known sets (--download NAME)", title_justify="left", box=None)
+    for column in ("name", "reader", "licence"):
+        table.add_column(column)
+    for name, known in KNOWN.items():
+        table.add_row(name, known.reader, escape(known.licence + (" (login needed)" if known.manual else "")))
+    console.print(table)
