@@ -1,0 +1,1 @@
+"""What is done with the numbers of a test: intervals, records on disk, comparisons."""

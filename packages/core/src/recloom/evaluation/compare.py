@@ -1,0 +1,219 @@
+"""Put tested runs of one protocol side by side, with the paired difference to the first of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..command import command
+from ..errors import RecloomError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
+    from .results import MetricValue, Results
+    from .significance import Difference
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one run, and how it differs from the reference run (None for that run itself)."""
+
+    run: str
+    model: str
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    higher_is_better: bool
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    """By sign flips over the users common to both runs."""
+    p_holm: float | None = None
+    """The same, adjusted for every test of this comparison."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one protocol; `cells` by run in the order given, then by metric."""
+
+    protocol: dict[str, Any]
+    reference: str
+    cells: list[Cell]
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row for each run and metric."""
+        import polars as pl
+
+        return pl.DataFrame([asdict(cell) for cell in self.cells], infer_schema_length=None)
+
+    def to_json(self) -> str:
+        """The protocol, the reference run and all cells."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    def table(self) -> Table:
+        """For the terminal: a row for each run, a column for each metric, the best in bold."""
+        from rich.table import Table
+
+        metrics = list(dict.fromkeys(cell.metric for cell in self.cells))
+        table = Table(
+            "model", "run", *metrics, caption=self._caption(), caption_justify="left", show_lines=True
+        )
+        best = {metric: _best(self.cells, metric) for metric in metrics}
+        for run in dict.fromkeys(cell.run for cell in self.cells):
+            mine = {cell.metric: cell for cell in self.cells if cell.run == run}
+            shown = [_shown(mine[metric], mine[metric].mean == best[metric]) for metric in metrics]
+            table.add_row(next(iter(mine.values())).model, run, *shown)
+        return table
+
+    def _caption(self) -> str:
+        told = ", ".join(
+            f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
+        )
+        return f"{told}. [low, high]: 95 % over users. Δ: to {self.reference}, paired; p after Holm."
+
+
+def compare(
+    runs: Sequence[str | Path], metrics: Sequence[str] | None = None, *, reference: str | Path | None = None
+) -> Comparison:
+    """Compare tested runs, by default in every metric that all of them have, each with the reference run.
+
+    reference is one of `runs`, by default the first. Raises RecloomError when there are fewer than two runs,
+    when their protocols differ (each differing field is named with its values), or for an unknown metric.
+    """
+    from .results import read_results
+
+    names = [str(run) for run in runs]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise RecloomError(
+            f"compare: expected two or more different runs, found {', '.join(names) or 'none'}."
+        )
+    base = names[0] if reference is None else str(reference)
+    if base not in names:
+        raise RecloomError(f"compare: expected the reference to be one of {', '.join(names)}; found {base}.")
+    results = {name: read_results(name) for name in names}
+    _check_protocols(results)
+    chosen = _choose(results, metrics)
+    tests = _tests(names, base, chosen)
+    cells = [
+        _cell(name, results[name], metric, tests.get((name, metric))) for name in names for metric in chosen
+    ]
+    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells)
+
+
+@command("compare")
+def compare_command(runs: list[str], *, metrics: str | None = None, out: Path | None = None) -> None:
+    """Show tested runs side by side, with intervals and the difference to the first.
+
+    Args:
+        runs: folders that hold a metrics.json; the first is what the others are compared with.
+        metrics: names separated by commas, such as ndcg@10,hit@10; by default all that the runs share.
+        out: also write the comparison to this JSON file.
+    """
+    from rich.console import Console
+
+    found = compare(runs, metrics.split(",") if metrics else None)
+    Console().print(found.table())
+    if out is not None:
+        out.write_text(found.to_json(), encoding="utf-8")
+
+
+def _check_protocols(results: dict[str, Results]) -> None:
+    (first, one), *others = (
+        (name, _flat(run.protocol.model_dump(mode="json"))) for name, run in results.items()
+    )
+    faults = [
+        f"{field}: {one.get(field)!r} in {first}, {other.get(field)!r} in {name}"
+        for name, other in others
+        for field in dict.fromkeys([*one, *other])
+        if one.get(field) != other.get(field)
+    ]
+    if faults:
+        raise RecloomError(
+            "compare: expected runs of one protocol, found differences; numbers of different protocols "
+            "are different metrics. Test the runs again under one protocol.\n  " + "\n  ".join(faults)
+        )
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _choose(results: dict[str, Results], metrics: Sequence[str] | None) -> list[str]:
+    shared = [
+        m for m in next(iter(results.values())).metrics if all(m in run.metrics for run in results.values())
+    ]
+    chosen = [name.strip() for name in metrics] if metrics else shared
+    if missing := [name for name in chosen if name not in shared] or ([] if chosen else ["any"]):
+        raise RecloomError(
+            f"compare: expected metrics that every run has ({', '.join(shared) or 'there are none'}), "
+            f"found {', '.join(missing)}; test the runs again with the same metrics."
+        )
+    return chosen
+
+
+def _tests(
+    names: list[str], base: str, metrics: list[str]
+) -> dict[tuple[str, str], tuple[Difference, float]]:
+    """(run, metric) to the paired difference and its adjusted p-value, for metrics with values per user."""
+    import polars as pl
+
+    from .results import KEYS, read_per_user
+    from .significance import holm, paired_difference
+
+    frames = {name: read_per_user(name).with_columns(pl.col("user_id").cast(pl.String)) for name in names}
+    found: dict[tuple[str, str], Difference] = {}
+    for name in names:
+        if name == base:
+            continue
+        both = frames[name].join(frames[base], on=list(KEYS), suffix="/reference", maintain_order="left")
+        if both.is_empty():
+            raise RecloomError(
+                f"compare: expected users common to {base} and {name}, found none; were ids renamed?"
+            )
+        for metric in metrics:
+            if metric in frames[name].columns and metric in frames[base].columns:
+                pairs = both.select("user_id", metric, theirs=f"{metric}/reference").drop_nans()
+                if pairs["user_id"].n_unique() > 1:
+                    columns = (pairs[column].to_numpy() for column in (metric, "theirs", "user_id"))
+                    found[name, metric] = paired_difference(*columns)
+    adjusted = holm([test.p_value for test in found.values()])
+    return {key: (test, p) for (key, test), p in zip(found.items(), adjusted, strict=True)}
+
+
+def _cell(name: str, results: Results, metric: str, test: tuple[Difference, float] | None) -> Cell:
+    value: MetricValue = results.metrics[metric]
+    whole = (value.mean, value.low, value.high, value.n, value.higher_is_better)
+    if test is None:
+        return Cell(name, results.model, metric, *whole)
+    found, p_holm = test
+    return Cell(name, results.model, metric, *whole, found.mean, found.low, found.high, found.p_value, p_holm)
+
+
+def _best(cells: list[Cell], metric: str) -> float | None:
+    values = [cell.mean for cell in cells if cell.metric == metric and cell.mean is not None]
+    higher = all(cell.higher_is_better for cell in cells if cell.metric == metric)
+    return (max if higher else min)(values, default=None)
+
+
+def _shown(cell: Cell, best: bool) -> str:
+    from rich.markup import escape
+
+    if cell.mean is None:
+        return "undefined"
+    text = f"[bold]{cell.mean:.4f}[/bold]" if best else f"{cell.mean:.4f}"
+    if cell.low is not None:
+        text += escape(f" [{cell.low:.4f}, {cell.high:.4f}]")
+    if cell.difference is not None and cell.p_holm is not None:
+        text += f"\nΔ {cell.difference:+.4f}, p {cell.p_holm:.2g}"
+    return text

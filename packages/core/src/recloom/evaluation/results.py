@@ -1,0 +1,165 @@
+"""What a run's test leaves behind: `metrics.json` and `per_user_test.parquet`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from ..errors import RecloomError
+from ..schemas import Protocol, Record
+from .significance import LEVEL, intervals
+
+if TYPE_CHECKING:
+    import polars as pl
+
+METRICS_FILE = "metrics.json"
+KEYS = ("user_id", "request")
+"""The columns of the per-user table that are not metrics; `request` counts a user's rows from 0."""
+RECORDED = ("recloom", "torch", "lightning", "numpy", "polars")
+
+
+class MetricValue(Record):
+    """One metric over the whole test; null where it is undefined."""
+
+    mean: float | None
+    low: float | None
+    """The 95 % bootstrap interval over users; null for metrics without a value per user."""
+    high: float | None
+    n: int
+    """Requests with a value."""
+    undefined: int
+    """Requests without one, which the mean leaves out."""
+    higher_is_better: bool = True
+
+
+class Results(Record):
+    """`metrics.json`."""
+
+    format: Literal["recloom-results-1"] = "recloom-results-1"
+    model: str
+    seed: int | None
+    protocol: Protocol
+    metrics: dict[str, MetricValue]
+    level: float = LEVEL
+    resamples: int
+    versions: dict[str, str]
+
+
+def write_results(
+    run_dir: str | Path,
+    *,
+    model: str,
+    protocol: Protocol,
+    values: Mapping[str, float],
+    per_user: Mapping[str, NDArray[np.float64]],
+    users: Sequence[str] | NDArray[np.integer[Any]],
+    seed: int | None = None,
+    lower_is_better: Iterable[str] = (),
+    resamples: int = 1000,
+) -> Results:
+    """Write both files into `run_dir`, each in one step, and return what `metrics.json` says.
+
+    values, per_user and lower_is_better are what a `Meter` gives; users are the raw ids of its requests, in
+    order. Raises RecloomError when a column does not have one value for each request.
+    """
+    run = Path(run_dir)
+    table = _per_user_frame(users, per_user)
+    sure = intervals(dict(per_user), table["user_id"].to_numpy(), resamples=resamples)
+    worse = set(lower_is_better)
+    metrics = {}
+    for name, value in values.items():
+        spread = sure.get(name)
+        metrics[name] = MetricValue(
+            mean=_finite(value),
+            low=_finite(spread.low) if spread else None,
+            high=_finite(spread.high) if spread else None,
+            n=spread.n if spread else len(table),
+            undefined=spread.undefined if spread else 0,
+            higher_is_better=name not in worse,
+        )
+    results = Results(
+        model=model, seed=seed, protocol=protocol, metrics=metrics, resamples=resamples, versions=_versions()
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    partial = run / f".{_per_user_file(protocol)}.part"
+    table.write_parquet(partial)
+    os.replace(partial, run / _per_user_file(protocol))
+    partial = run / f".{METRICS_FILE}.part"
+    partial.write_text(json.dumps(results.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, run / METRICS_FILE)
+    return results
+
+
+def read_results(run_dir: str | Path) -> Results:
+    """Read a run's `metrics.json`. Raises RecloomError when it is missing or does not say what it should."""
+    path = Path(run_dir) / METRICS_FILE
+    if not path.is_file():
+        raise RecloomError(
+            f"{path}: expected the results of a test, found no such file; test the run {run_dir} first."
+        )
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RecloomError(
+            f"{path}: {key}: {first['msg']} ({error.error_count()} in all); test the run again to rewrite it."
+        ) from error
+
+
+def read_per_user(run_dir: str | Path) -> pl.DataFrame:
+    """Read the per-user table of a run: user_id, request, and a float column for each metric per user."""
+    import polars as pl
+
+    path = Path(run_dir) / _per_user_file(read_results(run_dir).protocol)
+    if not path.is_file():
+        raise RecloomError(f"{path}: expected the values per user, found no such file; test the run again.")
+    return pl.read_parquet(path)
+
+
+def _per_user_file(protocol: Protocol) -> str:
+    return f"per_user_{protocol.part}.parquet"
+
+
+def _per_user_frame(
+    users: Sequence[str] | NDArray[np.integer[Any]], columns: Mapping[str, NDArray[np.float64]]
+) -> pl.DataFrame:
+    import polars as pl
+
+    if not len(users):
+        raise RecloomError(
+            "write_results: expected at least one request, found none; is the test part empty?"
+        )
+    for name, column in columns.items():
+        if len(column) != len(users):
+            raise RecloomError(
+                f"write_results: {name}: expected one value for each of {len(users)} requests, found "
+                f"{len(column)}; give the users of the same meter."
+            )
+    frame = pl.DataFrame({"user_id": users, **columns})
+    nth = pl.int_range(pl.len()).over("user_id").cast(pl.Int32).alias("request")
+    return frame.select("user_id", nth, *columns)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,188 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from recloom.errors import RecloomError
+from recloom.evaluation.compare import compare, compare_command
+from recloom.evaluation.results import write_results
+from recloom.evaluation.significance import holm, paired_difference
+from recloom.schemas import Protocol, SplitSpec
+
+USERS = [f"u{i}" for i in range(200)]
+WORSE = np.random.default_rng(0).random(200)
+
+
+def protocol(**changes):
+    given = {
+        "dataset": "toy",
+        "data_hash": "d",
+        "split": SplitSpec(),
+        "split_hash": "s",
+        "part": "test",
+        "candidates": "all",
+        "seen": "masked",
+        "users": 200,
+        "num_items": 6,
+    }
+    return Protocol(**(given | changes))
+
+
+def run(folder, ndcg, model="Model", order=slice(None), **changes):
+    values = {"ndcg@10": np.asarray(ndcg), "hit@10": np.round(ndcg)}
+    write_results(
+        folder,
+        model=model,
+        protocol=protocol(**changes),
+        values={name: np.nanmean(v) for name, v in values.items()} | {"gini@10": 0.5 + np.nanmean(ndcg) / 10},
+        per_user={name: v[order] for name, v in values.items()},
+        users=USERS[order],
+        lower_is_better=["gini@10"],
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    noise = np.random.default_rng(1).normal(size=(2, 200)) * 0.05
+    return [
+        run(tmp_path / "popular", WORSE, "Popularity"),
+        run(tmp_path / "better", WORSE + 0.05 + noise[0], "SASRec", order=slice(None, None, -1)),
+        run(tmp_path / "same", WORSE + noise[1] - noise[1].mean(), "BERT4Rec"),
+    ]
+
+
+def test_differences_are_paired_by_user_whatever_their_order(runs):
+    found = compare(runs, ["ndcg@10"])
+    first, better, same = found.cells
+    assert first.difference is None
+    assert first.p_value is None
+    expected = paired_difference(WORSE + (better.mean - WORSE.mean()), WORSE)
+    assert better.difference == pytest.approx(expected.mean)
+    assert 0 < better.difference_low < better.difference < better.difference_high
+    assert better.p_holm < 0.01 < 0.5 < same.p_holm
+    assert better.low < better.mean < better.high
+
+
+def test_p_values_are_adjusted_for_all_tests_of_the_table(runs):
+    found = compare(runs)
+    tested = [cell for cell in found.cells if cell.p_value is not None]
+    assert len(tested) == 4  # two runs, two metrics; gini has no values per user
+    assert [cell.p_holm for cell in tested] == pytest.approx(holm([cell.p_value for cell in tested]))
+
+
+def test_another_run_can_be_the_reference(runs):
+    found = compare(runs, ["ndcg@10"], reference=runs[1])
+    assert found.reference == runs[1]
+    assert [cell.difference is None for cell in found.cells] == [False, True, False]
+    assert found.cells[0].difference < 0
+    with pytest.raises(RecloomError, match=r"expected the reference to be one of .*; found elsewhere"):
+        compare(runs, reference="elsewhere")
+
+
+def test_other_protocols_are_refused_and_every_difference_is_named(tmp_path, runs):
+    other = run(tmp_path / "sampled", WORSE, candidates="uniform-100", split=SplitSpec(seed=3))
+    with pytest.raises(RecloomError, match="expected runs of one protocol") as caught:
+        compare([*runs, other])
+    text = str(caught.value)
+    assert f"candidates: 'all' in {runs[0]}, 'uniform-100' in {other}" in text
+    assert f"split.seed: 0 in {runs[0]}, 3 in {other}" in text
+    assert "seen" not in text
+    assert "ties" not in text
+
+
+def test_users_common_to_both_runs_are_compared(tmp_path, runs):
+    part = run(tmp_path / "part", WORSE + 0.5, order=slice(0, 120))
+    cell = compare([runs[0], part], ["ndcg@10"]).cells[1]
+    assert cell.difference == pytest.approx(0.5)
+    write_results(
+        tmp_path / "none",
+        model="M",
+        protocol=protocol(),
+        values={"ndcg@10": 0.5},
+        per_user={"ndcg@10": np.array([0.5])},
+        users=["stranger"],
+    )
+    with pytest.raises(RecloomError, match=r"expected users common to .*popular and .*none, found none"):
+        compare([runs[0], str(tmp_path / "none")])
+
+
+def test_a_metric_undefined_in_one_run_is_shown_without_a_test(tmp_path, runs):
+    values = np.full(200, np.nan)
+    write_results(
+        tmp_path / "empty",
+        model="M",
+        protocol=protocol(),
+        values={"ndcg@10": float("nan")},
+        per_user={"ndcg@10": values},
+        users=USERS,
+    )
+    found = compare([runs[0], str(tmp_path / "empty")])
+    assert found.cells[1].mean is None
+    assert found.cells[1].p_value is None
+    assert "undefined" in shown(found)
+
+
+def test_what_cannot_be_compared_is_an_error(runs):
+    with pytest.raises(RecloomError, match="two or more different runs, found none"):
+        compare([])
+    with pytest.raises(RecloomError, match="two or more different runs"):
+        compare([runs[0], runs[0]])
+    with pytest.raises(RecloomError, match=r"every run has \(ndcg@10, hit@10, gini@10\), found auc"):
+        compare(runs, ["ndcg@10", "auc"])
+
+
+def shown(found):
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(found.table())
+    return capture.get()
+
+
+def test_the_table_names_models_intervals_and_differences(runs):
+    found = compare(runs)
+    text = shown(found)
+    for cell in found.cells:
+        assert cell.model in text
+        assert f"{cell.mean:.4f}" in text
+        if cell.low is not None:
+            assert f"[{cell.low:.4f}, {cell.high:.4f}]" in text
+        if cell.difference is not None:
+            assert f"Δ {cell.difference:+.4f}, p {cell.p_holm:.2g}" in text
+    assert "candidates all" in text
+
+
+def test_the_best_is_marked_by_the_metric_s_own_direction(runs):
+    table = compare(runs).table()
+    by_header = {column.header: list(column.cells) for column in table.columns}
+    assert [cell.startswith("[bold]") for cell in by_header["ndcg@10"]] == [False, True, False]
+    assert not by_header["gini@10"][1].startswith("[bold]")  # the better ranker has the higher gini here
+
+
+def test_frame_and_json_say_the_same(runs):
+    found = compare(runs)
+    frame, record = found.to_frame(), json.loads(found.to_json())
+    assert frame.shape[0] == len(record["cells"]) == 9
+    assert frame["p_holm"].to_list() == [cell["p_holm"] for cell in record["cells"]]
+    assert record["protocol"]["candidates"] == "all"
+
+
+def test_the_command_prints_and_writes(runs, tmp_path, capsys):
+    compare_command(runs, metrics="ndcg@10, hit@10", out=tmp_path / "table.json")
+    assert "SASRec" in capsys.readouterr().out
+    cells = json.loads((tmp_path / "table.json").read_text())["cells"]
+    assert {cell["metric"] for cell in cells} == {"ndcg@10", "hit@10"}
+    assert compare_command.name == "compare"
+
+
+def test_comparing_needs_no_torch(runs):
+    code = (
+        "import sys; from recloom.evaluation.compare import compare; "
+        "assert 'numpy' not in sys.modules; compare(sys.argv[1:]); "
+        "assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *runs], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
