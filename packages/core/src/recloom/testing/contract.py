@@ -1,0 +1,327 @@
+"""The contract of a recommender as a test class.
+
+from recloom.testing import RecommenderTests
+
+class TestSASRec(RecommenderTests):
+    recommender = SASRec
+    config = {"dim": 16}
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..checkpoint import read_checkpoint
+from ..data.module import RecDataModule
+from ..errors import RecloomError
+from ..module import RecModule
+from ..recommender import Recommender, VectorRecommender
+from ..run import restore
+from .exported import exported_scores
+from .toys import checkerboard, toy_dataset
+from .training import requests, train
+
+STEPS = 6
+"""Training steps wherever it matters that something was learnt, not what."""
+
+
+class RecommenderTests:
+    """Subclass it, name a recommender, and pytest checks the contract; each failure says what was broken.
+
+    Attributes:
+        recommender: the class under test.
+        config: hyper-parameters, small enough for a second of training.
+        loss: as in a config; None = the recommender's own.
+        checkerboard_config: hyper-parameters beside `config` for the toy that must be learnt.
+        checkerboard_epochs, checkerboard_lr: how long and how fast it is trained on it.
+        deviations: name of a check to the reason why this recommender cannot meet it. Such a check must
+            fail: if it passes, the deviation is out of date, which is a failure too.
+        tolerance: how far two scores may differ, relative to the largest score where that exceeds 1.
+    """
+
+    recommender: ClassVar[type[Recommender]]
+    config: ClassVar[dict[str, Any]] = {}
+    loss: ClassVar[str | dict[str, Any] | None] = None
+    checkerboard_config: ClassVar[dict[str, Any]] = {}
+    checkerboard_epochs: ClassVar[int] = 30
+    checkerboard_lr: ClassVar[float] = 1e-2
+    deviations: ClassVar[dict[str, str]] = {}
+    tolerance: ClassVar[float] = 1e-5
+
+    # -- fixtures -------------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def toy(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Folder of a small prepared dataset."""
+        return toy_dataset(tmp_path_factory.mktemp("toy") / "toy")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def module(cls, toy: Path) -> RecModule:
+        """The recommender, trained for a few steps, in eval mode."""
+        return cls().trained(toy, steps=STEPS)
+
+    @pytest.fixture
+    def batch(self, module: RecModule) -> Batch:
+        """Requests of known users, ranking the whole catalogue."""
+        return requests(_data(module))
+
+    @pytest.fixture(autouse=True)
+    def _declared(self, request: pytest.FixtureRequest) -> None:
+        known = {name for name in dir(type(self)) if name.startswith("test_")}
+        unknown = sorted(set(self.deviations) - known)
+        assert not unknown, f"deviations names {unknown[0]!r}, which is no check; there are {sorted(known)}"
+        reason = self.deviations.get(request.function.__name__)
+        if reason:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
+
+    # -- scores ---------------------------------------------------------------------------------------
+
+    def test_scores_are_finite_numbers_of_the_right_shape(self, module: RecModule, batch: Batch) -> None:
+        """(B, C) floating-point scores, finite for every real item."""
+        for candidates in (batch.candidates, batch.candidates.expand(len(batch), -1)[:, :7]):
+            scores = self.score(module, _with(batch, candidates=candidates))
+            expected = (len(batch), candidates.shape[1])
+            assert tuple(scores.shape) == expected, self._says(
+                f"score() gave shape {tuple(scores.shape)}; expected (B, C) = {expected}"
+            )
+            assert scores.is_floating_point(), self._says(f"score() gave {scores.dtype}; expected floats")
+            assert scores.isfinite().all(), self._says("score() gave numbers that are not finite")
+
+    def test_the_same_request_gets_the_same_scores(self, module: RecModule, batch: Batch) -> None:
+        """In eval mode nothing is random."""
+        first = self.score(module, batch)
+        torch.rand(1)
+        self._same(first, self.score(module, batch), "the same request got other scores the second time", 0.0)
+
+    def test_scores_follow_their_candidates(self, module: RecModule, batch: Batch) -> None:
+        """Permuted candidates get permuted scores, and (1, C) candidates mean the same as (B, C)."""
+        scores = self.score(module, batch)
+        order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
+        permuted = self.score(module, _with(batch, candidates=batch.candidates[:, order]))
+        self._same(
+            scores[:, order], permuted, "an item's score depends on where it stands among the candidates"
+        )
+        spread = self.score(module, _with(batch, candidates=batch.candidates.expand(len(batch), -1)))
+        self._same(scores, spread, "shared candidates (1, C) get other scores than the same ones as (B, C)")
+        few = self.score(module, _with(batch, candidates=batch.candidates[:, 3:9]))
+        self._same(scores[:, 3:9], few, "an item's score depends on which other candidates there are")
+
+    def test_retrieve_gives_the_best_first(self, module: RecModule, batch: Batch) -> None:
+        """`retrieve(batch, k)`: k different candidates of each row, scores descending."""
+        with torch.no_grad():
+            items, scores = module.recommender.retrieve(batch, 5)
+        assert items.shape == scores.shape == (len(batch), 5), self._says(
+            f"retrieve(batch, 5) gave {tuple(items.shape)} items and {tuple(scores.shape)} scores for "
+            f"{len(batch)} requests"
+        )
+        assert torch.isin(items, batch.candidates).all(), self._says(
+            "retrieve() gave items that are no candidates"
+        )
+        distinct = items.sort(1).values.diff(dim=1).ne(0).all()
+        assert distinct, self._says("retrieve() gave an item twice in one list")
+        assert (scores.diff(dim=1) <= 0).all(), self._says("retrieve() did not put the best first")
+
+    def test_a_request_does_not_depend_on_its_batch(self, module: RecModule, batch: Batch) -> None:
+        """A batch of one gives what the same request gets among others."""
+        together = self.score(module, batch)
+        alone = torch.cat([self.score(module, batch.rows(slice(n, n + 1))) for n in range(len(batch))])
+        self._same(together, alone, "a request's scores depend on the other requests of its batch")
+
+    # -- histories ------------------------------------------------------------------------------------
+
+    def test_padding_changes_nothing(self, module: RecModule, batch: Batch) -> None:
+        """More zeros on the left of a history leave the scores as they are."""
+        zeros = torch.zeros(len(batch), 3, dtype=torch.long)
+        padded = _with(
+            batch,
+            history=torch.cat([zeros, batch.history], 1),
+            history_time=torch.cat([zeros, batch.history_time], 1),
+        )
+        self._same(
+            self.score(module, batch), self.score(module, padded), "padding on the left changes the scores"
+        )
+
+    def test_unknown_users_and_empty_histories_are_scored(self, module: RecModule, batch: Batch) -> None:
+        """User 0 and a history of padding alone get finite scores."""
+        nobody, nothing = torch.zeros_like(batch.user), torch.zeros_like(batch.history)
+        empty = {"history": nothing, "history_time": nothing}
+        cases: dict[str, dict[str, Any]] = {
+            "an unknown user (index 0)": {"user": nobody},
+            "an empty history": empty,
+            "an unknown user with an empty history": {"user": nobody, **empty},
+        }
+        for what, change in cases.items():
+            scores = self.score(module, _with(batch, **change))
+            assert scores.isfinite().all(), self._says(f"{what} gets scores that are not finite")
+
+    def test_a_long_history_counts_as_its_end(self, module: RecModule, batch: Batch) -> None:
+        """Of a history longer than max_len the last max_len items are read; without max_len any length is."""
+        limit = module.recommender.max_len
+        width = (limit or 300) + 5
+        random = torch.Generator().manual_seed(0)
+        shape = (len(batch), width)
+        history = torch.randint(1, module.recommender.num_items + 1, shape, generator=random)
+        times = batch.request_time[:, None] - 60 * torch.arange(width, 0, -1)
+        scores = self.score(module, _with(batch, history=history, history_time=times))
+        assert scores.isfinite().all(), self._says(
+            f"a history of {width} items gets scores that are not finite"
+        )
+        if limit is not None:
+            end = _with(batch, history=history[:, -limit:], history_time=times[:, -limit:])
+            self._same(
+                scores, self.score(module, end), f"items before the last max_len={limit} change the scores"
+            )
+
+    def test_a_position_reads_nothing_later(self, module: RecModule) -> None:
+        """Where `causal` is declared, a training query depends on no later item and on no label."""
+        model = module.recommender
+        if not (model.causal and isinstance(model, VectorRecommender)):
+            pytest.skip("not declared causal")
+        rows, length, cut = 2, 6, 3
+        order = torch.randperm(model.num_items, generator=torch.Generator().manual_seed(0)) + 1
+        labels, history = order[:12].view(rows, length), order[12:24].view(rows, length)
+        changed = torch.cat([history[:, :cut], history[:, cut:].flip(0, 1)], 1)
+        before = _training_vectors(model, history, labels, cut)
+        assert len(before) == rows * cut, self._says(
+            f"training_queries() gave {len(before)} queries for {rows * cut} labels; one for each was expected"
+        )
+        after = _training_vectors(model, changed, labels, cut)
+        self._same(before, after, "a training query reads later items of the history (the future)")
+        other = _training_vectors(model, history, labels.roll(1, 0), cut)
+        self._same(before, other, "a training query reads its own label")
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def test_held_out_rows_are_never_seen(self, toy: Path, module: RecModule, tmp_path: Path) -> None:
+        """Data that differ in validation and test rows alone give the same recommender."""
+        other = self.trained(toy_dataset(tmp_path / "toy", held_out=1), steps=STEPS)
+        what = "other held-out rows gave another recommender: its state depends on rows it must not see"
+        self._same_state(module, other, what)
+        batch = requests(_data(module))
+        self._same(self.score(module, batch), self.score(other, batch), what)
+
+    def test_a_checkpoint_holds_everything(self, module: RecModule, batch: Batch, tmp_path: Path) -> None:
+        """What is loaded from a checkpoint, without the data, scores as what was saved."""
+        module.trainer.save_checkpoint(tmp_path / "model.ckpt")
+        loaded = restore(read_checkpoint(tmp_path / "model.ckpt")).eval()
+        self._same(
+            self.score(module, batch), self.score(loaded, batch), "scores changed by saving and loading", 0.0
+        )
+
+    def test_resumed_training_is_uninterrupted_training(
+        self, toy: Path, module: RecModule, tmp_path: Path
+    ) -> None:
+        """A checkpoint after k steps and N - k steps from it give what N steps give."""
+        if module.loss is None:
+            pytest.skip("training-free")
+        saved = tmp_path / "part.ckpt"
+        whole = self.trained(toy, steps=STEPS, save=(STEPS - 2, saved))
+        resumed = self.trained(toy, steps=STEPS, resume=saved)
+        what = f"training resumed from step {STEPS - 2} differs from {STEPS} steps in one go"
+        self._same_state(whole, resumed, what)
+
+    def test_it_learns_the_checkerboard(self, tmp_path: Path) -> None:
+        """Users choose items of one colour; unseen items of a user's colour come before all others."""
+        folder = checkerboard(tmp_path / "checkerboard")
+        module = train(
+            self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,
+            epochs=self.checkerboard_epochs, lr=self.checkerboard_lr,
+        )  # fmt: skip
+        train_part = _data(module).train
+        user = torch.arange(1, train_part.num_users + 1)
+        history, times = train_part.last(user, int(train_part.lengths.max()))
+        items = torch.arange(1, train_part.num_items + 1)
+        batch = Batch.of(
+            history, items[None], user=user, history_time=times, request_time=times[:, -1] + 3600
+        )
+        scores = self.score(module, batch)
+        mine = (items % 2)[None] == history[:, -1:] % 2  # (B, C): the colour of a user is that of any item
+        seen = train_part.contains(user[:, None], items[None])
+        worst = scores.masked_fill(~mine | seen, float("inf")).amin(1)
+        best = scores.masked_fill(mine, float("-inf")).amax(1)
+        wrong = torch.nonzero(worst <= best)[:, 0]
+        assert not len(wrong), self._says(
+            f"it did not learn the checkerboard: for {len(wrong)} of {len(user)} users an item of the other "
+            f"colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
+            f"({float(worst[wrong[0]]):.3g}). Train longer with checkerboard_epochs or checkerboard_lr, or look "
+            "for a fault in the loss, the scores or the gradients"
+        )
+
+    # -- export ---------------------------------------------------------------------------------------
+
+    def test_the_exported_graph_gives_the_same_scores(self, module: RecModule, batch: Batch) -> None:
+        """Where `export()` does not refuse, its graph agrees with `score`, in torch and in ONNX Runtime."""
+        try:
+            spec = module.recommender.export()
+        except RecloomError as error:
+            pytest.skip(f"not exported: {error}")
+        expected = self.score(module, batch)
+        for runtime, scores in exported_scores(spec, batch, module.recommender):
+            self._same(expected, scores, f"the exported graph, run by {runtime}, gives other scores", 1e-4)
+
+    # -- what the checks share ------------------------------------------------------------------------
+
+    def trained(
+        self, folder: Path, *, steps: int, save: tuple[int, Path] | None = None, resume: Path | None = None
+    ) -> RecModule:
+        """A new recommender after so many steps."""
+        return train(
+            self.recommender, self.config, folder, loss=self.loss, steps=steps, save=save, resume=resume
+        )
+
+    def score(self, module: RecModule, batch: Batch) -> Tensor:
+        """`score` without gradients."""
+        with torch.no_grad():
+            return module.recommender.score(batch)
+
+    def _says(self, what: str) -> str:
+        return f"{self.recommender.__name__} breaks the contract: {what}."
+
+    def _same(self, expected: Tensor, found: Tensor, what: str, tolerance: float | None = None) -> None:
+        assert expected.shape == found.shape, self._says(
+            f"{what} (shapes {expected.shape} and {found.shape})"
+        )
+        allowed = self.tolerance if tolerance is None else tolerance
+        allowed *= max(1.0, float(expected.abs().max()))
+        apart = float((expected.double() - found.double()).abs().max())
+        assert apart <= allowed, self._says(f"{what} (by up to {apart:.2g}; {allowed:.2g} is allowed)")
+
+    def _same_state(self, one: RecModule, other: RecModule, what: str) -> None:
+        mine, theirs = one.state_dict(), other.state_dict()
+        assert mine.keys() == theirs.keys(), self._says(f"{what} ({sorted(mine.keys() ^ theirs.keys())})")
+        for name, value in mine.items():
+            if value.numel():
+                self._same(value, theirs[name], f"{what} ({name} differs)", 1e-6)
+
+
+def _data(module: RecModule) -> RecDataModule:
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, RecDataModule)
+    return data
+
+
+def _with(batch: Batch, **changes: Tensor) -> Batch:
+    changed = copy(batch)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _training_vectors(model: VectorRecommender, history: Tensor, labels: Tensor, cut: int) -> Tensor:
+    """(rows * cut, d) training queries of the first `cut` positions, found by their labels, row by row."""
+    day = 86_400 * torch.arange(1, history.shape[1] + 1).expand_as(history)
+    batch = Batch.of(history, user=torch.arange(1, len(history) + 1), history_time=day, labels=labels)
+    with torch.no_grad():
+        q = model.training_queries(batch)
+    wanted = labels[:, :cut].flatten()
+    rows = [torch.nonzero(q.targets == target)[:, 0] for target in wanted]
+    return q.vectors[torch.cat(rows)]

@@ -1,0 +1,80 @@
+"""Small datasets whose right answer is known, written as prepared datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ..data.prepare import arrange, write
+from ..data.readers import RawTables
+from ..schemas import Source
+
+DAY = 86_400
+START = 1_500_000_000
+"""Seconds: the first interaction of every toy."""
+WORDS = ("amber", "birch", "coral", "delta", "ember", "fjord", "glade", "heron", "ivory", "jade")
+
+
+def toy_dataset(
+    folder: Path, *, num_users: int = 24, num_items: int = 30, seed: int = 0, held_out: int = 0
+) -> Path:
+    """Users with 5 to 12 different items each, at random; the two last of each user differ with `held_out`.
+
+    Datasets that differ in `held_out` alone have the same catalogue, and the same training part when split
+    by `last`.
+
+    Returns the folder of the prepared dataset.
+    """
+    random, later = np.random.default_rng(seed), np.random.default_rng([seed, held_out])
+    rows = []
+    for user in range(num_users):
+        items = random.permutation(num_items)[: random.integers(5, 13)]
+        unused = np.setdiff1d(np.arange(num_items), items[:-2])
+        items[-2:] = later.permutation(unused)[:2]
+        rows += [(user, item, START + (user + num_users * at) * DAY) for at, item in enumerate(items)]
+    return write_toy(folder, rows, [f"{WORDS[n % 10]} {WORDS[n // 10 % 10]} {n}" for n in range(num_items)])
+
+
+def checkerboard(folder: Path, *, num_users: int = 40, num_items: int = 20, seed: int = 0) -> Path:
+    """Users and items of two colours, by the parity of their number; users choose items of their colour.
+
+    Each user has all items of the colour but the two held out by the split `last`, in random order, so a
+    recommender that has learnt anything ranks those two above every item of the other colour. Titles say
+    the colour.
+
+    Returns the folder of the prepared dataset.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for user in range(num_users):
+        items = random.permutation(np.arange(user % 2, num_items, 2))
+        rows += [(user, item, START + (user + num_users * at) * DAY) for at, item in enumerate(items)]
+    return write_toy(folder, rows, [f"{('white', 'black')[n % 2]} field {n}" for n in range(num_items)])
+
+
+def cyclic_dataset(folder: Path, n: int, *, num_users: int = 40, length: int = 12, seed: int = 0) -> Path:
+    """Items in a circle: every user starts anywhere, and item i is always followed by item i + 1 modulo n.
+
+    Returns the folder of the prepared dataset.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for user, first in enumerate(random.integers(0, n, num_users)):
+        rows += [(user, (first + at) % n, START + (user + num_users * at) * DAY) for at in range(length)]
+    return write_toy(folder, rows, [f"station {n}" for n in range(n)])
+
+
+def write_toy(folder: Path, rows: list[tuple[int, int, int]], titles: list[str]) -> Path:
+    """Write (user, item, seconds) rows and a title per item as a prepared dataset; item n is `i<n>`."""
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").select(
+        pl.format("u{}", "user_id").alias("user_id"),
+        pl.format("i{}", "item_id").alias("item_id"),
+        pl.col("timestamp").cast(pl.Int64),
+        line=pl.int_range(1, pl.len() + 1),
+    )
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(titles))], "title": titles})
+    data = arrange(RawTables(frame, [Path("toy")], items=items), keep_all_items=True)
+    write(data, folder, name=folder.name, source=Source(reader="toy"), licence="invented data, free to use")
+    return folder

@@ -1,0 +1,87 @@
+"""Train a recommender for a moment, quietly, through the same RecModule and Trainer as `recloom fit`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ..batch import Batch
+from ..checkpoint import AtomicCheckpointIO
+from ..data.module import RecDataModule
+from ..module import RecModule
+from ..recommender import Recommender
+from ..spec import build
+
+
+def train(
+    recommender: type[Recommender],
+    config: dict[str, Any],
+    folder: Path,
+    *,
+    loss: str | dict[str, Any] | None = None,
+    steps: int = -1,
+    epochs: int | None = None,
+    lr: float = 1e-2,
+    batch_size: int = 8,
+    save: tuple[int, Path] | None = None,
+    resume: Path | None = None,
+) -> RecModule:
+    """Fit, and train for so many steps or epochs; what is training-free is only fitted.
+
+    With `save` = (k, path) a checkpoint is written after k steps; training goes on. Returns the module in eval mode; its trainer can still save a checkpoint.
+    """
+    given = {"class_path": loss} if isinstance(loss, str) else loss
+    torch.manual_seed(0)
+    module = RecModule(
+        partial(recommender, **config), build("register_losses", given) if given else None, lr=lr
+    )
+    free = given is None and recommender.default_loss is None
+    data = RecDataModule(str(folder), batch_size=batch_size)
+    saver = ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]) if save else None
+    with quiet():
+        trainer = L.Trainer(
+            accelerator="cpu", devices=1, max_steps=-1 if free else steps, max_epochs=0 if free else epochs or -1,
+            logger=False, enable_checkpointing=bool(save), enable_progress_bar=False, enable_model_summary=False,
+            limit_val_batches=0, num_sanity_val_steps=0, use_distributed_sampler=False,
+            plugins=[AtomicCheckpointIO()], callbacks=saver,
+        )  # fmt: skip
+        trainer.fit(module, data, ckpt_path=resume)
+    return module.eval()
+
+
+def requests(data: RecDataModule, users: int = 6, length: int = 8) -> Batch:
+    """Requests of the first users with all their history that is shown in testing, for the whole catalogue."""
+    user = torch.arange(1, users + 1)
+    history, times = data.visible["test"].last(user, length)
+    return Batch.of(
+        history,
+        torch.arange(1, data.catalog.num_items + 1)[None],
+        user=user,
+        history_time=times,
+        request_time=times[:, -1] + 3600,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what Lightning says of machines and of training that is short on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

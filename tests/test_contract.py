@@ -1,0 +1,37 @@
+"""Every recommender of every installed plugin keeps the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recloom.plugins import collect, installed
+from recloom.testing import RecommenderTests
+
+MODELS = collect("register_models")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "Random": {"deviations": {"test_it_learns_the_checkerboard": "learns nothing, on purpose"}},
+    "Popularity": {"deviations": {"test_it_learns_the_checkerboard": "is the same for every user"}},
+    "ItemKNN": {"config": {"neighbours": 10}},
+    "EASE": {"config": {"regularization": 10.0}},
+    "SASRec": {"config": {"dim": 16, "max_len": 10}},
+    "BERT4Rec": {"config": {"dim": 16, "max_len": 10}},
+    "LightGCN": {"config": {"dim": 16}},
+}
+"""What a test class sets beyond the defaults, by model."""
+
+for _name, _model in MODELS.items():
+    globals()[f"Test{_name}"] = type(
+        f"Test{_name}", (RecommenderTests,), {"recommender": _model, **SETTINGS.get(_name, {})}
+    )
+
+
+def test_every_installed_plugin_was_looked_at():
+    owners = {model.__module__.partition(".")[0] for model in MODELS.values()}
+    assert "recloom" in owners
+    assert len(installed()) > 1
+    assert len(MODELS) >= 4
+
+
+def test_settings_are_of_models_that_exist():
+    assert not set(SETTINGS) - set(MODELS)
