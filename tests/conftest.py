@@ -26,3 +26,21 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set RECLOOM_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_dataset():
+    """A function (folder, frame of user_id, item_id and maybe timestamp, items=None) that writes a dataset."""
+
+    def make(folder: Path, frame, items=None) -> Path:
+        import polars as pl
+        from recloom.data.prepare import arrange, write
+        from recloom.data.readers import RawTables
+        from recloom.schemas import Source
+
+        rows = frame.with_columns(pl.int_range(1, pl.len() + 1).alias("line"))
+        raw = RawTables(interactions=rows, files=[folder / "made by a test"], items=items)
+        write(arrange(raw), folder, name=folder.name, source=Source(reader="test"), licence="none")
+        return folder
+
+    return make

@@ -8,12 +8,33 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from .errors import RecloomError
 
 
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `last.ckpt`, to resume from: after every epoch, or every so many steps.
+
+    Lightning's own `save_last` writes only when the best checkpoint changes.
+
+    Args:
+        dirpath: folder; set to the run's own.
+        every_n_train_steps: write after so many steps instead of after every epoch.
+    """
+
+    def __init__(self, dirpath: str | None = None, every_n_train_steps: int | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            every_n_train_steps=every_n_train_steps,
+            save_on_train_epoch_end=every_n_train_steps is None,
+            enable_version_counter=False,
+        )
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary file, then renames: a kill leaves the old checkpoint or the new one, never half."""
+    """Writes to a temporary file, then renames: a kill leaves the old checkpoint or the new, never half."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None

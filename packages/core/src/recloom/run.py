@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -133,11 +133,21 @@ class Run:
 
         meter = module.meter
         assert meter is not None
-        users = data.catalog.users["user_id"].gather(np.maximum(meter.users - 1, 0))
         return write_results(
-            self.folder, part=part, model=module.recipe["class_path"].rpartition(".")[2], seed=data.seed,
-            protocol=data.protocol(part), meter=meter, user_ids=users,
-        )  # fmt: skip
+            self.folder,
+            model=module.recipe["class_path"].rpartition(".")[2],
+            protocol=data.protocol(part),
+            values=meter.compute(),
+            per_user=meter.per_user(),
+            users=self._names(meter.users),
+            seed=data.seed,
+            lower_is_better=meter.lower_is_better,
+        )
+
+    def _names(self, users: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+        """Raw ids of user indices, `(unknown)` for index 0."""
+        known = pl.concat([pl.Series(["(unknown)"]), self.catalog.users["user_id"]])
+        return known.gather(users).to_list()
 
     def _requests(self, users: Tensor) -> Batch:
         if not hasattr(self, "_everything"):

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from .checkpoint import LastCheckpoint
 from .config_errors import explain
 from .data.module import RecDataModule
 from .errors import RecloomError
@@ -42,13 +43,13 @@ class RecCLI(LightningCLI):
             "--run", type=str | None, default=None, help="folder of the run (default: runs/DATA/MODEL)"
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
             {
                 "checkpoint.monitor": MONITOR,
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 "early_stopping.monitor": MONITOR,
                 "early_stopping.mode": "max",
@@ -67,7 +68,7 @@ class RecCLI(LightningCLI):
         )
         config.run = str(run)
         config.trainer.default_root_dir = str(run)
-        config.checkpoint.dirpath = str(run / CHECKPOINTS)
+        config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
         config.trainer.plugins = Namespace(class_path="recloom.checkpoint.AtomicCheckpointIO")
         if config.trainer.logger is None:
             config.trainer.logger = Namespace(

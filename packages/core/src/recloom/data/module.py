@@ -32,8 +32,8 @@ class RecDataModule(L.LightningDataModule):
         split_path: folder written by `recloom data split`, used instead of `split`.
         batch_size: training rows of a batch.
         eval_rows: requests scored at once; by default as many as keep the scores within 16 MB.
-        windows: for sequence models, whether long sequences are cut into windows (`all`) or only their end
-            is used (`last`).
+        windows: for sequence models, whether only the end of a long sequence is used (`last`), or all of it,
+            cut into windows (`all`).
         pairs: for models of pairs, one epoch is every `interaction`, or as many draws of a `user`.
         candidates: what is ranked: `all` items; the `impressions` of the data; or, marked as such wherever
             the number stands, the target among `uniform-N` or `popular-N` sampled items.
@@ -49,7 +49,7 @@ class RecDataModule(L.LightningDataModule):
         split_path: str | None = None,
         batch_size: int = 128,
         eval_rows: int | None = None,
-        windows: Literal["all", "last"] = "all",
+        windows: Literal["all", "last"] = "last",
         pairs: Literal["interaction", "user"] = "interaction",
         candidates: str = "all",
         seen: Literal["masked", "kept"] = "masked",
@@ -110,7 +110,7 @@ class RecDataModule(L.LightningDataModule):
             len(rows), self.batch_size, rows.epoch, seed=self.seed, rank=rank, world=world,
             epoch=self.trainer.current_epoch if self.trainer else 0,
         )  # fmt: skip
-        done = progress.completed if progress else 0
+        done = progress.processed if progress else 0
         sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
         return loader(rows, sampler, self.num_workers)
 
