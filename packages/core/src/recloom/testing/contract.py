@@ -72,7 +72,7 @@ class RecommenderTests:
     @pytest.fixture
     def batch(self, module: RecModule) -> Batch:
         """Requests of known users, ranking the whole catalogue."""
-        return requests(_data(module))
+        return requests(_data(module).visible["test"])
 
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest) -> None:
@@ -94,7 +94,7 @@ class RecommenderTests:
                 f"score() gave shape {tuple(scores.shape)}; expected (B, C) = {expected}"
             )
             assert scores.is_floating_point(), self._says(f"score() gave {scores.dtype}; expected floats")
-            assert scores.isfinite().all(), self._says("score() gave numbers that are not finite")
+            self._finite(scores, "a request")
 
     def test_the_same_request_gets_the_same_scores(self, module: RecModule, batch: Batch) -> None:
         """In eval mode nothing is random."""
@@ -107,9 +107,7 @@ class RecommenderTests:
         scores = self.score(module, batch)
         order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(0))
         permuted = self.score(module, _with(batch, candidates=batch.candidates[:, order]))
-        self._same(
-            scores[:, order], permuted, "an item's score depends on where it stands among the candidates"
-        )
+        self._same(scores[:, order], permuted, "scores do not move with their candidates")
         spread = self.score(module, _with(batch, candidates=batch.candidates.expand(len(batch), -1)))
         self._same(scores, spread, "shared candidates (1, C) get other scores than the same ones as (B, C)")
         few = self.score(module, _with(batch, candidates=batch.candidates[:, 3:9]))
@@ -123,9 +121,8 @@ class RecommenderTests:
             f"retrieve(batch, 5) gave {tuple(items.shape)} items and {tuple(scores.shape)} scores for "
             f"{len(batch)} requests"
         )
-        assert torch.isin(items, batch.candidates).all(), self._says(
-            "retrieve() gave items that are no candidates"
-        )
+        known = torch.isin(items, batch.candidates).all()
+        assert known, self._says("retrieve() gave items that are no candidates")
         distinct = items.sort(1).values.diff(dim=1).ne(0).all()
         assert distinct, self._says("retrieve() gave an item twice in one list")
         assert (scores.diff(dim=1) <= 0).all(), self._says("retrieve() did not put the best first")
@@ -146,9 +143,8 @@ class RecommenderTests:
             history=torch.cat([zeros, batch.history], 1),
             history_time=torch.cat([zeros, batch.history_time], 1),
         )
-        self._same(
-            self.score(module, batch), self.score(module, padded), "padding on the left changes the scores"
-        )
+        what = "padding on the left changes the scores"
+        self._same(self.score(module, batch), self.score(module, padded), what)
 
     def test_unknown_users_and_empty_histories_are_scored(self, module: RecModule, batch: Batch) -> None:
         """User 0 and a history of padding alone get finite scores."""
@@ -161,7 +157,7 @@ class RecommenderTests:
         }
         for what, change in cases.items():
             scores = self.score(module, _with(batch, **change))
-            assert scores.isfinite().all(), self._says(f"{what} gets scores that are not finite")
+            self._finite(scores, what)
 
     def test_a_long_history_counts_as_its_end(self, module: RecModule, batch: Batch) -> None:
         """Of a history longer than max_len the last max_len items are read; without max_len any length is."""
@@ -172,14 +168,11 @@ class RecommenderTests:
         history = torch.randint(1, module.recommender.num_items + 1, shape, generator=random)
         times = batch.request_time[:, None] - 60 * torch.arange(width, 0, -1)
         scores = self.score(module, _with(batch, history=history, history_time=times))
-        assert scores.isfinite().all(), self._says(
-            f"a history of {width} items gets scores that are not finite"
-        )
+        self._finite(scores, f"a history of {width} items")
         if limit is not None:
             end = _with(batch, history=history[:, -limit:], history_time=times[:, -limit:])
-            self._same(
-                scores, self.score(module, end), f"items before the last max_len={limit} change the scores"
-            )
+            what = f"items before the last max_len={limit} of a history change the scores"
+            self._same(scores, self.score(module, end), what)
 
     def test_a_position_reads_nothing_later(self, module: RecModule) -> None:
         """Where `causal` is declared, a training query depends on no later item and on no label."""
@@ -192,7 +185,7 @@ class RecommenderTests:
         changed = torch.cat([history[:, :cut], history[:, cut:].flip(0, 1)], 1)
         before = _training_vectors(model, history, labels, cut)
         assert len(before) == rows * cut, self._says(
-            f"training_queries() gave {len(before)} queries for {rows * cut} labels; one for each was expected"
+            f"training_queries() gave {len(before)} queries for {rows * cut} labels; expected one for each"
         )
         after = _training_vectors(model, changed, labels, cut)
         self._same(before, after, "a training query reads later items of the history (the future)")
@@ -206,20 +199,17 @@ class RecommenderTests:
         other = self.trained(toy_dataset(tmp_path / "toy", held_out=1), steps=STEPS)
         what = "other held-out rows gave another recommender: its state depends on rows it must not see"
         self._same_state(module, other, what)
-        batch = requests(_data(module))
+        batch = requests(_data(module).train)
         self._same(self.score(module, batch), self.score(other, batch), what)
 
     def test_a_checkpoint_holds_everything(self, module: RecModule, batch: Batch, tmp_path: Path) -> None:
         """What is loaded from a checkpoint, without the data, scores as what was saved."""
         module.trainer.save_checkpoint(tmp_path / "model.ckpt")
         loaded = restore(read_checkpoint(tmp_path / "model.ckpt")).eval()
-        self._same(
-            self.score(module, batch), self.score(loaded, batch), "scores changed by saving and loading", 0.0
-        )
+        what = "scores changed by saving and loading"
+        self._same(self.score(module, batch), self.score(loaded, batch), what)
 
-    def test_resumed_training_is_uninterrupted_training(
-        self, toy: Path, module: RecModule, tmp_path: Path
-    ) -> None:
+    def test_resumed_training_is_uninterrupted(self, toy: Path, module: RecModule, tmp_path: Path) -> None:
         """A checkpoint after k steps and N - k steps from it give what N steps give."""
         if module.loss is None:
             pytest.skip("training-free")
@@ -237,22 +227,18 @@ class RecommenderTests:
             epochs=self.checkerboard_epochs, lr=self.checkerboard_lr,
         )  # fmt: skip
         train_part = _data(module).train
-        user = torch.arange(1, train_part.num_users + 1)
-        history, times = train_part.last(user, int(train_part.lengths.max()))
-        items = torch.arange(1, train_part.num_items + 1)
-        batch = Batch.of(
-            history, items[None], user=user, history_time=times, request_time=times[:, -1] + 3600
-        )
+        batch = requests(train_part, users=train_part.num_users)
+        items = batch.candidates  # (1, C)
         scores = self.score(module, batch)
-        mine = (items % 2)[None] == history[:, -1:] % 2  # (B, C): the colour of a user is that of any item
-        seen = train_part.contains(user[:, None], items[None])
+        mine = items % 2 == batch.history[:, -1:] % 2  # (B, C): a user's colour is that of any item of theirs
+        seen = train_part.contains(batch.user[:, None], items)
         worst = scores.masked_fill(~mine | seen, float("inf")).amin(1)
         best = scores.masked_fill(mine, float("-inf")).amax(1)
         wrong = torch.nonzero(worst <= best)[:, 0]
         assert not len(wrong), self._says(
-            f"it did not learn the checkerboard: for {len(wrong)} of {len(user)} users an item of the other "
+            f"it did not learn the checkerboard: for {len(wrong)} of {len(scores)} users an item of the other "
             f"colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
-            f"({float(worst[wrong[0]]):.3g}). Train longer with checkerboard_epochs or checkerboard_lr, or look "
+            f"({float(worst[wrong[0]]):.3g}). Train longer (checkerboard_epochs, checkerboard_lr), or look "
             "for a fault in the loss, the scores or the gradients"
         )
 
@@ -286,10 +272,12 @@ class RecommenderTests:
     def _says(self, what: str) -> str:
         return f"{self.recommender.__name__} breaks the contract: {what}."
 
+    def _finite(self, scores: Tensor, what: str) -> None:
+        assert scores.isfinite().all(), self._says(f"{what} gets scores that are not finite")
+
     def _same(self, expected: Tensor, found: Tensor, what: str, tolerance: float | None = None) -> None:
-        assert expected.shape == found.shape, self._says(
-            f"{what} (shapes {expected.shape} and {found.shape})"
-        )
+        shapes = tuple(expected.shape), tuple(found.shape)
+        assert shapes[0] == shapes[1], self._says(f"{what} (shape {shapes[1]} in place of {shapes[0]})")
         allowed = self.tolerance if tolerance is None else tolerance
         allowed *= max(1.0, float(expected.abs().max()))
         apart = float((expected.double() - found.double()).abs().max())

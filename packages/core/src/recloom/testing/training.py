@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ..batch import Batch
 from ..checkpoint import AtomicCheckpointIO
+from ..data.interactions import Interactions
 from ..data.module import RecDataModule
 from ..module import RecModule
 from ..recommender import Recommender
@@ -37,7 +38,15 @@ def train(
 ) -> RecModule:
     """Fit, and train for so many steps or epochs; what is training-free is only fitted.
 
-    With `save` = (k, path) a checkpoint is written after k steps; training goes on. Returns the module in eval mode; its trainer can still save a checkpoint.
+    Args:
+        recommender: the class.
+        config: its hyper-parameters.
+        folder: of a prepared dataset.
+        loss: as in a config; None = the recommender's own.
+        save: (k, path): write a checkpoint after k steps, and go on.
+        resume: a checkpoint to go on from.
+
+    Returns the module in eval mode; its trainer can still save a checkpoint.
     """
     given = {"class_path": loss} if isinstance(loss, str) else loss
     torch.manual_seed(0)
@@ -49,22 +58,31 @@ def train(
     saver = ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]) if save else None
     with quiet():
         trainer = L.Trainer(
-            accelerator="cpu", devices=1, max_steps=-1 if free else steps, max_epochs=0 if free else epochs or -1,
-            logger=False, enable_checkpointing=bool(save), enable_progress_bar=False, enable_model_summary=False,
-            limit_val_batches=0, num_sanity_val_steps=0, use_distributed_sampler=False,
-            plugins=[AtomicCheckpointIO()], callbacks=saver,
-        )  # fmt: skip
+            accelerator="cpu",
+            devices=1,
+            max_steps=-1 if free else steps,
+            max_epochs=0 if free else epochs or -1,
+            logger=False,
+            enable_checkpointing=bool(save),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            plugins=[AtomicCheckpointIO()],
+            callbacks=saver,
+        )
         trainer.fit(module, data, ckpt_path=resume)
     return module.eval()
 
 
-def requests(data: RecDataModule, users: int = 6, length: int = 8) -> Batch:
-    """Requests of the first users with all their history that is shown in testing, for the whole catalogue."""
+def requests(visible: Interactions, users: int = 6) -> Batch:
+    """Requests of the first users, with the last 8 items each that are visible, for the whole catalogue."""
     user = torch.arange(1, users + 1)
-    history, times = data.visible["test"].last(user, length)
+    history, times = visible.last(user, 8)
     return Batch.of(
         history,
-        torch.arange(1, data.catalog.num_items + 1)[None],
+        torch.arange(1, visible.num_items + 1)[None],
         user=user,
         history_time=times,
         request_time=times[:, -1] + 3600,
