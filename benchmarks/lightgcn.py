@@ -3,8 +3,8 @@
     python benchmarks/lightgcn.py --data ../shared/data
 
 The bare loop holds the same matrix, the same symmetric backward, the same sampling without positives, the
-same loss and the same optimiser, and nothing else. Both run on one thread, in turns. Time is CPU time from the
-end of a step to the end of the next: all that happens between them counts. Writes lightgcn.json beside it.
+same loss and the same optimiser, and nothing else. Both run on one thread, in turns. Time is CPU time from
+the end of a step to the end of the next: all that happens between them counts. Writes lightgcn.json here.
 """
 
 from __future__ import annotations

@@ -67,13 +67,13 @@ class TextMean(VectorRecommender):
 
     def query(self, batch: Batch) -> Tensor:
         history = batch.history if self.max_len is None else batch.history[:, -self.max_len :]
-        history = pad(history, (1, 0))  # an embedding bag of no columns is an error
         weights = (history > 0).to(self.item_vectors().dtype)  # (B, L)
         if self.half_life is not None:
             later = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
             weights = weights * 0.5 ** (later / self.half_life)
-        total = embedding_bag(history, self.vectors, mode="sum", per_sample_weights=weights)
-        mean = total / weights.sum(1, keepdim=True).clamp(min=NO_DIRECTION)
+        mean = weighted_sum(self.vectors, history, weights) / weights.sum(1, keepdim=True).clamp(
+            min=NO_DIRECTION
+        )
         length = mean.norm(dim=1, keepdim=True)
         return torch.where(length > NO_DIRECTION, mean / length.clamp(min=NO_DIRECTION), 0.0)
 
@@ -85,3 +85,11 @@ class TextMean(VectorRecommender):
                 "or load a checkpoint that was written after fit."
             )
         return self.vectors
+
+
+def weighted_sum(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Sum over l of weights[b, l] * table[rows[b, l]]: (B, d) from (N, d), (B, L) and (B, L)."""
+    if torch.compiler.is_exporting():  # ONNX has no bags; for serving, the (B, L, d) between is small
+        return (weights[:, None] @ table[rows])[:, 0]
+    rows, weights = pad(rows, (1, 0)), pad(weights, (1, 0))  # a bag of no columns is an error
+    return embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
