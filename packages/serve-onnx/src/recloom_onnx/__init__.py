@@ -1,1 +1,14 @@
 """Hook implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from recloom.plugins import hookimpl
+
+
+@hookimpl
+def register_commands() -> Iterable[Callable[..., None]]:
+    from .commands import export, verify
+
+    return [export, verify]

@@ -190,11 +190,9 @@ class Wrapper:
         return [ids, score]
 
     def table(self, item_ids: Sequence[str]) -> Value:
-        """(N + 1,) raw ids by column; column N is ''."""
+        """(N + 1,) raw ids by column; column N is ''. A node, because strings cannot lie in a data file."""
         raw = [*(value.encode() for value in item_ids), b""]
-        return self.tape.initializer(
-            ir.StringTensor(raw, shape=ir.Shape([len(raw)]), name="recloom/item_ids")
-        )
+        return self.op("Constant", value=ir.StringTensor(raw, shape=ir.Shape([len(raw)])))
 
 
 def _value(port: Port) -> Value:

@@ -44,7 +44,7 @@ class Parity(Record):
     artefact: dict[str, float]
     """The same of the artefact's lists."""
     latency_ms: dict[str, float]
-    """p50 and p95 of one request at a time."""
+    """p50 and p95 of one request at a time, on the machine and the threads it was verified with."""
     bytes: int
     failures: list[str]
     """The first few things that are wrong, in words."""

@@ -39,14 +39,15 @@ def trace(spec: ExportSpec, num_items: int, num_users: int) -> ir.Model:
     """
     _refuse_bags(spec.module)
     example = examples(spec, num_items, num_users)
-    training = spec.module.training
+    modes = {part: part.training for part in spec.module.modules()}
     spec.module.eval()
     try:
         with torch.no_grad(), _quiet():
             _check_shape(spec, example, num_items)
             return _converted(_traced(spec, example), spec)
     finally:
-        spec.module.train(training)
+        for part, training in modes.items():
+            part.training = training
 
 
 def examples(spec: ExportSpec, num_items: int, num_users: int) -> tuple[Tensor, ...]:
@@ -96,10 +97,11 @@ def _traced(spec: ExportSpec, example: tuple[Tensor, ...]) -> ExportedProgram:
     sizes = tuple(
         {0: free, 1: free} if tensor.dim() == 2 and spec.max_len is None else {0: free} for tensor in example
     )
+    dynamic = (sizes,) if example else None
     body, entered = Body(spec.module), [""]
     with _following(body, entered):
         try:
-            return torch.export.export(body, example, dynamic_shapes=(sizes,), strict=False)
+            return torch.export.export(body, example, dynamic_shapes=dynamic, strict=False)
         except Exception as error:  # the tracer raises what it likes
             where = _called(body, entered[-1])
             raise RecloomError(
@@ -119,7 +121,7 @@ def _converted(program: ExportedProgram, spec: ExportSpec) -> ir.Model:
             scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
             raise RecloomError(
                 f"{_scope(scopes)} becomes the ONNX operator {node.op_type}, which runtimes such as TensorRT "
-                "reject. Use tensor operations in place of lists of tensors."
+                "reject. Write it with plain tensor operations where torch.compiler.is_exporting()."
             )
         node.metadata_props.clear()  # stack traces with the paths of this machine
     made.model.metadata_props.clear()
@@ -161,7 +163,10 @@ def _following(body: nn.Module, entered: list[str]) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter warns of what it does not need, such as torchvision."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -185,8 +190,9 @@ def _plain(path: str) -> str:
 
 
 def _scope(scopes: str) -> str:
-    names = re.findall(r"'([^']*)'", scopes)
-    return _plain(names[-2]) if len(names) > 1 else "the recommender"
+    """The operation and its module, from the exporter's list of scopes: ['', 'recommender', 'embedding']."""
+    *modules, operation = re.findall(r"'([^']*)'", scopes) or ["", "an operation"]
+    return f"{operation} in {_plain(modules[-1] if modules else '')}"
 
 
 def _first_line(error: Exception) -> str:

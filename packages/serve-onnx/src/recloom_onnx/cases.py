@@ -1,0 +1,104 @@
+"""Requests that an artefact is tried with: every shape, odd ids, and those of test users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from torch import Tensor
+
+from .manifest import Manifest
+from .session import Array
+
+BATCHES = (1, 2, 7, 64)
+UNKNOWN = "\N{REPLACEMENT CHARACTER} unknown"
+
+
+class Case(NamedTuple):
+    """Requests as they go into an artefact."""
+
+    name: str
+    given: dict[str, Array]
+    k: int
+    targets: Tensor | None = None
+
+
+def shape_cases(manifest: Manifest, catalog: Catalog) -> Iterator[Case]:
+    """Random requests of every batch size and length, and one that asks for more than there is."""
+    random = np.random.default_rng(0)
+    width = manifest.max_len or 50
+    for rows in BATCHES:
+        for length in (0, 1, 5, width, width + 20):
+            given = random_requests(catalog, rows, length, random)
+            yield Case(f"batch of {rows}, history of {length}", given, 10)
+    given = random_requests(catalog, 2, 5, random)
+    yield Case("list longer than the catalogue", given, manifest.num_items + 3)
+
+
+def random_requests(
+    catalog: Catalog, rows: int, length: int, random: np.random.Generator
+) -> dict[str, Array]:
+    """Requests with repeated, unknown and empty ids anywhere; the last of several has no known item."""
+    items = np.array(["", UNKNOWN, *catalog.items["item_id"]], dtype=object)
+    users = np.array([UNKNOWN, *catalog.users["user_id"]], dtype=object)
+    index = random.integers(2, len(items), (rows, length))
+    index = np.where(random.random((rows, length)) < 0.2, random.integers(0, 2, (rows, length)), index)
+    if rows > 1:
+        index[-1] %= 2
+    user = random.integers(0, len(users), rows)
+    user[-1] = 0
+    ages = np.sort(random.integers(0, 10**8, (rows, length)), axis=1)
+    return {
+        "history": items[index],
+        "blocked": items[random.integers(0, len(items), (rows, int(random.integers(0, 4))))],
+        "user": users[user],
+        "history_time": 1_500_000_000 + ages,
+        "request_time": np.full(rows, 1_600_000_001),
+    }
+
+
+def user_cases(requests: Iterable[Batch], catalog: Catalog, most: int) -> Iterator[Case]:
+    """Test requests with raw ids."""
+    items = np.array(["", *catalog.items["item_id"]], dtype=object)
+    users = np.array(["", *catalog.users["user_id"]], dtype=object)
+    for batch in requests:
+        batch = batch.rows(slice(0, most))
+        most -= len(batch)
+        if not len(batch):
+            return
+        ranked = not batch.labels.is_floating_point() and batch.labels.shape[0] == len(batch)
+        given = {
+            "history": items[batch.history.numpy()],
+            "blocked": np.empty((len(batch), 0), dtype=object),
+            "user": users[batch.user.numpy()],
+            "history_time": batch.history_time.numpy(),
+            "request_time": batch.request_time.numpy(),
+        }
+        yield Case("test users", given, 10, batch.labels if ranked else None)
+
+
+def indexed(given: dict[str, Array], catalog: Catalog) -> tuple[Batch, Tensor]:
+    """The same requests as the recommender reads them: known items only, aligned right; and blocked items."""
+    index = indices(given["history"], catalog.item_index)
+    if not index.shape[1]:
+        index = index.new_zeros(len(index), 1)
+        times = index
+    else:
+        times = torch.from_numpy(given["history_time"])
+    known, order = (index > 0).int().sort(dim=1, stable=True)
+    batch = Batch.of(
+        index.gather(1, order),
+        user=indices(given["user"], catalog.user_index),
+        history_time=times.gather(1, order) * known,
+        request_time=torch.from_numpy(given["request_time"]),
+    )
+    return batch, indices(given["blocked"], catalog.item_index)
+
+
+def indices(raw: Array, index: Any) -> Tensor:
+    """Raw ids of any shape to indices of that shape."""
+    return torch.from_numpy(np.array(index(raw.ravel().tolist()))).view(raw.shape)

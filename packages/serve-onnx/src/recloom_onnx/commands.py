@@ -1,0 +1,122 @@
+"""`recloom export` and `recloom verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from recloom.command import command
+from recloom.errors import RecloomError
+
+if TYPE_CHECKING:
+    from recloom.run import Run
+    from recloom.schemas import Protocol
+
+    from .manifest import Manifest
+
+
+@command("export")
+def export(
+    run: str,
+    *,
+    out: str = "model.onnx",
+    seen: Literal["masked", "kept"] | None = None,
+    verify: bool = True,
+    data: str | None = None,
+) -> None:
+    """Write a run as one ONNX file from raw ids to raw ids.
+
+    Args:
+        run: folder of the run, or a checkpoint.
+        out: the file, ending in .onnx; its manifest goes beside it.
+        seen: whether items of the history may be recommended; by default as the run was measured.
+        verify: compare the artefact with the run; what was not compared is not served.
+        data: folder of the dataset, where it is not where the run was trained from.
+    """
+    from pathlib import Path
+
+    from recloom.run import load
+
+    from .export import export_artefact
+
+    loaded = load(run)
+    protocol, metrics = measured(loaded)
+    manifest = export_artefact(
+        loaded.recommender,
+        loaded.catalog,
+        loaded.popularity,
+        Path(out),
+        config=loaded.module.recipe["init_args"],
+        protocol=protocol,
+        metrics=metrics,
+        seen=seen or (protocol.seen if protocol else "masked"),
+    )
+    print(f"wrote {out} ({', '.join(manifest.files)}): {manifest.model}, {manifest.num_items:,} items")
+    if verify:
+        _verify(out, loaded, manifest, data)
+    else:
+        print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
+
+
+@command("verify")
+def verify(
+    artefact: str,
+    *,
+    run: str,
+    data: str | None = None,
+    requests: int = 1000,
+    provider: Literal["cpu", "cuda"] = "cpu",
+) -> None:
+    """Show that an artefact equals the run it was exported from.
+
+    Args:
+        artefact: the .onnx file.
+        run: folder of the run, or the checkpoint.
+        data: folder of the dataset, where it is not where the run was trained from.
+        requests: how many test users are tried.
+        provider: where the artefact runs, `cpu` or `cuda`.
+    """
+    from pathlib import Path
+
+    from recloom.run import load
+
+    from .manifest import read_manifest
+
+    _verify(artefact, load(run), read_manifest(Path(artefact)), data, requests, provider)
+
+
+def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
+    """Protocol and metrics of the run's last test; without one, the protocol it was trained by, if known."""
+    from recloom.evaluation.results import METRICS_FILE, read_results
+
+    if (run.folder / METRICS_FILE).is_file():
+        results = read_results(run.folder)
+        found = {name: value.mean for name, value in results.metrics.items() if value.mean is not None}
+        return results.protocol, found
+    return (run.record.protocol if (run.folder / "run.json").is_file() else None), {}
+
+
+def _verify(
+    path: str,
+    run: Run,
+    manifest: Manifest,
+    data: str | None,
+    requests: int = 1000,
+    provider: Literal["cpu", "cuda"] = "cpu",
+) -> None:
+    from rich.console import Console
+
+    from .reference import served_scores
+    from .verify import report, verify_artefact
+
+    batches = run.data(data).requests("test")
+    parity = verify_artefact(
+        path,
+        served_scores(run.module, manifest.seen),
+        run.catalog,
+        batches,
+        max_requests=requests,
+        provider=provider,
+    )
+    Console().print(report(parity))
+    if not parity.verified:
+        raise RecloomError(f"{path} does not equal its run and will not be served: {parity.failures[0]}")

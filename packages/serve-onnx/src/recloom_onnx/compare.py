@@ -1,0 +1,69 @@
+"""Two rankings of the same requests: where do they differ, and by how much?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from recloom.functional import MISSED, hit, ndcg
+from torch import Tensor
+
+
+class Comparison(NamedTuple):
+    """Per place of a list, (B, k)."""
+
+    expected: Tensor
+    """Item index the reference has there, 0 where nothing is left; of equal scores the lowest index."""
+    wrong: Tensor
+    """Whether the item, or its score, is not the reference's, beyond the tolerance."""
+    tied: Tensor
+    """Whether another item stands there whose score equals the expected one's within the tolerance."""
+    difference: Tensor
+    """Between the score given and the reference's score of the same item; inf if only one is finite."""
+
+
+def compare(items: Tensor, scores: Tensor, reference: Tensor, tolerance: float) -> Comparison:
+    """Compare lists with the scores they should be made from.
+
+    Two scores are equal if they differ by at most `tolerance` times (1 + their size), where 1 becomes the
+    largest score of the row if that is smaller: small scores are not all equal.
+
+    Args:
+        items: (B, k) item indices, 0 = nothing left.
+        scores: (B, k).
+        reference: (B, N) scores of items 1 to N, -inf where an item must not be recommended.
+        tolerance: such as 1e-4.
+    """
+    k = items.shape[1]
+    spare = reference.new_full((len(items), max(1, k + 1 - reference.shape[1])), -torch.inf)
+    best, column = torch.cat([reference, spare], 1).sort(dim=1, descending=True, stable=True)
+    best, expected = best[:, :k], (column[:, :k] + 1) * (best[:, :k] > -torch.inf)
+    own = torch.cat([spare[:, :1], reference], 1).gather(1, items)
+    finite = reference.where(reference.isfinite(), 0.0)
+    scale = finite.abs().amax(1, keepdim=True).clamp(max=1)
+    allowed = tolerance * (scale + best.where(best.isfinite(), 0.0).abs())
+    difference = _apart(scores, own)
+    wrong = (_apart(own, best) > allowed) | (difference > allowed) | _repeated(items)
+    return Comparison(expected, wrong, (items != expected) & ~wrong, difference)
+
+
+def list_metrics(items: Tensor, targets: Tensor, k: int = 10) -> dict[str, Tensor]:
+    """(B,) ndcg and hit of lists (B, at least k) against held-out items (B, T), 0 = none."""
+    same = items[:, :k, None] == targets[:, None, :]  # (B, k, T)
+    place = torch.where(same.any(1), same.int().argmax(1) + 1, MISSED)
+    ranks = place * (targets > 0)
+    return {f"ndcg@{k}": ndcg(ranks, k), f"hit@{k}": hit(ranks, k)}
+
+
+def _apart(left: Tensor, right: Tensor) -> Tensor:
+    """Distance of scores: 0 where both are -inf, inf where one is not a number."""
+    distance = torch.where(left == right, 0.0, (left - right).abs())
+    return distance.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def _repeated(items: Tensor) -> Tensor:
+    """Whether an item stands in its row more than once."""
+    order = items.sort(1)
+    twice = torch.zeros_like(items, dtype=torch.bool)
+    twice[:, 1:] = (order.values[:, 1:] == order.values[:, :-1]) & (order.values[:, 1:] > 0)
+    return torch.zeros_like(twice).scatter(1, order.indices, twice)

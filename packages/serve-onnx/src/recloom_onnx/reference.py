@@ -1,0 +1,56 @@
+"""The scores that an artefact must reproduce, computed in torch; nothing is shared with the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from recloom.batch import Batch
+from recloom.module import RecModule, mask
+from recloom.recommender import Recommender
+from torch import Tensor
+
+Reference = Callable[[Batch, Tensor], Tensor]
+"""From requests and (B, M) blocked item indices, 0 = none, to (B, num_items) scores as they are served."""
+
+
+def reference_scores(
+    recommender: Recommender,
+    popularity: Tensor,
+    batch: Batch,
+    blocked: Tensor,
+    seen: Literal["masked", "kept"] = "masked",
+) -> Tensor:
+    """Scores of items 1 to num_items, popularity where nothing is known, -inf where seen or blocked.
+
+    Args:
+        recommender: in eval mode.
+        popularity: (num_items + 1,).
+        batch: requests; its candidates are not read.
+        blocked: (B, M) item indices never to recommend, 0 = none.
+        seen: whether items of the history may be recommended.
+    """
+    every = torch.arange(1, recommender.num_items + 1)[None]
+    scores = recommender.score(replace(batch, candidates=every)).float()
+    signs = [name for name in ("history", "user") if name in recommender.inputs]
+    if signs:
+        known = torch.zeros(len(batch), dtype=torch.bool)
+        for name in signs:
+            known |= getattr(batch, name).view(len(batch), -1).any(1)
+        scores = torch.where(known[:, None], scores, popularity[1:].float())
+    hidden = torch.cat([batch.history, blocked], 1) if seen == "masked" else blocked
+    wide = torch.nn.functional.pad(scores, (1, 0))  # column 0 takes the padding
+    return wide.scatter(1, hidden, -torch.inf)[:, 1:]
+
+
+def served_scores(module: RecModule, seen: Literal["masked", "kept"] = "masked") -> Reference:
+    """The scores that a trained module serves and is measured by."""
+
+    def scores(batch: Batch, blocked: Tensor) -> Tensor:
+        every = torch.arange(1, module.recommender.num_items + 1)[None]
+        ranked = module.rank(replace(batch, candidates=every), seen == "masked")
+        return mask(ranked, every, blocked).float()
+
+    return scores

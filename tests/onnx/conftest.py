@@ -1,0 +1,209 @@
+"""Tiny recommenders of every shape that an artefact has to carry, and their artefacts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx_ir")
+
+import torch
+from recloom.batch import Batch
+from recloom.data.catalog import Catalog
+from recloom.recommender import ExportSpec, Recommender, VectorRecommender, multi_hot
+from recloom_onnx.export import export_artefact
+from recloom_onnx.reference import Reference, reference_scores
+from recloom_onnx.session import Session
+from recloom_onnx.verify import verify_artefact
+from torch import Tensor, nn
+
+ITEMS = [
+    "a b",
+    " a b ",
+    "'quoted' \"twice\"",
+    "emoji \N{PILE OF POO}\N{ZERO WIDTH JOINER}é",
+    "long" * 2500,
+    "7",
+    "07",
+    "7.0",
+    "-1",
+    "new\nline\ttab",
+    "\\0",
+    "NaN",
+    *(f"item {n}" for n in range(48)),
+]
+USERS = ["u1", "ü 2", "3"]
+
+
+class Positions(VectorRecommender):
+    """Inner products, with a weight for each of the last max_len positions."""
+
+    def __init__(self, catalog: Catalog, max_len: int = 8) -> None:
+        super().__init__(catalog)
+        self.max_len = max_len
+        self.table = nn.Embedding(self.num_items + 1, 6)
+        self.place = nn.Embedding(max_len, 6)
+
+    def item_vectors(self) -> Tensor:
+        return self.table.weight
+
+    def query(self, batch: Batch) -> Tensor:
+        history = nn.functional.pad(batch.history, (self.max_len, 0))[:, -self.max_len :]
+        read = self.table(history) * self.place.weight
+        return (read * (history > 0)[:, :, None]).sum(1)
+
+
+class Linear(Recommender):
+    """Reads the whole history, of any length, as a set."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.weight = nn.Parameter(torch.randn(self.num_items + 1, self.num_items + 1))
+
+    def score(self, batch: Batch) -> Tensor:
+        return (multi_hot(batch.history, self.num_items) @ self.weight)[:, batch.candidates[0]]
+
+
+class Users(VectorRecommender):
+    """Knows users by id, and nothing of their history."""
+
+    inputs = ("user",)
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.user = nn.Embedding(self.num_users + 1, 4)
+        self.item = nn.Embedding(self.num_items + 1, 4)
+
+    def item_vectors(self) -> Tensor:
+        return self.item.weight
+
+    def query(self, batch: Batch) -> Tensor:
+        return self.user(batch.user)
+
+
+class Times(Recommender):
+    """Reads everything that a request can hold: fresh items of the history count more."""
+
+    inputs = ("history", "history_time", "request_time", "user")
+
+    def __init__(self, catalog: Catalog, max_len: int | None = None) -> None:
+        super().__init__(catalog)
+        self.max_len = max_len
+        self.similar = nn.Parameter(torch.randn(self.num_items + 1, self.num_items + 1))
+        self.taste = nn.Parameter(torch.randn(self.num_users + 1, self.num_items + 1))
+
+    def score(self, batch: Batch) -> Tensor:
+        width = self.max_len or batch.history.shape[1]
+        history, time = batch.history[:, -width:], batch.history_time[:, -width:]
+        age = (batch.request_time[:, None] - time).float() / 1e8
+        fresh = torch.exp(-age) * (history > 0)  # (B, L)
+        scores = (self.similar[history] * fresh[:, :, None]).sum(1) + self.taste[batch.user]
+        return scores[:, batch.candidates[0]]
+
+
+class Counts(Recommender):
+    """The same scores for everybody."""
+
+    inputs = ()
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.register_buffer("counts", torch.randint(0, 9, (self.num_items + 1,)).double())
+
+    def score(self, batch: Batch) -> Tensor:
+        return self.counts[batch.candidates].expand(len(batch), -1)
+
+    def export(self) -> ExportSpec:
+        return ExportSpec(Constant(self.counts[1:]), (), None)
+
+
+class Constant(nn.Module):
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scores", scores)
+
+    def forward(self) -> Tensor:
+        return self.scores[None] * 1
+
+
+MODELS: dict[str, Callable[[Catalog], Recommender]] = {
+    "positions": Positions,
+    "one position": partial(Positions, max_len=1),
+    "linear": Linear,
+    "users": Users,
+    "times": Times,
+    "few times": partial(Times, max_len=3),
+    "counts": Counts,
+}
+
+
+@dataclass
+class Exported:
+    """An artefact and what it was made from."""
+
+    path: Path
+    catalog: Catalog
+    recommender: Recommender
+    popularity: Tensor
+
+    @property
+    def reference(self) -> Reference:
+        return partial(reference_scores, self.recommender, self.popularity)
+
+    def session(self) -> Session:
+        return Session(self.path, threads=1, allow_unverified=True)
+
+    def copy(self, folder: Path) -> Exported:
+        for file in self.path.parent.iterdir():
+            shutil.copy(file, folder / file.name)
+        return Exported(folder / self.path.name, self.catalog, self.recommender, self.popularity)
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return Catalog(pl.DataFrame({"item_id": ITEMS}), pl.DataFrame({"user_id": USERS}))
+
+
+@pytest.fixture(scope="session")
+def popularity() -> Tensor:
+    return torch.cat([torch.zeros(1), torch.randperm(len(ITEMS)).float()])
+
+
+@pytest.fixture(scope="session")
+def artefact(
+    catalog: Catalog, popularity: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Exported]:
+    """An exported model by its name in MODELS; each is exported once and must not be changed."""
+    made: dict[str, Exported] = {}
+
+    def of(name: str) -> Exported:
+        if name not in made:
+            torch.manual_seed(0)
+            recommender = MODELS[name](catalog).eval()
+            path = tmp_path_factory.mktemp("artefact") / "model.onnx"
+            export_artefact(recommender, catalog, popularity, path)
+            made[name] = Exported(path, catalog, recommender, popularity)
+        return made[name]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def verified(artefact: Callable[[str], Exported], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The artefact of `positions`, compared with its model."""
+    made = artefact("positions").copy(tmp_path_factory.mktemp("verified"))
+    assert verify_artefact(made.path, made.reference, made.catalog).verified
+    return made
+
+
+@pytest.fixture(params=list(MODELS))
+def each(request: pytest.FixtureRequest, artefact: Callable[[str], Exported]) -> Exported:
+    """Every model in turn."""
+    return artefact(request.param)

@@ -1,0 +1,149 @@
+"""What a session refuses, and how it reads requests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+
+import numpy as np
+import onnxruntime
+import pytest
+from recloom.errors import RecloomError
+from recloom_onnx import session as sessions
+from recloom_onnx.manifest import read_manifest
+from recloom_onnx.session import Session, pad
+
+
+def test_a_verified_artefact_loads_and_recommends(verified):
+    lists = Session(verified.path).recommend([["7"], ["item 1", "item 2"], []], k=4)
+    assert [len(places) for places in lists] == [4, 4, 4]
+    assert all(a.score >= b.score for places in lists for a, b in pairwise(places))
+
+
+def test_an_artefact_that_was_never_compared_is_refused(artefact):
+    with pytest.raises(RecloomError, match=r"never compared.*recloom verify"):
+        Session(artefact("positions").path)
+
+
+def test_a_changed_file_is_refused(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    raw = bytearray(made.path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    made.path.write_bytes(raw)
+    with pytest.raises(RecloomError, match=r"model.onnx is not the file that was exported: expected sha256"):
+        Session(made.path)
+
+
+def test_a_missing_file_is_named(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    made.path.unlink()
+    with pytest.raises(RecloomError, match=r"model.onnx is missing"):
+        Session(made.path)
+
+
+def test_a_file_without_manifest_is_refused(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    made.path.with_suffix(".json").unlink()
+    with pytest.raises(RecloomError, match="has no manifest"):
+        Session(made.path)
+
+
+def test_a_broken_manifest_names_the_key(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    target = made.path.with_suffix(".json")
+    target.write_text(json.dumps(json.loads(target.read_text()) | {"num_items": "many"}))
+    with pytest.raises(
+        RecloomError, match=r"model.json is not a manifest of format recloom-onnx-1: num_items"
+    ):
+        Session(made.path)
+
+
+def test_a_failed_comparison_is_refused_with_its_reason(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    manifest = read_manifest(made.path)
+    parity = manifest.parity.model_copy(update={"verified": False, "failures": ["place 1 of request 2"]})
+    manifest.model_copy(update={"parity": parity}).write(made.path)
+    with pytest.raises(RecloomError, match=r"failed its comparison.*place 1 of request 2"):
+        Session(made.path)
+
+
+def test_cuda_where_there_is_none_names_the_wheel(verified):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build of onnxruntime has CUDA")
+    with pytest.raises(RecloomError, match=r"needs onnxruntime-gpu; found onnxruntime .*recloom-onnx\[gpu\]"):
+        Session(verified.path, provider="cuda")
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(verified, monkeypatch):
+    real = onnxruntime.InferenceSession
+
+    class Runtime:
+        SessionOptions = onnxruntime.SessionOptions
+
+        @staticmethod
+        def get_available_providers():
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        @staticmethod
+        def InferenceSession(path, options, providers):
+            assert providers[0] == "CUDAExecutionProvider"
+            return real(
+                path, options, providers=["CPUExecutionProvider"]
+            )  # as onnxruntime does without a GPU
+
+    monkeypatch.setattr(sessions, "_runtime", lambda provider: Runtime)
+    with pytest.raises(RecloomError, match=r"fell back to CPUExecutionProvider.*CUDA or cuDNN libraries"):
+        Session(verified.path, provider="cuda")
+
+
+def test_two_wheels_are_named(verified, monkeypatch):
+    monkeypatch.setattr(sessions, "_version", lambda name: "1.31")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(RecloomError, match="pip uninstall onnxruntime onnxruntime-gpu, then pip install"):
+        Session(verified.path, provider="cuda")
+
+
+def test_no_wheel_at_all_names_the_extra(verified, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RecloomError, match=r"onnxruntime, which is not installed: .*recloom-onnx\[cpu\]"):
+        Session(verified.path)
+
+
+def test_an_unknown_provider_is_an_error(verified):
+    with pytest.raises(RecloomError, match="provider is one of cpu, cuda, found 'tpu'"):
+        Session(verified.path, provider="tpu")
+
+
+def test_requests_that_make_no_sense_are_errors(verified, artefact):
+    session = verified.session()
+    with pytest.raises(RecloomError, match="k is the length of the lists and must be 1 or more, found 0"):
+        session.recommend([["7"]], k=0)
+    with pytest.raises(RecloomError, match="expected a list of ids for each request, found '7'"):
+        session.recommend(["7"])
+    with pytest.raises(RecloomError, match="blocked has 1 rows and history has 2"):
+        session.recommend([["7"], ["7"]], blocked=[[]])
+    with pytest.raises(RecloomError, match="Times reads history_time; give it"):
+        artefact("times").session().recommend([["7"]])
+    with pytest.raises(RecloomError, match=r"history_time has shape \(1, 1\), history \(1, 2\)"):
+        artefact("times").session().recommend([["7", "8"]], history_times=[[1]], request_times=[2])
+
+
+def test_no_requests_give_no_lists(verified):
+    assert verified.session().recommend([]) == []
+
+
+def test_what_the_model_does_not_read_may_be_given(verified):
+    session = verified.session()
+    assert session.recommend([["7"]], users=["u1"], request_times=[5]) == session.recommend([["7"]])
+
+
+def test_ids_that_are_numbers_are_read_as_the_catalogue_reads_them(verified):
+    session = verified.session()
+    assert session.recommend([[7]]) == session.recommend([["7"]])
+
+
+def test_pad_aligns_right():
+    assert pad([["a"], [], ["b", "c", "d"]]).tolist() == [["", "", "a"], ["", "", ""], ["b", "c", "d"]]
+    assert pad([[5], [6, 7]], np.int64).tolist() == [[0, 5], [6, 7]]
+    assert pad([(), ()]).shape == (2, 0)
