@@ -166,6 +166,20 @@ def test_meters_of_two_processes_merge_into_one():
         np.testing.assert_allclose(first.per_user()[name], values)
 
 
+@pytest.mark.parametrize("names", [["hit@2"], ["hit@2", "coverage@2"], ["hit@2", "mrr"]])
+@pytest.mark.parametrize("width", [1, 6])
+def test_broken_scores_do_not_stop_the_meter_and_never_help(names, width):
+    scores = torch.rand(3, 50)
+    scores[0, 7], scores[1, :], scores[2, 49] = math.nan, math.nan, math.nan
+    targets = torch.arange(width).expand(3, width).clone()
+    scores[[0, 2], 0] = 2.0  # the best, but for NaN
+    meter = Meter(names, METRICS, FACTS)
+    meter.update(scores, targets, candidates=CATALOGUE)
+    ranks = f.ranks(scores, targets)
+    assert ranks[[0, 2], 0].tolist() == [2, 2]
+    assert meter.per_user()["hit@2"].tolist() == [1, 0, 1]
+
+
 def test_reset_forgets():
     meter = Meter(["mrr"], METRICS)
     for best in (0, 1):

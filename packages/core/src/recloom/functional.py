@@ -21,7 +21,7 @@ MISSED = 2**31 - 1
 MAX_PASSES = 8
 """Up to so many targets per row, one pass over the scores for each beats sorting the row."""
 FAN = 8
-"""How many columns `top_k` reduces to their maximum at a time; measured, see benchmarks/evaluation.py."""
+"""How many columns `top_k` reduces to their maximum at a time; 4 to 16 are about as fast."""
 
 
 def ranks(scores: Tensor, targets: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def _defined(values: Tensor, ranks: Tensor) -> Tensor:
 def _top_columns(scores: Tensor, k: int) -> Tensor:
     """The columns (B, k) of the largest scores, in no order."""
     columns = scores.shape[1]
-    if columns < 4 * FAN * k:
+    if columns < 4 * FAN * max(k, 1):
         return _largest(scores, min(k, columns))
     blocks = columns // FAN  # block b holds the columns b, b + blocks, b + 2 * blocks, ...
     head = blocks * FAN
@@ -312,9 +312,7 @@ def _rising(values: Tensor) -> Tensor:
 def _count_less(scores: Tensor, own: Tensor) -> Tensor:
     """(B, T): how many candidates of the row score less than each target, in blocks of bounded memory."""
     by_pass = own.shape[1] <= MAX_PASSES
-    block = (
-        2**24 if scores.device.type != "cpu" else 2**17 if by_pass else 2**22
-    )  # 2**17 float32 stay in cache
+    block = 2**17 if by_pass and scores.device.type == "cpu" else 2**22  # 2**17 float32 stay in cache
     rows = max(1, block // max(1, scores.shape[1]))
     count = _by_passes if by_pass else _by_sorting
     less = torch.zeros(own.shape, dtype=torch.int64, device=own.device)
