@@ -33,7 +33,8 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
     table = Table(title=f"{escape(str(out))}", title_justify="left", box=None)
     table.add_column("what")
     table.add_column("count", justify="right")
-    for name, count in card.counts.items():
+    shown = {name: count for name, count in card.counts.items() if count or name == "rejected"}
+    for name, count in shown.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     console.print(table)
     show_rejected(console, rejected)

@@ -11,6 +11,7 @@ from ..schemas import DatasetCard, Source
 from .directory import refuse_existing
 from .prepare import Prepared, arrange, source_files, write
 from .readers import RawTables, Reader, ReadOptions
+from .readers.table import choose_columns, column_names
 
 
 def prepare_source(
@@ -81,14 +82,25 @@ def recognise(path: Path) -> type[Reader]:
     matches.sort(key=lambda reader: (reader.name in general, reader.name))
     if not matches:
         raise DataError(
-            f"{path}: no reader recognises it. Name one instead of `auto` (`recloom data list` shows them), "
-            "or see `recloom data check`."
+            f"{path}: no reader recognises it. {_not_a_table(path)}Name a reader instead of `auto` "
+            "(`recloom data list` shows them)."
         )
     specific = [reader for reader in matches if reader.name not in general]
     if len(specific) > 1:
         names = ", ".join(reader.name for reader in specific)
         raise DataError(f"{path}: several readers recognise it ({names}). Name one instead of `auto`.")
     return matches[0]
+
+
+def _not_a_table(path: Path) -> str:
+    """What keeps a file from being read as a table: the most general format."""
+    if not path.is_file():
+        return ""
+    try:
+        choose_columns(path, column_names(path, ReadOptions()), ReadOptions())
+    except DataError as error:
+        return f"As a table: {error} "
+    return ""
 
 
 def _refuse_unused(reader: type[Reader], options: ReadOptions) -> None:

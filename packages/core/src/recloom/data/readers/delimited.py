@@ -11,7 +11,7 @@ import polars as pl
 
 from ...errors import DataError
 from .checks import part_rows, row_checks
-from .text import chunks, content, opening, record_lines, rejections
+from .text import chunks, content, holds, opening, record_lines, rejections
 
 EXTRA = "__extra"
 SEPARATORS = {",": "','", "\t": "a tab", ";": "';'", "|": "'|'", "::": "'::'", " ": "a space"}
@@ -90,7 +90,7 @@ def valid_rows(
     frame: pl.DataFrame, layout: Delimited, lossy: bool, ids: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part a frame from `Delimited.read` into its valid rows and a table of rejected ones."""
-    quoted = layout.quote is not None and any(b'"' in piece for piece in chunks(layout.path))
+    quoted = layout.quote is not None and holds(layout.path, b'"')
     beyond = (pl.col(EXTRA).is_not_null(), f"more than {len(layout.names)} fields")
     checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=quoted)]
     good, failed = part_rows(frame, checks)
@@ -114,9 +114,11 @@ def header_of(path: Path, separator: str) -> tuple[str, ...]:
 
 
 def guess_separator(path: Path) -> str:
-    """The separator that occurs equally often, and at least once, in the first lines; `,` in doubt."""
+    """The separator of line 1 that occurs in most of the first lines, and equally often; `,` in doubt."""
     lines = [line for line in opening(path, 20) if line.strip()]
-    counts = {mark: [line.count(mark) for line in lines] for mark in ("::", "\t", ",", ";", "|", " ")}
-    steady = [mark for mark, n in counts.items() if min(n) > 0 and len(set(n)) == 1]
-    present = steady or [mark for mark, n in counts.items() if min(n) > 0]
-    return present[0] if present else ","
+
+    def steady(mark: str) -> int:
+        counts = [line.count(mark) for line in lines]
+        return counts.count(counts[0]) if counts[0] else 0
+
+    return max((",", "\t", "::", ";", "|", " "), key=steady)

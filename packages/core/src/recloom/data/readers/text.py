@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import zlib
 from collections.abc import Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import polars as pl
@@ -17,6 +20,7 @@ from . import REJECTED, no_rejections
 SHOWN = 200
 """How many characters of a rejected row are kept."""
 _CHUNK = 1 << 24
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def opening(path: Path, lines: int = 200) -> list[str]:
@@ -26,12 +30,12 @@ def opening(path: Path, lines: int = 200) -> list[str]:
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file. Check --path.")
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            found = [file.readline(1 << 20) for _ in range(lines)]
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        found = next(iter(_whole_lines(path)), b"").splitlines(keepends=True)[:lines]
+    found: list[bytes] = []
+    with contextlib.suppress(*_DAMAGED), _open(path) as file:  # reading on will say that it is damaged
+        found += (file.readline(1 << 20) for _ in range(lines))
     texts = [line.decode("utf-8", "replace").removeprefix("\ufeff").rstrip("\r\n") for line in found if line]
+    if not found:
+        next(chunks(path), b"")  # says how the file is damaged
     if not any(text.strip() for text in texts):
         raise DataError(f"{path} is empty: expected at least one row. Download or export it again.")
     return texts
@@ -47,33 +51,49 @@ def content(path: Path) -> Path | bytes:
     return b"".join(chunks(path))
 
 
+def holds(path: Path, mark: bytes) -> bool:
+    """Whether some bytes occur anywhere in a file."""
+    if path.suffix == ".gz":
+        return any(mark in piece for piece in chunks(path))
+    if not path.stat().st_size:
+        return False
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(mark) >= 0
+
+
 def chunks(path: Path, size: int = _CHUNK) -> Iterator[bytes]:
-    """Pieces of about `size` bytes that end at a line end, of a plain or `.gz` file."""
-    rest, done = b"", 0
+    """Pieces of about `size` bytes that end at a line end, of a plain or `.gz` file.
+
+    Raises DataError for a damaged `.gz` file, with the line up to which it can be read.
+    """
+    rest = b""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        with _open(path) as file:
             while piece := file.read(size):
-                done += piece.count(b"\n")
                 whole, found, tail = piece.rpartition(b"\n")
-                if not found:
-                    rest += piece
-                    continue
-                yield rest + whole + found
-                rest = tail
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                if found:
+                    yield rest + whole + found
+                rest = tail if found else rest + piece
+    except _DAMAGED as error:
         raise DataError(
-            f"{path} is a damaged or truncated gzip file ({error}): it could be read up to line {done:,}. "
-            "Download or copy it again, and compare its size with the source."
+            f"{path} is a damaged or truncated gzip file ({error}): it could be read up to line "
+            f"{_readable(path):,}. Download or copy it again, and compare its size with the source."
         ) from error
     if rest:
         yield rest
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    try:
-        yield from chunks(path, 1 << 12)
-    except DataError:
-        return
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _readable(path: Path) -> int:
+    """How many lines a damaged file still gives."""
+    found = 0
+    with contextlib.suppress(*_DAMAGED), _open(path) as file:
+        while file.readline():
+            found += 1
+    return found
 
 
 def rejections(path: Path, lines: pl.Series, reasons: pl.Series, encoding: str = "utf-8") -> pl.DataFrame:

@@ -1,0 +1,39 @@
+"""Codes by first appearance and stable order, against the plain definitions."""
+
+import numpy as np
+import polars as pl
+import pytest
+from recloom.data.index import factorise, in_order, positions, repeats
+
+IDS = [
+    ["7", "3", "7", "0", "3"], ["07", "7", "7"], ["b", "a", "b"], ["7", "x"], ["-1", "5"], ["+5", "5"],
+    [" 5", "5"], ["99999999999999999999", "1"], ["4000000000", "1"], [], ["0"], ["10", "9", "100", "9"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ids", IDS)
+def test_factorise_is_exact_and_in_order_of_appearance(ids):
+    codes, values = factorise(pl.Series(ids, dtype=pl.String))
+    distinct = list(dict.fromkeys(ids))
+    assert values.to_list() == distinct
+    assert codes.tolist() == [distinct.index(one) for one in ids]
+    assert codes.dtype == np.uint32
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 1000])
+@pytest.mark.parametrize("times", [1, 3, 10**9, 2**62])
+def test_order_is_by_user_then_time_and_stable(size, times):
+    random = np.random.default_rng(size)
+    users = random.integers(0, 20, size).astype(np.uint32)
+    time = random.integers(-5, times, size)
+    assert in_order(users, time).tolist() == np.lexsort((time, users)).tolist()
+    assert in_order(users, None).tolist() == np.argsort(users, kind="stable").tolist()
+
+
+def test_positions_and_repeats():
+    users = np.array([0, 0, 0, 0, 1, 1, 1], np.uint32)
+    items = np.array([5, 6, 5, 5, 5, 5, 6], np.uint32)
+    times = np.array([1, 1, 1, 2, 2, 3, 3])
+    assert positions(users).tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert repeats(users, items, times).tolist() == [2]
+    assert positions(users[:0]).tolist() == repeats(users[:0], items[:0], times[:0]).tolist() == []
