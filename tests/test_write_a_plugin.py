@@ -1,0 +1,79 @@
+"""docs/write-a-plugin.md is walked: its files are written, its commands are run in a fresh environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from recloom.hookspecs import __dict__ as hooks
+
+PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
+COMMANDS = {"recloom": "recloom.cli", "pip": "pip._internal.cli.main"}
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """A new virtual environment that sees the installed packages of this one; nothing is downloaded."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder)
+    at = {
+        name: Path(sysconfig.get_path(name, "venv", {"base": str(folder)})) for name in ("purelib", "scripts")
+    }
+    here = sysconfig.get_path("purelib")
+    (at["purelib"] / "outer.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    for name, module in COMMANDS.items():
+        script = at["scripts"] / name
+        script.write_text(
+            f"#!{at['scripts'] / 'python'}\nfrom {module} import main\nraise SystemExit(main())\n"
+        )
+        script.chmod(0o755)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "RECLOOM_"))},
+        "PATH": f"{at['scripts']}{os.pathsep}{os.environ['PATH']}",
+        "PIP_NO_BUILD_ISOLATION": "false",  # pip reads a negative flag's variable as the flag's value
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def shell(text: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-e", "-c", text], cwd=folder, env=environment, text=True, capture_output=True, timeout=200
+    )
+
+
+@pytest.mark.slow
+def test_every_step_of_the_page_works(environment, tmp_path):
+    blocks = BLOCK.findall(PAGE.read_text("utf-8"))
+    assert [kind for kind, _, _ in blocks].count("sh") >= 3
+    said = ""
+    for kind, title, text in blocks:
+        if kind == "sh":
+            run = shell(text, tmp_path, environment)
+            assert run.returncode == 0, f"{text}\n{run.stdout}\n{run.stderr}"
+            said += run.stdout
+        else:
+            assert (kind, bool(title)) == ("python", True), f"a block that no test runs: {text}"
+            assert (tmp_path / title).is_file(), f"{title} is not a file of the template"
+            (tmp_path / title).write_text(text, encoding="utf-8")
+    assert "wrote recloom-taste" in said
+    assert len(re.findall(r"\d+ passed", said)) == 2
+    assert "failed" not in said
+    assert re.search(r"taste +0\.1\.0 +ok +models", said)
+    assert list((tmp_path / "runs" / "taste").rglob("*.ckpt"))
+    assert "recloom-taste" not in subprocess.check_output([sys.executable, "-m", "pip", "list"], text=True)
+
+
+def test_the_page_names_every_hook():
+    known = {name for name in hooks if name.startswith("register_")}
+    assert len(known) > 5
+    assert set(re.findall(r"`(register_\w+)`", PAGE.read_text("utf-8"))) == known
