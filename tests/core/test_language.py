@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -115,9 +115,9 @@ def test_signs_cancel_collisions_on_average():
 
 def test_ten_thousand_titles_take_seconds():
     texts = [f"The {n} Adventures of Number {n * 7919 % 10007} ({1900 + n % 120})" for n in range(10_000)]
-    begin = perf_counter()
+    begin = process_time()
     HashingNgrams().encode(texts)
-    assert perf_counter() - begin < 5  # measured: 1 s on one core
+    assert process_time() - begin < 5  # measured: 1 s on one core
 
 
 @pytest.mark.parametrize("options", [{"dim": 0}, {"shortest": 1}, {"shortest": 4, "longest": 3}])

@@ -131,6 +131,17 @@ def test_a9_4_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
     assert BPR(l2=0.01)(model, batch).item() == pytest.approx(expected, abs=1e-4)
 
 
+def test_mixed_precision_trains_with_gradients_in_full():
+    model = fitted(random_pairs(), 20, 30, dim=8).train()
+    batch = Batch.of(torch.zeros(5, 1).long(), user=torch.arange(1, 6), labels=torch.arange(1, 6)[:, None])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        BPR(l2=1e-4)(model, batch).backward()
+    gradient = model.users.weight.grad
+    assert gradient.dtype == torch.float32
+    assert gradient[1:6].any()
+    assert torch.isfinite(gradient).all()
+
+
 def test_training_queries_are_the_final_vectors_of_the_batch():
     model = fitted(random_pairs(), 20, 30, dim=8)
     final = model._final()

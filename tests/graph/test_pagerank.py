@@ -1,6 +1,6 @@
 import os
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import polars as pl
@@ -186,7 +186,7 @@ def test_ml_latest_small_is_ranked_in_seconds():
     model = PersonalizedPageRank(known)
     model.fit(train)
     history, _ = train.last(torch.arange(1, 601), 50)
-    begin = perf_counter()
+    begin = process_time()
     ranks = model.ranks(history)
-    assert perf_counter() - begin < 10
+    assert process_time() - begin < 10
     assert torch.allclose(ranks.sum(1), torch.tensor(1 / 1.85), atol=1e-2)  # items hold 1/(1 + damping)

@@ -79,7 +79,8 @@ def propagate(adjacency: Tensor, x: Tensor, layers: int) -> Tensor:
 
     Autograd of a CSR product builds the transpose at every step, several times slower than this.
     """
-    mean: Tensor = LayerMean.apply(adjacency, x.contiguous(), layers)  # type: ignore[no-untyped-call]
+    with torch.autocast(x.device.type, enabled=False):  # there is no bfloat16 CSR product on the CPU
+        mean: Tensor = LayerMean.apply(adjacency, x.contiguous(), layers)  # type: ignore[no-untyped-call]
     return mean
 
 
