@@ -66,5 +66,5 @@ def closed_form(gram: Tensor, regularization: float) -> Tensor:
 
 
 def memory(num_items: int) -> tuple[int, int]:
-    """Bytes at the peak of `fit` (two float64 matrices and a block of pairs), and of the weights kept."""
-    return 2 * 8 * num_items**2, 4 * num_items**2
+    """Bytes at the peak of `fit` (two matrices in float64 and one in float32), and of the weights kept."""
+    return 20 * num_items**2, 4 * num_items**2
