@@ -74,6 +74,11 @@ def test_a9_4_no_layer_is_matrix_factorisation():
     assert torch.allclose(scores, model.users.weight[1:] @ model.items.weight[1:].T, atol=1e-6)
 
 
+def test_without_layers_newcomers_get_zero():
+    model = fitted(random_pairs(), 20, 30, dim=8, num_layers=0)
+    assert not model.score(everything(model, torch.tensor([[1, 2]]))).any()
+
+
 def test_a9_4_ranking_is_the_same_for_sum_and_mean():
     pairs = random_pairs()
     model = fitted(pairs, 20, 30, dim=8)

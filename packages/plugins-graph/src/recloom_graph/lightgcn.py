@@ -85,22 +85,17 @@ class LightGCN(VectorRecommender):
 
     def _computed(self) -> Final:
         users, items = self._propagated(self.num_layers)
-        if self.num_layers == 0:
-            return Final(users, items, torch.zeros_like(items), self._in_graph())
-        degree = self.graph.degree()[self.num_users + 1 :].clamp(min=1)
-        share = self.num_layers / (self.num_layers + 1)  # a mean over K layers as part of one over K + 1
-        reach = self._propagated(self.num_layers - 1)[1] * share * degree.rsqrt()[:, None]
-        connected = self.graph.degree()[self.num_users + 1 :, None] > 0
-        return Final(users, items, reach * connected, self._in_graph())
+        degree = self.graph.degree()
+        in_graph, edges = degree[: self.num_users + 1] > 0, degree[self.num_users + 1 :, None]
+        lower = self._propagated(max(0, self.num_layers - 1))[1]  # mean of the layers 0..K-1 of items
+        share = self.num_layers / (self.num_layers + 1)  # as part of the mean of K + 1 layers; 0 for K = 0
+        return Final(users, items, share * lower * edges.clamp(min=1).rsqrt() * (edges > 0), in_graph)
 
     def _propagated(self, layers: int) -> tuple[Tensor, Tensor]:
         """Mean of the layers 0 to `layers`: (num_users + 1, d) of users, (num_items + 1, d) of items."""
         stacked = torch.cat([self.users.weight, self.items.weight])
         mean = propagate(self.graph.matrix(), stacked, layers)
         return mean[: self.num_users + 1], mean[self.num_users + 1 :]
-
-    def _in_graph(self) -> Tensor:
-        return self.graph.degree()[: self.num_users + 1] > 0  # (num_users + 1,), False for user 0
 
 
 class Final(nn.Module):
