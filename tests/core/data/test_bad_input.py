@@ -188,3 +188,38 @@ def test_json_lines_that_are_no_objects(tmp_path):
     assert sorted(raw.rejected.select("line", "reason").rows()) == [
         (2, "not a JSON object"), (3, "item_id is empty"), (4, "not a JSON object"), (5, "empty line"),
     ]  # fmt: skip
+
+
+def test_a_repeated_id_in_a_side_file_is_on_record(tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title\nx,First\ny,Y\nx,Second\n,None\n")
+    raw = read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[items]))
+    assert raw.items.rows() == [("x", "First"), ("y", "Y")]
+    assert raw.rejected_items.rows() == [
+        ("items.csv", 5, "item_id is empty", ",None"),
+        ("items.csv", 4, "item_id stands in an earlier row already", "x,Second"),
+    ]
+    assert arrange(raw).counts["rejected_side_rows"] == 2
+    pl.DataFrame({"id": ["x", "x"]}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="item_id 'x' stands in two rows"):
+        read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[tmp_path / "items.parquet"]))
+    items.write_text("who,what\n1,2\n")
+    with pytest.raises(DataError, match=r"items.csv, line 1: no column of ids; expected one of item_id"):
+        read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[items]))
+
+
+def test_names_for_a_file_that_has_a_header(tmp_path):
+    with pytest.raises(
+        DataError, match=r"line 1 is a header: user_id, item_id, value, timestamp. Leave --columns"
+    ):
+        read(tmp_path, "a,x,1,1\n", options=ReadOptions(columns=["user_id", "item_id", "value", "timestamp"]))
+
+
+def test_bytes_that_are_not_utf_8_between_double_colons(tmp_path):
+    options = ReadOptions(separator="::", columns=["user_id", "item_id"])
+    raw = read(tmp_path, b"a::x\nb::\xff\n::z\n", "", options)
+    assert raw.interactions.select("user_id", "item_id").rows() == [("a", "x")]
+    assert raw.rejected.select("line", "reason").rows() == [
+        (2, "item_id is not valid UTF-8"),
+        (3, "user_id is empty"),
+    ]

@@ -215,6 +215,9 @@ def test_sequences_follow_a_map_of_ids(tmp_path):
     options = ReadOptions(items_path=[tmp_path / "map.txt", tmp_path / "movies.dat"])
     data = arrange(Sequences().read(tmp_path / "s.txt", options))
     assert data.items["title"].to_list() == ["Raiders (1981)", "Caddyshack (1980)"]
+    (tmp_path / "map.txt").write_text("1 1198\n1 3552\n")
+    with pytest.raises(DataError, match=r"map.txt, line 2: the id '1' is mapped twice"):
+        Sequences().read(tmp_path / "s.txt", options)
     (tmp_path / "map.txt").write_text("1 1198\n2\n")
     with pytest.raises(DataError, match=r"map.txt, line 2: an id map has two ids a line"):
         Sequences().read(tmp_path / "s.txt", options)

@@ -17,7 +17,7 @@ from ...errors import DataError
 from . import RawTables, ReadOptions
 from .checks import part_rows, row_checks
 from .jsonlines import read_json_lines
-from .text import opening, rejections
+from .text import first_of_each, opening, rejections
 from .times import to_seconds
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
@@ -129,9 +129,10 @@ def _add_metadata(raw: RawTables, keys: Release, files: list[Path]) -> None:
         table, bad = read_json_lines(file, [keys.item, *keys.metadata], python_literals=keys is OLD)
         table = table.rename({keys.item: "item_id"})
         good, failed = part_rows(table, row_checks({}, ("item_id",)))
+        good, again = first_of_each(good, "item_id", file)
         tables.append(good.drop("line"))
         side = rejections(file, failed["line"], failed["reason"])
-        raw.rejected_items = pl.concat([raw.rejected_items, bad, side])
+        raw.rejected_items = pl.concat([raw.rejected_items, bad, side, again])
     items = pl.concat(tables).unique("item_id", keep="first", maintain_order=True)
     items = items.select(column for column in items if column.null_count() < items.height)
     raw.items = items.with_columns(_flat(name) for name in items.columns if name not in ("item_id", "title"))

@@ -11,7 +11,7 @@ import polars as pl
 
 from ...errors import DataError
 from .checks import part_rows, row_checks
-from .text import chunks, content, holds, opening, record_lines, rejections
+from .text import chunks, content, first_of_each, holds, opening, record_lines, rejections
 
 EXTRA = "__extra"
 SEPARATORS = {",": "','", "\t": "a tab", ";": "';'", "|": "'|'", "::": "'::'", " ": "a space"}
@@ -36,7 +36,7 @@ class Delimited:
         are not valid in its encoding; they stand as � in the text.
         """
         if len(self.separator) > 1 or self.encoding != "utf-8":
-            frame, lossy = self._split_lines(types), False
+            frame, lossy = self._split_lines(types)
         else:
             frame, lossy = self._parse(types)
         return frame.with_row_index("line", 1 + self.header).with_columns(
@@ -70,14 +70,14 @@ class Delimited:
     def _unclosed_quote(self) -> int:
         return int(record_lines(self.path, self.separator)[-1])
 
-    def _split_lines(self, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        text = b"".join(chunks(self.path)).decode(self.encoding, "replace")
-        lines = pl.read_lines(text.encode(), name="text").slice(int(self.header))
+    def _split_lines(self, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
+        data = b"".join(chunks(self.path))
+        text = data.decode(self.encoding, "replace").encode()
+        lines = pl.read_lines(text, name="text").slice(int(self.header))
         cells = pl.col("text").str.split_exact(self.separator, len(self.names))
         parts = lines.select(cells.struct.rename_fields([*self.names, EXTRA])).unnest("text")
-        return parts.select(
-            *(pl.col(n).replace("", None).cast(kind, strict=False) for n, kind in types.items()), EXTRA
-        )
+        wanted = [pl.col(n).replace("", None).cast(kind, strict=False) for n, kind in types.items()]
+        return parts.select(*wanted, EXTRA), self.encoding == "utf-8" and text != data
 
     def lines_of(self, frame: pl.DataFrame) -> pl.Series:
         """The true lines of rows: they differ from row numbers where a quoted field spans lines."""
@@ -97,6 +97,14 @@ def valid_rows(
     lines = layout.lines_of(failed) if failed.height and quoted else failed["line"]
     table = rejections(layout.path, lines, failed["reason"], layout.encoding)
     return good.drop(EXTRA), _count_fields(table, layout)
+
+
+def keyed_rows(layout: Delimited, key: str, names: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Text columns of a file with one row per id, and its rejected rows: broken ones and repeated ids."""
+    frame, lossy = layout.read(dict.fromkeys([key, *names], pl.String()))
+    good, bad = valid_rows(frame, layout, lossy, (key,))
+    table, again = first_of_each(good, key, layout.path, layout.encoding)
+    return table.drop("line"), pl.concat([bad, again])
 
 
 def _count_fields(table: pl.DataFrame, layout: Delimited) -> pl.DataFrame:

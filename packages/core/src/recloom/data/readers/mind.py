@@ -13,7 +13,7 @@ import polars as pl
 from ...errors import DataError
 from . import RawTables, ReadOptions
 from .checks import part_rows
-from .delimited import Delimited, valid_rows
+from .delimited import Delimited, keyed_rows, valid_rows
 from .text import opening, rejections
 
 BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
@@ -143,16 +143,15 @@ def _interactions(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _add_news(raw: RawTables, files: list[Path]) -> None:
-    """News of all parts, each once. Quotes that were added around the entities are removed."""
+    """News of all parts, each once, as parts share many. Quotes added around the entities are removed."""
     if not files:
         raw.notes.append("no news.tsv beside the behaviours: the items have no titles")
         return
     tables = []
     for file in files:
         layout = _layout(file, NEWS, "news_id")
-        frame, lossy = layout.read({name: pl.String() for name in NEWS})
-        good, bad = valid_rows(frame, layout, lossy, ("item_id",))
-        tables.append(good.select(NEWS))
+        table, bad = keyed_rows(layout, "item_id", NEWS[1:])
+        tables.append(table)
         raw.rejected_items = pl.concat([raw.rejected_items, bad])
     quoted = pl.col("title_entities", "abstract_entities")
     plain = quoted.str.strip_chars('"').str.replace_all('""', '"', literal=True)

@@ -12,7 +12,7 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, ReadOptions
-from .delimited import Delimited, guess_separator, header_of, valid_rows
+from .delimited import Delimited, guess_separator, header_of, keyed_rows, valid_rows
 from .text import opening
 
 RATING_TYPES: dict[str, pl.DataType] = {
@@ -129,24 +129,18 @@ def _encoding(path: Path) -> str:
 
 
 def _movies(layout: Delimited) -> tuple[pl.DataFrame, pl.DataFrame]:
-    frame, lossy = layout.read({"item_id": pl.String(), "title": pl.String(), "genres": pl.String()})
-    good, bad = valid_rows(frame, layout, lossy, ("item_id",))
-    none = pl.col("genres") == "(no genres listed)"
-    movies = good.select("item_id", "title", pl.when(none).then(None).otherwise("genres").alias("genres"))
-    return movies.unique("item_id", keep="first", maintain_order=True), bad
+    movies, bad = keyed_rows(layout, "item_id", ("title", "genres"))
+    return movies.with_columns(pl.col("genres").replace("(no genres listed)", None)), bad
 
 
 def u_item(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`u.item`, Latin-1: item_id, title, release date, genres from the 19 flags."""
     names = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
     layout = Delimited(path, names, "|", False, None, _encoding(path))
-    wanted = ("item_id", "title", "release_date", *GENRES)
-    frame, lossy = layout.read({name: pl.String() for name in wanted})
-    good, bad = valid_rows(frame, layout, lossy, ("item_id",))
+    movies, bad = keyed_rows(layout, "item_id", ("title", "release_date", *GENRES))
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).replace("", None).alias("genres")
-    movies = good.select("item_id", "title", "release_date", genres)
-    return movies.unique("item_id", keep="first", maintain_order=True), bad
+    return movies.select("item_id", "title", "release_date", genres), bad
 
 
 def _add_users(raw: RawTables, folder: Path) -> None:
@@ -158,8 +152,6 @@ def _add_users(raw: RawTables, folder: Path) -> None:
         if not (folder / name).is_file():
             continue
         layout = Delimited(folder / name, columns, separator, False, None)
-        frame, lossy = layout.read({column: pl.String() for column in columns})
-        good, bad = valid_rows(frame, layout, lossy, ("user_id",))
-        raw.users = good.drop("line").unique("user_id", keep="first", maintain_order=True)
+        raw.users, bad = keyed_rows(layout, "user_id", columns[1:])
         raw.rejected_items = pl.concat([raw.rejected_items, bad])
         raw.files.append(folder / name)

@@ -25,12 +25,15 @@ class Sequences:
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
-        """Whether the lines are at least two ids separated by blanks, with no header."""
+        """Whether the first lines hold two or more ids each, plain words of which most have a digit."""
         try:
-            lines = [line for file in _files(path) for line in opening(file, 20)]
+            lines = [line.split() for file in _files(path) for line in opening(file, 20)]
         except DataError:
             return False
-        return all(len(line.split()) >= 2 and not set(line) & set(',;{}\t"') for line in lines)
+        words = [word for line in lines for word in line]
+        plain = all(word.replace("-", "").replace("_", "").isalnum() for word in words)
+        numbered = sum(any(letter.isdigit() for letter in word) for word in words)
+        return plain and 2 * numbered > len(words) and all(len(line) >= 2 for line in lines)
 
     def read(self, path: Path, options: ReadOptions) -> RawTables:
         """Read sequences; of a folder, train.txt and then test.txt, marked in column `part`."""

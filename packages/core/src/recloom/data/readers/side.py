@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables
-from .delimited import Delimited, guess_separator, header_of, valid_rows
+from . import RawTables, no_rejections
+from .delimited import Delimited, guess_separator, header_of, keyed_rows
 from .movielens import movies_csv, movies_dat
 from .text import opening
 
@@ -63,12 +63,13 @@ def _attributes(path: Path, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     if key == "item_id" and path.name in ("movies.dat", "movies.csv"):
         return movies_dat(path) if path.suffix == ".dat" else movies_csv(path)
     if path.name == "users.dat":
-        return _table(Delimited(path, USERS_DAT, "::", False, None), key)
+        return keyed_rows(Delimited(path, USERS_DAT, "::", False, None), key, USERS_DAT[1:])
     if path.suffix == ".parquet":
         return _parquet(path, key)
     separator = guess_separator(path)
     names = _names(path, header_of(path, separator), key)
-    return _table(Delimited(path, names, separator, quote=None if separator == "\t" else '"'), key)
+    layout = Delimited(path, names, separator, quote=None if separator == "\t" else '"')
+    return keyed_rows(layout, key, [name for name in names if name != key])
 
 
 def _names(path: Path, header: tuple[str, ...], key: str) -> tuple[str, ...]:
@@ -86,21 +87,14 @@ def _names(path: Path, header: tuple[str, ...], key: str) -> tuple[str, ...]:
     return tuple(renamed.get(place, name) for place, name in enumerate(header))
 
 
-def _table(layout: Delimited, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    frame, lossy = layout.read({name: pl.String() for name in layout.names})
-    good, bad = valid_rows(frame, layout, lossy, (key,))
-    others = [name for name in layout.names if name != key]
-    return good.select(key, *others).unique(key, keep="first", maintain_order=True), bad
-
-
 def _parquet(path: Path, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    from . import no_rejections
-
     frame = pl.read_parquet(path)
     frame.columns = list(_names(path, tuple(frame.columns), key))
-    rest = [name for name in frame.columns if name != key]
-    table = frame.select(pl.col(key).cast(pl.String), *rest)
-    return table.unique(key, keep="first", maintain_order=True), no_rejections()
+    table = frame.select(pl.col(key).cast(pl.String), pl.exclude(key))
+    if table[key].is_duplicated().any():
+        twice = table.filter(pl.col(key).is_duplicated())[key][0]
+        raise DataError(f"{path}: {key} {twice!r} stands in two rows. Keep one row per id.")
+    return table, no_rejections()
 
 
 def _read_map(path: Path, key: str) -> pl.DataFrame:
@@ -117,4 +111,9 @@ def _read_map(path: Path, key: str) -> pl.DataFrame:
             f"{path}, line {bad['line'][0]}: an id map has two ids a line, such as `1 1198`. Give the file "
             "with attributes last in --items-path or --users-path."
         )
-    return frame.select(key, "original_id").unique(key, keep="first", maintain_order=True)
+    again = frame.filter(~pl.col(key).is_first_distinct())
+    if again.height:
+        raise DataError(
+            f"{path}, line {again['line'][0]}: the id {again[key][0]!r} is mapped twice. Keep one line."
+        )
+    return frame.select(key, "original_id")

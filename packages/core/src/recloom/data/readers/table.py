@@ -84,10 +84,12 @@ def column_names(path: Path, options: ReadOptions) -> list[str]:
         return list(pl.read_parquet_schema(path))
     if kind == "json":
         return _json_keys(path)
-    if options.columns:
-        return options.columns
     separator = options.separator or guess_separator(path)
     names = list(header_of(path, separator))
+    if options.columns:
+        if len(guess_columns(names)) > 1:
+            raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
+        return options.columns
     if len(names) != len(set(names)):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
     return names

@@ -106,6 +106,16 @@ def rejections(path: Path, lines: pl.Series, reasons: pl.Series, encoding: str =
     )
 
 
+def first_of_each(
+    table: pl.DataFrame, key: str, path: Path, encoding: str = "utf-8"
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first row of every id, and the later ones as rejections; `line` says where rows stand."""
+    first = table[key].is_first_distinct()
+    again = table.filter(~first)["line"]
+    reason = pl.repeat(f"{key} stands in an earlier row already", len(again), dtype=pl.String, eager=True)
+    return table.filter(first), rejections(path, again, reason, encoding)
+
+
 def lines_at(
     path: Path, numbers: np.ndarray[tuple[int], np.dtype[np.int64]], encoding: str = "utf-8"
 ) -> list[str]:
