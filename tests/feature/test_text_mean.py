@@ -8,7 +8,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import DataError, RecloomError
-from recloom.functional import impression_mrr, ndcg, ranks
+from recloom.functional import auc, impression_mrr, ndcg, ranks
 from recloom.language import TextEncoder
 from recloom.module import mask
 from recloom_feature.text_mean import TextMean
@@ -82,7 +82,9 @@ def test_a1_3_with_recency_weights_they_do():
 
 
 def test_a1_4_metrics_of_three_scores():
-    found = ranks(torch.tensor([[0.9, 0.8, 0.1]]), torch.tensor([[1, 2]]))
+    given = torch.tensor([0.9, 0.8, 0.1])
+    found = ranks(given[None], torch.tensor([[1, 2]]))
+    assert auc(given, torch.tensor([0, 1, 1])).item() == 0
     assert impression_mrr(found, None).item() == pytest.approx(0.4167, abs=5e-5)
     assert ndcg(found, 5).item() == pytest.approx(0.6934, abs=5e-5)
 
