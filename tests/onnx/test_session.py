@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from itertools import pairwise
 
@@ -19,6 +20,17 @@ def test_a_verified_artefact_loads_and_recommends(verified):
     lists = Session(verified.path).recommend([["7"], ["item 1", "item 2"], []], k=4)
     assert [len(places) for places in lists] == [4, 4, 4]
     assert all(a.score >= b.score for places in lists for a, b in pairwise(places))
+
+
+def test_a_session_needs_no_torch(verified):
+    code = (
+        "import sys\n"
+        "from recloom_onnx.session import Session\n"
+        "assert len(Session(sys.argv[1]).recommend([['7']], k=3)[0]) == 3\n"
+        "heavy = {'torch', 'onnx', 'onnx_ir', 'onnxscript', 'polars', 'lightning'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(verified.path)], check=True)
 
 
 def test_an_artefact_that_was_never_compared_is_refused(artefact):

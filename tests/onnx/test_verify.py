@@ -8,6 +8,7 @@ import torch
 from onnx import numpy_helper
 from recloom.batch import Batch
 from recloom.errors import RecloomError
+from recloom_onnx.cases import sample
 from recloom_onnx.compare import compare, list_metrics
 from recloom_onnx.manifest import file_digest, read_manifest
 from recloom_onnx.session import Session
@@ -52,10 +53,19 @@ def test_test_users_and_metrics_are_the_same(artefact, tmp_path):
     assert read_manifest(made.path).parity == parity
 
 
-def test_at_most_max_requests_users_are_tried(artefact, tmp_path):
-    made = artefact("linear").copy(tmp_path)
-    parity = verify_artefact(made.path, made.reference, made.catalog, requests(made.catalog), max_requests=20)
-    assert parity.requests == 372 + 20
+def test_a_sample_is_spread_over_all_requests():
+    class Rows:
+        def __len__(self):
+            return 101
+
+        def __getitem__(self, rows):
+            return Batch.of(rows[:, None])
+
+    def drawn(most):
+        return torch.cat([batch.user + batch.history[:, 0] for batch in sample(Rows(), most)]).tolist()
+
+    assert drawn(5) == [0, 25, 50, 75, 100]
+    assert drawn(1000) == list(range(101))
 
 
 def test_an_artefact_with_other_weights_fails_and_is_refused(artefact, tmp_path):

@@ -10,11 +10,13 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from .manifest import Manifest
 from .session import Array
 
 BATCHES = (1, 2, 7, 64)
+ROWS = 64
 UNKNOWN = "\N{REPLACEMENT CHARACTER} unknown"
 
 
@@ -61,15 +63,19 @@ def random_requests(
     }
 
 
-def user_cases(requests: Iterable[Batch], catalog: Catalog, most: int) -> Iterator[Case]:
+def sample(requests: Dataset[Batch], most: int) -> Iterator[Batch]:
+    """Batches of at most so many requests, spread evenly, because they lie from short histories to long."""
+    size = len(requests)  # type: ignore[arg-type]
+    rows = torch.linspace(0, size - 1, min(size, most)).long()
+    for start in range(0, len(rows), ROWS):
+        yield requests[rows[start : start + ROWS]]
+
+
+def user_cases(requests: Iterable[Batch], catalog: Catalog) -> Iterator[Case]:
     """Test requests with raw ids."""
     items = np.array(["", *catalog.items["item_id"]], dtype=object)
     users = np.array(["", *catalog.users["user_id"]], dtype=object)
     for batch in requests:
-        batch = batch.rows(slice(0, most))
-        most -= len(batch)
-        if not len(batch):
-            return
         ranked = not batch.labels.is_floating_point() and batch.labels.shape[0] == len(batch)
         given = {
             "history": items[batch.history.numpy()],

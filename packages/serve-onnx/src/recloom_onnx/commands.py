@@ -72,7 +72,7 @@ def verify(
         artefact: the .onnx file.
         run: folder of the run, or the checkpoint.
         data: folder of the dataset, where it is not where the run was trained from.
-        requests: how many test users are tried.
+        requests: test users to try, at most.
         provider: where the artefact runs, `cpu` or `cuda`.
     """
     from pathlib import Path
@@ -105,16 +105,16 @@ def _verify(
 ) -> None:
     from rich.console import Console
 
+    from .cases import sample
     from .reference import served_scores
     from .verify import report, verify_artefact
 
-    batches = run.data(data).requests("test")
+    batches = sample(run.data(data).requests("test").dataset, requests)
     parity = verify_artefact(
         path,
         served_scores(run.module, manifest.seen),
         run.catalog,
         batches,
-        max_requests=requests,
         provider=provider,
     )
     Console().print(report(parity))

@@ -1,7 +1,7 @@
 """The ONNX graph around a model: raw ids to indices before it, masks, top-k and raw ids after it.
 
-Shapes: B requests, L history ids, M blocked ids, N items, W = max_len or,
-without one, L + 2; u requests of users of whom nothing is known.
+Shapes: B requests, L history ids, M blocked ids, N items, W = max_len or, without one, L + 2; H = M, and
+L where seen items are masked; u requests of users of whom nothing is known.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ OUTPUTS = [
     Port(name="item_id", type="string", shape=["B", "k"], meaning="raw item ids, best first; '' = none left"),
     Port(name="score", type="float32", shape=["B", "k"], meaning="higher is better; -inf = none left"),
 ]
+Pair = tuple[Value, Value]
 BELOW = np.array(-np.inf, dtype=np.float32)
 
 
@@ -72,18 +73,22 @@ def wrap(
     given = {**inputs, "history": history}
     if "user" in fields:
         given["user"] = graph.encode(inputs["user"], user_ids)
-    if {"history", "history_time"} & set(fields):
+    read = [name for name in fields if name in ("history", "history_time")]
+    if read:
         column, blank = graph.columns(history, max_len)
-        for name in {"history", "history_time"} & set(fields):
-            given[name] = graph.compact(given[name], column, blank)
+        given |= {name: graph.compact(given[name], column, blank) for name in read}
     scores = graph.feed([given[name] for name in fields], inputs["history"], len(item_ids))
+    hidden = graph.hidden(
+        [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
+    )
+    within = graph.op("Min", inputs["k"], graph.vector(len(item_ids)))
+    best = graph.best(scores, hidden, within)
     signs = [given["history"]] if "history" in fields else []
     if "user" in fields:
         signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
     if signs:
-        scores = graph.fall_back(scores, signs, popularity)
-    hidden = [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
-    outputs = graph.top_k(graph.hide(scores, hidden), inputs["k"], item_ids)
+        best = graph.fall_back(best, signs, graph.constant(popularity[None]), hidden, within)
+    outputs = graph.lists(best, inputs["k"], within, item_ids)
     body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
     body.graph.opset_imports.update(OPSETS)
     body.graph.sort()
@@ -157,36 +162,51 @@ class Wrapper:
         batch = self.op("Shape", rows, start=0, end=1)  # the same scores for everybody
         return self.op("Expand", scores, self.op("Concat", batch, self.vector(num_items), axis=0))
 
-    def fall_back(self, scores: Value, signs: Sequence[Value], popularity: np.ndarray[Any, Any]) -> Value:
-        """Replace the rows of (B, N) scores where all indices in `signs`, tables of (B, any), are 0."""
-        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
-        most = self.op("ReduceMax", table, self.vector(1), keepdims=0)  # (B,)
-        row = self.op("Transpose", self.op("NonZero", self.op("Equal", most, self.ints(0))))  # (u, 1)
-        popular = self.op("Expand", self.constant(popularity[None]), self.op("Shape", row))  # (u, N)
-        return self.op("ScatterND", scores, row, popular)
+    def hidden(self, indices: Sequence[Value]) -> Pair:
+        """Columns (B, H) of the items in tables of (B, any) indices, and the most that each may score.
 
-    def hide(self, scores: Value, hidden: Sequence[Value]) -> Value:
-        """Put -inf at the item indices in `hidden`, tables of (B, any); 0 hides nothing."""
-        index = self.op("Concat", *hidden, axis=1)
+        Index 0 becomes -1, the last column, where at most +inf changes nothing.
+        """
+        index = self.op("Concat", *indices, axis=1)
         real = self.op("Greater", index, self.ints(0))
-        least = self.op("Where", real, self.constant(BELOW), self.constant(-BELOW))
-        column = self.op(
-            "Sub", index, self.ints(1)
-        )  # 0 becomes -1, the last column, where +inf changes nothing
-        return self.op("ScatterElements", scores, column, least, axis=1, reduction="min")
+        most = self.op("Where", real, self.constant(BELOW), self.constant(-BELOW))
+        return self.op("Sub", index, self.ints(1)), most
 
-    def top_k(self, scores: Value, k: Value, item_ids: Sequence[str]) -> list[Value]:
-        """Best k items of (B, N) scores as raw ids, with '' and -inf where fewer are left."""
+    def best(self, scores: Value, hidden: Pair, within: Value) -> Pair:
+        """The largest of (B, N) scores that are not hidden, and their columns: two (B, k)."""
+        left = self.op("ScatterElements", scores, *hidden, axis=1, reduction="min")
         best, place = ir.val(self.name("best")), ir.val(self.name("place"))
-        within = self.op("Min", k, self.vector(len(item_ids)))
-        self.tape.op_multi_out("TopK", [scores, within], {"axis": 1}, outputs=[best, place])
-        real = self.op("Greater", best, self.constant(BELOW))
-        row = self.op("Where", real, place, self.ints(len(item_ids)))
+        self.tape.op_multi_out("TopK", [left, within], {"axis": 1}, outputs=[best, place])
+        return best, place
+
+    def fall_back(
+        self, best: Pair, signs: Sequence[Value], popularity: Value, hidden: Pair, within: Value
+    ) -> Pair:
+        """Rank by popularity (1, N) where all indices in `signs`, tables of (B, any), are 0.
+
+        Only those u rows are touched: to choose between two (B, N) tables would cost as much as the top-k.
+        """
+        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
+        known = self.op("ReduceMax", table, self.vector(1), keepdims=0)  # (B,)
+        row = self.op("Transpose", self.op("NonZero", self.op("Equal", known, self.ints(0))))  # (u, 1)
+        popular = self.op("Expand", popularity, self.op("Shape", row))  # (u, N)
+        column, most = (self.op("GatherND", part, row) for part in hidden)
+        theirs = self.best(popular, (column, most), within)
+        scores, places = (
+            self.op("ScatterND", all_rows, row, some) for all_rows, some in zip(best, theirs, strict=True)
+        )
+        return scores, places
+
+    def lists(self, best: Pair, k: Value, within: Value, item_ids: Sequence[str]) -> list[Value]:
+        """Raw ids and scores (B, k), '' and -inf where fewer than k are left."""
+        scores, places = best
+        real = self.op("Greater", scores, self.constant(BELOW))
+        row = self.op("Where", real, places, self.ints(len(item_ids)))
         pads = self.op("Concat", self.ints(0, 0, 0), self.op("Sub", k, within), axis=0)
         ids, score = (_value(port) for port in OUTPUTS)
         padded = self.op("Pad", row, pads, self.ints(len(item_ids)))
         self.tape.op("Gather", [self.table(item_ids), padded], output=ids)
-        self.tape.op("Pad", [best, pads, self.constant(BELOW)], output=score)
+        self.tape.op("Pad", [scores, pads, self.constant(BELOW)], output=score)
         return [ids, score]
 
     def table(self, item_ids: Sequence[str]) -> Value:

@@ -35,7 +35,6 @@ def verify_artefact(
     requests: Iterable[Batch] = (),
     *,
     tolerance: float = 1e-4,
-    max_requests: int = 1000,
     provider: Provider = "cpu",
     threads: int | None = 1,
 ) -> Parity:
@@ -50,7 +49,6 @@ def verify_artefact(
         catalog: of the recommender.
         requests: of test users; with held-out items as labels, metrics of both are compared.
         tolerance: see `compare`.
-        max_requests: test users at most.
         provider, threads: as in `Session`.
 
     Raises RecloomError where the artefact cannot be loaded or belongs to another catalogue.
@@ -60,7 +58,7 @@ def verify_artefact(
     _check_catalog(manifest, catalog, session.path)
     tally = Tally(tolerance)
     shapes = list(shape_cases(manifest, catalog))
-    users = list(user_cases(requests, catalog, max_requests))
+    users = list(user_cases(requests, catalog))
     with torch.inference_mode():
         for case in (*shapes, *users):
             tally.add(case, session, reference, catalog)

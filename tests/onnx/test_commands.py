@@ -1,0 +1,86 @@
+"""`recloom export` and `recloom verify`, from a run on disk."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+import torch
+from recloom.cli import main
+from recloom.training import fit
+from recloom_onnx.manifest import read_manifest
+from recloom_onnx.session import Session
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, write_dataset):
+    random = torch.Generator().manual_seed(0)
+    users = torch.arange(120).repeat_interleave(9)
+    items = (users % 4) * 10 + torch.randint(0, 10, (len(users),), generator=random)
+    frame = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in users],
+            "item_id": [f"i{n}" for n in items],
+            "timestamp": torch.arange(len(users)).numpy() + 1_500_000_000,
+        }
+    ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    return write_dataset(tmp_path_factory.mktemp("data") / "topics", frame)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ease"
+    fit(data, "EASE", {"regularization": 10.0}, run=folder)
+    main(["test", "--run", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "ease.onnx"
+    main(["export", str(run), "--out", str(out)])
+    return out
+
+
+def test_the_metric_of_the_artefact_is_the_metric_of_the_test(run, exported):
+    manifest = read_manifest(exported)
+    tested = json.loads((run / "metrics.json").read_text())["metrics"]["ndcg@10"]["mean"]
+    assert manifest.parity.verified
+    assert manifest.parity.artefact["ndcg@10"] == pytest.approx(tested, abs=1e-6)
+    assert manifest.metrics["ndcg@10"] == tested
+    assert manifest.model == "EASE"
+    assert manifest.config["regularization"] == 10.0
+    assert manifest.protocol.part == "test"
+
+
+def test_the_artefact_recommends_what_the_run_does(run, exported):
+    from recloom.run import load
+
+    history = ["i3", "nobody", "i5", "i1"]
+    served = Session(exported).recommend([history], k=7)[0]
+    wanted = load(run).recommend(history, k=7)
+    assert [place.item_id for place in served] == [item.item_id for item in wanted]
+
+
+def test_unverified_until_verified(run, tmp_path, capsys):
+    out = tmp_path / "model.onnx"
+    main(["export", str(run), "--out", str(out), "--verify", "false"])
+    assert f"next: recloom verify {out} --run {run}" in capsys.readouterr().out
+    assert read_manifest(out).parity is None
+    main(["verify", str(out), "--run", str(run), "--requests", "30"])
+    assert read_manifest(out).parity.verified
+    assert read_manifest(out).parity.requests == 372 + 30
+    assert "ndcg@10" in capsys.readouterr().out
+
+
+def test_a_difference_is_an_error(run, data, exported, tmp_path, capsys):
+    other = tmp_path / "other"
+    fit(data, "EASE", {"regularization": 11.0}, run=other)
+    for file in exported.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(tmp_path / exported.name), "--run", str(other)])
+    assert stop.value.code == 2
+    assert "does not equal its run and will not be served: batch of" in capsys.readouterr().err
+    assert not read_manifest(tmp_path / exported.name).parity.verified
