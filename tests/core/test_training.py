@@ -76,8 +76,9 @@ def test_another_seed_gives_other_weights(dataset, tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(dataset, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "recloom.cli", "fit", "--model", "SASRec", "--data", str(dataset), "--run", str(killed), *OPTIONS,
-               "--trainer.max_epochs=200", "--early_stopping.patience=1000"]  # fmt: skip
+    words = ["fit", "--model", "SASRec", "--data", str(dataset), "--run", str(killed), *OPTIONS]
+    words += ["--trainer.max_epochs=200", "--early_stopping.patience=1000"]
+    command = [sys.executable, "-m", "recloom.cli", *words]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     last = killed / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120

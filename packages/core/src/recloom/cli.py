@@ -80,7 +80,7 @@ def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
 
 
 def _overview() -> str:
-    commands = {name: text for name, text in LIGHTNING.items()}
+    commands = dict(LIGHTNING)
     commands |= {name: _first_line(function) for name, function in collect("register_commands").items()}
     width = max(map(len, commands)) + 2
     lines = [f"  {name:{width}}{text}" for name, text in commands.items()]

@@ -12,6 +12,13 @@ from .module import RecModule
 from .plugins import collect
 from .spec import unknown
 
+OTHER_KEYS = (
+    "run", "config", "ckpt_path", "seed_everything", "trainer.max_epochs", "trainer.max_time", "trainer.accelerator",
+    "trainer.devices", "trainer.precision", "early_stopping.patience", "early_stopping.monitor", "checkpoint.monitor",
+    "last.every_n_train_steps",
+)  # fmt: skip
+"""What else is set often, so that a slip of the finger finds it."""
+
 
 def explain(error: Exception, args: Any) -> str:
     """A message that names the key and the nearest valid one."""
@@ -37,7 +44,7 @@ def explain(error: Exception, args: Any) -> str:
     if option:
         return _unknown_option(option[1], option[2])
     key = re.search(
-        r"(?:unrecognized arguments|[Uu]nrecognized arguments|[Gg]roup '?\w*'? does not accept|not expected|Key) *:?[^-\w]*-*([\w.]+)",
+        r"(?:[Uu]nrecognized arguments|[Gg]roup '?\w*'? does not accept|not expected|Key) *:?[^-\w]*-*([\w.]+)",
         text,
     )
     if key and (
@@ -60,8 +67,7 @@ def _unknown_option(name: str, path: str) -> str:
 def _unknown_key(key: str) -> str:
     known = [f"model.{name}" for name in inspect.signature(RecModule).parameters]
     known += [f"data.{name}" for name in inspect.signature(RecDataModule).parameters]
-    known += ["run", "config", "ckpt_path", "seed_everything", "trainer.max_epochs", "trainer.accelerator", "trainer.devices",
-              "trainer.precision", "early_stopping.patience", "early_stopping.monitor", "checkpoint.monitor"]  # fmt: skip
+    known += OTHER_KEYS
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f" Did you mean --{near[0]}?" if near else ""
     return f"--{key} is not an option.{hint} `recloom fit --help` lists all."

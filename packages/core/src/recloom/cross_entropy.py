@@ -74,7 +74,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gb.index_add_(0, targets, gb.new_full(targets.shape, -1.0))
         ctx.save_for_backward(gx, gw, gb)
         ctx.rows = max(1, x.shape[0])
-        return (total / ctx.rows).to(x.dtype)
+        loss: Tensor = (total / ctx.rows).to(x.dtype)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None]:

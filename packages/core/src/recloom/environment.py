@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import Any
 
+from . import hookspecs
 from . import plugins as loading
 from .command import command
 
-CHECKED = ("recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx", "onnxruntime", "onnxruntime-gpu", "transformers", "sentence-transformers")  # fmt: skip
-HOOKS = tuple(name for name in vars(loading.hookspecs) if name.startswith("register_"))
+CHECKED = (
+    "recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx",
+    "onnxruntime", "onnxruntime-gpu", "transformers", "sentence-transformers",
+)  # fmt: skip
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 
 @command("plugins")
@@ -43,7 +48,7 @@ def plugins(*, json: bool = False) -> None:
     Console().print(table)
 
 
-def _describe(entry: loading.EntryPoint) -> dict[str, object]:
+def _describe(entry: EntryPoint) -> dict[str, Any]:
     manager = loading.manager()
     loaded = manager.get_plugin(entry.name)
     hooks = [h.removeprefix("register_") for h in HOOKS if loaded is not None and hasattr(loaded, h)]
@@ -71,7 +76,10 @@ def doctor() -> None:
 def _findings() -> list[str]:
     found = []
     if _version("onnxruntime") != "-" and _version("onnxruntime-gpu") != "-":
-        found.append("warning: onnxruntime and onnxruntime-gpu are both installed; the one installed last wins. Uninstall both, then install one.")  # fmt: skip
+        found.append(
+            "warning: onnxruntime and onnxruntime-gpu are both installed, and the one installed last wins. "
+            "Uninstall both, then install one."
+        )
     if find_spec("torch"):
         import torch
 

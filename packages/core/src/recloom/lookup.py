@@ -20,7 +20,7 @@ def find_items(catalog: Catalog, queries: Sequence[str]) -> np.ndarray[Any, np.d
     index = catalog.item_index(list(queries)).copy()
     if "title" in catalog.items.columns:
         for place in np.flatnonzero(index == 0):
-            index[place] = _by_title(catalog, str(queries[place]))
+            index[place] = _by_title(catalog, str(queries[int(place)]))
     return index
 
 

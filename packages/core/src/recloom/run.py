@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -125,18 +125,30 @@ class Run:
                 }
             )
 
-    def write_results(
-        self, module: RecModule, data: RecDataModule, part: Literal["valid", "test"]
-    ) -> Results:
+    def test(self, data: RecDataModule | None = None) -> Results:
+        """Measure on the test part, keep the results in the run folder and return them."""
+        import lightning as L
+
+        data = data or self.data()
+        trainer = L.Trainer(
+            devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.test(self.module, data, verbose=False)
+        self.module.eval()
+        return self.write_results(data)
+
+    def write_results(self, data: RecDataModule) -> Results:
         """Keep what a test measured: metrics with intervals and protocol, and each user's values."""
         from .evaluation.results import write_results
 
-        meter = module.meter
-        assert meter is not None
+        meter = self.module.meter
+        if meter is None:
+            raise RecloomError(f"{self.folder} was not tested yet; call test() first")
         return write_results(
             self.folder,
-            model=module.recipe["class_path"].rpartition(".")[2],
-            protocol=data.protocol(part),
+            model=self.module.recipe["class_path"].rpartition(".")[2],
+            protocol=data.protocol("test"),
             values=meter.compute(),
             per_user=meter.per_user(),
             users=self._names(meter.users),

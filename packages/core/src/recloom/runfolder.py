@@ -1,7 +1,8 @@
 """The folder of a run: its name, its files, and how they are written.
 
-    runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/   metrics.json   per_user_test.parquet
-"""  # fmt: skip
+runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/
+                   metrics.json   per_user_test.parquet
+"""
 
 from __future__ import annotations
 

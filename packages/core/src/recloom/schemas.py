@@ -67,12 +67,12 @@ class SplitSpec(Record):
     strategy: Literal["last", "time", "random", "users"] = "last"
     """`last`: each user's last item is test, the one before it validation. `time`: everything after a
     point in time is test. `random`: a share of each user's rows. `users`: a share of the users."""
-    valid: float = Field(0.1, ge=0, lt=1)
+    valid: float = Field(default=0.1, ge=0, lt=1)
     """Share of rows (`time`, `random`) or users (`users`) for validation; unused by `last`."""
-    test: float = Field(0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
     """The same for test; .3 with `time` is the cold-start rule: a cold item occurs only after the cut."""
-    min_user: int = Field(1, ge=1)
-    min_item: int = Field(1, ge=1)
+    min_user: int = Field(default=1, ge=1)
+    min_item: int = Field(default=1, ge=1)
     """The k-core filter: rows are dropped until every user and item has this many."""
     seed: int = 0
 

@@ -27,6 +27,19 @@ MONITOR = "val/ndcg@10"
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 
 
+QUIET = (
+    ".*does not have many workers.*",
+    ".*configure_optimizers.*returned `None`.*",
+    ".*Checkpoint directory.*exists.*",
+    "LightningCLI's args parameter.*",
+    ".*is smaller than the logging interval.*",
+    ".*weights_only.*",
+    ".*LeafSpec.*",
+    ".*infer the `batch_size`.*",
+)
+"""Warnings of Lightning about what Recloom does on purpose."""
+
+
 class SaveConfig(SaveConfigCallback):
     """Write the full configuration to `config.yaml` in the run folder when a fit begins."""
 
@@ -69,11 +82,10 @@ class RecCLI(LightningCLI):
         config.run = str(run)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
-        config.trainer.plugins = Namespace(class_path="recloom.checkpoint.AtomicCheckpointIO")
+        config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
         if config.trainer.logger is None:
-            config.trainer.logger = Namespace(
-                class_path="lightning.pytorch.loggers.CSVLogger",
-                init_args=Namespace(save_dir=str(run), name="logs"),
+            config.trainer.logger = _component(
+                "lightning.pytorch.loggers.CSVLogger", save_dir=str(run), name="logs"
             )
 
     def before_fit(self) -> None:
@@ -85,10 +97,7 @@ class RecCLI(LightningCLI):
         finish_fit(self.trainer, self.model, self.datamodule)
 
     def after_test(self) -> None:
-        Run.of(self.trainer.default_root_dir, self.model).write_results(self.model, self.datamodule, "test")
-
-    def after_validate(self) -> None:
-        Run.of(self.trainer.default_root_dir, self.model).write_results(self.model, self.datamodule, "valid")
+        Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule)
 
 
 def training_free(module: RecModule) -> bool:
@@ -195,7 +204,7 @@ def with_run_folder(args: list[str]) -> list[str]:
         return args
     if verb == "fit" and checkpoint in ("last", "best"):
         run = run or str(latest_run())
-        words = _without(words, "--ckpt_path") + ["--ckpt_path", str(load_path(run, checkpoint))]
+        words = [*_without(words, "--ckpt_path"), "--ckpt_path", str(load_path(run, checkpoint))]
     elif verb == "fit":
         return args
     elif run and checkpoint is None:
@@ -236,6 +245,10 @@ def _without(words: list[str], flag: str) -> list[str]:
     return kept
 
 
+def _component(class_path: str, **init_args: Any) -> Namespace:
+    return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
+
+
 def _class_name(recommender: Any) -> str:
     return str(recommender.class_path).rpartition(".")[2]
 
@@ -244,7 +257,6 @@ def _calm() -> None:
     """Keep Lightning's advice off the screen; its warnings about what users asked for stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for text in (".*does not have many workers.*", ".*configure_optimizers.*returned `None`.*", ".*Checkpoint directory.*exists.*",
-                 "LightningCLI's args parameter.*", ".*is smaller than the logging interval.*", ".*weights_only.*", ".*LeafSpec.*", ".*infer the `batch_size`.*"):  # fmt: skip
+    for text in QUIET:
         warnings.filterwarnings("ignore", text)
     sys.stdout.flush()

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..batch import Batch
 from ..errors import RecloomError
+from .impressions import Impressions
 from .interactions import Interactions, ranges
 
 Draw = Callable[[torch.Generator], Tensor]
@@ -162,14 +163,14 @@ class BatchSampler(Sampler[Tensor]):
             order = torch.arange(self.size)
         else:
             order = self.draw(torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
-        batches = order.split(self.batch_size)
+        batches = torch.split(order, self.batch_size)
         skip = self.skip[1] if self.epoch == self.skip[0] else 0
         for turn in range(skip, len(self)):
             yield batches[(turn * self.world + self.rank) % len(batches)]
 
 
 def loader(
-    dataset: Windows | Pairs | Requests, sampler: BatchSampler, num_workers: int = 0
+    dataset: Windows | Pairs | Requests | Impressions, sampler: BatchSampler, num_workers: int = 0
 ) -> DataLoader[Batch]:
     """A DataLoader whose dataset receives the row numbers of a whole batch at once."""
     if not len(dataset):

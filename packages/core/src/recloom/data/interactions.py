@@ -147,7 +147,8 @@ class Interactions:
         if not self._keys.numel():
             return torch.zeros_like(wanted, dtype=torch.bool)
         place = torch.searchsorted(self._keys, wanted).clamp_(max=self._keys.numel() - 1)
-        return self._keys[place] == wanted
+        found: Tensor = torch.eq(self._keys[place], wanted)
+        return found
 
     def draw_unseen(self, users: Tensor, count: int) -> Tensor:
         """Uniform draws from the items that each user (N,) never had: (N, count) int64.
@@ -198,12 +199,12 @@ def _encode(frame: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray[Any, 
                 "does not list. Prepare the data again, so that tables and interactions agree."
             )
     time = frame["timestamp"].cast(pl.Int64).to_numpy()
-    columns = {"user": user, "item": item.astype(np.int32), "time": time}
+    columns: dict[str, np.ndarray[Any, Any]] = {"user": user, "item": item.astype(np.int32), "time": time}
     if "value" in frame.columns:
         columns["value"] = frame["value"].cast(pl.Float32).to_numpy()
     step = np.diff(user)
     if len(step) and ((step < 0) | ((step == 0) & (np.diff(time) < 0))).any():
-        order = np.lexsort((time, user))  # stable: equal times keep file order
+        order = np.lexsort([time, user])  # stable: equal times keep file order
         columns = {name: column[order] for name, column in columns.items()}
     return columns
 

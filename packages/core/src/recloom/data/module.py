@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import polars as pl
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ..batch import Batch
 from ..errors import RecloomError
+from ..recommender import Recommender
 from ..schemas import DatasetCard, Part, Protocol, SplitSpec
 from .catalog import Catalog
 from .examples import BatchSampler, Pairs, Requests, Windows, loader
@@ -99,18 +100,17 @@ class RecDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows or pairs, as the recommender asks."""
-        recommender = self._module().recommender
+        recommender = self._recommender()
         if recommender.examples == "pairs":
             rows: Windows | Pairs = Pairs(self.train, self.pairs)
         else:
             rows = Windows(self.train, recommender.max_len or int(self.train.lengths.max()), self.windows)
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current if self.trainer else None
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        trainer = cast(L.Trainer, self.trainer)
         sampler = BatchSampler(
-            len(rows), self.batch_size, rows.epoch, seed=self.seed, rank=rank, world=world,
-            epoch=self.trainer.current_epoch if self.trainer else 0,
+            len(rows), self.batch_size, rows.epoch, seed=self.seed, epoch=trainer.current_epoch,
+            rank=trainer.global_rank, world=trainer.world_size,
         )  # fmt: skip
-        done = progress.processed if progress else 0
+        done = cast(Any, trainer.fit_loop.epoch_loop.batch_progress.current).processed
         sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
         return loader(rows, sampler, self.num_workers)
 
@@ -170,12 +170,13 @@ class RecDataModule(L.LightningDataModule):
             raise RecloomError(f"the split by time leaves no {part} rows; raise split.{part}")
         return begin[part], begin.get("test") if part == "valid" else None
 
-    def _module(self) -> L.LightningModule:
-        if self.trainer is None or self.trainer.lightning_module is None:
+    def _recommender(self) -> Recommender:
+        trainer = getattr(self, "trainer", None)
+        if trainer is None or trainer.lightning_module is None:
             raise RecloomError(
                 "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
             )
-        return self.trainer.lightning_module
+        return cast(Recommender, trainer.lightning_module.recommender)
 
 
 def _mask(part: pl.Series, *names: str) -> Tensor:
