@@ -1,0 +1,49 @@
+# Set-up is part of every target: the first call makes .venv, later ones reuse it until a requirement changes.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DATA ?=
+OUT ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+PACKAGES := packages/core[testing] packages/plugins-feature packages/plugins-pretrain packages/plugins-graph \
+	packages/serve-onnx[cpu]
+TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables
+
+help: ## say what there is
+	@echo "make demo              train, compare and export recommenders on an invented dataset"
+	@echo "make demo DATA=FOLDER  the same on your data: raw files or a prepared dataset"
+	@echo "make test              run all tests"
+	@echo "make lint              check style and types"
+	@echo "make install           set up .venv and nothing more (the others do it when needed)"
+	@echo "make clean             remove .venv and what tools left behind"
+
+install: $(READY)
+
+$(READY): constraints.txt Makefile $(wildcard packages/*/pyproject.toml)
+	@test -n "$(PYTHON)" || { echo "error: no python3 found. Install Python 3.11, or: make PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and \
+		f"error: Recloom needs Python 3.11 or newer; {sys.executable} is {v}. Choose one with: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TOOLS) $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/recloom demo $(if $(DATA),"$(DATA)") --out "$(OUT)"
+
+test: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@for source in packages/*/src; do $(BIN)/mypy "$$source"; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
