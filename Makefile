@@ -24,6 +24,7 @@ help: ## say what there is
 	@echo "make clean             remove .venv and what tools left behind"
 
 install: $(READY)
+	@echo "$(VENV) is ready"
 
 $(READY): constraints.txt Makefile $(wildcard packages/*/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "error: no python3 found. Install Python 3.11, or: make PYTHON=/path/to/python" >&2; exit 2; }
