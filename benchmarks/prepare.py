@@ -86,7 +86,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("recloom", "polars", "numpy")},
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "load_before_1min": round(os.getloadavg()[0], 1),
+        "load_average_1min": round(os.getloadavg()[0], 1),
         "date": date.today().isoformat(),
     }
     (Path(__file__).with_suffix(".json")).write_text(json.dumps(record, indent=2) + "\n")

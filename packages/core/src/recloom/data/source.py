@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,15 @@ def prepare_source(
     found = recognise(path) if reader == "auto" else reader_named(reader)
     _refuse_unused(found, options)
     raw = found().read(path, options)
-    files = source_files(raw.files)
-    data = arrange(raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected)
+    with ThreadPoolExecutor(1) as pool:
+        files = pool.submit(source_files, raw.files)
+        data = arrange(raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected)
     chosen: dict[str, Any] = options.given()
     chosen |= {"min_value": min_value} if min_value is not None else {}
     chosen |= {"keep_all_items": True} if keep_all_items else {}
     card = write(
         data, out, name=name or out.name, licence=licence or found.licence, overwrite=overwrite,
-        source=Source(reader=found.name, files=files, url=url or found.url, options=chosen),
+        source=Source(reader=found.name, files=files.result(), url=url or found.url, options=chosen),
     )  # fmt: skip
     return raw, data, card
 
