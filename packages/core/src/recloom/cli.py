@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,7 +24,8 @@ START = """\
 Start here:
   recloom data synth --like movies --out data/movies     a dataset with known structure
   recloom fit --model SASRec --data data/movies          train, validated after every epoch
-  recloom test --run runs/movies/SASRec                  test it, with intervals
+  recloom test runs/movies/SASRec                        test it, with intervals
+  recloom recommend runs/movies/SASRec --users u0001    see what it recommends
 """
 
 
@@ -74,9 +78,45 @@ def _run_function(args: list[str]) -> None:
 
 
 def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentError, auto_cli
 
-    auto_cli(function, args=args, prog=f"recloom {name}", as_positional=True)
+    words = plain_words(function, args)
+    try:
+        auto_cli(function, args=words, prog=f"recloom {name}", as_positional=True, exit_on_error=False)
+    except ArgumentError as error:
+        raise RecloomError(f"{error}. `recloom {name} --help` lists the options.") from error
+
+
+def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
+    """Let people type `--max-rejected`, a bare `--overwrite` or `--no-overwrite`, and `--history "Heat" "Alien"`."""
+    kinds = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
+    words: list[str] = []
+    rest = list(args)
+    if next(iter(kinds.values()), "").startswith("list["):  # all the leading words are the first parameter
+        many = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
+        rest = rest[len(many) :]
+        words += [json.dumps(many)] if many else []
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        if name.removeprefix("no_") in kinds and name not in kinds:
+            words.append(f"--{name.removeprefix('no_')}=false")
+        elif name not in kinds:
+            words.append(word)
+        elif equals:
+            words.append(f"--{name}={value}")
+        elif kinds[name] == "bool":
+            given = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
+            words.append(f"--{name}={given}")
+        elif kinds[name].startswith("list["):
+            many = []
+            while rest and not rest[0].startswith("--"):
+                many.append(rest.pop(0))
+            words.append(f"--{name}={json.dumps(many)}")
+        else:
+            words.append(f"--{name}")
+    return words
 
 
 def _overview() -> str:

@@ -20,7 +20,7 @@ from .plugins import collect
 from .recommender import Recommender
 from .spec import Spec, build, describe
 
-METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "ndcg@20", "recall@20", "coverage@10", "novelty@10")
+METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
 
 class RecModule(L.LightningModule):

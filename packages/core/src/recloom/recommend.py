@@ -21,7 +21,7 @@ def recommend_command(
 
     Args:
         run: folder of the run, or a checkpoint.
-        history: item ids or titles, most recent last, such as --history '["Toy Story (1995)", "296"]'.
+        history: item ids or titles, most recent last, such as --history "Toy Story (1995)" 296.
         users: raw ids of users in the run's data.
         all: recommend to every user of the run's data; needs --out.
         k: how many items.

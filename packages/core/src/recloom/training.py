@@ -17,6 +17,7 @@ from .checkpoint import LastCheckpoint
 from .config_errors import explain
 from .data.module import RecDataModule
 from .errors import RecloomError
+from .evaluation.results import show
 from .module import RecModule
 from .plugins import collect
 from .run import Run, load
@@ -83,6 +84,8 @@ class RecCLI(LightningCLI):
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
         config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
+        if "verbose" in config:
+            config.verbose = False  # the table with intervals is shown instead
         if config.trainer.logger is None:
             config.trainer.logger = _component(
                 "lightning.pytorch.loggers.CSVLogger", save_dir=str(run), name="logs"
@@ -97,7 +100,11 @@ class RecCLI(LightningCLI):
         finish_fit(self.trainer, self.model, self.datamodule)
 
     def after_test(self) -> None:
-        Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule)
+        show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
+
+    def after_validate(self) -> None:
+        for name, value in self.trainer.callback_metrics.items():
+            print(f"{name:20} {float(value):.4f}")
 
 
 def training_free(module: RecModule) -> bool:
@@ -115,7 +122,7 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
         write_record(folder, trainer, module, data)
-        print(f"trained: {folder} (next: recloom test --run {folder})")
+        print(f"trained: {folder} (next: recloom test {folder})")
 
 
 def run_command(args: Sequence[str]) -> RecCLI:
@@ -188,11 +195,13 @@ def _run(args: Any) -> RecCLI:
 
 
 def expand(args: list[str]) -> list[str]:
-    """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`."""
+    """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`, `test RUN` for `test --run RUN`."""
     words = []
     for word in args:
         flag, equals, value = word.partition("=")
         words.append(SHORT.get(flag, flag) + equals + value)
+    if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
+        words.insert(1, "--run")
     return words
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from ..command import command
 from ..errors import RecloomError
 
@@ -59,25 +61,35 @@ class Comparison:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     def table(self) -> Table:
-        """For the terminal: a row for each run, a column for each metric, the best in bold."""
+        """For the terminal, readable in 80 columns: metric by metric a row for each run, the best in bold."""
         from rich.table import Table
 
-        metrics = list(dict.fromkeys(cell.metric for cell in self.cells))
-        table = Table(
-            "model", "run", *metrics, caption=self._caption(), caption_justify="left", show_lines=True
-        )
-        best = {metric: _best(self.cells, metric) for metric in metrics}
-        for run in dict.fromkeys(cell.run for cell in self.cells):
-            mine = {cell.metric: cell for cell in self.cells if cell.run == run}
-            shown = [_shown(mine[metric], mine[metric].mean == best[metric]) for metric in metrics]
-            table.add_row(next(iter(mine.values())).model, run, *shown)
+        table = Table(box=None, pad_edge=False, caption=self._caption(), caption_justify="left")
+        for column in ("metric", "run"):
+            table.add_column(column, overflow="fold")
+        for column in ("value", "95 % interval", "difference", "p"):
+            table.add_column(column, justify="right", no_wrap=True)
+        labels = self._labels()
+        for metric in dict.fromkeys(cell.metric for cell in self.cells):
+            best = _best(self.cells, metric)
+            for place, cell in enumerate(c for c in self.cells if c.metric == metric):
+                table.add_row(
+                    metric if place == 0 else "", labels[cell.run], *_shown(cell, cell.mean == best)
+                )
+            table.add_section()
         return table
+
+    def _labels(self) -> dict[str, str]:
+        """What a run is called in the table: its model, or its folder where two runs have one model."""
+        models = {cell.run: cell.model for cell in self.cells}
+        alone = len(set(models.values())) == len(models)
+        return {run: escape(model if alone else run) for run, model in models.items()}
 
     def _caption(self) -> str:
         told = ", ".join(
             f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
         )
-        return f"{told}. [low, high]: 95 % over users. Δ: to {self.reference}, paired; p after Holm."
+        return escape(f"{told}. Intervals over users; difference to {self.reference}, paired; p after Holm.")
 
 
 def compare(
@@ -206,14 +218,12 @@ def _best(cells: list[Cell], metric: str) -> float | None:
     return (max if higher else min)(values, default=None)
 
 
-def _shown(cell: Cell, best: bool) -> str:
-    from rich.markup import escape
-
+def _shown(cell: Cell, best: bool) -> tuple[str, str, str, str]:
+    """Value, interval, difference and p-value as text; empty where there is none."""
     if cell.mean is None:
-        return "undefined"
-    text = f"[bold]{cell.mean:.4f}[/bold]" if best else f"{cell.mean:.4f}"
-    if cell.low is not None:
-        text += escape(f" [{cell.low:.4f}, {cell.high:.4f}]")
-    if cell.difference is not None and cell.p_holm is not None:
-        text += f"\nΔ {cell.difference:+.4f}, p {cell.p_holm:.2g}"
-    return text
+        return "undefined", "", "", ""
+    value = f"[bold]{cell.mean:.4f}[/bold]" if best else f"{cell.mean:.4f}"
+    spread = "" if cell.low is None else f"{cell.low:.4f} to {cell.high:.4f}"
+    if cell.difference is None or cell.p_holm is None:
+        return value, spread, "", ""
+    return value, spread, f"{cell.difference:+.4f}", f"{cell.p_holm:.2g}"

@@ -127,6 +127,31 @@ def read_per_user(run_dir: str | Path) -> pl.DataFrame:
     return pl.read_parquet(path)
 
 
+def show(results: Results) -> None:
+    """Print the metrics with their intervals, and the protocol they hold for."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left")):
+        table.add_column(column, justify="right" if side == "right" else "left")
+    for name, metric in results.metrics.items():
+        sure = "" if metric.low is None else f"{metric.low:.4f} to {metric.high:.4f}"
+        table.add_row(name, "undefined" if metric.mean is None else f"{metric.mean:.4f}", sure)
+    console = Console(highlight=False)
+    console.print(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}")
+    console.print(table)
+    console.print(describe(results.protocol))
+
+
+def describe(protocol: Protocol) -> str:
+    """One line that says what a number on this protocol means."""
+    return (
+        f"{protocol.users:,} users, {protocol.num_items:,} items, split {protocol.split.strategy}, "
+        f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
+    )
+
+
 def _per_user_file(protocol: Protocol) -> str:
     return f"per_user_{protocol.part}.parquet"
 
