@@ -131,6 +131,8 @@ def test_requests_that_make_no_sense_are_errors(verified, artefact):
     session = verified.session()
     with pytest.raises(RecloomError, match="k is the length of the lists and must be 1 or more, found 0"):
         session.recommend([["7"]], k=0)
+    with pytest.raises(RecloomError, match=r"not valid text: '\\ud800x'"):
+        session.recommend([["7", "\ud800x"]])
     with pytest.raises(RecloomError, match="expected a list of ids for each request, found '7'"):
         session.recommend(["7"])
     with pytest.raises(RecloomError, match="blocked has 1 rows and history has 2"):
@@ -139,6 +141,10 @@ def test_requests_that_make_no_sense_are_errors(verified, artefact):
         artefact("times").session().recommend([["7"]])
     with pytest.raises(RecloomError, match=r"history_time has shape \(1, 1\), history \(1, 2\)"):
         artefact("times").session().recommend([["7", "8"]], history_times=[[1]], request_times=[2])
+
+
+def test_a_k_beyond_all_measure_costs_nothing(verified):
+    assert len(verified.session().recommend([["7"]], k=10**15)[0]) == 59
 
 
 def test_no_requests_give_no_lists(verified):

@@ -68,13 +68,16 @@ def test_a_sample_is_spread_over_all_requests():
     assert drawn(1000) == list(range(101))
 
 
-def test_an_artefact_with_other_weights_fails_and_is_refused(artefact, tmp_path):
+@pytest.mark.parametrize("amount", [0.01, float("nan"), INF])
+def test_an_artefact_with_other_weights_fails_and_is_refused(artefact, tmp_path, amount):
     made = artefact("positions").copy(tmp_path)
-    perturb(made.path, 0.01)
+    perturb(made.path, amount)
     parity = verify_artefact(made.path, made.reference, made.catalog)
     assert not parity.verified
     assert parity.mismatches > 0
-    assert parity.max_difference > 1e-3
+    assert parity.max_difference > 1e-3 if amount == 0.01 else parity.max_difference is None
+    assert read_manifest(made.path).parity == parity
+    assert report(parity).row_count == 6 + len(parity.failures)
     assert "batch of" in parity.failures[0]
     assert "expected" in parity.failures[0]
     with pytest.raises(RecloomError, match="failed its comparison"):

@@ -88,6 +88,8 @@ def _check(catalog: Catalog, popularity: Tensor, out: Path) -> None:
         raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
     if not out.parent.is_dir():
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another place for {out.name}")
+    if not catalog.num_items:
+        raise RecloomError("the catalogue holds no items, so there is nothing to recommend")
     if popularity.shape != (catalog.num_items + 1,):
         raise RecloomError(
             f"popularity has shape {tuple(popularity.shape)}; expected ({catalog.num_items + 1},), "

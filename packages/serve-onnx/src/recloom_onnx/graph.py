@@ -67,7 +67,7 @@ def wrap(
         popularity: (N,) scores where nothing is known of a user.
         seen: whether items of the history may be recommended.
     """
-    graph = Wrapper(body.graph)
+    graph = _Wrapper(body.graph)
     inputs = {name: _value(INPUTS[name]) for name in input_names(fields)}
     history = graph.encode(inputs["history"], item_ids)
     given = {**inputs, "history": history}
@@ -95,7 +95,7 @@ def wrap(
     return body
 
 
-class Wrapper:
+class _Wrapper:
     """Adds nodes to a graph; every value gets a name of its own."""
 
     def __init__(self, graph: ir.Graph) -> None:

@@ -37,8 +37,8 @@ class Parity(Record):
     """Places that hold an item of another score than the reference's item there, beyond the tolerance."""
     ties: int
     """Places that hold another item than the reference, whose score is equal within the tolerance."""
-    max_difference: float
-    """Largest difference between a score of the artefact and the reference's score of that item."""
+    max_difference: float | None
+    """Largest difference between a score of the artefact and the reference's; null if one is not a number."""
     reference: dict[str, float]
     """Metrics of the reference's lists over the test users."""
     artefact: dict[str, float]

@@ -17,6 +17,7 @@ Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 WHEELS = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
+NAMES = ["item_id", "score"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -86,7 +87,7 @@ class Session:
             given["history_time"] = pad(history_times, np.int64)
         if request_times is not None:
             given["request_time"] = np.array(request_times, dtype=np.int64)
-        ids, scores = self.run(given, k)
+        ids, scores = self.run(given, min(k, self.manifest.num_items))
         left = (scores > -np.inf).sum(1)  # what is left comes first
         return [
             [*map(Recommended, row[:n], values[:n])]
@@ -102,7 +103,10 @@ class Session:
         if k < 1:
             raise RecloomError(f"k is the length of the lists and must be 1 or more, found {k}")
         given = self._checked(given)
-        ids, scores = self._session.run(["item_id", "score"], {**given, "k": np.array([k], dtype=np.int64)})
+        try:
+            ids, scores = self._session.run(NAMES, {**given, "k": np.array([k], dtype=np.int64)})
+        except UnicodeEncodeError as error:
+            raise RecloomError(f"an id of the request is not valid text: {error.object[:40]!r}") from error
         return ids, scores
 
     def _checked(self, given: dict[str, Array]) -> dict[str, Array]:

@@ -103,11 +103,7 @@ def _traced(spec: ExportSpec, example: tuple[Tensor, ...]) -> ExportedProgram:
         try:
             return torch.export.export(body, example, dynamic_shapes=dynamic, strict=False)
         except Exception as error:  # the tracer raises what it likes
-            where = _called(body, entered[-1])
-            raise RecloomError(
-                f"{where} cannot be traced: {_first_line(error)} Avoid branches and loops over values and "
-                "sizes of tensors, or describe another module in export()."
-            ) from error
+            raise RecloomError(_untraceable(body, entered[-1], error)) from error
 
 
 def _converted(program: ExportedProgram, spec: ExportSpec) -> ir.Model:
@@ -179,9 +175,19 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _called(body: nn.Module, path: str) -> str:
+def _untraceable(body: Body, path: str, error: Exception) -> str:
+    """Say which module stopped the tracer, or that the whole depends on sizes that must stay free."""
+    if "specialized it to be a constant" in str(error):
+        inner = getattr(body.scores, "recommender", body.scores)
+        return (
+            f"{type(inner).__name__} fixes the number of requests or their length while it is traced. Read sizes "
+            "from shapes (batch.history.shape[0], never len(batch)), and loop over neither."
+        )
     part = body.get_submodule(path)
-    return f"{_plain(path) or 'the model'} ({type(part).__name__})"
+    return (
+        f"{_plain(path)} ({type(part).__name__}) cannot be traced: {_first_line(error)} Avoid branches and loops "
+        "over values of tensors, or describe another module in export()."
+    )
 
 
 def _plain(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ def verify_artefact(
         tolerance=tolerance,
         mismatches=tally.mismatches,
         ties=tally.ties,
-        max_difference=tally.difference,
+        max_difference=tally.difference if math.isfinite(tally.difference) else None,
         reference=_means(tally.expected),
         artefact=_means(tally.found),
         latency_ms=latency(session, users or shapes),
@@ -141,11 +142,12 @@ def report(parity: Parity) -> Table:
     table = Table(title="verified" if parity.verified else "NOT verified", title_justify="left", box=None)
     table.add_column("what")
     table.add_column("found", justify="right", overflow="fold")
+    difference = parity.max_difference
     rows = {
         "requests compared": f"{parity.requests:,} in {parity.cases} shapes and test users",
         "places that differ": f"{parity.mismatches:,}",
         "places that differ within ties": f"{parity.ties:,}",
-        "largest score difference": f"{parity.max_difference:.2e}",
+        "largest score difference": "not a number" if difference is None else f"{difference:.2e}",
         "p50, p95 of one request": f"{parity.latency_ms['p50']:.2f} ms, {parity.latency_ms['p95']:.2f} ms",
         "size": f"{parity.bytes / 1e6:.1f} MB",
     }
@@ -168,7 +170,8 @@ def _check_catalog(manifest: Manifest, catalog: Catalog, path: Path) -> None:
 
 def _means(parts: list[dict[str, Tensor]]) -> dict[str, float]:
     names = parts[0] if parts else ()
-    return {name: float(torch.cat([part[name] for part in parts]).nanmean()) for name in names}
+    means = {name: float(torch.cat([part[name] for part in parts]).nanmean()) for name in names}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 def _name(catalog: Catalog, index: Tensor) -> str:
