@@ -112,7 +112,13 @@ class RecModule(L.LightningModule):
             return None
         loss: Tensor = self.loss(self.recommender, batch)
         self.log(
-            "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True
+            "train/loss",
+            loss.detach(),
+            prog_bar=True,
+            batch_size=len(batch),
+            on_step=False,
+            on_epoch=True,
+            sync_dist=self.trainer.world_size > 1,
         )
         return loss
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .batch import Batch
 from .checkpoint import read_checkpoint
+from .data.catalog import Catalog
 from .data.module import RecDataModule
 from .errors import RecloomError
 from .lookup import find_items
@@ -112,18 +113,7 @@ class Run:
         for start in range(1, self.catalog.num_users + 1, step):
             index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
             items, scores = self._top(self._requests(index), k, [])
-            real = torch.isfinite(scores)
-            rank = torch.arange(1, items.shape[1] + 1).expand_as(items)
-            yield pl.DataFrame(
-                {
-                    "user_id": self.catalog.users["user_id"].gather(
-                        (index - 1)[:, None].expand_as(items)[real].numpy()
-                    ),
-                    "item_id": self.catalog.items["item_id"].gather((items[real] - 1).numpy()),
-                    "score": scores[real].numpy(),
-                    "rank": rank[real].to(torch.int32).numpy(),
-                }
-            )
+            yield _frame(self.catalog, index, items, scores)
 
     def test(self, data: RecDataModule | None = None) -> Results:
         """Measure on the test part, keep the results in the run folder and return them."""
@@ -198,6 +188,29 @@ class Run:
         scores = mask(scores, batch.candidates, blocked[None].expand(len(batch), -1))
         best = scores.topk(min(k, scores.shape[1]))
         return best.indices + 1, best.values
+
+
+def write_predictions(path: Path, batches: Iterable[tuple[Tensor, Tensor, Tensor]], catalog: Catalog) -> None:
+    """Write what `predict_step` gave as a table of user_id, item_id, score and rank."""
+    tables = [_frame(catalog, *batch) for batch in batches]
+    temporary = path.with_name(f".{path.name}.tmp")
+    pl.concat(tables).write_parquet(temporary)
+    temporary.replace(path)
+
+
+def _frame(catalog: Catalog, users: Tensor, items: Tensor, scores: Tensor) -> pl.DataFrame:
+    """(B,) user and (B, k) item indices with their scores as raw ids; what is masked is left out."""
+    real = torch.isfinite(scores)
+    rank = torch.arange(1, items.shape[1] + 1).expand_as(items)
+    known = pl.concat([pl.Series(["(unknown)"]), catalog.users["user_id"]])
+    return pl.DataFrame(
+        {
+            "user_id": known.gather(users[:, None].expand_as(items)[real].numpy()),
+            "item_id": catalog.items["item_id"].gather((items[real] - 1).numpy()),
+            "score": scores[real].float().numpy(),
+            "rank": rank[real].to(torch.int32).numpy(),
+        }
+    )
 
 
 def load(path: str | Path) -> Run:

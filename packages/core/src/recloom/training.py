@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -20,10 +22,12 @@ from .errors import RecloomError
 from .evaluation.results import show
 from .module import RecModule
 from .plugins import collect
-from .run import Run, load
+from .run import Run, load, write_predictions
 from .runfolder import CHECKPOINTS, best_checkpoint, latest_run, new_run, write_config, write_record
 from .spec import find
 
+SHARED_RUN = "RECLOOM_RUN"
+"""Tells the other processes of a distributed fit which folder the first one chose."""
 MONITOR = "val/ndcg@10"
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 
@@ -75,11 +79,10 @@ class RecCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        run = (
-            Path(config.run)
-            if config.run
-            else new_run(config.data.path, _class_name(config.model.recommender))
-        )
+        shared = os.environ.get(SHARED_RUN) if "LOCAL_RANK" in os.environ else None
+        given = config.run or shared
+        run = Path(given) if given else new_run(config.data.path, _class_name(config.model.recommender))
+        os.environ[SHARED_RUN] = str(run)
         config.run = str(run)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
@@ -101,6 +104,11 @@ class RecCLI(LightningCLI):
 
     def after_test(self) -> None:
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
+
+    def after_predict(self) -> None:
+        path = Path(self.trainer.default_root_dir) / "predictions.parquet"
+        write_predictions(path, self.trainer.predict_loop.predictions, self.model.catalog)
+        print(f"wrote {path}")
 
     def after_validate(self) -> None:
         for name, value in self.trainer.callback_metrics.items():
@@ -192,6 +200,10 @@ def _run(args: Any) -> RecCLI:
         )
     except ArgumentError as error:
         raise RecloomError(explain(error, args)) from error
+    except MisconfigurationException as error:
+        raise RecloomError(
+            f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
+        ) from error
 
 
 def expand(args: list[str]) -> list[str]:

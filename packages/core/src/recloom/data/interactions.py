@@ -163,13 +163,15 @@ class Interactions:
         r = (torch.rand(len(users), count, dtype=torch.float64) * free).long().clamp_(max=self.num_items - 1)
         passed = torch.searchsorted(before, users[:, None] * (self.num_items + 1) + r, right=True)
         passed -= first[users][:, None]
-        return r + 1 + passed.masked_fill(all_seen[:, None], 0)
+        items: Tensor = r + 1 + passed.masked_fill(all_seen[:, None], 0)
+        return items
 
     @cached_property
     def _keys(self) -> Tensor:
         """Distinct pairs as user * (num_items + 1) + item, sorted."""
         users, items = self.pairs()
-        return torch.unique(users * (self.num_items + 1) + items)
+        keys: Tensor = torch.unique(users * (self.num_items + 1) + items)  # type: ignore[no-untyped-call]
+        return keys
 
     @cached_property
     def _unseen(self) -> tuple[Tensor, Tensor]:
