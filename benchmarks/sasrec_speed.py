@@ -62,7 +62,7 @@ def main() -> None:
             print(json.dumps(rows[-1], indent=2), flush=True)
     result = {
         "what": __doc__.strip().splitlines()[0],
-        "protocol": f"CPU seconds of one training epoch after the first, batch {BATCH}, {given.repeats} repeats, median",
+        "protocol": f"CPU seconds of a training epoch after the first, batch {BATCH}, median of {given.repeats}",
         "seed": 0,
         "machine": {"cores": os.cpu_count(), "threads": 1},
         "date": date.today().isoformat(),

@@ -170,7 +170,7 @@ class Interactions:
     def _keys(self) -> Tensor:
         """Distinct pairs as user * (num_items + 1) + item, sorted."""
         users, items = self.pairs()
-        keys: Tensor = torch.unique(users * (self.num_items + 1) + items)  # type: ignore[no-untyped-call]
+        keys: Tensor = torch.unique(users * (self.num_items + 1) + items)
         return keys
 
     @cached_property
