@@ -38,6 +38,7 @@ class RecModule(L.LightningModule):
 
     recommender: Recommender
     popularity: Tensor
+    """(num_items + 1,) scores for users of whom nothing is known."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class RecModule(L.LightningModule):
         self.lr, self.weight_decay, self.betas, self.warmup_steps = lr, weight_decay, betas, warmup_steps
         self.loss: Loss | None = None
         self.catalog: Catalog | None = None
-        self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,) counts in training
+        self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
         self.meter: Meter | None = None
         self.seed = 0
 
@@ -83,8 +84,8 @@ class RecModule(L.LightningModule):
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
-        self.popularity = data.train.item_counts().float()
         self.recommender.fit(data.train)
+        self.popularity = self.recommender.newcomer_scores(data.train).clone()
         if self.loss is not None:
             self.loss.fit(data.train)
 
@@ -168,7 +169,7 @@ class RecModule(L.LightningModule):
         return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
     def _start(self) -> None:
-        facts = ItemFacts(num_items=self.recommender.num_items, popularity=self.popularity.cpu())
+        facts = ItemFacts(num_items=self.recommender.num_items, popularity=self._data().train.item_counts())
         self.meter = Meter(self.metrics, collect("register_metrics"), facts)
 
     def _measure(self, batch: Batch) -> None:

@@ -44,6 +44,10 @@ class Recommender(nn.Module):
     def fit(self, interactions: Interactions) -> None:
         """Compute state without gradients from the training interactions; nothing by default."""
 
+    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+        """Return (num_items + 1,) scores for users of whom nothing is known; by default the training counts."""
+        return interactions.item_counts().float()
+
     def retrieve(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Return the best k of the candidates: (B, k) item indices and (B, k) scores, best first."""
         scores, columns = self.score(batch).topk(min(k, batch.candidates.shape[1]), dim=1)

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def popularity(self) -> Tensor:
-        """(num_items + 1,) counts in training: the order for users of whom nothing is known."""
+        """(num_items + 1,) scores for users of whom nothing is known."""
         return self.module.popularity
 
     @property

@@ -47,5 +47,8 @@ class Popularity(Recommender):
             interactions.items[rows], torch.exp2(-age / self.half_life_days), self.num_items + 1
         ).float()
 
+    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+        return self.popularity
+
     def score(self, batch: Batch) -> Tensor:
         return self.popularity[batch.candidates].expand(batch.history.shape[0], -1)
