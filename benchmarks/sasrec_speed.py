@@ -47,7 +47,8 @@ def main() -> None:
         who, loss, length = given.worker
         print(json.dumps(WORKERS[who](loss, int(length), given.epochs)))
         return
-    prepare()
+    prepare_data()
+    prepare_peer()
     rows = []
     for length in (50, 200):
         for loss, peers in (("full", ("recloom", "bare", "rectools")), ("one-negative", ("recloom", "bare"))):
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def summary(length: int, loss: str, runs: dict[str, list[dict[str, float]]]) -> dict[str, object]:
-    """Medians, and how many times faster than each peer, pair by pair."""
+    """Medians, and how many times faster than each peer: the median of the pairs."""
     row: dict[str, object] = {"L": length, "loss": loss}
     for who, found in runs.items():
         row[who] = {key: round(statistics.median(f[key] for f in found), 3) for key in found[0]}
@@ -85,8 +86,8 @@ def summary(length: int, loss: str, runs: dict[str, list[dict[str, float]]]) -> 
     return row
 
 
-def prepare() -> None:
-    """The dataset, and the peer's environment."""
+def prepare_data() -> None:
+    """The dataset, prepared once."""
     if not (DATA / "dataset.json").is_file():
         subprocess.run(
             [
@@ -101,6 +102,10 @@ def prepare() -> None:
             ],
             check=True,
         )
+
+
+def prepare_peer() -> None:
+    """The peer's environment."""
     if not (PEER / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
     pip = [PEER / "bin" / "pip", "install", "-q", "torch==2.13.0", "rectools[torch]==0.19.0"]
@@ -181,7 +186,7 @@ def bare(loss: str, length: int, epochs: int) -> dict[str, float]:
         def forward(self, x):
             b, n, _ = x.shape
             q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, 2, 32).permute(2, 0, 3, 1, 4)
-            read = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 64)
+            read = attend(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 64)
             x = x + self.drop(self.out(read))
             return x + self.drop(self.ffn(self.norm2(x)))
 

@@ -92,7 +92,7 @@ def test_the_model_never_sees_what_is_held_out(folder):
             data.parts[part].last(torch.tensor([user]), n)[0][0].tolist()
             for part, n in (("train", 6), ("valid", 1), ("test", 1))
         ]
-        assert sum(seen, []) == everything.items[first:stop].tolist()
+        assert [item for part in seen for item in part] == everything.items[first:stop].tolist()
     assert data.visible["valid"].lengths.tolist() == data.train.lengths.tolist()
     assert len(data.visible["test"]) == 320 - 40
 
