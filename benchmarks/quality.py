@@ -22,7 +22,11 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("RECLOOM_DATA", HERE.parents[1] / "shared" / "data"))
-READERS = {"ml-latest-small": ("movielens", "."), "amazon-beauty": ("sequences", "Beauty.txt"), "ml-1m": ("sequences", "sequences.txt")}  # fmt: skip
+READERS = {
+    "ml-latest-small": ("movielens", "."),
+    "amazon-beauty": ("sequences", "Beauty.txt"),
+    "ml-1m": ("sequences", "sequences.txt"),
+}
 BUDGET = 15 * 60
 """CPU seconds of tuning for each recommender."""
 METRICS = ["ndcg@10", "hit@10", "coverage@10"]

@@ -150,7 +150,8 @@ def recloom(loss: str, length: int, epochs: int) -> dict[str, float]:
         run_command(
             ["fit", "--model=SASRec", f"--data={DATA}", f"--run={folder}/run", f"--model.recommender.max_len={length}",
              f"--model.loss={'CrossEntropy' if loss == 'full' else 'BCE'}", f"--data.batch_size={BATCH}",
-             f"--trainer.max_epochs={epochs}", "--trainer.limit_val_batches=0", "--trainer.callbacks+=sasrec_clock.Clock"]
+             f"--trainer.max_epochs={epochs}", "--trainer.limit_val_batches=0",
+             "--trainer.callbacks+=sasrec_clock.Clock"]
         )  # fmt: skip
     return figures(Clock.epochs)
 
@@ -186,7 +187,7 @@ def bare(loss: str, length: int, epochs: int) -> dict[str, float]:
         def forward(self, x):
             b, n, _ = x.shape
             q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, 2, 32).permute(2, 0, 3, 1, 4)
-            read = attend(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 64)
+            read = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 64)
             x = x + self.drop(self.out(read))
             return x + self.drop(self.ffn(self.norm2(x)))
 
