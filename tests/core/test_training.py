@@ -171,3 +171,35 @@ def test_short_flags_and_run_folders(tmp_path):
         with_run_folder(["test", "--run", str(tmp_path)])
     with pytest.raises(RecloomError, match=r"holds no checkpoints/last\.ckpt to resume"):
         with_run_folder(["fit", "--run", str(tmp_path), "--ckpt_path", "last"])
+
+
+def test_a_trained_run_is_not_overwritten_unasked(dataset, tmp_path):
+    run = tmp_path / "run"
+    fit(dataset, run, "--trainer.max_epochs=1")
+    (run / "metrics.json").write_text("{}")
+    with pytest.raises(RecloomError, match=r"holds a trained run already.*--ckpt_path last.*--overwrite"):
+        fit(dataset, run, "--trainer.max_epochs=1")
+    assert (run / "metrics.json").exists()
+    fit(dataset, run, "--trainer.max_epochs=2", "--overwrite")
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] == 1
+    assert not (run / "metrics.json").exists()
+    assert yaml.safe_load((run / "config.yaml").read_text())["overwrite"] is False
+
+
+def test_predictions_are_written_as_raw_ids(dataset, tmp_path):
+    fit(dataset, tmp_path / "run", "--trainer.max_epochs=1")
+    main(["predict", str(tmp_path / "run")])
+    table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    assert table["user_id"].n_unique() == 60
+    assert set(table["rank"].unique()) == set(range(1, 11))
+    assert table["item_id"].str.starts_with("i").all()
+    history = pl.read_parquet(dataset / "interactions.parquet").sort("user_id", "timestamp")
+    seen = history.group_by("user_id", maintain_order=True).agg(pl.col("item_id").head(7)).explode("item_id")
+    assert table.join(seen, on=["user_id", "item_id"]).is_empty()
+
+
+def test_a_missing_accelerator_is_named(dataset, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(RecloomError, match=r"gpu.*recloom doctor"):
+        fit(dataset, tmp_path / "run", "--trainer.accelerator=gpu")

@@ -93,9 +93,9 @@ def test_sasrec_trains_on_every_position_that_has_a_label():
         labels=torch.tensor([[0, 5, 6], [2, 3, 9]]),
     )
     q = model.training_queries(made)
-    assert q.targets.tolist() == [5, 6, 2, 3, 9]
-    assert q.users.tolist() == [7, 7, 8, 8, 8]
-    assert torch.allclose(q.vectors[1], model.query(batch([0, 4, 5]))[0], atol=1e-5)
+    assert q.targets.tolist() == [2, 3, 9, 5, 6]  # longer rows first
+    assert q.users.tolist() == [8, 8, 8, 7, 7]
+    assert torch.allclose(q.vectors[4], model.query(batch([0, 4, 5]))[0], atol=1e-5)
 
 
 @BOTH
@@ -164,3 +164,18 @@ def test_b1_7_a_deterministic_cycle_is_learnt_from_order_alone(
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(RecloomError, match="dim=10, num_heads=3"):
         SASRec(CATALOG, dim=10, num_heads=3)
+
+
+def test_sasrec_trains_on_the_same_queries_however_rows_are_grouped(monkeypatch):
+    from recloom_pretrain import sasrec
+
+    torch.manual_seed(0)
+    items = torch.randint(1, 21, (9, 7)) * (torch.arange(7) >= torch.randint(0, 7, (9, 1)))
+    made = Batch.of(items[:, :-1], user=torch.arange(9), labels=items[:, 1:] * (items[:, :-1] > 0))
+    model = build(SASRec)
+    together = model.training_queries(made)
+    monkeypatch.setattr(sasrec, "GROUP", 2)
+    apart = model.training_queries(made)
+    assert together.targets.tolist() == apart.targets.tolist()
+    assert together.users.tolist() == apart.users.tolist()
+    assert torch.allclose(together.vectors, apart.vectors, atol=1e-6)

@@ -52,9 +52,10 @@ def register_language_models() -> Iterable[Any]:
 @hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
     from .data import commands as data
+    from .demo import demo
     from .environment import doctor, plugins
     from .evaluation.compare import compare_command
     from .new_plugin import new_plugin
     from .recommend import recommend_command
 
-    return [*data.COMMANDS, plugins, doctor, compare_command, new_plugin, recommend_command]
+    return [demo, *data.COMMANDS, plugins, doctor, compare_command, new_plugin, recommend_command]

@@ -7,6 +7,7 @@ runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 ROOT = Path("runs")
+RESULTS = ("metrics.json", "per_user_*.parquet", "predictions.parquet")
+"""What is measured with a run, apart from the run itself."""
 STARTED = time.monotonic()
 RECORDED = ("recloom", "torch", "lightning", "numpy", "polars")
 
@@ -41,6 +44,25 @@ def latest_run() -> Path:
     if not found:
         raise RecloomError(f"--ckpt_path last finds no run under {ROOT}/. Name one with --run DIR.")
     return found[-1].parent.parent
+
+
+def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Before a fit: refuse a folder that holds a trained run, unless it is resumed or to be overwritten.
+
+    Results of an earlier test are removed, since they no longer describe what the folder holds.
+    """
+    trained = any((run / CHECKPOINTS).glob("*.ckpt"))
+    if trained and not (resume or overwrite):
+        raise RecloomError(
+            f"{run} holds a trained run already. Go on with it by --ckpt_path last, replace it with --overwrite, "
+            "or choose another --run."
+        )
+    for name in RESULTS:
+        for file in run.glob(name):
+            file.unlink()
+    if trained and overwrite and not resume:
+        shutil.rmtree(run / CHECKPOINTS)
+        shutil.rmtree(run / "logs", ignore_errors=True)
 
 
 def best_checkpoint(run: Path) -> Path:

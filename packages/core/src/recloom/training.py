@@ -23,7 +23,15 @@ from .evaluation.results import show
 from .module import RecModule
 from .plugins import collect
 from .run import Run, load, write_predictions
-from .runfolder import CHECKPOINTS, best_checkpoint, latest_run, new_run, write_config, write_record
+from .runfolder import (
+    CHECKPOINTS,
+    best_checkpoint,
+    latest_run,
+    make_room,
+    new_run,
+    write_config,
+    write_record,
+)
 from .spec import find
 
 SHARED_RUN = "RECLOOM_RUN"
@@ -60,6 +68,12 @@ class RecCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, default=None, help="folder of the run (default: runs/DATA/MODEL)"
         )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="replace what a finished fit left in the folder of the run",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
@@ -83,6 +97,9 @@ class RecCLI(LightningCLI):
         given = config.run or shared
         run = Path(given) if given else new_run(config.data.path, _class_name(config.model.recommender))
         os.environ[SHARED_RUN] = str(run)
+        if self.subcommand == "fit" and "LOCAL_RANK" not in os.environ:
+            make_room(run, resume=config.ckpt_path is not None, overwrite=config.overwrite)
+        config.overwrite = False  # a config kept in the run must not replace another one later
         config.run = str(run)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
@@ -211,7 +228,7 @@ def expand(args: list[str]) -> list[str]:
     words = []
     for word in args:
         flag, equals, value = word.partition("=")
-        words.append(SHORT.get(flag, flag) + equals + value)
+        words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
     if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
         words.insert(1, "--run")
     return words

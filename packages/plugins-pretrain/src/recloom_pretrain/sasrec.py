@@ -16,6 +16,9 @@ from recloom.nn import Dropout, TransformerBlock, align_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
+GROUP = 32
+"""Training rows encoded together; rows of like length are grouped, so that little padding is computed."""
+
 
 class SASRec(VectorRecommender):
     """A causal Transformer over the items of the history.
@@ -82,9 +85,13 @@ class SASRec(VectorRecommender):
 
     def training_queries(self, batch: Batch) -> Queries:
         history, lengths = align_left(batch.history)
-        longest = max(1, int(lengths.max()))
-        history, labels = history[:, :longest], align_left(batch.labels)[0][:, :longest]
-        real = labels > 0
-        vectors = self.encode(history, lengths)[real]  # (N, d)
-        users = batch.user[:, None].expand_as(labels)[real]
-        return Queries(vectors, labels[real], self.items.weight, users)
+        labels, _ = align_left(batch.labels)
+        vectors, targets, users = [], [], []
+        for rows in lengths.argsort(descending=True, stable=True).split(GROUP):
+            longest = max(1, int(lengths[rows[0]]))
+            label = labels[rows, :longest]
+            real = label > 0
+            vectors.append(self.encode(history[rows, :longest], lengths[rows])[real])  # (n, d)
+            targets.append(label[real])
+            users.append(batch.user[rows, None].expand_as(label)[real])
+        return Queries(torch.cat(vectors), torch.cat(targets), self.items.weight, torch.cat(users))

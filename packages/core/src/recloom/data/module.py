@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import polars as pl
@@ -12,13 +12,15 @@ from torch.utils.data import DataLoader
 
 from ..batch import Batch
 from ..errors import RecloomError
-from ..recommender import Recommender
 from ..schemas import DatasetCard, Part, Protocol, SplitSpec
 from .catalog import Catalog
 from .examples import BatchSampler, Pairs, Requests, Windows, loader
 from .impressions import Impressions
 from .interactions import Interactions
 from .sampling import sampled_candidates
+
+if TYPE_CHECKING:
+    from ..recommender import Recommender
 
 SCORES_AT_ONCE = 1 << 22
 """Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
@@ -176,7 +178,7 @@ class RecDataModule(L.LightningDataModule):
             raise RecloomError(
                 "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
             )
-        return cast(Recommender, trainer.lightning_module.recommender)
+        return cast("Recommender", trainer.lightning_module.recommender)
 
 
 def _mask(part: pl.Series, *names: str) -> Tensor:
