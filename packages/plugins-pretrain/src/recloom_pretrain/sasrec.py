@@ -87,7 +87,7 @@ class SASRec(VectorRecommender):
         history, lengths = align_left(batch.history)
         labels, _ = align_left(batch.labels)
         vectors, targets, users = [], [], []
-        for rows in lengths.argsort(descending=True, stable=True).split(GROUP):
+        for rows in torch.split(lengths.argsort(descending=True, stable=True), GROUP):
             longest = max(1, int(lengths[rows[0]]))
             label = labels[rows, :longest]
             real = label > 0
