@@ -89,9 +89,13 @@ def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
 
 def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
     """Let people type `--max-rejected`, a bare `--overwrite` or `--no-overwrite`, and `--history "Heat" "Alien"`."""
-    kinds = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {p.name: str(p.annotation) for p in parameters}
+    optional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty]
     words: list[str] = []
     rest = list(args)
+    if optional and rest and not rest[0].startswith("-"):  # `recloom demo DATA`, where DATA may be left out
+        words.append(f"--{optional[0]}={rest.pop(0)}")
     if next(iter(kinds.values()), "").startswith("list["):  # all the leading words are the first parameter
         many = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
         rest = rest[len(many) :]

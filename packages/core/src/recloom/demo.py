@@ -122,10 +122,7 @@ def prepared(data: Path | None, out: Path) -> Path:
     card = read_card(folder)
     count = {name: f"{card.counts[name]:,} {name}" for name in ("users", "items", "interactions")}
     print(f"{card.name}: {', '.join(count.values())}, in {folder}")
-    print(
-        "The last item of each user is held out; every item that the user has not met is ranked.\n",
-        flush=True,
-    )
+    print("Each user's last item is held out, and all items not yet met are ranked.\n", flush=True)
     return folder
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..command import command
-from .readers import Layout, Quote
-from .synth_text import Domain
+from .choices import Domain, Layout, Quote
 
 
 @command("data prepare")

@@ -15,9 +15,10 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .choices import Domain
 from .prepare import Prepared, arrange
 from .readers import RawTables
-from .synth_text import Domain, item_texts, vocabulary
+from .synth_text import item_texts, vocabulary
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]

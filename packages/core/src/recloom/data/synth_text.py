@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
 
-Domain = Literal["movies", "news", "shop", "jobs"]
+from .choices import Domain
+
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 _LISTS = {"name": "names", "brand": "names", "town": "towns"}
 """Placeholders whose words the topics of a domain share."""

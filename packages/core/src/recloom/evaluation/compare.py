@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from ..command import command
 from ..errors import RecloomError
 
@@ -81,11 +79,15 @@ class Comparison:
 
     def _labels(self) -> dict[str, str]:
         """What a run is called in the table: its model, or its folder where two runs have one model."""
+        from rich.markup import escape
+
         models = {cell.run: cell.model for cell in self.cells}
         alone = len(set(models.values())) == len(models)
         return {run: escape(model if alone else run) for run, model in models.items()}
 
     def _caption(self) -> str:
+        from rich.markup import escape
+
         told = ", ".join(
             f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
-Layout = Literal["auto", "pairs", "users"]
-Quote = Literal["double", "none"]
+from ..choices import Layout, Quote
+
 REJECTED: dict[str, pl.DataType] = {
     "file": pl.String(),
     "line": pl.Int64(),
