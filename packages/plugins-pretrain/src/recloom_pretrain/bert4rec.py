@@ -75,7 +75,9 @@ class BERT4Rec(VectorRecommender):
         position = (
             torch.arange(n, device=sequence.device) + (self.positions.num_embeddings - lengths)[:, None]
         )
-        x: Tensor = self.items(sequence) + self.positions(position.clamp(max=self.positions.num_embeddings - 1))
+        x: Tensor = self.items(sequence) + self.positions(
+            position.clamp(max=self.positions.num_embeddings - 1)
+        )
         x = self.dropout(x)
         readable = (sequence > 0)[:, None, None, :]  # (B, 1, 1, L)
         for block in self.blocks:
