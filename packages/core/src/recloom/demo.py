@@ -211,7 +211,7 @@ def _ask(run: Run, artefact: Path, user: str) -> None:
         table.add_row(last, f"{number:2}", title)
     _print(table)
     rank = f"number {found.index(held_out) + 1}" if held_out in found else "not among them"
-    print(f"What the user met next: {following} ({rank})")
+    _print(f"What the user met next: {following} ({rank})")
 
 
 def _titles(run: Run) -> Any:
