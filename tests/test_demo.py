@@ -1,0 +1,129 @@
+"""`recloom demo` on small data: the table, the file it exports, the answer, and what is left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from recloom import demo as module
+from recloom.cli import main
+from recloom.data.prepare import write_synthetic
+from recloom.data.synth import World, synthesise
+from recloom.demo import ENTRANTS, MARK, answer, demo, exported, make_room
+from recloom.errors import RecloomError
+from recloom.plugins import collect
+from recloom.run import load
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """A CSV file of invented interactions, without titles."""
+    data, truth, parameters = synthesise(World(users=60, items=50, seed=3))
+    folder = tmp_path_factory.mktemp("raw")
+    write_synthetic(data, folder / "prepared", truth, parameters)
+    pl.read_parquet(folder / "prepared" / "interactions.parquet").write_csv(folder / "log.csv")
+    return folder / "log.csv"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """One epoch of everything."""
+    monkeypatch.setattr(module, "ENTRANTS", [replace(entrant, max_epochs=1) for entrant in ENTRANTS])
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_the_demo_ends_with_a_table_a_file_and_an_answer(raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    main(["demo", str(raw.parent / "prepared"), "--out", str(out)])
+    shown, quiet = capsys.readouterr()
+    assert quiet == ""
+    rows = re.findall(r"^(\w+) +(\d\.\d{4})  (\d\.\d{4})–(\d\.\d{4}) +\d", shown, re.M)
+    assert {name for name, *_ in rows} == {entrant.model for entrant in ENTRANTS}
+    values = [float(value) for _, value, *_ in rows]
+    assert values == sorted(values, reverse=True)
+    assert all(
+        float(low) <= value <= float(high) for value, (*_, low, high) in zip(values, rows, strict=True)
+    )
+    assert "60 users, 50 items, split last, candidates all, seen items masked" in " ".join(shown.split())
+    assert "places that differ                  0" in re.sub(" {18,}", " " * 18, shown)
+    assert (out / "model.onnx").is_file()
+    titles = pl.read_parquet(raw.parent / "prepared" / "items.parquet")["title"].to_list()
+    answers = [line[42:].strip() for line in shown[shown.index("met last") :].splitlines()[1:11]]
+    assert len(set(answers)) == 10
+    assert all(any(title.startswith(cut.rstrip("…")) for title in titles) for cut in answers)
+    assert not [line for line in shown.splitlines() if len(line) > 80 and str(tmp_path) not in line]
+
+
+def test_the_file_answers_as_the_run_does(raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    demo(raw.parent / "prepared", out=out)
+    (best,) = re.findall(r"wrote .*: (\w+), 50 items", capsys.readouterr().out)
+    run = load(out / "runs" / best)
+    rows = pl.read_parquet(raw.parent / "prepared" / "interactions.parquet").filter(user_id="u07")
+    history = rows["item_id"].to_list()[:-1]
+    found = answer(out / "model.onnx", "u07", history, 7)
+    assert found == [item.item_id for item in run.recommend(history, user="u07", k=7)]
+    assert not set(found) & set(history)
+
+
+def test_raw_files_are_prepared_and_a_model_that_needs_texts_is_left_out(raw, tmp_path, capsys):
+    demo(raw, out=tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert (tmp_path / "out" / "data" / "log.csv" / "dataset.json").is_file()
+    assert re.search(r"^TextMean +left out: .*title", shown, re.M)
+    assert re.search(r"^EASE +fitted and tested", shown, re.M)
+    demo(raw, out=tmp_path / "out")  # a second demo replaces the first
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_what_is_not_installed_is_left_out_with_the_package_that_has_it(raw, tmp_path, capsys, monkeypatch):
+    few = {name: kind for name, kind in collect("register_models").items() if name == "Popularity"}
+    installed = {"register_models": few, "register_commands": {}}
+    monkeypatch.setattr(module, "collect", installed.__getitem__)
+    demo(raw, out=tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert re.search(r"^SASRec +left out: needs `pip install recloom-pretrain`", shown, re.M)
+    assert "Not exported: that needs `pip install 'recloom-onnx[cpu]'`" in shown
+
+
+def test_where_nothing_can_be_trained_the_demo_says_so(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "collect", lambda hook: {})
+    with pytest.raises(RecloomError, match=r"none of the models could be trained; the reasons stand above"):
+        demo(raw, out=tmp_path / "out")
+
+
+def test_a_run_that_cannot_be_exported_gives_way_to_the_next(monkeypatch, capsys, tmp_path):
+    class Fake:
+        def __init__(self, name):
+            self.folder, self.record = tmp_path / name, type("Record", (), {"model": name})
+
+    def export(run, *, out):
+        if run.endswith("Walk"):
+            raise RecloomError("no ONNX operator for it")
+
+    monkeypatch.setattr(module, "collect", lambda hook: {"export": export})
+    walk, table = Fake("Walk"), Fake("Table")
+    assert exported([walk, table], tmp_path / "model.onnx") is table
+    assert "Walk is not exported: no ONNX operator for it" in capsys.readouterr().out
+    assert exported([walk], tmp_path / "model.onnx") is None
+
+
+def test_a_folder_that_the_demo_did_not_make_is_not_touched(tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "data").mkdir(parents=True)
+    (mine / "data" / "kept.txt").write_text("kept")
+    with pytest.raises(RecloomError, match=r"mine exists and was not made by the demo.*--out"):
+        make_room(mine, None)
+    with pytest.raises(RecloomError, match=r"kept\.txt lies in .*mine, which the demo replaces"):
+        make_room(mine, mine / "data" / "kept.txt")
+    assert (mine / "data" / "kept.txt").read_text() == "kept"
+
+
+def test_of_its_own_folder_the_demo_replaces_data_and_runs_only(tmp_path):
+    make_room(tmp_path / "out", None)
+    for name in ("data", "runs", "notes"):
+        (tmp_path / "out" / name).mkdir()
+    make_room(tmp_path / "out", None)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notes", MARK}
