@@ -1,0 +1,190 @@
+"""The steps of `recloom demo`: who takes part, training and testing, the table, the exported file and its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from .data.prepare import CARD, read_card, write_synthetic
+from .data.readers import ReadOptions
+from .data.source import prepare_source
+from .data.synth import World, synthesise
+from .errors import RecloomError
+from .evaluation.results import MetricValue, Results, describe
+from .plugins import collect
+from .run import Run
+from .training import fit
+
+SHOWN = 10
+"""Items shown of a history, and recommended."""
+Tested = tuple[Run, Results]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A recommender that takes part, and the settings it is given on any data."""
+
+    model: str
+    package: str
+    options: dict[str, Any] = field(default_factory=dict)
+    max_epochs: int = 1
+    lr: float = 1e-3
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+ENTRANTS = (
+    Entrant("Popularity", "recloom"),
+    Entrant("ItemKNN", "recloom"),
+    Entrant("EASE", "recloom", {"regularization": 100.0}),
+    Entrant("TextMean", "recloom-feature", {"half_life": 3.0}),
+    Entrant("PersonalizedPageRank", "recloom-graph", {"damping": 0.3}),
+    Entrant("LightGCN", "recloom-graph", {"num_layers": 2}, 30, 5e-3, {"batch_size": 2048}),
+    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64, "windows": "all"}),
+)
+
+
+def prepared(data: Path | None, out: Path) -> Path:
+    """The folder of the prepared dataset: `data` itself, or made from it, or invented."""
+    if data is None:
+        folder = out / "data" / "movies"
+        made, truth, parameters = synthesise(World(like="movies"))
+        write_synthetic(made, folder, truth, parameters)
+    elif (data / CARD).is_file():
+        folder = data
+    else:
+        folder = out / "data" / data.resolve().name
+        prepare_source("auto", folder, data, None, ReadOptions())
+    card = read_card(folder)
+    count = {name: f"{card.counts[name]:,} {name}" for name in ("users", "items", "interactions")}
+    print(f"{card.name}: {', '.join(count.values())}, in {folder}")
+    print("Each user's last item is held out, and all items not yet met are ranked.\n", flush=True)
+    return folder
+
+
+def attempt(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Tested | None:
+    """Train and test one entrant, and say in one line how it went; None where that is not possible."""
+    if entrant.model not in collect("register_models"):
+        print(f"{entrant.model:22}left out: needs `pip install {entrant.package}`", flush=True)
+        return None
+    start = time.monotonic()
+    try:
+        with _waiting(f"{entrant.model} ..."):
+            run, results = trained(entrant, data, folder, minutes)
+    except RecloomError as error:
+        print(f"{entrant.model:22}left out: {str(error).splitlines()[0]}", flush=True)
+        return None
+    seconds, epochs = time.monotonic() - start, run.record.epochs
+    how = f"trained for {epochs} epochs" if epochs else "fitted"
+    print(f"{entrant.model:22}{how} and tested in {seconds:.0f} s", flush=True)
+    return run, results
+
+
+def trained(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Tested:
+    """A tested run, as `recloom fit` and `recloom test` make it."""
+    config = {
+        "data": entrant.data,
+        "model": {"lr": entrant.lr},
+        "trainer": {"enable_progress_bar": False, "max_time": {"seconds": round(60 * minutes)}},
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = fit(
+            data, entrant.model, entrant.options, run=folder, max_epochs=entrant.max_epochs, config=config
+        )
+        return run, run.test()
+
+
+def exported(runs: list[Run], out: Path) -> Run | None:
+    """Export and verify the first run that can be; None where none can, or nothing is installed that exports."""
+    export = collect("register_commands").get("export")
+    if export is None:
+        print("\nNot exported: that needs `pip install 'recloom-onnx[cpu]'`.")
+        return None
+    print(flush=True)
+    for run in runs:
+        try:
+            export(str(run.folder), out=str(out))
+            return run
+        except RecloomError as error:
+            print(f"{run.record.model} is not exported: {error}", flush=True)
+    return None
+
+
+def answer(artefact: Path, user: str, history: list[str], k: int = SHOWN) -> list[str]:
+    """The k best raw item ids by an exported file, asked through onnxruntime and nothing else."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(artefact), providers=["CPUExecutionProvider"])
+    given = {
+        "history": np.array([history], dtype=object),
+        "blocked": np.empty((1, 0), dtype=object),
+        "user": np.array([user], dtype=object),
+        "k": np.array([k], dtype=np.int64),
+    }
+    wanted = {port.name: given[port.name] for port in session.get_inputs()}
+    (items,) = session.run(["item_id"], wanted)
+    return [item for item in items[0].tolist() if item]
+
+
+def ask(run: Run, artefact: Path, user: str) -> None:
+    """Show for a user the end of the history and what the file recommends after it."""
+    rows = pl.read_parquet(f"{run.data().path}/interactions.parquet", columns=["user_id", "item_id"])
+    *history, held_out = rows.filter(user_id=user)["item_id"].to_list()
+    found = answer(artefact, user, history)
+    lists = (history[-SHOWN:], found, [held_out])
+    read, ranked, (following,) = (run.catalog.titles(run.catalog.item_index(ids)) for ids in lists)
+    table = Table(
+        box=None, pad_edge=False, title=f"\n{artefact}, asked for user {user}", title_justify="left"
+    )
+    for column in ("met last", "", "recommended"):
+        table.add_column(column, no_wrap=True, max_width=38)
+    for number, (last, title) in enumerate(zip_longest(read, ranked, fillvalue=""), 1):
+        table.add_row(last, f"{number:2}", title)
+    _print(table)
+    rank = f"number {found.index(held_out) + 1}" if held_out in found else "not among them"
+    _print(f"What the user met next: {following} ({rank})")
+
+
+def best_first(tested: list[Tested]) -> list[Tested]:
+    """By NDCG@10."""
+    return sorted(tested, key=lambda pair: -(pair[1].metrics["ndcg@10"].mean or 0.0))
+
+
+def show(tested: list[Tested]) -> None:
+    """One table in the order given, and the protocol that holds for all of it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("\nmodel", no_wrap=True)
+    for column in ("NDCG@10", "95 % interval", "HR@10", "95 % interval", "coverage"):
+        table.add_column(f"\n{column}", justify="right", no_wrap=True)
+    for run, results in tested:
+        ndcg, hit, coverage = (results.metrics[name] for name in ("ndcg@10", "hit@10", "coverage@10"))
+        table.add_row(run.record.model, *_cells(ndcg), *_cells(hit), _cells(coverage)[0])
+    _print(table)
+    _print(describe(tested[0][1].protocol))
+
+
+def _cells(metric: MetricValue) -> tuple[str, str]:
+    spread = "" if metric.low is None else f"{metric.low:.4f}–{metric.high:.4f}"
+    return ("-" if metric.mean is None else f"{metric.mean:.4f}"), spread
+
+
+def _print(what: Table | str) -> None:
+    Console(highlight=False, markup=False).print(what)  # a title may hold [brackets]
+
+
+@contextlib.contextmanager
+def _waiting(text: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for; nothing is left of it, and a file gets none of it."""
+    with Console(file=sys.stdout).status(text):
+        yield

@@ -1,0 +1,85 @@
+"""What people wait for at every start stays light: no torch, no lightning, and little time."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "lightning", "onnxruntime", "transformers", "sklearn")
+RUNS = 5
+"""A machine may be busy: the quickest of so many runs counts, in CPU time."""
+
+LOADED = """
+import contextlib, io, json, sys
+from recloom.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main({args!r})
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded(code: str, folder) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"], ["--version"], ["plugins"], ["plugins", "--json"], ["data"], ["data", "list"],
+        ["recommend", "--help"], ["demo", "--help"], ["data", "check", "log.csv"], ["data", "check", "made"],
+        ["data", "prepare", "auto", "--path", "log.csv", "--out", "new"], ["new-plugin", "taste"], ["no-such-command"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_light_command_loads_nothing_heavy(args, tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\na,x,1\na,y,2\nb,x,3\nb,y,4\n")
+    if "made" in args:
+        prepare = ["data", "prepare", "auto", "--path", "log.csv", "--out", "made"]
+        loaded(LOADED.format(args=prepare), tmp_path)
+        assert (tmp_path / "made" / "dataset.json").is_file()
+    modules = loaded(LOADED.format(args=args), tmp_path)
+    assert "recloom.cli" in modules
+    assert not modules & set(HEAVY)
+
+
+def test_a_heavy_command_would_be_noticed(tmp_path):
+    assert "torch" in loaded(LOADED.format(args=["doctor"]), tmp_path)
+
+
+def test_import_recloom_loads_pluggy_and_the_standard_library(tmp_path):
+    modules = loaded("import json, sys, recloom; print(json.dumps(sorted(sys.modules)))", tmp_path)
+    before = loaded("import json, sys; print(json.dumps(sorted(sys.modules)))", tmp_path)
+    roots = {name.partition(".")[0] for name in modules - before}
+    assert "pluggy" in roots
+    assert roots - set(sys.stdlib_module_names) - {"__mp_main__"} == {"recloom", "pluggy"}
+
+
+def test_import_recloom_takes_less_than_60_ms_beyond_pluggy_and_the_standard_library():
+    line = re.compile(r"import time: +(\d+) \| +\d+ \| +recloom(?:\.\w+)*$", re.M)
+    spent = []
+    for _ in range(RUNS):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", "import recloom"], text=True, capture_output=True
+        )
+        own = [int(microseconds) for microseconds in line.findall(done.stderr)]
+        assert len(own) > 3
+        spent.append(sum(own) / 1000)
+    assert min(spent) < 60
+
+
+def test_help_answers_in_half_a_second():
+    spent = []
+    for _ in range(RUNS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-m", "recloom.cli", "--help"], text=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.stdout.startswith("usage: recloom")
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5
