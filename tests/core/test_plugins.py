@@ -205,3 +205,72 @@ def test_the_public_name_is_the_name_or_that_of_the_class():
 
 def test_an_object_by_its_path():
     assert load_object("recloom.errors:PluginError") is PluginError
+
+
+FULL = """
+from recloom.plugins import hookimpl
+from recloom.prompts import load_prompts
+
+@hookimpl
+def register_prompts():
+    return load_prompts(__package__)
+
+@hookimpl
+def register_models():
+    from recloom.baselines.popularity import Popularity
+    return [type("Trend", (Popularity,), {})]
+
+@hookimpl
+def register_losses():
+    from recloom.losses import Loss
+    return [type("Hinge", (Loss,), {})]
+
+@hookimpl
+def register_metrics():
+    from dataclasses import replace
+    from recloom.metrics import core_metrics
+    return [replace(core_metrics()[0], name="gain")]
+
+@hookimpl
+def register_readers():
+    from recloom.data.readers.table import Table
+    return [type("Diary", (Table,), {"name": "diary"})]
+
+@hookimpl
+def register_language_models():
+    from recloom.language.hashing import HashingNgrams
+    return [type("Bag", (HashingNgrams,), {})]
+
+@hookimpl
+def register_commands():
+    from recloom.command import command
+
+    @command("stroll")
+    def stroll() -> None:
+        "Walk."
+    return [stroll]
+"""
+
+
+def test_one_plugin_may_answer_every_hook(site):
+    site.install("full", "")
+    (site.folder / "recloom_full.py").unlink()
+    (site.folder / "recloom_full" / "prompts").mkdir(parents=True)
+    (site.folder / "recloom_full" / "__init__.py").write_text(FULL)
+    (site.folder / "recloom_full" / "prompts" / "hello.yaml").write_text("name: hello\nuser: Good day.\n")
+    code = (
+        "import json; from recloom.plugins import collect_with_owner as found\n"
+        f"print(json.dumps({{hook: [n for n, (_, o) in found(hook).items() if o == 'full'] for hook in {hooks()}}}))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(site.folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {
+        "register_models": ["Trend"],
+        "register_losses": ["Hinge"],
+        "register_prompts": ["hello"],
+        "register_readers": ["diary"],
+        "register_language_models": ["Bag"],
+        "register_metrics": ["gain"],
+        "register_commands": ["stroll"],
+    }
