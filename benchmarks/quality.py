@@ -58,13 +58,13 @@ TRAINED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     ],
     "SASRec": [
         (option, {"data": {"windows": windows}})
-        for windows in ("last", "all")
-        for option in grid(max_len=[50, 100], dropout=[0.2, 0.5])
+        for windows in ("all", "last")
+        for option in grid(dropout=[0.2, 0.5])
     ],
     "BERT4Rec": [
         (option, {"data": {"windows": windows}})
         for windows in ("all", "last")
-        for option in grid(dropout=[0.2], mask_share=[0.2, 0.4])
+        for option in grid(mask_share=[0.2])
     ],
 }
 

@@ -103,7 +103,7 @@ def test_a_split_that_leaves_no_training_rows_is_refused(folder):
 
 
 def test_impressions_are_asked_of_data_that_have_them(folder):
-    data = RecDataModule(str(folder), candidates="impressions", split=SplitSpec(strategy="time"))
+    data = RecDataModule(str(folder), candidates="impressions", seen="kept", split=SplitSpec(strategy="time"))
     data.setup()
     with pytest.raises(RecloomError, match=r"needs impressions\.parquet"):
         data.test_dataloader()

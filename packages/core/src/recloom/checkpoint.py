@@ -42,13 +42,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        for leftover in target.parent.glob(
+            f".{target.name}.*.tmp"
+        ):  # of a killed process: a run has one writer
             leftover.unlink(missing_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
+            temporary.unlink(missing_ok=True)
+            raise RecloomError(f"{target} cannot be written: {error}. Is the disk full?") from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True

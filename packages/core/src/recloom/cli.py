@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ LIGHTNING = {
     "test": "Measure a run on the test part, with intervals.",
     "predict": "Rank for the requests of the test part and write the lists to Parquet.",
 }
+DEBUG = "RECLOOM_DEBUG"
 START = """\
 Start here:
   recloom data synth --like movies --out data/movies     a dataset with known structure
@@ -39,6 +41,14 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(_fail(str(error)))
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:
+        if os.environ.get(DEBUG):
+            raise
+        sys.exit(_fail(f"{error}. (Set {DEBUG}=1 for the traceback.)"))
+    except ValueError as error:
+        if os.environ.get(DEBUG):
+            raise
+        sys.exit(_fail(f"{_short(error)} (Set {DEBUG}=1 for the traceback.)"))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -99,7 +109,7 @@ def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
     if next(iter(kinds.values()), "").startswith("list["):  # all the leading words are the first parameter
         many = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
         rest = rest[len(many) :]
-        words += [json.dumps(many)] if many else []
+        words += [json.dumps(many, ensure_ascii=False)] if many else []
     while rest:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
@@ -117,7 +127,7 @@ def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
             many = []
             while rest and not rest[0].startswith("--"):
                 many.append(rest.pop(0))
-            words.append(f"--{name}={json.dumps(many)}")
+            words.append(f"--{name}={json.dumps(many, ensure_ascii=False)}")
         else:
             words.append(f"--{name}")
     return words
@@ -148,6 +158,14 @@ def _table(functions: dict[str, Callable[..., Any]]) -> str:
 
 def _first_line(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _short(error: ValueError) -> str:
+    """What pydantic and others say of a wrong value, without addresses and class paths."""
+    if hasattr(error, "errors"):
+        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}, found {f['input']!r}" for f in error.errors())
+        return "; ".join(faults) + "."
+    return f"{error}."
 
 
 def _fail(message: str) -> int:

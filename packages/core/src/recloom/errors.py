@@ -11,3 +11,10 @@ class DataError(RecloomError):
 
 class PluginError(RecloomError):
     """A plugin breaks the contract: an unknown hook, or a name that another plugin owns."""
+
+
+def at_least(low: float, **options: float | None) -> None:
+    """Raise RecloomError for an option that is below `low` or no number; None passes."""
+    for name, value in options.items():
+        if value is not None and not value >= low:
+            raise RecloomError(f"{name} must be at least {low}; found {value}")

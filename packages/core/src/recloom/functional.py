@@ -68,6 +68,25 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
+def first_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` (at most C) best of each row and their columns, best first; equal scores in column order.
+
+    Unlike with torch.topk the list for k begins with the list for every smaller k.
+    """
+    k = min(k, scores.shape[1])
+    values, columns = scores.topk(k)
+    columns, order = columns.sort(dim=1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, order)
+    if k:  # which of the equal scores at the end came in was up to topk
+        cut = (scores >= values[:, -1:]).sum(1) > k
+        if cut.any():
+            values[cut], columns[cut] = (
+                t[:, :k] for t in scores[cut].sort(dim=1, descending=True, stable=True)
+            )
+    return values, columns
+
+
 def recall(ranks: Tensor, k: int | None) -> Tensor:
     """Share of the relevant items among the first k."""
     return _hits(ranks, k).sum(1) / _relevant(ranks)

@@ -13,7 +13,8 @@ from torch import Tensor
 from .batch import Batch
 from .data.catalog import Catalog
 from .data.module import RecDataModule
-from .errors import RecloomError
+from .errors import RecloomError, at_least
+from .functional import first_k
 from .losses import Loss
 from .metrics import ItemFacts, Meter
 from .plugins import collect
@@ -59,6 +60,15 @@ class RecModule(L.LightningModule):
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
         self.meter: Meter | None = None
         self.seed = 0
+        self.out_of_reach = 0
+        """Held-out items of the last test that stand in the masked history, so that nothing can find them."""
+        self.trained_on: dict[str, str] = {}
+        """Hashes of the dataset, the split and the ids that the state was learnt from."""
+        if not 0 < lr < float("inf"):
+            raise RecloomError(f"lr must be above 0 and finite; found {lr}. Try 0.001.")
+        if not self.metrics:
+            raise RecloomError("metrics must name at least one metric, such as [ndcg@10]")
+        at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
 
     # -- building -------------------------------------------------------------------------------------
 
@@ -79,7 +89,10 @@ class RecModule(L.LightningModule):
         self.seed = data.seed
         if fresh and not self.trainer.ckpt_path:
             self.learn(data)
-        elif stage == "fit" and self.loss is not None:
+            return
+        if self.trained_on:
+            self.check_data(data)
+        if stage == "fit" and self.loss is not None:
             self.loss.fit(data.train)
 
     def learn(self, data: RecDataModule) -> None:
@@ -88,6 +101,18 @@ class RecModule(L.LightningModule):
         self.popularity = self.recommender.newcomer_scores(data.train).clone()
         if self.loss is not None:
             self.loss.fit(data.train)
+        self.trained_on = identity(data)
+
+    def check_data(self, data: RecDataModule) -> None:
+        """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""
+        found = identity(data)
+        names = [name for name, value in self.trained_on.items() if found.get(name) != value]
+        if names:
+            raise RecloomError(
+                f"this run was trained on another {' and '.join(names)} than that of {data.path}: "
+                + "; ".join(f"{name} {self.trained_on[name]}, found {found.get(name)}" for name in names)
+                + ". Use the data and split of its config.yaml, or train a new run."
+            )
 
     # -- training -------------------------------------------------------------------------------------
 
@@ -112,6 +137,11 @@ class RecModule(L.LightningModule):
         if self.loss is None:
             return None
         loss: Tensor = self.loss(self.recommender, batch)
+        if not torch.isfinite(loss):
+            raise RecloomError(
+                f"the loss became {loss.item()} in step {self.global_step}; lower --model.lr (now {self.lr:g}) "
+                "or set --trainer.gradient_clip_val 1. The last checkpoint is from before."
+            )
         self.log(
             "train/loss",
             loss.detach(),
@@ -163,14 +193,13 @@ class RecModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """(B,) users, (B, 10) items and their scores, best first."""
-        scores, columns = self.rank(batch, self._data().seen == "masked").topk(
-            min(10, batch.candidates.shape[1])
-        )
+        scores, columns = first_k(self.rank(batch, self._data().seen == "masked"), 10)
         return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
     def _start(self) -> None:
-        facts = ItemFacts(num_items=self.recommender.num_items, popularity=self._data().train.item_counts())
+        facts = item_facts(self._data(), self.metrics)
         self.meter = Meter(self.metrics, collect("register_metrics"), facts)
+        self.out_of_reach = 0
 
     def _measure(self, batch: Batch) -> None:
         assert self.meter is not None
@@ -179,6 +208,8 @@ class RecModule(L.LightningModule):
             self.meter.update(scores, labels=batch.labels, candidates=batch.candidates, users=batch.user)
         else:
             columns = target_columns(batch, self._data().catalog.num_items)
+            own = scores.gather(1, columns.clamp(min=0))
+            self.out_of_reach += int(((columns >= 0) & own.isneginf()).sum())
             self.meter.update(scores, targets=columns, candidates=batch.candidates, users=batch.user)
 
     def _finish(self, name: str) -> None:
@@ -201,13 +232,22 @@ class RecModule(L.LightningModule):
         assert self.catalog is not None
         if not hasattr(self, "_tables"):
             self._tables = {name: _tensor(raw) for name, raw in self.catalog.to_bytes().items()}
-        checkpoint["recloom"] = {"recommender": self.recipe, "catalog": self._tables}
+        checkpoint["recloom"] = {
+            "recommender": self.recipe,
+            "metrics": self.metrics,
+            "catalog": self._tables,
+            "trained_on": self.trained_on,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the recommender if need be, and give fitted buffers the size they had."""
         saved = checkpoint.get("recloom")
         if saved is None:
             raise RecloomError("this checkpoint was not written by Recloom: it holds no catalogue")
+        self.trained_on = dict(saved["trained_on"])
+        self._check_recipe(saved["recommender"])
+        if self._trainer is not None and self.catalog is not None:
+            self.check_data(self._data())
         if self.catalog is None:
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
@@ -217,6 +257,49 @@ class RecModule(L.LightningModule):
             owner = self.get_submodule(".".join(path))
             if last in owner._buffers:
                 setattr(owner, last, torch.empty_like(value))
+
+    def _check_recipe(self, saved: Spec) -> None:
+        """Refuse a checkpoint of another recommender, naming what differs."""
+        mine, theirs = (
+            {"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in (self.recipe, saved)
+        )
+        names = [
+            name
+            for name in {**theirs, **mine}
+            if name in mine and name in theirs and mine[name] != theirs[name]
+        ]
+        if names:
+            raise RecloomError(
+                "the checkpoint holds another recommender: "
+                + ", ".join(f"{name} {theirs[name]!r}, asked for {mine[name]!r}" for name in names)
+                + ". Leave these options as they were, or start a new run."
+            )
+
+
+def identity(data: RecDataModule) -> dict[str, str]:
+    """Digests that tell data, split and ids apart."""
+    return {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
+
+
+def item_facts(data: RecDataModule, metrics: Sequence[str]) -> ItemFacts:
+    """What metrics of lists know of items: training counts, and categories and text vectors where asked for."""
+    names = {metric.partition("@")[0] for metric in metrics}
+    return ItemFacts(
+        num_items=data.catalog.num_items,
+        popularity=data.train.item_counts(),
+        categories=torch.from_numpy(data.catalog.categories()) if "category_diversity" in names else None,
+        vectors=torch.from_numpy(text_vectors(data.catalog)) if "diversity" in names else None,
+    )
+
+
+def text_vectors(catalog: Catalog) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(num_items + 1, 512) hashed n-grams of all the text columns, for the diversity of lists."""
+    from .language.hashing import HashingNgrams
+
+    encoder = HashingNgrams()
+    vectors = np.zeros((catalog.num_items + 1, encoder.dim), np.float32)
+    vectors[1:] = encoder.encode(catalog.texts(catalog.text_columns()))
+    return vectors
 
 
 def mask(scores: Tensor, candidates: Tensor, seen: Tensor) -> Tensor:

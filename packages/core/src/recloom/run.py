@@ -16,6 +16,7 @@ from .checkpoint import read_checkpoint
 from .data.catalog import Catalog
 from .data.module import RecDataModule
 from .errors import RecloomError
+from .functional import first_k
 from .lookup import find_items
 from .module import RecModule, mask
 from .recommender import Recommender
@@ -87,6 +88,8 @@ class Run:
         Ids that the catalogue does not know are ignored; items of the history are not recommended again.
         A user without `history` is looked up in the run's dataset.
         """
+        if isinstance(history, str):
+            raise RecloomError(f"history must be a list of ids or titles, found the text {history!r}")
         if user is not None and history is None:
             return self.recommend_users([user], k=k, exclude=exclude)[0]
         items = torch.from_numpy(find_items(self.catalog, history or []))
@@ -177,8 +180,8 @@ class Run:
 
     @torch.inference_mode()
     def _top(self, batch: Batch, k: int, exclude: Iterable[str]) -> tuple[Tensor, Tensor]:
-        if k < 1:
-            raise RecloomError(f"k must be at least 1, found {k}")
+        if not isinstance(k, int) or k < 1:
+            raise RecloomError(f"k must be a whole number of at least 1, found {k!r}")
         if not batch.history.shape[1]:
             batch.history = torch.zeros(len(batch), 1, dtype=torch.long)
             batch.history_time = torch.zeros_like(batch.history)
@@ -186,8 +189,8 @@ class Run:
         scores = self.module.rank(batch)
         blocked = torch.from_numpy(find_items(self.catalog, list(exclude)))
         scores = mask(scores, batch.candidates, blocked[None].expand(len(batch), -1))
-        best = scores.topk(min(k, scores.shape[1]))
-        return best.indices + 1, best.values
+        values, columns = first_k(scores, k)
+        return columns + 1, values
 
 
 def write_predictions(path: Path, batches: Iterable[tuple[Tensor, Tensor, Tensor]], catalog: Catalog) -> None:
@@ -234,7 +237,7 @@ def restore(checkpoint: dict[str, object]) -> RecModule:
     saved = checkpoint.get("recloom")
     if not isinstance(saved, dict):
         raise RecloomError("this checkpoint was not written by Recloom: it holds no recommender")
-    module = RecModule(saved["recommender"])
+    module = RecModule(saved["recommender"], metrics=saved["metrics"])
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])  # type: ignore[arg-type]
     return module

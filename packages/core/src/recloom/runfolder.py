@@ -6,12 +6,13 @@ runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import RecloomError
 from .schemas import RunRecord
@@ -51,6 +52,7 @@ def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
 
     Results of an earlier test are removed, since they no longer describe what the folder holds.
     """
+    lock(run)
     trained = any((run / CHECKPOINTS).glob("*.ckpt"))
     if trained and not (resume or overwrite):
         raise RecloomError(
@@ -63,6 +65,22 @@ def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
     if trained and overwrite and not resume:
         shutil.rmtree(run / CHECKPOINTS)
         shutil.rmtree(run / "logs", ignore_errors=True)
+
+
+_locks: list[TextIO] = []
+
+
+def lock(run: Path) -> None:
+    """Hold the folder for this process until it ends; RecloomError where another one trains in it."""
+    run.mkdir(parents=True, exist_ok=True)
+    while _locks:
+        _locks.pop().close()
+    file = open(run / ".lock", "w")  # noqa: SIM115 - held open on purpose
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecloomError(f"another fit is writing {run}. Wait for it, or choose another --run.") from None
+    _locks.append(file)
 
 
 def best_checkpoint(run: Path) -> Path:

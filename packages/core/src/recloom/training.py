@@ -20,6 +20,7 @@ from .config_errors import explain
 from .data.module import RecDataModule
 from .errors import RecloomError
 from .evaluation.results import show
+from .metrics import parse
 from .module import RecModule
 from .plugins import collect
 from .run import Run, load, write_predictions
@@ -54,10 +55,16 @@ QUIET = (
 
 
 class SaveConfig(SaveConfigCallback):
-    """Write the full configuration to `config.yaml` in the run folder when a fit begins."""
+    """Write the full configuration to `config.yaml` in the run folder once a fit has begun.
+
+    Not in `setup`, as Lightning's own does: a checkpoint that does not fit must leave the run as it was.
+    """
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if stage == "fit" and trainer.is_global_zero:
+        return None
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.is_global_zero:
             write_config(Path(trainer.default_root_dir), self.parser.dump(self.config, skip_none=False))
 
 
@@ -101,6 +108,7 @@ class RecCLI(LightningCLI):
             make_room(run, resume=config.ckpt_path is not None, overwrite=config.overwrite)
         config.overwrite = False  # a config kept in the run must not replace another one later
         config.run = str(run)
+        self._monitor_what_is_measured(config)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
         config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
@@ -110,6 +118,18 @@ class RecCLI(LightningCLI):
             config.trainer.logger = _component(
                 "lightning.pytorch.loggers.CSVLogger", save_dir=str(run), name="logs"
             )
+
+    def _monitor_what_is_measured(self, config: Any) -> None:
+        """Where the monitored metric is not among the metrics, monitor the first of these."""
+        first = next(iter(config.model.metrics), "")
+        for watcher in (config.checkpoint, config.early_stopping):
+            if (
+                watcher.monitor == MONITOR
+                and MONITOR.removeprefix("val/") not in config.model.metrics
+                and first
+            ):
+                metric, _ = parse(first, collect("register_metrics"))
+                watcher.monitor, watcher.mode = f"val/{first}", "max" if metric.higher_is_better else "min"
 
     def before_fit(self) -> None:
         if training_free(self.model):
@@ -121,6 +141,11 @@ class RecCLI(LightningCLI):
 
     def after_test(self) -> None:
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
+        if self.model.out_of_reach:
+            print(
+                f"{self.model.out_of_reach:,} held-out items stand in the masked history, so nothing can find them; "
+                "--data.seen kept would let them be recommended again"
+            )
 
     def after_predict(self) -> None:
         path = Path(self.trainer.default_root_dir) / "predictions.parquet"
@@ -245,6 +270,8 @@ def with_run_folder(args: list[str]) -> list[str]:
         words = [*_without(words, "--ckpt_path"), "--ckpt_path", str(load_path(run, checkpoint))]
     elif verb == "fit":
         return args
+    elif not run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+        raise RecloomError(f"say which run: `recloom {verb} runs/DATA/MODEL`")
     elif run and checkpoint is None:
         words += ["--ckpt_path", str(best_checkpoint(Path(run)))]
     if run and not any(word.split("=")[0] in ("--config", "-c") for word in words):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
+from recloom.errors import at_least
 from recloom.nn import Dropout, TransformerBlock, align_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
@@ -48,6 +49,8 @@ class BERT4Rec(VectorRecommender):
         last_only: float = 0.1,
     ) -> None:
         super().__init__(catalog)
+        at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len, mask_cap=mask_cap)
+        at_least(0, num_layers=num_layers, mask_share=mask_share, last_only=last_only)
         self.max_len, self.mask_share, self.mask_cap, self.last_only = (
             max_len,
             mask_share,

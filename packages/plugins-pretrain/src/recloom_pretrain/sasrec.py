@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
+from recloom.errors import at_least
 from recloom.nn import Dropout, TransformerBlock, align_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
@@ -47,6 +48,8 @@ class SASRec(VectorRecommender):
         dropout: float = 0.2,
     ) -> None:
         super().__init__(catalog)
+        at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len)
+        at_least(0, num_layers=num_layers)
         self.max_len = max_len
         self.items = nn.Embedding(self.num_items + 1, dim, padding_idx=0)
         self.positions = nn.Embedding(max_len, dim)

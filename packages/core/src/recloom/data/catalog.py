@@ -5,6 +5,7 @@ Index 0 is padding (items) or unknown (users); row r of the table is index r + 1
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -33,6 +34,7 @@ class Catalog:
             pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}) if users is None else users,
             "user_id",
         )
+        self._digest = ""
         self.num_items = self.items.height
         self.num_users = self.users.height
 
@@ -59,6 +61,17 @@ class Catalog:
         """Indices of raw user ids; 0 where an id is unknown."""
         return _index(ids, self._user_enum)
 
+    def digest(self) -> str:
+        """16 hex digits that are equal exactly for equal item and user ids in equal order."""
+        if self._digest:
+            return self._digest
+        ids = hashlib.sha256()
+        for series in (self.items["item_id"], self.users["user_id"]):
+            ids.update(f"{len(series)}:".encode())
+            ids.update("".join(f"{len(value)}:{value}" for value in series.to_list()).encode())
+        self._digest = ids.hexdigest()[:16]
+        return self._digest
+
     def item_ids(self, index: Any) -> list[str]:
         """Raw ids of item indices (1 to num_items)."""
         return self.items["item_id"].gather(np.asarray(index) - 1).to_list()
@@ -83,6 +96,25 @@ class Catalog:
             ignore_nulls=True,
         )
         return self.items.select(joined.fill_null("")).to_series().to_list()
+
+    def text_columns(self) -> list[str]:
+        """The columns of the items that hold text, the ids left out."""
+        found = [name for name, kind in self.items.schema.items() if kind == pl.String and name != "item_id"]
+        if not found:
+            raise DataError(f"the items have no text columns; they have {', '.join(self.items.columns)}")
+        return found
+
+    def categories(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(num_items + 1,) category numbers from 1: the column `category`, or the first of `genres`; 0 for none."""
+        name = next((column for column in ("category", "genres") if column in self.items.columns), None)
+        if name is None:
+            raise DataError(
+                "category_diversity needs a column `category` or `genres` of the items; they have "
+                + ", ".join(self.items.columns)
+            )
+        first = self.items[name].cast(pl.String).str.split("|").list.first()
+        numbers = first.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+        return np.concatenate([[0], numbers])
 
     def to_bytes(self) -> dict[str, bytes]:
         """Both tables as Parquet, for a checkpoint that needs nothing beside it."""

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..batch import Batch
 from ..errors import RecloomError
 from .impressions import Impressions
-from .interactions import Interactions, ranges
+from .interactions import Interactions, ranges, repeated
 
 Draw = Callable[[torch.Generator], Tensor]
 
@@ -120,6 +120,7 @@ class Requests(Dataset[Batch]):
         longest = max(1, int(self.visible.lengths[users].max()))
         history, times = self.visible.last(users, longest)
         targets, target_times = self.held_out.last(users, int(self.held_out.lengths[users].max()))
+        targets = targets.masked_fill(repeated(targets), 0)  # an item bought twice is one item to be found
         asked = target_times.masked_fill(targets == 0, torch.iinfo(torch.int64).max).amin(1)
         shared = self.candidates.dim() == 1
         return Batch(

@@ -58,7 +58,8 @@ class Interactions:
         if not source.is_file():
             raise DataError(f"{folder} holds no interactions.parquet; make it with `recloom data prepare`.")
         stamp = source.stat()
-        encoded = folder / ".cache" / f"encoded-{stamp.st_size:x}-{stamp.st_mtime_ns:x}.arrow"
+        name = f"encoded-{stamp.st_size:x}-{stamp.st_mtime_ns:x}-{catalog.digest()}.arrow"
+        encoded = folder / ".cache" / name
         if cache and encoded.is_file():
             return cls._mapped(encoded, catalog)
         frame = pl.read_parquet(source)
@@ -187,6 +188,14 @@ def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """Concatenate `arange(start, start + length)` of all rows: (sum of lengths,) int64."""
     before = torch.cumsum(lengths, 0) - lengths
     return torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - before, lengths)
+
+
+def repeated(rows: Tensor) -> Tensor:
+    """Where a row holds a value that stands further left already: (U, N) bool."""
+    ordered, order = rows.sort(dim=1, stable=True)
+    again = torch.zeros_like(ordered, dtype=torch.bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    return torch.zeros_like(again).scatter(1, order, again)
 
 
 def _encode(frame: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray[Any, Any]]:

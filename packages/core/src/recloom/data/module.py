@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..batch import Batch
-from ..errors import RecloomError
+from ..errors import RecloomError, at_least
 from ..schemas import DatasetCard, Part, Protocol, SplitSpec
 from .catalog import Catalog
 from .examples import BatchSampler, Pairs, Requests, Windows, loader
@@ -70,6 +70,13 @@ class RecDataModule(L.LightningDataModule):
         self.windows, self.pairs, self.seen = windows, pairs, seen
         self.candidates = candidates
         self._ready = False
+        at_least(1, batch_size=batch_size, eval_rows=eval_rows)
+        at_least(0, num_workers=num_workers, seed=seed)
+        if candidates == "impressions" and seen == "masked":
+            raise RecloomError(
+                "candidates='impressions' ranks what was really shown, so nothing of it can be masked. "
+                "Use seen='kept' (--data.seen kept)."
+            )
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split; done once, whatever the stage."""
@@ -85,7 +92,7 @@ class RecDataModule(L.LightningDataModule):
             part = assign(frame, self.split, self.card.time)
         else:
             self.split, part = load_split(self.split_path, self.card)
-        everything = Interactions.load(self.path, self.catalog)
+        everything = self.everything = Interactions.load(self.path, self.catalog)
         self.parts = {name: everything.select(_mask(part, name)) for name in ("train", "valid", "test")}
         self.train = self.parts["train"]
         if not len(self.train):
@@ -155,9 +162,7 @@ class RecDataModule(L.LightningDataModule):
     def _candidates(self, part: Part) -> Tensor:
         if self.candidates == "all":
             return torch.arange(1, self.catalog.num_items + 1)
-        return sampled_candidates(
-            self.candidates, self.parts[part], self.train, self.visible["test"], self.seed
-        )
+        return sampled_candidates(self.candidates, self.parts[part], self.train, self.everything, self.seed)
 
     def _period(self, part: Literal["valid", "test"]) -> tuple[int, int | None]:
         """From when, and until before when, impressions belong to a part."""

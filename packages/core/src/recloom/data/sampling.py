@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RecloomError
-from .interactions import Interactions
+from .interactions import Interactions, repeated
 
 ROUNDS = 50
 
@@ -22,7 +22,7 @@ def sampled_candidates(
         name: `uniform-N`, or `popular-N` for sampling by count in the training part.
         held_out: the items to be found.
         train: what popularity is counted on.
-        known: all other interactions of the users, never sampled for them.
+        known: all interactions of the users, of whatever part; none of them is sampled for its user.
         seed: of the draw; the same seed gives the same lists for every model.
 
     Returns:
@@ -40,7 +40,7 @@ def sampled_candidates(
         train.item_counts().double() if found[1] == "popular" else torch.ones(train.num_items + 1).double()
     )
     weights[0] = 0
-    most = int((known.lengths + held_out.lengths).max())
+    most = int(known.lengths.max())
     if int((weights > 0).sum()) < count + most:
         raise RecloomError(
             f"candidates={name!r} needs {count} items that a user never had, but a user had {most} of "
@@ -49,11 +49,11 @@ def sampled_candidates(
     users = torch.arange(held_out.num_users + 1)[:, None]
     drawn = _draw(weights, (len(users), count), generator)
     for _ in range(ROUNDS):
-        bad = known.contains(users, drawn) | held_out.contains(users, drawn) | _repeated(drawn)
+        bad = known.contains(users, drawn) | repeated(drawn)
         if not bool(bad.any()):
             break
         drawn[bad] = _draw(weights, (int(bad.sum()),), generator)
-    drawn[known.contains(users, drawn) | held_out.contains(users, drawn) | _repeated(drawn)] = 0
+    drawn[known.contains(users, drawn) | repeated(drawn)] = 0
     targets, _ = held_out.last(users[:, 0], max(1, int(held_out.lengths.max())))
     return torch.cat([targets, drawn], 1)
 
@@ -62,11 +62,3 @@ def _draw(weights: Tensor, shape: tuple[int, ...], generator: torch.Generator) -
     total = weights.cumsum(0)
     points = torch.rand(shape, generator=generator, dtype=torch.float64) * total[-1]
     return torch.searchsorted(total, points, right=True).clamp_(max=len(weights) - 1)
-
-
-def _repeated(drawn: Tensor) -> Tensor:
-    """Where a row holds a value that stands further left already: (U, N) bool."""
-    ordered, order = drawn.sort(dim=1, stable=True)
-    again = torch.zeros_like(ordered, dtype=torch.bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    return torch.zeros_like(again).scatter(1, order, again)
