@@ -7,6 +7,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATA ?=
 OUT ?= demo
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,7 +19,7 @@ TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy ty
 help: ## say what there is
 	@echo "make demo              train, compare and export recommenders on an invented dataset"
 	@echo "make demo DATA=FOLDER  the same on your data: raw files or a prepared dataset"
-	@echo "make test              run all tests"
+	@echo "make test              run all tests, in JOBS=$(JOBS) processes"
 	@echo "make lint              check style and types"
 	@echo "make install           set up .venv and nothing more (the others do it when needed)"
 	@echo "make clean             remove .venv and what tools left behind"
@@ -39,7 +40,7 @@ demo: $(READY)
 	@$(BIN)/recloom demo $(if $(DATA),"$(DATA)") --out "$(OUT)"
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
 
 lint: $(READY)
 	@$(BIN)/ruff check .

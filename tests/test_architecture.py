@@ -15,7 +15,7 @@ from recloom import hookspecs
 ROOT = Path(__file__).parents[1]
 CEILING = 400
 LAYERS = (
-    "errors command",
+    "errors command terminal",
     "hookspecs schemas",
     "plugins spec",
     "data data.*",  # tables; what makes batches of them comes below

@@ -1,0 +1,179 @@
+"""Each package is built as a wheel and works alone with core, in an environment that holds what it asks for only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from email import message_from_string
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+PROJECTS = {folder.name: tomllib.loads((folder / "pyproject.toml").read_text("utf-8")) for folder in FOLDERS}
+NAMES = {folder: project["project"]["name"] for folder, project in PROJECTS.items()}
+
+USE = """
+import importlib.util, sys
+from pathlib import Path
+import recloom
+from recloom.plugins import collect_with_owner, installed, load_errors
+
+assert importlib.util.find_spec("hypothesis") is None, "more is seen than was asked for"
+assert Path(recloom.__file__).is_relative_to(sys.prefix), recloom.__file__
+assert [entry.name for entry in installed()] == {plugins!r}, installed()
+models = [name for name, (_, owner) in collect_with_owner("register_models").items() if owner == {plugins!r}[-1]]
+one_step = {{"enable_progress_bar": False, "max_steps": 1, "limit_val_batches": 1}}
+for name in models:
+    run = recloom.fit("data", name, run=f"runs/{{name}}", config={{"trainer": one_step}})
+    assert 0 <= run.test().metrics["ndcg@10"].mean <= 1
+    assert len(recloom.load(run.folder).recommend(user="u01", k=3)) == 3
+assert not load_errors, load_errors
+print("used", *models)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> dict[str, Path]:
+    """A wheel of each package, by folder."""
+    assert len(FOLDERS) >= 5
+    out = tmp_path_factory.mktemp("wheels")
+    pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(out), *map(str, FOLDERS))
+    built = {folder: [*out.glob(f"{name.replace('-', '_')}-[0-9]*.whl")] for folder, name in NAMES.items()}
+    assert all(len(found) == 1 for found in built.values()), sorted(out.iterdir())
+    return {folder: found[0] for folder, found in built.items()}
+
+
+def pip(*words: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", *words]
+    done = subprocess.run(command, text=True, capture_output=True, env=os.environ | {"PIP_NO_INDEX": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def metadata(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_string(archive.read(name).decode())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", PROJECTS)
+def test_a_wheel_holds_every_file_of_the_source_and_no_other(folder, wheels):
+    source = ROOT / "packages" / folder / "src"
+    expected = {
+        str(path.relative_to(source))
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheels[folder]) as archive:
+        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert found == expected
+    assert f"{NAMES[folder].replace('-', '_')}/py.typed" in found
+    assert not [name for name in found if Path(name).suffix not in (".py", ".typed", ".yaml", ".in")]
+    assert not [name for name in found if Path(name).name.startswith("test_")]
+
+
+@pytest.mark.slow
+def test_the_wheel_of_core_holds_its_data_files(wheels):
+    names = zipfile.ZipFile(wheels["core"]).namelist()
+    assert {"recloom/data/synth_words.yaml", "recloom/template/pyproject.toml.in"} <= set(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", PROJECTS)
+def test_the_metadata_say_what_they_should(folder, wheels):
+    found = metadata(wheels[folder])
+    assert (found["Name"], found["License-Expression"]) == (NAMES[folder], "Apache-2.0")
+    assert found["Requires-Python"] == ">=3.11"
+    assert found["Summary"].endswith(".")
+    assert len(found.get_payload()) > 80, "the README is the page of the package"
+    wanted = [Requirement(text) for text in found.get_all("Requires-Dist")]
+    ours = {str(one) for one in wanted if one.name.startswith("recloom")}
+    assert {text.replace(" ", "") for text in ours} == (set() if folder == "core" else {"recloom<0.2,>=0.1"})
+    assert all(one.specifier for one in wanted), "a dependency without a range"
+    entries = PROJECTS[folder]["project"]["entry-points"]["recloom"]
+    name = "core" if folder == "core" else folder.partition("-")[2]
+    assert set(entries) == {name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", PROJECTS)
+def test_a_package_works_alone_with_core(folder, wheels, tmp_path):
+    chosen = list(dict.fromkeys(["core", folder]))
+    python = environment(tmp_path, [wheels[one] for one in chosen])
+    recloom = str(python.with_name("recloom"))
+    run([recloom, "data", "synth", "--users", "40", "--items", "50", "--out", "data"], tmp_path)
+    plugins = ["core" if one == "core" else one.partition("-")[2] for one in chosen]
+    said = run([str(python), "-c", USE.format(plugins=plugins)], tmp_path)
+    assert said.splitlines()[-1].startswith("used")
+    if folder == "serve-onnx":
+        run([recloom, "fit", "--model", "ItemKNN", "--data", "data", "--run", "runs/ItemKNN"], tmp_path)
+        said = run([recloom, "export", "runs/ItemKNN", "--out", "model.onnx"], tmp_path)
+        assert "verified" in said
+        assert (tmp_path / "model.onnx").is_file()
+    else:
+        assert len(said.splitlines()[-1].split()) > 1, "no model was used"
+
+
+def run(words: list[str], folder: Path) -> str:
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RECLOOM"))
+    }
+    done = subprocess.run(words, cwd=folder, env=variables, text=True, capture_output=True, timeout=200)
+    assert done.returncode == 0, f"{' '.join(words)[:100]}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def environment(folder: Path, wheels: list[Path]) -> Path:
+    """A new environment with the wheels, and links to what they ask for; returns its Python.
+
+    Nothing else is seen there, so a library that is used but not asked for is missed.
+    """
+    place = folder / "venv"
+    venv.create(place, with_pip=False, symlinks=True)
+    at = {
+        name: Path(sysconfig.get_path(name, "venv", {"base": str(place)})) for name in ("purelib", "scripts")
+    }
+    wanted: dict[str, Distribution] = {}
+    for wheel in wheels:
+        extras = ("cpu", "") if "onnx" in wheel.name else ("",)
+        for text in metadata(wheel).get_all("Requires-Dist"):
+            follow(Requirement(text), extras, wanted)
+    for found in wanted.values():
+        link(found, at["purelib"])
+    python = at["scripts"] / "python"
+    pip("--python", str(python), "install", *map(str, wheels))  # fails where a range is not met
+    return python
+
+
+def follow(wanted: Requirement, extras: tuple[str, ...], seen: dict[str, Distribution]) -> None:
+    """Add the installed distribution that is asked for, and what it asks for itself."""
+    if wanted.name.startswith("recloom"):
+        return
+    if wanted.marker and not any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+        return
+    key = f"{wanted.name.lower()}[{','.join(sorted(wanted.extras))}]"
+    if key in seen:
+        return
+    try:
+        seen[key] = distribution(wanted.name)
+    except PackageNotFoundError:
+        return  # pip says so, if it matters
+    for text in seen[key].requires or []:
+        follow(Requirement(text), (*wanted.extras, ""), seen)
+
+
+def link(found: Distribution, site: Path) -> None:
+    """Link the folders and files that a distribution put into site-packages."""
+    for top in {Path(file).parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+        source = Path(str(found.locate_file(top)))
+        if source.suffix != ".pth" and not (site / top).exists():
+            (site / top).symlink_to(source)
