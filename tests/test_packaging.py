@@ -177,3 +177,32 @@ def link(found: Distribution, site: Path) -> None:
         source = Path(str(found.locate_file(top)))
         if source.suffix != ".pth" and not (site / top).exists():
             (site / top).symlink_to(source)
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return dict(line.lower().split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    pinned, checked = pins(), 0
+    for project in PROJECTS.values():
+        extras = project["project"].get("optional-dependencies", {}).values()
+        for text in [*project["project"]["dependencies"], *(one for extra in extras for one in extra)]:
+            wanted = Requirement(text)
+            if not wanted.name.startswith("recloom"):
+                checked += 1
+                assert wanted.specifier.contains(pinned[wanted.name.lower()]), text
+    assert checked > 15
+
+
+def test_the_makefile_installs_every_package_and_pins_every_tool():
+    text = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    lists = {
+        line.split(" := ")[0]: line.split(" := ")[1].split() for line in text.splitlines() if " := " in line
+    }
+    assert sorted(one.partition("[")[0] for one in lists["PACKAGES"]) == [
+        f"packages/{name}" for name in PROJECTS
+    ]
+    assert len(lists["TOOLS"]) > 5
+    assert not [tool for tool in lists["TOOLS"] if tool.lower() not in pins()]
