@@ -81,6 +81,59 @@ def test_an_existing_folder_is_replaced_only_on_demand(raw, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["ml", "raw"]
 
 
+def test_overwrite_replaces_nothing_that_was_not_written_here(raw, tmp_path):
+    notes, table, link = (tmp_path / name for name in ("notes", "a.csv", "link"))
+    notes.mkdir()
+    for name in ("thesis.txt", "zebra.txt"):
+        (notes / name).write_text("years of work")
+    table.write_text("a,b")
+    prepare(raw, tmp_path / "ml")
+    link.symlink_to(tmp_path / "ml")
+    before = sorted(os.listdir(tmp_path))
+    for out, found in (
+        (notes, r"notes is a folder with 'thesis\.txt' and 1 more and without dataset\.json or split\.json"),
+        (table, r"a\.csv is a file"),
+        (link, r"link is a symbolic link"),
+    ):
+        for overwrite in (True, False):
+            with pytest.raises(DataError, match=found + r"; only .* is ever replaced\. Choose another --out"):
+                prepare(raw, out, overwrite=overwrite)
+            with pytest.raises(DataError, match=found), new_directory(out, overwrite=overwrite):
+                pytest.fail("nothing may be written")
+    assert (notes / "thesis.txt").read_text() == "years of work"
+    assert table.read_text() == "a,b"
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_overwrite_replaces_an_empty_folder_and_a_split(tmp_path):
+    for name in (None, "split.json"):
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        if name:
+            (out / "new").rename(out / name)
+        with new_directory(out, overwrite=True) as partial:
+            (partial / "new").touch()
+        assert os.listdir(out) == ["new"]
+
+
+def test_what_appears_while_writing_is_spared(tmp_path):
+    out = tmp_path / "out"
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="thesis"):
+            _write_while_another_does(out, overwrite)
+        assert os.listdir(tmp_path) == ["out"]
+        assert os.listdir(out) == ["thesis.txt"]
+        (out / "thesis.txt").unlink()
+        out.rmdir()
+
+
+def _write_while_another_does(out, overwrite):
+    with new_directory(out, overwrite=overwrite):
+        out.mkdir()
+        (out / "thesis.txt").touch()
+
+
 def test_a_failure_leaves_nothing_and_spares_the_old(raw, tmp_path):
     with pytest.raises(DataError, match="malformed"):
         prepare(raw, tmp_path / "ml", max_rejected=0.01)

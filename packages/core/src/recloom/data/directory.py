@@ -14,6 +14,8 @@ from pathlib import Path
 from ..errors import DataError
 
 LOCK = ".lock"
+REPLACEABLE = ("dataset.json", "split.json")
+"""A directory that holds one of these files was written here and may be replaced; so may an empty one."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -25,7 +27,7 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     An error removes the temporary directory; what a killed run left behind, the next run removes.
     With `overwrite` the old directory stays in place until the new one is complete.
 
-    Raises DataError when `out` exists and `overwrite` is false.
+    Raises DataError when `out` exists and `overwrite` is false, or is not a dataset, a split or empty.
     """
     out = Path(os.path.abspath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,7 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield partial
             sync_tree(partial)
+            refuse_existing(out, overwrite)  # it may have appeared meanwhile
             _put_in_place(partial, out)
             (out / LOCK).unlink()
             _sync(out.parent)
@@ -47,9 +50,30 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Raise DataError where `out` exists and may not be replaced."""
+    """Raise DataError where `out` exists and may not be replaced: only a dataset, a split or nothing may."""
+    found = _foreign(out)
+    if found:
+        raise DataError(
+            f"{out} is {found}; only a prepared dataset, a split or an empty folder is ever replaced. "
+            f"Choose another --out, or move it away first."
+        )
     if out.exists() and not overwrite:
         raise DataError(f"{out} exists already. Choose another --out, or pass --overwrite to replace it.")
+
+
+def _foreign(out: Path) -> str | None:
+    """What lies at `out`, in words, where it was not written here; None where it was, or nothing is there."""
+    if out.is_symlink():
+        return "a symbolic link"
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        return "a file"
+    names = sorted(os.listdir(out))
+    if not names or any((out / name).is_file() for name in REPLACEABLE):
+        return None
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"a folder with {names[0]!r}{more} and without {' or '.join(REPLACEABLE)}"
 
 
 def remove_leftovers(parent: Path, prefix: str) -> None:
