@@ -26,6 +26,20 @@ def test_prepare_shows_what_it_guessed_and_rejected(log, tmp_path, capsys):
     assert "below min value" not in shown
 
 
+def test_hostile_cells_are_shown_and_not_obeyed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "[red]log.csv"
+    path.write_text("user_id,item_id,rating,time\na,x,5,10\n[/b],\x1b[31my\u202e,oops,20\na,z,3,30\n")
+    commands.prepare("auto", path=path, out=tmp_path / "[i]data", max_rejected=0.5, name="[/i]")
+    with pytest.raises(DataError) as stop:
+        commands.check(path)
+    shown = capsys.readouterr().out
+    assert "[i]data" in shown.replace("\n", "")
+    assert "[/b],␛[31my\ufffd,oops,20" in shown
+    assert "problem [red]log.csv, line 3" in shown
+    assert not {"\x1b", "\u202e"} & set(shown + str(stop.value))
+
+
 def test_options_of_the_command_reach_the_reader(log, tmp_path, capsys):
     commands.prepare(
         "table", path=log, out=tmp_path / "data", value_column="none", time_column="none", name="mine"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.evaluation.results import read_per_user, read_results, write_results
+from recloom.evaluation.results import read_per_user, read_results, show, write_results
 from recloom.metrics import ItemFacts, Meter, core_metrics
 from recloom.schemas import Protocol, SplitSpec
 
@@ -121,3 +121,11 @@ def test_a_damaged_file_names_the_key(tmp_path):
     path.write_text("{")
     with pytest.raises(RecloomError, match=r"metrics\.json: the file: Invalid JSON"):
         read_results(tmp_path)
+
+
+def test_the_name_of_a_dataset_is_shown_and_not_obeyed(tmp_path, capsys):
+    hostile = PROTOCOL.model_copy(update={"dataset": "[/nope] \x1b[31mtoy"})
+    show(write(tmp_path, protocol=hostile))
+    shown = capsys.readouterr().out
+    assert shown.startswith("Popularity, test part of [/nope] ␛[31mtoy\n")
+    assert "ndcg@10" in shown

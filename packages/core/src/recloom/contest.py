@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .data.prepare import CARD, read_card, write_synthetic
 from .data.readers import ReadOptions
@@ -25,6 +26,7 @@ from .errors import RecloomError
 from .evaluation.results import MetricValue, Results, describe
 from .plugins import collect
 from .run import Run
+from .terminal import plain
 from .training import fit
 
 SHOWN = 10
@@ -68,7 +70,7 @@ def prepared(data: Path | None, out: Path) -> Path:
         prepare_source("auto", folder, data, None, ReadOptions())
     card = read_card(folder)
     count = {name: f"{card.counts[name]:,} {name}" for name in ("users", "items", "interactions")}
-    print(f"{card.name}: {', '.join(count.values())}, in {folder}")
+    print(f"{plain(card.name)}: {', '.join(count.values())}, in {folder}")
     print("Each user's last item is held out, and all items not yet met are ranked.\n", flush=True)
     return folder
 
@@ -83,7 +85,7 @@ def attempt(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Teste
         with _waiting(f"{entrant.model} ..."):
             run, results = trained(entrant, data, folder, minutes)
     except RecloomError as error:
-        print(f"{entrant.model:22}left out: {str(error).splitlines()[0]}", flush=True)
+        print(f"{entrant.model:22}left out: {plain(str(error).splitlines()[0], 400)}", flush=True)
         return None
     seconds, epochs = time.monotonic() - start, run.record.epochs
     how = f"trained for {epochs} epochs" if epochs else "fitted"
@@ -117,7 +119,7 @@ def exported(runs: list[Run], out: Path) -> Run | None:
             export(str(run.folder), out=str(out))
             return run
         except RecloomError as error:
-            print(f"{run.record.model} is not exported: {error}", flush=True)
+            print(f"{run.record.model} is not exported: {plain(str(error), 400)}", flush=True)
     return None
 
 
@@ -144,16 +146,15 @@ def ask(run: Run, artefact: Path, user: str) -> None:
     found = answer(artefact, user, history)
     lists = (history[-SHOWN:], found, [held_out])
     read, ranked, (following,) = (run.catalog.titles(run.catalog.item_index(ids)) for ids in lists)
-    table = Table(
-        box=None, pad_edge=False, title=f"\n{artefact}, asked for user {user}", title_justify="left"
-    )
+    title = Text("\n") + plain(f"{artefact}, asked for user {plain(user)}", 400)
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for column in ("met last", "", "recommended"):
         table.add_column(column, no_wrap=True, max_width=38)
-    for number, (last, title) in enumerate(zip_longest(read, ranked, fillvalue=""), 1):
-        table.add_row(last, f"{number:2}", title)
+    for number, (last, name) in enumerate(zip_longest(read, ranked, fillvalue=""), 1):
+        table.add_row(plain(last), f"{number:2}", plain(name))
     _print(table)
     rank = f"number {found.index(held_out) + 1}" if held_out in found else "not among them"
-    _print(f"What the user met next: {following} ({rank})")
+    _print(plain(f"What the user met next: {plain(following)} ({rank})", 200))
 
 
 def best_first(tested: list[Tested]) -> list[Tested]:
@@ -179,7 +180,7 @@ def _cells(metric: MetricValue) -> tuple[str, str]:
     return ("-" if metric.mean is None else f"{metric.mean:.4f}"), spread
 
 
-def _print(what: Table | str) -> None:
+def _print(what: Table | Text | str) -> None:
     Console(highlight=False, markup=False).print(what)  # a title may hold [brackets]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
 from .command import command
 from .errors import RecloomError
+from .terminal import plain
 
 MARK = ".recloom-demo"
 """A file that says: this folder was made by the demo, which may replace its `data` and `runs`."""
@@ -43,7 +45,7 @@ def demo(
     if best:
         contest.ask(best, out / "model.onnx", user)
     print(f"\nNext:\n  recloom compare {' '.join(str(run.folder) for run in runs[:2])}")
-    print(f"  recloom recommend {runs[0].folder} --users {user}")
+    print(f"  recloom recommend {runs[0].folder} --users {shlex.quote(str(plain(user)))}")
 
 
 def make_room(out: Path, data: Path | None) -> None:

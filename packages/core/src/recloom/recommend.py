@@ -60,14 +60,16 @@ def _print(names, answers) -> None:  # type: ignore[no-untyped-def]
     from rich.console import Console
     from rich.table import Table
 
+    from .terminal import plain
+
     for name, items in zip(names, answers, strict=True):
-        table = Table(title=f"for {name}", title_justify="left", box=None, pad_edge=False)
+        table = Table(title=plain(f"for {name}"), title_justify="left", box=None, pad_edge=False)
         for column in ("rank", "item", "title", "score"):
             table.add_column(
                 column, justify="right" if column in ("rank", "score") else "left", overflow="fold"
             )
         for rank, item in enumerate(items, 1):
-            table.add_row(str(rank), item.item_id, item.title, f"{item.score:.3f}")
+            table.add_row(str(rank), plain(item.item_id), plain(item.title), f"{item.score:.3f}")
         Console().print(table)
 
 

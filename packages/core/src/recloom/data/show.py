@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import DataError
 from ..schemas import DatasetCard
+from ..terminal import plain
 
 if TYPE_CHECKING:
     from .check import Finding
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
 
 ROWS = 10
 """Rejected rows shown at most; all of them are in rejected.parquet."""
+SENTENCE = 400
+"""Columns of a sentence shown at most; it may name files and ids."""
 
 
 def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.DataFrame) -> None:
     """What was read, how it was understood, what was rejected and why."""
     console = Console()
     for note in notes:
-        console.print(f"  {escape(note)}")
+        console.print(plain(f"  {note}", SENTENCE))
     time = "Unix seconds" if card.time == "seconds" else "the order of rows (the source has no times)"
     console.print(f"  time: {time}")
     if card.source.reader != "synth":
-        console.print(f"  licence: {escape(card.licence)}")
-    table = Table(title=f"{escape(str(out))}", title_justify="left", box=None)
+        console.print(plain(f"  licence: {card.licence}", SENTENCE))
+    table = Table(title=plain(str(out), SENTENCE), title_justify="left", box=None)
     table.add_column("what")
     table.add_column("count", justify="right")
     shown = {name: count for name, count in card.counts.items() if count or name == "rejected"}
@@ -51,14 +54,15 @@ def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
     for column in ("file", "reason", "rows", "first line", "text"):
         table.add_column(column, overflow="fold", max_width=60)
     for file, reason, rows, line, text in reasons.sort("rows", descending=True).head(ROWS).iter_rows():
-        table.add_row(escape(file), escape(reason), f"{rows:,}", f"{line:,}", escape(text[:60]))
+        table.add_row(plain(file), plain(reason), f"{rows:,}", f"{line:,}", plain(text, 60))
     console.print(table)
 
 
 def show_split(out: Path, record: SplitRecord) -> None:
     """Rows per part, and what else a reader of numbers should know."""
     console = Console()
-    table = Table(title=f"{escape(str(out))}  {record.spec.strategy}, digest {record.parts_digest}", box=None)
+    title = f"{out}  {record.spec.strategy}, digest {record.parts_digest}"
+    table = Table(title=plain(title, SENTENCE), box=None)
     table.title_justify = "left"
     table.add_column("part")
     table.add_column("count", justify="right")
@@ -70,13 +74,14 @@ def show_split(out: Path, record: SplitRecord) -> None:
 def show_findings(path: Path, findings: list[Finding]) -> None:
     """One line per check; problems are counted at the end, and raised as one DataError."""
     console = Console()
-    marks = {"good": "[green]ok[/]     ", "note": "[cyan]note[/]   ", "bad": "[red]problem[/]"}
+    marks = {"good": ("ok     ", "green"), "note": ("note   ", "cyan"), "bad": ("problem", "red")}
     for finding in findings:
-        console.print(f"{marks[finding.state]} {escape(finding.text)}")
+        console.print(Text.assemble(marks[finding.state], " ", plain(finding.text, SENTENCE)))
     bad = [finding for finding in findings if finding.state == "bad"]
     if bad:
         raise DataError(
-            f"{path}: {len(bad)} problem{'s' if len(bad) > 1 else ''} found, the first: {bad[0].text}"
+            f"{path}: {len(bad)} problem{'s' if len(bad) > 1 else ''} found, "
+            f"the first: {plain(bad[0].text, SENTENCE)}"
         )
 
 
@@ -90,11 +95,13 @@ def show_list() -> None:
     for column in ("name", "reads"):
         table.add_column(column)
     for name, reader in readers().items():
-        table.add_row(name, escape((reader.__doc__ or "").strip().splitlines()[0]))
+        table.add_row(name, plain((reader.__doc__ or "").strip().splitlines()[0], 200))
     console.print(table)
     table = Table(title="known sets (--download NAME)", title_justify="left", box=None)
     for column in ("name", "reader", "licence"):
         table.add_column(column)
     for name, known in KNOWN.items():
-        table.add_row(name, known.reader, escape(known.licence + (" (login needed)" if known.manual else "")))
+        table.add_row(
+            name, known.reader, plain(known.licence + (" (login needed)" if known.manual else ""), 200)
+        )
     console.print(table)

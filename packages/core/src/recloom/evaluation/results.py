@@ -132,16 +132,18 @@ def show(results: Results) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..terminal import plain
+
     table = Table(box=None, pad_edge=False)
     for column, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left")):
         table.add_column(column, justify="right" if side == "right" else "left")
     for name, metric in results.metrics.items():
         sure = "" if metric.low is None else f"{metric.low:.4f} to {metric.high:.4f}"
-        table.add_row(name, "undefined" if metric.mean is None else f"{metric.mean:.4f}", sure)
+        table.add_row(plain(name), "undefined" if metric.mean is None else f"{metric.mean:.4f}", sure)
     console = Console(highlight=False)
-    console.print(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}")
+    console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
     console.print(table)
-    console.print(describe(results.protocol))
+    console.print(plain(describe(results.protocol), 400))
 
 
 def describe(protocol: Protocol) -> str:

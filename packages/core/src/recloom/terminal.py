@@ -1,0 +1,36 @@
+"""Text that comes from data, on a terminal: it is shown and never obeyed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0 and C1 controls: ESC begins a command to the terminal
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line separators; marks and overrides of direction
+    "\ud800-\udfff]"  # lone surrogates, which no encoding can write
+)
+DENSE = 4
+"""Characters per column at most: combining marks have no width, and a title may hold thousands."""
+
+
+def plain(text: str, width: int = 80) -> Text:
+    """Text for a rich table or console that holds no markup, one line of at most `width` columns.
+
+    Control characters become their pictures (ESC is shown as ␛, a line break as ␊), what else could steer a
+    terminal becomes U+FFFD, and what is cut off ends in an ellipsis.
+    """
+    from rich.text import Text
+
+    kept = text if len(text) <= DENSE * width else text[: DENSE * width] + "…"
+    shown = Text(UNSAFE.sub(_picture, kept))
+    shown.truncate(width, overflow="ellipsis")
+    return shown
+
+
+def _picture(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"
