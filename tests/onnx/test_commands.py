@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import polars as pl
 import pytest
@@ -14,18 +16,22 @@ from recloom_onnx.session import Session
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, write_dataset):
+def interactions():
     random = torch.Generator().manual_seed(0)
     users = torch.arange(120).repeat_interleave(9)
     items = (users % 4) * 10 + torch.randint(0, 10, (len(users),), generator=random)
-    frame = pl.DataFrame(
+    return pl.DataFrame(
         {
             "user_id": [f"u{n}" for n in users],
             "item_id": [f"i{n}" for n in items],
             "timestamp": torch.arange(len(users)).numpy() + 1_500_000_000,
         }
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    return write_dataset(tmp_path_factory.mktemp("data") / "topics", frame)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, write_dataset, interactions):
+    return write_dataset(tmp_path_factory.mktemp("data") / "topics", interactions)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +80,53 @@ def test_unverified_until_verified(run, tmp_path, capsys):
     assert "ndcg@10" in capsys.readouterr().out
 
 
-def test_a_difference_is_an_error(run, data, exported, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("EASE", {"regularization": 11.0}, r"EASE\(regularization=11\.0.*\)"),
+        ("Popularity", {}, r"Popularity\(.*\)"),
+    ],
+)
+def test_another_run_is_refused_and_the_manifest_stays(
+    data, exported, tmp_path, capsys, model, options, told
+):
     other = tmp_path / "other"
-    fit(data, "EASE", {"regularization": 11.0}, run=other)
+    fit(data, model, options, run=other)
+    before = exported.with_suffix(".json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(exported), "--run", str(other)])
+    assert stop.value.code == 2
+    expected = (
+        rf"ease\.onnx was exported from EASE\(regularization=10\.0.*\), and the run .*other is {told}\."
+    )
+    assert re.search(expected + " Nothing was compared or written", capsys.readouterr().err)
+    assert exported.with_suffix(".json").read_bytes() == before
+
+
+def test_a_run_on_other_items_is_refused_and_the_manifest_stays(
+    write_dataset, exported, tmp_path, capsys, interactions
+):
+    renamed = interactions.with_columns(pl.col("item_id") + "x")
+    fit(
+        write_dataset(tmp_path / "renamed", renamed), "EASE", {"regularization": 10.0}, run=tmp_path / "other"
+    )
+    before = exported.with_suffix(".json").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["verify", str(exported), "--run", str(tmp_path / "other")])
+    assert re.search(r"which are not those of the run .*other's catalogue", capsys.readouterr().err)
+    assert exported.with_suffix(".json").read_bytes() == before
+
+
+def test_a_difference_is_an_error(run, exported, tmp_path, capsys):
+    """The same model, options and items, with other numbers in it."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    for path in (other / "checkpoints").glob("*.ckpt"):
+        checkpoint = torch.load(path, weights_only=True)
+        for name, value in checkpoint["state_dict"].items():
+            if name.startswith("recommender.") and value.is_floating_point():
+                value += torch.rand(value.shape, generator=torch.Generator().manual_seed(1))
+        torch.save(checkpoint, path)
     for file in exported.parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(SystemExit) as stop:

@@ -80,6 +80,17 @@ def test_a_failed_comparison_is_refused_with_its_reason(verified, tmp_path):
         Session(made.path)
 
 
+def test_a_report_without_any_reason_is_no_comparison(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    manifest = read_manifest(made.path)
+    parity = manifest.parity.model_copy(update={"verified": False, "failures": []})
+    manifest.model_copy(update={"parity": parity}).write(made.path)
+    with pytest.raises(
+        RecloomError, match=r"not verified and not served\. Run `recloom verify .*model\.onnx --run"
+    ):
+        Session(made.path)
+
+
 def test_cuda_where_there_is_none_names_the_wheel(verified):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this build of onnxruntime has CUDA")

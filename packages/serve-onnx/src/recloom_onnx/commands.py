@@ -80,8 +80,11 @@ def verify(
     from recloom.run import load
 
     from .manifest import read_manifest
+    from .verify import refuse_other_run
 
-    _verify(artefact, load(run), read_manifest(Path(artefact)), data, requests, provider)
+    manifest, loaded = read_manifest(Path(artefact)), load(run)
+    refuse_other_run(Path(artefact), manifest, loaded)
+    _verify(artefact, loaded, manifest, data, requests, provider)
 
 
 def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:

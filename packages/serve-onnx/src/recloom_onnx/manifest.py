@@ -1,4 +1,8 @@
-"""`model.json` beside `model.onnx`: what the artefact is, what made it, and whether it was verified."""
+"""`model.json` beside `model.onnx`: what the artefact is, what made it, and whether it was verified.
+
+It guards against accidents: a file that was changed, cut short, mixed up with another or never compared. It is
+not signed, and does not guard against someone who edits it; trust an artefact as you trust where it comes from.
+"""
 
 from __future__ import annotations
 
@@ -99,9 +103,10 @@ class Manifest(Record):
 
     def check_parity(self, path: Path) -> None:
         """Raise RecloomError unless the artefact at `path` was shown to equal its recommender."""
-        if self.parity is None:
+        if self.parity is None or not (self.parity.verified or self.parity.failures):
             raise RecloomError(
-                f"{path} was never compared with the recommender it comes from, so it is not served. "
+                f"{path} was never compared with the recommender it comes from, so it is not verified and "
+                f"not served. "
                 f"Run `recloom verify {path} --run RUN` first."
             )
         if not self.parity.verified:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from .reference import Reference
 from .session import Provider, Session
 
 if TYPE_CHECKING:
+    from recloom.run import Run
     from rich.table import Table
 
 SHOWN = 5
@@ -81,6 +83,28 @@ def verify_artefact(
     return parity
 
 
+def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
+    """Raise RecloomError where an artefact says of itself that it was not made from this run; reads only.
+
+    Compared are the model's class, its options and the item ids. Another training of the same is not told
+    apart here: its scores differ.
+    """
+    model = type(run.recommender).__name__
+    config = manifest.model_copy(update={"config": run.module.recipe["init_args"]})
+    options = json.loads(config.model_dump_json())["config"]
+    if (model, options) != (manifest.model, manifest.config):
+        raise RecloomError(
+            f"{path} was exported from {_told(manifest.model, manifest.config)}, and the run {run.folder} is "
+            f"{_told(model, options)}. Nothing was compared or written. Give the run it was exported from "
+            f"with --run, or export this one."
+        )
+    _check_catalog(manifest, run.catalog, path, f"the run {run.folder}")
+
+
+def _told(model: str, options: dict[str, Any]) -> str:
+    return f"{model}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+
 @dataclass
 class Tally:
     """What was found so far."""
@@ -137,6 +161,7 @@ def latency(session: Session, cases: list[Case]) -> dict[str, float]:
 
 def report(parity: Parity) -> Table:
     """The outcome as a table for the screen."""
+    from recloom.terminal import plain
     from rich.table import Table
 
     table = Table(title="verified" if parity.verified else "NOT verified", title_justify="left", box=None)
@@ -156,14 +181,14 @@ def report(parity: Parity) -> Table:
     for number, failure in enumerate(parity.failures, 1):
         rows[f"failure {number}"] = failure
     for name, text in rows.items():
-        table.add_row(name, text)
+        table.add_row(name, plain(text, 400))
     return table
 
 
-def _check_catalog(manifest: Manifest, catalog: Catalog, path: Path) -> None:
+def _check_catalog(manifest: Manifest, catalog: Catalog, path: Path, owner: str = "this run") -> None:
     if id_digest(catalog.items["item_id"]) != manifest.id_table:
         raise RecloomError(
-            f"{path} holds the ids of {manifest.num_items:,} items, which are not those of this run's "
+            f"{path} holds the ids of {manifest.num_items:,} items, which are not those of {owner}'s "
             f"catalogue ({catalog.num_items:,} items). Verify it against the run it was exported from."
         )
 
