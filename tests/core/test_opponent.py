@@ -213,3 +213,17 @@ def test_messages_instead_of_tracebacks(words, message, capsys):
 def test_a_text_is_no_history(trained):
     with pytest.raises(RecloomError, match="history must be a list"):
         recloom.load(trained[1]).recommend(history="i1")
+
+
+def test_a_folder_whose_name_holds_brackets_is_a_folder(tmp_path, write_dataset):
+    data, run = write_dataset(tmp_path / "[i]data *", rows()), tmp_path / "[r]un"
+    run_command(["fit", "--model=Popularity", f"--data={data}", f"--run={run}", *QUIET])
+    main(["test", str(run)])
+    assert len(recloom.load(run).recommend(user="u1", k=3)) == 3
+
+
+def test_words_that_name_no_item_are_told(trained, capsys):
+    main(["recommend", str(trained[1]), "--history", "i1", "zzzz", "--k", "2"])
+    assert "not known, so ignored: 'zzzz'" in capsys.readouterr().err
+    main(["recommend", str(trained[1]), "--history", "--k", "2"])
+    assert "nothing known of this history" in capsys.readouterr().err

@@ -281,5 +281,5 @@ def test_scores_before_fit_say_what_to_do():
 
 
 def test_a_negative_number_of_layers_is_refused():
-    with pytest.raises(RecloomError, match="num_layers of LightGCN must be 0 or more; found -1"):
+    with pytest.raises(RecloomError, match="num_layers must be at least 0; found -1"):
         LightGCN(catalog(1, 1), num_layers=-1)

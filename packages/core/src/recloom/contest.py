@@ -141,7 +141,9 @@ def answer(artefact: Path, user: str, history: list[str], k: int = SHOWN) -> lis
 
 def ask(run: Run, artefact: Path, user: str) -> None:
     """Show for a user the end of the history and what the file recommends after it."""
-    rows = pl.read_parquet(f"{run.data().path}/interactions.parquet", columns=["user_id", "item_id"])
+    rows = pl.read_parquet(
+        f"{run.data().path}/interactions.parquet", columns=["user_id", "item_id"], glob=False
+    )
     *history, held_out = rows.filter(user_id=user)["item_id"].to_list()
     found = answer(artefact, user, history)
     lists = (history[-SHOWN:], found, [held_out])

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 from .command import command
 from .errors import RecloomError
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .schemas import Recommendation
 
 
 @command("recommend")
@@ -42,6 +49,7 @@ def recommend_command(
     if users:
         answers = loaded.recommend_users(users, k=k, exclude=exclude or ())
     else:
+        _note_unknown(loaded, history or [])
         answers = [loaded.recommend(history, k=k, exclude=exclude or ())]
     if out:
         import polars as pl
@@ -56,7 +64,20 @@ def recommend_command(
     _print(names, answers)
 
 
-def _print(names, answers) -> None:  # type: ignore[no-untyped-def]
+def _note_unknown(run: Run, history: list[str]) -> None:
+    """Say on stderr which words name no item, since they are ignored."""
+    from .lookup import find_items
+
+    unknown = [
+        text for text, index in zip(history, find_items(run.catalog, history), strict=True) if not index
+    ]
+    if unknown:
+        print(f"not known, so ignored: {', '.join(map(repr, unknown))}", file=sys.stderr)
+    if len(unknown) == len(history):
+        print("nothing known of this history: the order is that for newcomers", file=sys.stderr)
+
+
+def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -73,7 +94,7 @@ def _print(names, answers) -> None:  # type: ignore[no-untyped-def]
         Console().print(table)
 
 
-def _write_all(loaded, k: int, out: str) -> None:  # type: ignore[no-untyped-def]
+def _write_all(loaded: Run, k: int, out: str) -> None:
     import os
 
     import pyarrow.parquet as pq

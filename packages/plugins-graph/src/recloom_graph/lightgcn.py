@@ -13,7 +13,7 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
-from recloom.errors import RecloomError
+from recloom.errors import at_least
 from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_hot
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -39,8 +39,8 @@ class LightGCN(VectorRecommender):
 
     def __init__(self, catalog: Catalog, dim: int = 64, num_layers: int = 3) -> None:
         super().__init__(catalog)
-        if num_layers < 0:
-            raise RecloomError(f"num_layers of LightGCN must be 0 or more; found {num_layers}")
+        at_least(1, dim=dim)
+        at_least(0, num_layers=num_layers)
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
         self.items = _table(self.num_items + 1, dim)

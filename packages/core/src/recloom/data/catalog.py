@@ -51,7 +51,10 @@ class Catalog:
                 f"{folder} holds no {' and no '.join(missing)}, so it is not a prepared dataset. "
                 "Make one with `recloom data prepare` or `recloom data synth`."
             )
-        return cls(pl.read_parquet(folder / "items.parquet"), pl.read_parquet(folder / "users.parquet"))
+        items, users = (
+            pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in ("items", "users")
+        )
+        return cls(items, users)
 
     def item_index(self, ids: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Indices of raw item ids; 0 where an id is unknown."""

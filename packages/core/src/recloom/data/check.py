@@ -117,7 +117,7 @@ def check_prepared(folder: Path) -> list[Finding]:
     found = _check_files(folder, card)
     if any(finding.state == "bad" for finding in found):
         return found
-    rows, items, users = [pl.read_parquet(folder / name) for name in NEEDED]
+    rows, items, users = [pl.read_parquet(folder / name, glob=False) for name in NEEDED]
     found += _check_counts(card, rows, items, users)
     found += _check_ids(rows, items, users)
     found += _check_order(rows, users)

@@ -31,7 +31,7 @@ class Impressions(Dataset[Batch]):
                 "Use candidates='all'."
             )
         late = pl.lit(True) if before is None else pl.col("timestamp") < before
-        table = pl.read_parquet(file).filter((pl.col("timestamp") >= since) & late)
+        table = pl.read_parquet(file, glob=False).filter((pl.col("timestamp") >= since) & late)
         table = table.filter(pl.col("candidates").list.len() > 0)
         table = table.sort(pl.col("candidates").list.len(), maintain_order=True)
         self.user = torch.from_numpy(catalog.user_index(table["user_id"]).copy())

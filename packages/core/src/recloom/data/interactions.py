@@ -62,7 +62,7 @@ class Interactions:
         encoded = folder / ".cache" / name
         if cache and encoded.is_file():
             return cls._mapped(encoded, catalog)
-        frame = pl.read_parquet(source)
+        frame = pl.read_parquet(source, glob=False)
         columns = _encode(frame, catalog)
         if cache and _write_arrow(encoded, columns):
             return cls._mapped(encoded, catalog)

@@ -88,7 +88,7 @@ class RecDataModule(L.LightningDataModule):
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path)
         if self.split_path is None:
-            frame = pl.read_parquet(f"{self.path}/interactions.parquet")
+            frame = pl.read_parquet(f"{self.path}/interactions.parquet", glob=False)
             part = assign(frame, self.split, self.card.time)
         else:
             self.split, part = load_split(self.split_path, self.card)

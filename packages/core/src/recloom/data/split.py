@@ -181,7 +181,7 @@ def write_split(
     """
     card = read_card(folder)
     columns = ["user_id", "item_id", "timestamp"]
-    interactions = pl.read_parquet(folder / "interactions.parquet", columns=columns)
+    interactions = pl.read_parquet(folder / "interactions.parquet", columns=columns, glob=False)
     part = assign(interactions, spec, card.time)
     record = describe(interactions, part, spec, card)
     out = out or folder / "splits" / f"{spec.strategy}-{spec.digest()[:8]}"
@@ -213,7 +213,7 @@ def load_split(folder: str | Path, card: DatasetCard) -> tuple[SplitSpec, pl.Ser
             f"given are {card.name!r} with hash {card.data_hash()}. "
             "Make the split again with `recloom data split`."
         )
-    part = pl.read_parquet(Path(folder) / "split.parquet", columns=["part"])["part"].cast(PART)
+    part = pl.read_parquet(Path(folder) / "split.parquet", columns=["part"], glob=False)["part"].cast(PART)
     if digest(part) != record.parts_digest:
         raise DataError(f"{folder}/split.parquet does not match its split.json. Make the split again.")
     return record.spec, part

@@ -124,7 +124,7 @@ def read_per_user(run_dir: str | Path) -> pl.DataFrame:
     path = Path(run_dir) / _per_user_file(read_results(run_dir).protocol)
     if not path.is_file():
         raise RecloomError(f"{path}: expected the values per user, found no such file; test the run again.")
-    return pl.read_parquet(path)
+    return pl.read_parquet(path, glob=False)
 
 
 def show(results: Results) -> None:

@@ -88,7 +88,7 @@ def _names(path: Path, header: tuple[str, ...], key: str) -> tuple[str, ...]:
 
 
 def _parquet(path: Path, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     frame.columns = list(_names(path, tuple(frame.columns), key))
     table = frame.select(pl.col(key).cast(pl.String), pl.exclude(key))
     if table[key].is_duplicated().any():

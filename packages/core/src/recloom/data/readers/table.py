@@ -165,7 +165,10 @@ def _read(path: Path, roles: dict[str, str], options: ReadOptions) -> RawTables:
     if kind_of(path) == "json":
         frame, bad = read_json_lines(path, wanted)
     else:
-        frame, bad = pl.read_parquet(path, columns=wanted).with_row_index("line", 1), no_rejections()
+        frame, bad = (
+            pl.read_parquet(path, columns=wanted, glob=False).with_row_index("line", 1),
+            no_rejections(),
+        )
     frame = frame.rename({column: role for role, column in roles.items()})
     if "value" in roles:
         frame = frame.with_columns(pl.col("value").cast(pl.Float32, strict=False))
