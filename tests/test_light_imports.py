@@ -33,7 +33,8 @@ def loaded(code: str, folder) -> set[str]:
     "args",
     [
         ["--help"], ["--version"], ["plugins"], ["plugins", "--json"], ["data"], ["data", "list"],
-        ["recommend", "--help"], ["demo", "--help"], ["data", "check", "log.csv"], ["data", "check", "made"],
+        ["recommend", "--help"], ["demo", "--help"], ["export", "--help"],
+        ["data", "check", "log.csv"], ["data", "check", "made"],
         ["data", "prepare", "auto", "--path", "log.csv", "--out", "new"], ["new-plugin", "taste"], ["no-such-command"],
     ],
     ids=" ".join,

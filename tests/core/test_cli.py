@@ -204,3 +204,23 @@ def test_the_page_shows_every_command_and_no_other():
     cells = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `recloom "))
     shown = re.findall(r"`recloom ((?:data )?[a-z-]+)", cells)
     assert sorted(shown) == sorted([*cli.LIGHTNING, *collect("register_commands")])
+
+
+def test_a_command_may_name_a_type_that_only_type_checkers_see(tmp_path, monkeypatch, capsys):
+    lines = [
+        "from __future__ import annotations",
+        "from typing import TYPE_CHECKING",
+        "if TYPE_CHECKING:",
+        "    from pathlib import Path",
+        "def walk(where: Path) -> None:",
+        '    """Walk."""',
+        "    print(type(where).__name__, where)",
+        "walk.name = 'walk'",
+    ]
+    (tmp_path / "walking.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    import walking
+
+    monkeypatch.setattr(cli, "collect", lambda hook: {"walk": walking.walk})
+    cli.main(["walk", "home"])
+    assert capsys.readouterr().out == "PosixPath home\n"

@@ -92,9 +92,28 @@ def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
 
     words = plain_words(function, args)
     try:
-        auto_cli(function, args=words, prog=f"recloom {name}", as_positional=True, exit_on_error=False)
+        auto_cli(typed(function), args=words, prog=f"recloom {name}", as_positional=True, exit_on_error=False)
     except ArgumentError as error:
         raise RecloomError(f"{error}. `recloom {name} --help` lists the options.") from error
+
+
+def typed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its types looked up, so that the parser does not run imports meant for type checkers.
+
+    A function whose own signature needs such an import is left to the parser.
+    """
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:
+        return function
+
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    return call
 
 
 def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
