@@ -227,3 +227,9 @@ def test_words_that_name_no_item_are_told(trained, capsys):
     assert "not known, so ignored: 'zzzz'" in capsys.readouterr().err
     main(["recommend", str(trained[1]), "--history", "--k", "2"])
     assert "nothing known of this history" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    torch.save({"state_dict": {}, "recloom": {"recommender": {}}}, tmp_path / "old.ckpt")
+    with pytest.raises(RecloomError, match="holds no catalog and no metrics and no trained_on"):
+        recloom.load(tmp_path / "old.ckpt")

@@ -235,8 +235,14 @@ def load(path: str | Path) -> Run:
 def restore(checkpoint: dict[str, object]) -> RecModule:
     """The RecModule of a checkpoint, with its weights."""
     saved = checkpoint.get("recloom")
-    if not isinstance(saved, dict):
-        raise RecloomError("this checkpoint was not written by Recloom: it holds no recommender")
+    missing = {"recommender", "metrics", "catalog", "trained_on"} - set(
+        saved if isinstance(saved, dict) else ()
+    )
+    if not isinstance(saved, dict) or missing:
+        raise RecloomError(
+            f"this checkpoint holds no {' and no '.join(sorted(missing))}, so it was not written by this version of "
+            "Recloom. Train the run again."
+        )
     module = RecModule(saved["recommender"], metrics=saved["metrics"])
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])  # type: ignore[arg-type]
