@@ -233,3 +233,24 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
     torch.save({"state_dict": {}, "recloom": {"recommender": {}}}, tmp_path / "old.ckpt")
     with pytest.raises(RecloomError, match="holds no catalog and no metrics and no trained_on"):
         recloom.load(tmp_path / "old.ckpt")
+
+
+def test_a_list_that_cannot_be_finished_leaves_nothing_behind(trained, tmp_path, monkeypatch):
+    def breaks(self, k):
+        yield pl.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "score": [1.0], "rank": [1]})
+        raise OSError("no space left")
+
+    monkeypatch.setattr(recloom.run.Run, "recommend_all", breaks)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SystemExit):
+        main(["recommend", str(trained[1]), "--all", "--out", str(tmp_path / "out" / "lists.parquet")])
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_messages_show_what_they_quote_and_obey_none_of_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["recommend", "runs/\x1b[2J\u202egone", "--users", "u1"])
+    said = capsys.readouterr().err
+    assert "␛[2J" in said
+    assert "\x1b" not in said
+    assert "\u202e" not in said

@@ -1,5 +1,6 @@
 """`recloom fit` and what it leaves behind: resuming, kills, messages."""
 
+import json
 import os
 import signal
 import subprocess
@@ -203,3 +204,41 @@ def test_a_missing_accelerator_is_named(dataset, tmp_path):
         pytest.skip("this machine has a GPU")
     with pytest.raises(RecloomError, match=r"gpu.*recloom doctor"):
         fit(dataset, tmp_path / "run", "--trainer.accelerator=gpu")
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_one_folder_and_agree_on_the_next(dataset, tmp_path):
+    """Distributed training as far as a CPU goes: Lightning starts this program twice; the first process writes."""
+    (tmp_path / "program.py").write_text(
+        "import sys, recloom\n"
+        "from recloom.errors import RecloomError\n"
+        "two = {'devices': 2, 'accelerator': 'cpu', 'strategy': 'ddp', 'enable_progress_bar': False}\n"
+        "def fit(**more):\n"
+        "    return recloom.fit(sys.argv[1], 'SASRec', {'dim': 8}, max_epochs=2, config={'trainer': two}, **more)\n"
+        "first = fit()\n"
+        "try:\n"
+        "    fit()\n"
+        "except RecloomError as error:\n"
+        "    print('REFUSED', error)\n"
+        "second = fit(run='named')\n"
+        "print('FOLDERS', first.folder, second.folder)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "program.py", str(dataset)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "REFUSED this program runs in several processes" in done.stdout
+    assert "FOLDERS runs/tiny/SASRec named" in done.stdout
+    for run in (tmp_path / "runs/tiny/SASRec", tmp_path / "named"):
+        record = json.loads((run / "run.json").read_text())
+        assert (record["epochs"], record["steps"]) == (
+            2,
+            2,
+        )  # each process takes one of its halves as a batch
+    assert same(weights(tmp_path / "runs/tiny/SASRec"), weights(tmp_path / "named"))
+    assert [path.name for path in (tmp_path / "runs/tiny").iterdir()] == ["SASRec"]

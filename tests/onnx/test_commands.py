@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 import torch
 from recloom.cli import main
+from recloom.run import load
 from recloom.training import fit
-from recloom_onnx.manifest import read_manifest
+from recloom_onnx.manifest import read_manifest, weight_digest
 from recloom_onnx.session import Session
 
 
@@ -61,8 +62,6 @@ def test_the_metric_of_the_artefact_is_the_metric_of_the_test(run, exported):
 
 
 def test_the_artefact_recommends_what_the_run_does(run, exported):
-    from recloom.run import load
-
     history = ["i3", "nobody", "i5", "i1"]
     served = Session(exported).recommend([history], k=7)[0]
     wanted = load(run).recommend(history, k=7)
@@ -117,8 +116,8 @@ def test_a_run_on_other_items_is_refused_and_the_manifest_stays(
     assert exported.with_suffix(".json").read_bytes() == before
 
 
-def test_a_difference_is_an_error(run, exported, tmp_path, capsys):
-    """The same model, options and items, with other numbers in it."""
+def test_another_training_is_refused_and_a_difference_is_an_error(run, exported, tmp_path, capsys):
+    """The same model, options and items, with other numbers in it; then a manifest that says they are its own."""
     other = tmp_path / "other"
     shutil.copytree(run, other)
     for path in (other / "checkpoints").glob("*.ckpt"):
@@ -129,8 +128,16 @@ def test_a_difference_is_an_error(run, exported, tmp_path, capsys):
         torch.save(checkpoint, path)
     for file in exported.parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
+    copy = tmp_path / exported.name
+    before = copy.with_suffix(".json").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["verify", str(copy), "--run", str(other)])
+    assert "was exported from another training of EASE" in capsys.readouterr().err
+    assert copy.with_suffix(".json").read_bytes() == before
+    weights = weight_digest(load(other).recommender.state_dict())
+    read_manifest(copy).model_copy(update={"weights": weights}).write(copy)
     with pytest.raises(SystemExit) as stop:
-        main(["verify", str(tmp_path / exported.name), "--run", str(other)])
+        main(["verify", str(copy), "--run", str(other)])
     assert stop.value.code == 2
     assert "does not equal its run and will not be served: batch of" in capsys.readouterr().err
-    assert not read_manifest(tmp_path / exported.name).parity.verified
+    assert not read_manifest(copy).parity.verified

@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from .errors import RecloomError
 from .plugins import collect
+from .terminal import visible
 
 LIGHTNING = {
     "fit": "Train a recommender on a prepared dataset.",
@@ -34,7 +35,7 @@ Start here:
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command; a RecloomError becomes a message and exit status 2."""
     given = list(sys.argv[1:] if args is None else args)
-    warnings.formatwarning = lambda message, *rest: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *rest: f"warning: {visible(str(message))}\n"
     try:
         _dispatch(given)
     except RecloomError as error:
@@ -188,7 +189,7 @@ def _short(error: ValueError) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {visible(message)}", file=sys.stderr)
     return 2
 
 

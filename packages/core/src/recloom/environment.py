@@ -12,6 +12,7 @@ from typing import Any
 from . import hookspecs
 from . import plugins as loading
 from .command import command
+from .terminal import plain, visible
 
 CHECKED = (
     "recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx",
@@ -44,7 +45,8 @@ def plugins(*, json: bool = False) -> None:
     for column in ("plugin", "version", "state", "hooks"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row["plugin"], row["version"], row["state"], " ".join(row["hooks"]))
+        cells = (row["plugin"], row["version"], row["state"], " ".join(row["hooks"]))
+        table.add_row(*(plain(cell, 400) for cell in cells))
     Console().print(table)
 
 
@@ -70,7 +72,7 @@ def doctor() -> None:
     for name in CHECKED:
         print(f"{name:24}{_version(name)}")
     for line in _findings():
-        print(line)
+        print(visible(line))
 
 
 def _findings() -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .command import command
@@ -59,7 +62,9 @@ def recommend_command(
             for name, items in zip(names, answers, strict=True)
             for rank, item in enumerate(items, 1)
         ]
-        pl.DataFrame(rows).write_parquet(out)
+        with _whole(out) as temporary:
+            pl.DataFrame(rows).write_parquet(temporary)
+        print(f"wrote {out}")
         return
     _print(names, answers)
 
@@ -95,21 +100,28 @@ def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
 
 
 def _write_all(loaded: Run, k: int, out: str) -> None:
-    import os
-
     import pyarrow.parquet as pq
     from rich.progress import Progress
 
-    temporary, writer = f"{out}.{os.getpid()}.tmp", None
-    with Progress(transient=True) as progress:
-        task = progress.add_task("recommending", total=loaded.catalog.num_users)
+    if not loaded.catalog.num_users:
+        raise RecloomError("the run knows no users, so there is nobody to recommend to")
+    with _whole(out) as temporary, contextlib.ExitStack() as stack, Progress(transient=True) as progress:
+        task, writer = progress.add_task("recommending", total=loaded.catalog.num_users), None
         for table in loaded.recommend_all(k):
             arrow = table.to_arrow()
-            writer = writer or pq.ParquetWriter(temporary, arrow.schema)
+            writer = writer or stack.enter_context(pq.ParquetWriter(temporary, arrow.schema))
             writer.write_table(arrow)
             progress.advance(task, table["user_id"].n_unique())
-    if writer is None:
-        raise RecloomError("the run knows no users, so there is nobody to recommend to")
-    writer.close()
-    os.replace(temporary, out)
     print(f"wrote {out}")
+
+
+@contextlib.contextmanager
+def _whole(out: str) -> Iterator[str]:
+    """A name to write to; what was written becomes `out` at the end, and nothing is left where that fails."""
+    temporary = f"{out}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, out)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)

@@ -31,6 +31,11 @@ def plain(text: str, width: int = 80) -> Text:
     return shown
 
 
+def visible(message: str) -> str:
+    """A message of several lines, whatever it quotes: line breaks stay, all else that `plain` would replace is."""
+    return "\n".join(UNSAFE.sub(_picture, line) for line in message.split("\n"))
+
+
 def _picture(found: re.Match[str]) -> str:
     code = ord(found[0])
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"

@@ -100,11 +100,18 @@ class RecCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        shared = os.environ.get(SHARED_RUN) if "LOCAL_RANK" in os.environ else None
+        shared = os.environ.pop(SHARED_RUN, None)
+        first = shared is None and os.environ.get("LOCAL_RANK", "0") == "0"
+        if not (config.run or shared) and "LOCAL_RANK" in os.environ:
+            raise RecloomError(
+                "this program runs in several processes, which must agree on the folder of the run. "
+                "Name it with --run, or in Python with run=."
+            )
         given = config.run or shared
         run = Path(given) if given else new_run(config.data.path, _class_name(config.model.recommender))
-        os.environ[SHARED_RUN] = str(run)
-        if self.subcommand == "fit" and "LOCAL_RANK" not in os.environ:
+        if first:
+            os.environ[SHARED_RUN] = str(run)
+        if self.subcommand == "fit" and first:
             make_room(run, resume=config.ckpt_path is not None, overwrite=config.overwrite)
         config.overwrite = False  # a config kept in the run must not replace another one later
         config.run = str(run)
@@ -246,6 +253,8 @@ def _run(args: Any) -> RecCLI:
         raise RecloomError(
             f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
         ) from error
+    finally:
+        os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
 
 
 def expand(args: list[str]) -> list[str]:

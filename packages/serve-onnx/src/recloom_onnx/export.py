@@ -16,7 +16,7 @@ from recloom.schemas import Protocol
 from torch import Tensor
 
 from .graph import INPUTS, OUTPUTS, input_names, wrap
-from .manifest import Manifest, file_digest, id_digest
+from .manifest import Manifest, file_digest, id_digest, weight_digest
 from .trace import trace
 
 INLINE_LIMIT = 1_900_000_000
@@ -77,6 +77,7 @@ def export_artefact(
         num_users=catalog.num_users,
         seen=seen,
         id_table=id_digest(item_ids),
+        weights=weight_digest(recommender.state_dict()),
         files=files,
     )
     manifest.write(out)

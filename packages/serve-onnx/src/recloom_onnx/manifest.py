@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 from recloom.errors import RecloomError
 from recloom.schemas import Protocol, Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Port(Record):
@@ -75,6 +78,8 @@ class Manifest(Record):
     """Whether items of the history are left out of the list."""
     id_table: str
     """sha256 of the raw item ids in index order."""
+    weights: str
+    """sha256 of the recommender's weights, by which another training of the same model is told apart."""
     files: dict[str, str]
     """File name to sha256; the artefact itself first."""
     parity: Parity | None = None
@@ -140,6 +145,17 @@ def file_digest(path: Path) -> str:
     """sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weight_digest(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of named tensors, their types and shapes; the order of the names does not matter."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def id_digest(ids: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .cases import Case, indexed, indices, shape_cases, user_cases
 from .compare import compare, list_metrics
-from .manifest import Manifest, Parity, id_digest
+from .manifest import Manifest, Parity, id_digest, weight_digest
 from .reference import Reference
 from .session import Provider, Session
 
@@ -86,8 +86,7 @@ def verify_artefact(
 def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
     """Raise RecloomError where an artefact says of itself that it was not made from this run; reads only.
 
-    Compared are the model's class, its options and the item ids. Another training of the same is not told
-    apart here: its scores differ.
+    Compared are the model's class, its options, the item ids and the weights.
     """
     model = type(run.recommender).__name__
     config = manifest.model_copy(update={"config": run.module.recipe["init_args"]})
@@ -99,6 +98,11 @@ def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
             f"with --run, or export this one."
         )
     _check_catalog(manifest, run.catalog, path, f"the run {run.folder}")
+    if weight_digest(run.recommender.state_dict()) != manifest.weights:
+        raise RecloomError(
+            f"{path} was exported from another training of {model}: the weights of the run {run.folder} are not "
+            "those it was made from. Nothing was compared or written. Export the run again."
+        )
 
 
 def _told(model: str, options: dict[str, Any]) -> str:
