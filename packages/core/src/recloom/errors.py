@@ -13,6 +13,10 @@ class PluginError(RecloomError):
     """A plugin breaks the contract: an unknown hook, or a name that another plugin owns."""
 
 
+class QuestionError(RecloomError):
+    """A language model could not answer one question; others may be answered. Counted and kept, not fatal."""
+
+
 def at_least(low: float, **options: float | None) -> None:
     """Raise RecloomError for an option that is below `low` or no number; None passes."""
     for name, value in options.items():

@@ -7,11 +7,12 @@ weights on first use, not in the constructor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from ..errors import RecloomError
+from ..errors import QuestionError, RecloomError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +57,28 @@ class Generation:
 
 
 class LanguageModel:
-    """Answers messages, and where the backend can, scores given answers."""
+    """Answers messages, and where the backend can, scores given answers.
+
+    A backend defines `generate`, or `generate_batch` where it answers several at once, and `score_batch` where
+    it can give probabilities. Nobody but `recloom.language.asking` calls these over many questions: there every
+    reply is kept, counted and paid for once.
+    """
+
+    batch_size: int = 1
+    """Questions that are best answered together."""
+    concurrency: int = 1
+    """Batches that may be under way at the same time; a server takes many, a local model one."""
+    can_score: ClassVar[bool] = False
+    """Whether `score_batch` is defined."""
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Fields that do not change an answer, such as a timeout or the name of the variable that holds a key."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines an answer besides the question: the class and its fields; the key of the ledger."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.init}  # type: ignore[arg-type]
+        kept = {name: value for name, value in values.items() if name not in self.without_effect}
+        return {"class": type(self).__name__, **kept}
 
     def generate(
         self,
@@ -66,19 +88,50 @@ class LanguageModel:
         temperature: float = 0.0,
         max_tokens: int = 256,
         seed: int = 0,
+        schema: dict[str, Any] | None = None,
     ) -> Generation:
-        """Return n answers; temperature 0 is greedy."""
+        """Return n answers; temperature 0 is greedy.
+
+        `schema` is the JSON schema of the object that is wanted. A backend that can hold the model to it does;
+        the others need not read it, and every answer is checked against it later in any case.
+        Raises QuestionError for a question that cannot be answered while others may be.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define generate(messages)")
+
+    def generate_batch(
+        self, conversations: Sequence[Sequence[Message]], **options: Any
+    ) -> list[Generation | QuestionError]:
+        """`generate` for several conversations with the same options; a failed one is returned, not raised."""
+        found: list[Generation | QuestionError] = []
+        for messages in conversations:
+            try:
+                found.append(self.generate(messages, **options))
+            except QuestionError as error:
+                found.append(error)
+        return found
 
     def score(self, prompt: Sequence[Message], options: Sequence[str]) -> list[float]:
         """Return the log-probability of each option as the answer to the prompt.
 
         Raises RecloomError where the backend cannot: text is never parsed in place of a probability.
         """
+        (found,) = self.score_batch([prompt], [options])
+        if isinstance(found, QuestionError):
+            raise found
+        return found
+
+    def score_batch(
+        self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
+    ) -> list[list[float] | QuestionError]:
+        """`score` for several prompts, each with options of its own."""
         raise RecloomError(
             f"{type(self).__name__} cannot score answers: it gives texts, no probabilities. "
             "Use a language model that runs locally, or a server that returns log-probabilities."
         )
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, for plans and budgets; where the tokeniser is not at hand, one for 3.5 characters."""
+        return math.ceil(len(text) / 3.5)
 
 
 def core_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
