@@ -37,7 +37,7 @@ def random_pairs(users: int = 20, items: int = 30, share: float = 0.2) -> list[t
 def set_layer_0(model: LightGCN, users: torch.Tensor, items: torch.Tensor) -> None:
     with torch.no_grad():
         model.users.weight.copy_(users)
-        model.items.weight.copy_(items)
+        model.items.ids.weight.copy_(items)
 
 
 def one_hot_on_u1(num_layers: int) -> LightGCN:
@@ -71,7 +71,7 @@ def test_a9_4_no_layer_is_matrix_factorisation():
     model = fitted(random_pairs(), 20, 30, dim=8, num_layers=0)
     users = torch.arange(1, 21)
     scores = model.score(everything(model, torch.zeros(20, 1, dtype=torch.long), users))
-    assert torch.allclose(scores, model.users.weight[1:] @ model.items.weight[1:].T, atol=1e-6)
+    assert torch.allclose(scores, model.users.weight[1:] @ model.items.ids.weight[1:].T, atol=1e-6)
 
 
 def test_without_layers_newcomers_get_zero():
@@ -83,7 +83,7 @@ def test_a9_4_ranking_is_the_same_for_sum_and_mean():
     pairs = random_pairs()
     model = fitted(pairs, 20, 30, dim=8)
     adjacency = model.graph.matrix().to_dense()
-    power = total = torch.cat([model.users.weight, model.items.weight]).detach()
+    power = total = torch.cat([model.users.weight, model.items.ids.weight]).detach()
     for _ in range(3):
         power = adjacency @ power
         total = total + power
@@ -122,7 +122,7 @@ def test_a9_4_training_lowers_bpr_from_log_2_and_ranks_positives_first():
     best = scores.topk(5).indices + 1
     assert ((best + torch.arange(1, 11)[:, None]) % 2 == 1).all()
     assert not model.users.weight[0].any()  # padding was not trained
-    assert not model.items.weight[0].any()
+    assert not model.items.ids.weight[0].any()
 
 
 def test_a9_4_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
@@ -130,7 +130,7 @@ def test_a9_4_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
     batch = Batch.of(torch.zeros(2, 1).long(), user=torch.tensor([3, 4]), labels=torch.tensor([[5], [6]]))
     with torch.no_grad():
         model.users.weight.zero_()
-        model.items.weight.fill_(2.0)  # every item alike on layer 0, not on the final layer
+        model.items.ids.weight.fill_(2.0)  # every item alike on layer 0, not on the final layer
         model.graph.values.zero_()
     expected = 0.6931 + 0.01 * 0.5 * (0 + 8 * 4 + 8 * 4)
     assert BPR(l2=0.01)(model, batch).item() == pytest.approx(expected, abs=1e-4)
@@ -168,7 +168,7 @@ def test_initial_vectors_are_layer_0():
     model = fitted(random_pairs(), 20, 30, dim=8)
     users, items = model.initial_vectors(torch.tensor([2, 3]), torch.tensor([1, 9, 30]))
     assert torch.equal(users, model.users.weight[2:4])
-    assert torch.equal(items, model.items.weight[[1, 9, 30]])
+    assert torch.equal(items, model.items.ids.weight[[1, 9, 30]])
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -259,7 +259,7 @@ def test_a_checkpoint_restores_the_scores():
     again.load_state_dict(state)
     batch = everything(model, torch.tensor([[3, 4], [3, 4]]), torch.tensor([4, 0]))
     assert torch.equal(again.score(batch), model.score(batch))
-    assert set(state) == {"users.weight", "items.weight", "graph.crow", "graph.col", "graph.values"}
+    assert set(state) == {"users.weight", "items.ids.weight", "graph.crow", "graph.col", "graph.values"}
 
 
 def test_the_export_holds_no_graph_and_scores_alike():

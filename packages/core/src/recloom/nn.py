@@ -68,6 +68,20 @@ class TransformerBlock(nn.Module):
         return out
 
 
+class Positions(nn.Embedding):
+    """A vector for each place of a sequence, counted from its end: the last item always stands at the last place."""
+
+    def __init__(self, max_len: int, dim: int, std: float = 0.02) -> None:
+        super().__init__(max_len, dim)
+        nn.init.normal_(self.weight, std=std)
+
+    def forward(self, lengths: Tensor, columns: int) -> Tensor:  # type: ignore[override]
+        """(B, columns, d) for sequences (B,) long, at most max_len, whose padding is on the right."""
+        first = self.num_embeddings - lengths[:, None]  # (B, 1)
+        place = torch.arange(columns, device=lengths.device) + first
+        return super().forward(place.clamp(max=self.num_embeddings - 1))
+
+
 def align_left(history: Tensor) -> tuple[Tensor, Tensor]:
     """Move the padding of a (B, L) history from the left to the right; also returns the lengths (B,)."""
     n = history.shape[1]

@@ -14,6 +14,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import at_least
+from recloom.item_embedding import ItemEmbedding, ItemInput
 from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_hot
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -31,19 +32,22 @@ class LightGCN(VectorRecommender):
         catalog: items and users.
         dim: size of the vectors.
         num_layers: K, how many hops vectors travel; 0 is matrix factorisation, which cannot fold in.
+        item_input: how items enter layer 0, see `recloom.item_embedding`.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
     examples: ClassVar[Literal["windows", "pairs"]] = "pairs"
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "BPR", "init_args": {"l2": 1e-4}}
 
-    def __init__(self, catalog: Catalog, dim: int = 64, num_layers: int = 3) -> None:
+    def __init__(
+        self, catalog: Catalog, dim: int = 64, num_layers: int = 3, item_input: ItemInput = "id"
+    ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim)
         at_least(0, num_layers=num_layers)
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
-        self.items = _table(self.num_items + 1, dim)
+        self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
         self.graph = Graph()
         self.final: Final | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
@@ -93,7 +97,7 @@ class LightGCN(VectorRecommender):
 
     def _propagated(self, layers: int) -> tuple[Tensor, Tensor]:
         """Mean of the layers 0 to `layers`: (num_users + 1, d) of users, (num_items + 1, d) of items."""
-        stacked = torch.cat([self.users.weight, self.items.weight])
+        stacked = torch.cat([self.users.weight, self.items.table()])
         mean = propagate(self.graph.matrix(), stacked, layers)
         return mean[: self.num_users + 1], mean[self.num_users + 1 :]
 

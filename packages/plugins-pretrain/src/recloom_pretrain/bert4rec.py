@@ -12,7 +12,8 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import at_least
-from recloom.nn import Dropout, TransformerBlock, align_left
+from recloom.item_embedding import ItemEmbedding, ItemInput
+from recloom.nn import Dropout, Positions, TransformerBlock, align_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class BERT4Rec(VectorRecommender):
         mask_share: share of a sequence that training hides, at least one item.
         mask_cap: how many items are hidden at most.
         last_only: share of the training rows in which just the last item is hidden.
+        item_input: how items enter, see `recloom.item_embedding`.
     """
 
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
@@ -47,6 +49,7 @@ class BERT4Rec(VectorRecommender):
         mask_share: float = 0.2,
         mask_cap: int = 40,
         last_only: float = 0.1,
+        item_input: ItemInput = "id",
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len, mask_cap=mask_cap)
@@ -58,8 +61,8 @@ class BERT4Rec(VectorRecommender):
             last_only,
         )
         self.mask = self.num_items + 1
-        self.items = nn.Embedding(self.num_items + 2, dim, padding_idx=0)
-        self.positions = nn.Embedding(max_len + 1, dim)
+        self.items = ItemEmbedding(catalog, dim, item_input, special=1)
+        self.positions = Positions(max_len + 1, dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, num_heads, ffn_dim or 4 * dim, dropout, nn.GELU())
             for _ in range(num_layers)
@@ -67,21 +70,10 @@ class BERT4Rec(VectorRecommender):
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
         self.dropout = Dropout(dropout)
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
 
-    def encode(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+    def encode(self, sequence: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """Vectors (B, L, d) of sequences whose padding is on the right, [MASK] being an item like others."""
-        n = sequence.shape[1]
-        position = (
-            torch.arange(n, device=sequence.device) + (self.positions.num_embeddings - lengths)[:, None]
-        )
-        x: Tensor = self.items(sequence) + self.positions(
-            position.clamp(max=self.positions.num_embeddings - 1)
-        )
-        x = self.dropout(x)
+        x: Tensor = self.dropout(self.items(sequence, table) + self.positions(lengths, sequence.shape[1]))
         readable = (sequence > 0)[:, None, None, :]  # (B, 1, 1, L)
         for block in self.blocks:
             x = block(x, mask=readable)
@@ -91,13 +83,13 @@ class BERT4Rec(VectorRecommender):
         history, lengths = align_left(batch.history[:, -(self.positions.num_embeddings - 1) :])
         sequence = torch.cat([history, torch.zeros_like(history[:, :1])], 1)
         sequence = sequence.scatter(1, lengths[:, None], self.mask)
-        x = self.encode(sequence, lengths + 1)
+        x = self.encode(sequence, lengths + 1, self.items.table())
         at = lengths[:, None, None].expand(-1, 1, x.shape[2])
         out: Tensor = self.head(x.gather(1, at)[:, 0])
         return out
 
     def item_vectors(self) -> Tensor:
-        return self.items.weight[: self.num_items + 1]
+        return self.items.table()[: self.num_items + 1]
 
     def item_bias(self) -> Tensor:
         return self.bias
@@ -106,9 +98,11 @@ class BERT4Rec(VectorRecommender):
         sequence = torch.cat([batch.history, batch.labels[:, -1:]], 1)  # (B, L + 1)
         sequence, lengths = align_left(sequence)
         hidden = self.hide(sequence, lengths)
-        x = self.encode(sequence.masked_fill(hidden, self.mask), lengths)
+        table = self.items.table()
+        x = self.encode(sequence.masked_fill(hidden, self.mask), lengths, table)
         users = batch.user[:, None].expand_as(sequence)[hidden]
-        return Queries(self.head(x[hidden]), sequence[hidden], self.item_vectors(), users, self.bias)
+        items = table[: self.num_items + 1]
+        return Queries(self.head(x[hidden]), sequence[hidden], items, users, self.bias)
 
     def hide(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """Choose what training hides: (B, L) bool, never padding."""

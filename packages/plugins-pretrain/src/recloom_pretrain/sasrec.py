@@ -13,7 +13,8 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import at_least
-from recloom.nn import Dropout, TransformerBlock, align_left
+from recloom.item_embedding import ItemEmbedding, ItemInput
+from recloom.nn import Dropout, Positions, TransformerBlock, align_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ class SASRec(VectorRecommender):
         ffn_dim: width of the feed-forward layer; `dim` where not given.
         max_len: how many of the most recent items are read.
         dropout: on the embeddings and on the output of each sublayer.
+        item_input: how items enter, see `recloom.item_embedding`.
     """
 
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
@@ -46,32 +48,26 @@ class SASRec(VectorRecommender):
         ffn_dim: int | None = None,
         max_len: int = 50,
         dropout: float = 0.2,
+        item_input: ItemInput = "id",
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len)
         at_least(0, num_layers=num_layers)
         self.max_len = max_len
-        self.items = nn.Embedding(self.num_items + 1, dim, padding_idx=0)
-        self.positions = nn.Embedding(max_len, dim)
+        self.items = ItemEmbedding(catalog, dim, item_input)
+        self.positions = Positions(max_len, dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, num_heads, ffn_dim or dim, dropout, nn.ReLU()) for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
 
-    def encode(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """Vectors (B, L, d) of a history whose padding is on the right; the last item stands at the last position.
+    def encode(self, history: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
+        """Vectors (B, L, d) of a history whose padding is on the right; `table` holds the item vectors.
 
         Causal attention never reads to the right, so the padding needs no mask.
         """
-        n = history.shape[1]
-        position = torch.arange(n, device=history.device) + (self.positions.num_embeddings - lengths)[:, None]
-        x = self.items(history) + self.positions(position.clamp(max=self.positions.num_embeddings - 1))
-        x = self.dropout(x)
+        x = self.dropout(self.items(history, table) + self.positions(lengths, history.shape[1]))
         for block in self.blocks:
             x = block(x, causal=True)
         out: Tensor = self.norm(x)
@@ -79,22 +75,23 @@ class SASRec(VectorRecommender):
 
     def query(self, batch: Batch) -> Tensor:
         history, lengths = align_left(batch.history[:, -self.positions.num_embeddings :])
-        x = self.encode(history, lengths)  # (B, L, d)
+        x = self.encode(history, lengths, self.items.table())  # (B, L, d)
         last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, x.shape[2])
         return x.gather(1, last)[:, 0]
 
     def item_vectors(self) -> Tensor:
-        return self.items.weight
+        return self.items.table()
 
     def training_queries(self, batch: Batch) -> Queries:
         history, lengths = align_left(batch.history)
         labels, _ = align_left(batch.labels)
+        table = self.items.table()
         vectors, targets, users = [], [], []
         for rows in torch.split(lengths.argsort(descending=True, stable=True), GROUP):
             longest = max(1, int(lengths[rows[0]]))
             label = labels[rows, :longest]
             real = label > 0
-            vectors.append(self.encode(history[rows, :longest], lengths[rows])[real])  # (n, d)
+            vectors.append(self.encode(history[rows, :longest], lengths[rows], table)[real])  # (n, d)
             targets.append(label[real])
             users.append(batch.user[rows, None].expand_as(label)[real])
-        return Queries(torch.cat(vectors), torch.cat(targets), self.items.weight, torch.cat(users))
+        return Queries(torch.cat(vectors), torch.cat(targets), table, torch.cat(users))

@@ -18,6 +18,8 @@ import polars as pl
 from ..errors import DataError
 
 Table = pl.DataFrame
+VECTOR = "vector"
+"""The column of the items that holds vectors."""
 
 
 class Catalog:
@@ -100,6 +102,33 @@ class Catalog:
         )
         return self.items.select(joined.fill_null("")).to_series().to_list()
 
+    def vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(num_items + 1, size) float32 of the column `vector`; row 0 and items without one are zero."""
+        if VECTOR not in self.items.columns:
+            raise DataError(
+                "the items have no vectors. Make them with `recloom embed`, and give the file with --data.vectors."
+            )
+        column = self.items[VECTOR]
+        filled = column.drop_nulls()
+        given = np.asarray(filled.to_list() if len(filled) else [[]], dtype=np.float32)
+        found = np.zeros((self.num_items + 1, given.shape[1]), np.float32)
+        found[1 + np.flatnonzero(column.is_not_null().to_numpy())] = given if len(filled) else 0
+        return found
+
+    def with_vectors(self, path: str | Path) -> Catalog:
+        """The same with the vectors of a Parquet file of `item_id` and `vector`, as `recloom embed` writes it.
+
+        Raises DataError where the file is not one, holds a number that is not finite, vectors of several sizes,
+        an item twice, or no vector of any item here.
+        """
+        table = _vector_table(Path(path))
+        items = self.items.drop(VECTOR, strict=False).join(
+            table, on="item_id", how="left", maintain_order="left"
+        )
+        if items[VECTOR].null_count() == self.num_items:
+            raise DataError(f"{path} holds no vector of any of the {self.num_items:,} items of this dataset")
+        return Catalog(items, self.users)
+
     def text_columns(self) -> list[str]:
         """The columns of the items that hold text, the ids left out."""
         found = [name for name, kind in self.items.schema.items() if kind == pl.String and name != "item_id"]
@@ -147,6 +176,35 @@ def _checked(table: Table, key: str) -> Table:
         twice = ids.filter(ids.is_duplicated() | ids.is_null())[0]
         raise DataError(f"column {key!r} must hold each id once; {twice!r} is empty or stands there twice")
     return table.with_columns(ids.alias(key))
+
+
+def _vector_table(path: Path) -> Table:
+    if not path.is_file():
+        raise DataError(f"{path}: expected a Parquet file of item_id and vector, found no such file")
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    if not {"item_id", VECTOR} <= set(table.columns):
+        raise DataError(f"{path} must have the columns item_id and vector; found {', '.join(table.columns)}")
+    lists = table[VECTOR].dtype
+    if not isinstance(lists, pl.List | pl.Array) or not lists.inner.is_numeric():  # type: ignore[union-attr]
+        raise DataError(f"{path}: column vector must hold lists of numbers; found {lists}")
+    table = table.select(
+        pl.col("item_id").cast(pl.String), pl.col(VECTOR).cast(pl.List(pl.Float32))
+    ).drop_nulls()
+    if table["item_id"].n_unique() < len(table):
+        raise DataError(
+            f"{path} holds item {table['item_id'].filter(table['item_id'].is_duplicated())[0]!r} twice"
+        )
+    sizes = table[VECTOR].list.len().unique()
+    if len(sizes) != 1 or not sizes[0]:
+        raise DataError(
+            f"{path}: all vectors must have one size above 0; found {sorted(sizes.to_list()) or 'no vector'}"
+        )
+    if not table[VECTOR].explode().is_finite().all():
+        raise DataError(f"{path}: a vector holds a number that is not finite")
+    return table
 
 
 def _index(ids: Iterable[Any], known: pl.Enum) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -42,6 +42,7 @@ class RecDataModule(L.LightningDataModule):
             the number stands, the target among `uniform-N` or `popular-N` sampled items.
         seen: whether items of the history may be recommended again (`kept`) or not (`masked`).
         num_workers: processes that gather batches.
+        vectors: Parquet file of item vectors, as `recloom embed` writes it, for models that read items by them.
         seed: of shuffling and of sampled candidates.
     """
 
@@ -57,6 +58,7 @@ class RecDataModule(L.LightningDataModule):
         candidates: str = "all",
         seen: Literal["masked", "kept"] = "masked",
         num_workers: int = 0,
+        vectors: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class RecDataModule(L.LightningDataModule):
             seed,
         )
         self.windows, self.pairs, self.seen = windows, pairs, seen
-        self.candidates = candidates
+        self.candidates, self.vectors = candidates, vectors
         self._ready = False
         at_least(1, batch_size=batch_size, eval_rows=eval_rows)
         at_least(0, num_workers=num_workers, seed=seed)
@@ -87,6 +89,8 @@ class RecDataModule(L.LightningDataModule):
 
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path)
+        if self.vectors is not None:
+            self.catalog = self.catalog.with_vectors(self.vectors)
         if self.split_path is None:
             frame = pl.read_parquet(f"{self.path}/interactions.parquet", glob=False)
             part = assign(frame, self.split, self.card.time)

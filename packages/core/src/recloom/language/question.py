@@ -42,7 +42,12 @@ class Question:
         data: dict[str, Any] = {"messages": list(self.messages), "prompt": self.prompt}
         if self.options is not None:
             return data | {"options": list(self.options)}
-        data |= {"n": self.n, "temperature": self.temperature, "max_tokens": self.max_tokens, "seed": self.seed}
+        data |= {
+            "n": self.n,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }
         return data | ({"schema": json.loads(self.schema)} if self.schema else {})
 
     def key(self, identity: Mapping[str, Any]) -> str:

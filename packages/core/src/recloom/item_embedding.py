@@ -1,0 +1,102 @@
+"""How an item enters a model: by its id, by a vector that it came with, or by both.
+
+    id          e_i = E_i
+    vector      e_i = W v_i + b
+    id+vector   e_i = E_i + W v_i + b
+    gated       e_i = g * E_i + (1 - g) * (W v_i + b),  g = sigmoid(U [E_i; W v_i + b] + c)
+
+v_i is the frozen vector of the catalogue (`Catalog.vectors`); an item without one has v_i = 0 and no W v_i + b.
+Any model that reads items through this module can use texts, and none needs a text variant of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from .data.catalog import Catalog
+from .errors import at_least
+
+ItemInput = Literal["id", "vector", "id+vector", "gated"]
+
+
+class ItemEmbedding(nn.Module):
+    """Rows of item 0 (padding, zero), of items 1..num_items, and of special tokens after them.
+
+    Args:
+        catalog: its items' vectors are read unless `kind` is `id`; DataError where it has none.
+        dim: size of a row.
+        kind: as above.
+        special: rows beyond the items, such as [MASK]; they are learned in every kind.
+        std: of the initial rows.
+    """
+
+    vectors: Tensor
+    """(num_items + 1, size) of the catalogue, not in the state: they are rebuilt with it."""
+
+    def __init__(
+        self, catalog: Catalog, dim: int, kind: ItemInput = "id", special: int = 0, std: float = 0.02
+    ) -> None:
+        super().__init__()
+        at_least(1, dim=dim)
+        self.kind, self.num_items, self.special = kind, catalog.num_items, special
+        rows = (0 if kind == "vector" else catalog.num_items) + special
+        self.ids = nn.Embedding(1 + rows, dim, padding_idx=0)
+        nn.init.normal_(self.ids.weight, std=std)
+        with torch.no_grad():
+            self.ids.weight[0] = 0
+        if kind != "id":
+            vectors = torch.from_numpy(catalog.vectors())
+            self.register_buffer("vectors", vectors, persistent=False)
+            self.project = nn.Linear(vectors.shape[1], dim)
+            nn.init.normal_(self.project.weight, std=std * (dim / max(1, vectors.shape[1])) ** 0.5)
+            nn.init.zeros_(self.project.bias)
+        if kind == "gated":
+            self.gate = nn.Linear(2 * dim, dim)
+        self._kept: Tensor | None = None
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
+
+    def table(self) -> Tensor:
+        """(1 + num_items + special, dim) rows; computed once in eval mode without gradients."""
+        if self.kind == "id":
+            return self.ids.weight
+        if self.training or torch.is_grad_enabled():
+            return self._computed()
+        if self._kept is None:
+            self._kept = self._computed()
+        return self._kept
+
+    def forward(self, index: Tensor, table: Tensor | None = None) -> Tensor:
+        """Rows at indices of any shape; `table` where it was computed already."""
+        return embedding(index, self.table() if table is None else table, padding_idx=0)
+
+    def train(self, mode: bool = True) -> ItemEmbedding:
+        self._kept = None
+        super().train(mode)
+        return self
+
+    def _computed(self) -> Tensor:
+        known = (self.vectors != 0).any(1, keepdim=True)
+        given = self.project(self.vectors) * known  # (1 + num_items, dim)
+        learned, special = self.ids.weight.split([len(self.ids.weight) - self.special, self.special])
+        if self.kind == "vector":
+            items = given
+        elif self.kind == "id+vector":
+            items = learned + given
+        else:
+            share = torch.sigmoid(self.gate(torch.cat([learned, given], 1)))
+            items = torch.where(known, share * learned + (1 - share) * given, learned)
+        return torch.cat([items, special])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ItemEmbedding:
+        self._kept = None  # the module moves to another device or type
+        super()._apply(fn, recurse)
+        return self
+
+
+def _forget(module: ItemEmbedding, _: object) -> None:
+    """Weights were loaded, so a table computed from others is void."""
+    module._kept = None

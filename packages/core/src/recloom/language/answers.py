@@ -1,0 +1,160 @@
+"""From replies to checked objects: one JSON object is read, checked against a model, and asked for once more if wrong.
+
+A reply is data. What is taken from it is one JSON object that obeys the model that was asked for, closed lists
+included; everything else that it says is ignored or makes it a failure, which is counted and kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..runfolder import write_text
+from . import Message
+from .question import Failure, Question, Reply
+
+if TYPE_CHECKING:
+    from . import LanguageModel
+    from .asking import Bill
+    from .ledger import Ledger
+
+Wanted = TypeVar("Wanted", bound=BaseModel)
+LONGEST = 100_000
+"""Characters of a reply that are read."""
+SHOWN = 2_000
+"""Characters of a wrong reply that the model is shown again."""
+
+
+@dataclass(frozen=True)
+class Answers(Generic[Wanted]):
+    """What came of a list of questions, in their order.
+
+    Attributes:
+        found: an object, or a Failure, for each question.
+        asked_again: how many questions needed the second attempt.
+        bills: what each round cost.
+    """
+
+    found: list[Wanted | Failure]
+    asked_again: int
+    bills: list[Bill]
+
+    @property
+    def failures(self) -> list[tuple[int, Failure]]:
+        """Positions and reasons of what failed."""
+        return [(at, one) for at, one in enumerate(self.found) if isinstance(one, Failure)]
+
+
+def wanting(question: Question, kind: type[BaseModel]) -> Question:
+    """The question with the JSON schema of what is wanted."""
+    return replace(question, schema=json.dumps(kind.model_json_schema(), sort_keys=True))
+
+
+def answers(
+    model: LanguageModel, questions: Sequence[Question], kind: type[Wanted], ledger: Ledger, **how: Any
+) -> Answers[Wanted]:
+    """Ask, read each reply as `kind`, and ask once more where that fails, saying what was wrong.
+
+    `how` goes to `asking.ask`: budget, offline, progress. Both rounds are kept in the ledger.
+    """
+    from .asking import ask
+
+    asked = [wanting(question, kind) for question in questions]
+    first = ask(model, asked, ledger, **how)
+    found: list[Wanted | Failure] = [read(reply, kind) for reply in first.replies]
+    again = [
+        at
+        for at, (one, reply) in enumerate(zip(found, first.replies, strict=True))
+        if isinstance(one, Failure) and isinstance(reply, Reply)
+    ]
+    bills = [first.bill]
+    if again:
+        second = ask(model, [corrected(asked[at], found[at]) for at in again], ledger, **how)
+        bills.append(second.bill)
+        for at, reply in zip(again, second.replies, strict=True):
+            found[at] = read(reply, kind)
+    return Answers(found, len(again), bills)
+
+
+def corrected(question: Question, failure: Any) -> Question:
+    """The same question after a wrong reply, which is shown with what was wrong with it."""
+    said: Message = {"role": "assistant", "content": "".join(failure.texts[:1])[:SHOWN] or "(nothing)"}
+    asked: Message = {
+        "role": "user",
+        "content": f"That answer cannot be used: {failure.reason}. "
+        "Answer again with one JSON object of the form that was asked for, and nothing else.",
+    }
+    return replace(question, messages=(*question.messages, said, asked))
+
+
+def read(reply: Reply | Failure, kind: type[Wanted]) -> Wanted | Failure:
+    """The one JSON object of a reply as `kind`, or a Failure that says what is wrong."""
+    if isinstance(reply, Failure):
+        return reply
+    text = reply.texts[0] if reply.texts else ""
+    try:
+        return kind.model_validate(only_object(text))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()[:3]]
+        return Failure("; ".join(faults), reply.texts)
+    except ValueError as error:
+        return Failure(str(error), reply.texts)
+
+
+def only_object(text: str) -> dict[str, Any]:
+    """The one JSON object in a text, which may have words or a fence around it.
+
+    Raises ValueError where there is none, more than one, a key twice, a number that is not finite, or an end
+    before the object's.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text):,} characters, more than {LONGEST:,}")
+    start = text.find("{")
+    if start < 0:
+        raise ValueError("it holds no JSON object")
+    try:
+        found, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its JSON cannot be read: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    if any(_objects(text, end)):
+        raise ValueError("it holds more than one JSON object")
+    return dict(found)
+
+
+def write_failures(path: Path, rows: Sequence[tuple[str, Failure]]) -> None:
+    """Keep what failed, one JSON line each: of what, why, and what the model said."""
+    lines = (
+        json.dumps({"of": of, "reason": failure.reason, "texts": list(failure.texts)}, ensure_ascii=True)
+        for of, failure in rows
+    )
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _objects(text: str, start: int) -> Iterator[Any]:
+    while (start := text.find("{", start)) >= 0:
+        try:
+            found, start = _DECODER.raw_decode(text, start)
+            yield found
+        except (ValueError, RecursionError):
+            start += 1
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its JSON has a key twice")
+    return found
+
+
+def _not_finite(name: str) -> Any:
+    raise ValueError(f"its JSON holds {name}, which is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_not_finite)
