@@ -36,6 +36,23 @@ def test_a_text_alone_equals_the_text_in_a_padded_batch(encoder):
     assert np.abs(together - alone).max() < 1e-5
 
 
+def test_texts_come_back_in_their_order_whatever_the_batches(encoder):
+    texts = [f"{word} " * length for length in (1, 60, 3, 400, 7) for word in ("toys", "markets")]
+    wanted = encoder.encode(texts)
+    for budget in (1, 64, 5000):
+        found = dataclasses.replace(encoder, batch_tokens=budget).encode(texts)
+        assert np.abs(found - wanted).max() < 1e-5
+    assert (wanted[::2] @ wanted[1::2].T).max() < 0.6
+    assert wanted[0] @ wanted[4] > 0.7
+
+
+def test_a_folder_counts_by_what_it_holds(encoder):
+    known = encoder.identity["model"]
+    assert known.startswith("model sha256:")
+    assert dataclasses.replace(encoder, batch_tokens=9, device=None).identity == encoder.identity
+    assert SentenceTransformers("org/name").identity["model"] == "org/name"
+
+
 def test_no_text_gives_no_row(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
@@ -53,7 +70,7 @@ def test_a_model_that_is_not_there_is_named(encoder, tmp_path):
 
 
 def test_it_is_registered_and_built_from_plain_data():
-    spec = {"class_path": "SentenceTransformers", "init_args": {"model": "folder", "batch_size": 8}}
+    spec = {"class_path": "SentenceTransformers", "init_args": {"model": "folder", "batch_tokens": 8}}
     made = build("register_language_models", spec)
     assert isinstance(made, TextEncoder)
-    assert made == SentenceTransformers("folder", batch_size=8)
+    assert made == SentenceTransformers("folder", batch_tokens=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from recloom.plugins import hookimpl
@@ -19,7 +20,15 @@ def register_models() -> list[type[Recommender]]:
 
 
 @hookimpl
+def register_commands() -> list[Callable[..., None]]:
+    from .encoder_command import export
+
+    return [export]
+
+
+@hookimpl
 def register_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
+    from .onnx_encoder import OnnxTextEncoder
     from .sentence_transformers import SentenceTransformers
 
-    return [SentenceTransformers]
+    return [OnnxTextEncoder, SentenceTransformers]

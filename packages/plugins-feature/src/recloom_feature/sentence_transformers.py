@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from recloom.errors import RecloomError
+from recloom.errors import RecloomError, at_least
 from recloom.language import TextEncoder
+from recloom.language.fingerprint import contents
+
+from .token_batches import AT_ONCE, token_batches
 
 if TYPE_CHECKING:
     from recloom.language import Vectors
@@ -22,31 +25,63 @@ class SentenceTransformers(TextEncoder):
 
     Args:
         model: name of a model, or a folder that holds one; a folder needs no network.
-        batch_size: texts encoded at once.
         device: such as `cpu` or `cuda`; None = whatever there is.
+        batch_tokens: tokens computed at once, padding included; None = what suits the device. Texts of like
+            length go together.
     """
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
-    batch_size: int = 64
     device: str | None = None
+    batch_tokens: int | None = None
 
     normalized = True
+    without_effect: ClassVar[tuple[str, ...]] = ("batch_tokens", "device")
+
+    def __post_init__(self) -> None:
+        at_least(1, batch_tokens=self.batch_tokens)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """A folder counts by its name and what it holds."""
+        return super().identity | {"model": contents(self.model)}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
+        # an empty text would get a vector of its own, and look like every other empty text
         filled = [row for row, text in enumerate(texts) if text.strip()]
         vectors = np.zeros((len(texts), self.dim), np.float32)
-        if filled:  # an empty text would get a vector of its own, and look like every other empty text
-            vectors[filled] = self._loaded.encode(
-                [texts[row] for row in filled],
-                batch_size=self.batch_size,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+        for start in range(0, len(filled), AT_ONCE):
+            rows = filled[start : start + AT_ONCE]
+            for chosen in token_batches(self._lengths([texts[row] for row in rows]), self._budget):
+                places = [rows[at] for at in chosen]
+                vectors[places] = self._loaded.encode(
+                    [texts[row] for row in places],
+                    batch_size=len(places),
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
         return vectors
+
+    def _lengths(self, texts: list[str]) -> list[int]:
+        """Tokens of each text; a guess by its characters for a model whose tokeniser is of another kind."""
+        tokenizer = self._loaded.tokenizer
+        if not callable(tokenizer):
+            return [len(text) // 4 + 1 for text in texts]
+        found = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return [*map(len, found)]
+
+    @property
+    def _budget(self) -> int:
+        """On a CPU what fits its cache, which is faster than larger batches; elsewhere what keeps it busy."""
+        return self.batch_tokens or (512 if self._loaded.device.type == "cpu" else 16_384)
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]
-        return int(self._loaded.get_embedding_dimension())
+        size = self._loaded.get_embedding_dimension()
+        if size is None:
+            raise RecloomError(
+                f"{self.model!r} does not say how long its vectors are; expected a model of texts"
+            )
+        return int(size)
 
     @cached_property
     def max_tokens(self) -> int | None:  # type: ignore[override]
