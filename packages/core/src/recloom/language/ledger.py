@@ -1,0 +1,192 @@
+"""Every reply of a language model, kept once and found again by what was asked of whom.
+
+One SQLite file. A reply survives the death of the process as soon as `put` returns (write-ahead log; a power cut
+may take the last moments). Several threads and several processes may use one file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecloomError
+from .ledger_file import open_to_read, open_to_write, told
+from .question import Question, Reply
+from .reply_lines import (
+    Row,
+    dumps,
+    key_of,
+    read_lines,
+    reply_as_json,
+    reply_from_json,
+    reply_line,
+    write_lines,
+)
+from .secrecy import refuse_secrets
+
+ENVIRONMENT = "RECLOOM_LEDGER"
+DEFAULT = "llm-ledger.sqlite"
+CHUNK = 500
+INSERT = """
+INSERT OR IGNORE INTO replies
+VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))
+"""
+TOTALS = """
+SELECT identity, json_extract(question, '$.prompt'), count(*), sum(prompt_tokens), sum(completion_tokens),
+       min(asked_at), max(asked_at)
+FROM replies GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def ledger_path(path: Path | None = None) -> Path:
+    """The given file, else that of the variable RECLOOM_LEDGER, else `llm-ledger.sqlite` in the current folder."""
+    return path or Path(os.environ.get(ENVIRONMENT) or DEFAULT)
+
+
+@dataclass(frozen=True)
+class Total:
+    """Replies to one prompt by one model; dates are UTC in ISO 8601."""
+
+    model: str
+    prompt: str
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    first: str
+    last: str
+
+
+class Ledger:
+    """The replies in one file; made where it is absent, except offline.
+
+    Args:
+        path: the file.
+        offline: only read; the file must exist, and its folder may be read-only.
+
+    Every method raises RecloomError where the file is not a ledger, is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path | str, *, offline: bool = False) -> None:
+        self.path = Path(path)
+        self.offline = offline
+        self._lock = threading.Lock()
+        with told(self.path):
+            self._db = open_to_read(self.path) if offline else open_to_write(self.path)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """What is held of these keys, each reply marked as cached."""
+        with told(self.path):
+            rows = self._select("key, reply, prompt_tokens, completion_tokens", keys)
+            return {row[0]: reply_from_json(*row[1:]) for row in rows}
+
+    def put(self, key: str, identity: Mapping[str, Any], question: Question, reply: Reply) -> None:
+        """Keep a reply; where the key is held already, the earlier reply stays.
+
+        Raises QuestionError where identity, question or reply holds the value of a secret of the environment.
+        """
+        texts = dumps(dict(identity)), dumps(question.as_data()), reply_as_json(reply)
+        if key_of(*texts[:2]) != key:
+            raise RecloomError(
+                f"key {key[:16]!r} is not that of the question; take it from Question.key(identity)"
+            )
+        refuse_secrets("the question, or the reply to it,", *texts)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._insert([Row(key, *texts, reply.prompt_tokens, reply.completion_tokens, now)])
+
+    def export(self, path: Path, keys: Iterable[str] | None = None) -> int:
+        """Write all replies, or those of some keys, as lines sorted by key; return their number.
+
+        The file appears whole or not at all. Raises RecloomError for a key that is not held.
+        """
+        wanted = None if keys is None else sorted(set(keys))
+        if wanted is not None and (absent := set(wanted) - self.get_many(wanted).keys()):
+            raise RecloomError(f"{self.path} lacks {len(absent):,} of the {len(wanted):,} replies to export")
+        with told(self.path):
+            return write_lines(path, (reply_line(Row(*row)) for row in self._select("*", wanted)))
+
+    def load(self, path: Path) -> tuple[int, int]:
+        """Take the replies of an exported file; return how many were new, and how many were held already.
+
+        Raises RecloomError naming file and line where a line does not prove itself; then nothing is taken.
+        """
+        total = 0
+        for total, row in enumerate(read_lines(path), 1):
+            refuse_secrets(f"{path}, line {total},", *row[1:4])
+        rows, new = read_lines(path), 0
+        while batch := list(itertools.islice(rows, CHUNK)):
+            new += self._insert(batch)
+        return new, total - new
+
+    def totals(self) -> list[Total]:
+        """What is held, by model and prompt."""
+        with told(self.path):
+            rows = self._query(TOTALS)
+        found: dict[tuple[str, str], Total] = {}
+        for identity, prompt, *counts in rows:
+            new = Total(model_name(json.loads(identity)), prompt, *counts)
+            old = found.get((new.model, prompt))
+            found[new.model, prompt] = new if old is None else _sum(old, new)
+        return list(found.values())
+
+    def close(self) -> None:
+        """Let go of the file; what is kept is kept without it."""
+        self._db.close()
+
+    def _insert(self, rows: list[Row]) -> int:
+        """Keep rows in one transaction; return how many were new."""
+        if self.offline:
+            raise RecloomError(f"{self.path} was opened offline, so nothing is written to it")
+        blobs = [
+            [v.encode("utf-8", "surrogatepass") if isinstance(v, str) else v for v in row] for row in rows
+        ]
+        with told(self.path), self._lock:
+            before = self._db.total_changes
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(INSERT, blobs)
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            return self._db.total_changes - before
+
+    def _select(self, columns: str, keys: Iterable[str] | None) -> Iterator[tuple[Any, ...]]:
+        """Rows in portions, so that neither memory nor the file is held; those of all keys in the order of keys."""
+        if keys is None:
+            last = ""
+            while rows := self._query(
+                f"SELECT {columns} FROM replies WHERE key > ? ORDER BY key LIMIT {CHUNK}", [last]
+            ):
+                yield from rows
+                last = rows[-1][0]
+            return
+        wanted = iter(keys)
+        while chunk := list(itertools.islice(wanted, CHUNK)):
+            places = ", ".join("?" * len(chunk))
+            yield from self._query(
+                f"SELECT {columns} FROM replies WHERE key IN ({places}) ORDER BY key", chunk
+            )
+
+    def _query(self, sql: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+
+def model_name(identity: Mapping[str, Any]) -> str:
+    """The class of a language model and the model it asks."""
+    parts = (identity.get("class"), identity.get("model"))
+    return " ".join(part for part in parts if isinstance(part, str))
+
+
+def _sum(one: Total, other: Total) -> Total:
+    return Total(
+        one.model, one.prompt, one.replies + other.replies, one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens, min(one.first, other.first), max(one.last, other.last),
+    )  # fmt: skip

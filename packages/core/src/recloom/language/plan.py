@@ -1,0 +1,102 @@
+"""What asking would cost, before the first call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import RecloomError
+from .asking import distinct
+from .budget import Cost, Prices, worst_case
+from .question import Question
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from . import LanguageModel
+    from .ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        questions: how many there are.
+        repeated: how many are equal to an earlier one.
+        cached: how many, of those left, the ledger holds.
+        calls: how many are left to ask.
+        prompt_tokens: of the calls, as the model counts them (an estimate where it has no tokeniser at hand).
+        completion_tokens: at most.
+        money: at most, None where prices are not known.
+        currency: of the money.
+        seconds: at the given rate, None without one.
+    """
+
+    questions: int
+    repeated: int
+    cached: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None = None
+    currency: str = ""
+    seconds: float | None = None
+
+    def table(self) -> Table:
+        """Two columns: what, and how much."""
+        from rich.table import Table
+
+        table = Table("what", box=None, pad_edge=False)
+        table.add_column("how much", justify="right")
+        rows = {
+            "questions": f"{self.questions:,}",
+            "repeated": f"{self.repeated:,}",
+            "in the ledger": f"{self.cached:,}",
+            "calls": f"{self.calls:,}",
+            "prompt tokens": f"{self.prompt_tokens:,}",
+            "completion tokens at most": f"{self.completion_tokens:,}",
+            "money at most": "no prices given"
+            if self.money is None
+            else f"{self.money:,.4f} {self.currency}",
+            "time": "no rate given" if self.seconds is None else _duration(self.seconds),
+        }
+        for row in rows.items():
+            table.add_row(*row)
+        return table
+
+
+def plan(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    ledger: Ledger,
+    *,
+    prices: Prices | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """Count what `ask` would do with these questions, and ask nothing.
+
+    Args:
+        prices: what tokens cost.
+        rate: calls per second, all those under way at the same time together.
+    """
+    if rate is not None and not rate > 0:
+        raise RecloomError(f"rate must be a number of calls per second above 0; found {rate}")
+    wanted, _ = distinct(model.identity, questions)
+    held = ledger.get_many(wanted)
+    left = [question for key, question in wanted.items() if key not in held]
+    cost = sum((worst_case(model, question) for question in left), Cost())
+    return Plan(
+        len(questions), len(questions) - len(wanted), len(held), cost.calls, cost.prompt_tokens,
+        cost.completion_tokens, prices.cost(cost.prompt_tokens, cost.completion_tokens) if prices else None,
+        prices.currency if prices else "", cost.calls / rate if rate else None,
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    )

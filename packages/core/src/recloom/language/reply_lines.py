@@ -1,0 +1,149 @@
+"""A reply as one line of JSON, by which a ledger is handed on, and the checks that a line must pass.
+
+    {"key", "identity", "question", "reply", "prompt_tokens", "completion_tokens", "asked_at", "sha256"}
+
+`key` is the sha256 of identity and question, `sha256` that of everything else in the line. Lines are UTF-8, in
+which a lone surrogate is written like any other code point, so that every text comes back as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import RecloomError
+from .question import Reply
+
+FIELDS = {
+    "key": str, "identity": dict, "question": dict, "reply": dict,
+    "prompt_tokens": int, "completion_tokens": int, "asked_at": str, "sha256": str,
+}  # fmt: skip
+DATE = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z")
+
+
+class Row(NamedTuple):
+    """A reply as the ledger's table holds it: three columns are JSON, `asked_at` is UTC in ISO 8601."""
+
+    key: str
+    identity: str
+    question: str
+    reply: str
+    prompt_tokens: int
+    completion_tokens: int
+    asked_at: str
+
+
+def dumps(data: Any) -> str:
+    """The one way in which JSON is written here: it is hashed, so it must not vary."""
+    return json.dumps(data, sort_keys=True, ensure_ascii=False)
+
+
+def key_of(identity: str, question: str) -> str:
+    """`Question.key` from the JSON of identity and question."""
+    return sha256(f"[{identity}, {question}]")
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def reply_as_json(reply: Reply) -> str:
+    """The answers alone; tokens have columns of their own."""
+    return dumps({"scores": reply.scores} if reply.scores else {"texts": reply.texts})
+
+
+def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> Reply:
+    """A reply that is cached; raises ValueError for anything that `reply_as_json` does not write."""
+    data = json.loads(text)
+    texts, scores = data.get("texts", []), data.get("scores", [])
+    kinds = all(isinstance(t, str) for t in texts), all(isinstance(s, float | int) for s in scores)
+    if len(data) != 1 or not (texts or scores) or not all(kinds):
+        raise ValueError("a reply holds texts or scores")
+    return Reply(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, cached=True)
+
+
+def to_line(data: dict[str, Any]) -> bytes:
+    """An object as a line, line break included."""
+    return dumps(data).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def reply_line(row: Row) -> bytes:
+    """The line of a reply."""
+    data = row._asdict() | {
+        name: json.loads(getattr(row, name)) for name in ("identity", "question", "reply")
+    }
+    return to_line(data | {"sha256": sha256(dumps(data))})
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """Every reply of a file of lines, checked.
+
+    Raises RecloomError naming the file and the line that is not what an export wrote.
+    """
+    for number, data in json_lines(path):
+        try:
+            yield _proven(data)
+        except ValueError as error:
+            raise RecloomError(
+                f"{path}, line {number}: {error}. Nothing of the file was taken; export it again with "
+                "`recloom llm export`, which writes lines that prove themselves."
+            ) from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of every line; raises RecloomError naming file and line of what is no JSON object."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise RecloomError(f"{path} cannot be read: {error.strerror}. Name a file of JSON lines.") from None
+    with file:
+        for number, line in enumerate(file, 1):
+            try:
+                data = json.loads(line.decode("utf-8", "surrogatepass"))
+            except (ValueError, RecursionError):
+                data = None
+            if not isinstance(data, dict):
+                raise RecloomError(f"{path}, line {number}: expected a JSON object, found {line[:40]!r}")
+            yield number, data
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """Write a file whole or not at all; return the number of lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    written = 0
+    try:
+        with temporary.open("wb") as file:
+            for line in lines:
+                file.write(line)
+                written += 1
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return written
+
+
+def _proven(data: dict[str, Any]) -> Row:
+    if data.keys() != FIELDS.keys():
+        found = ", ".join(sorted(data)[:12]) or "none"
+        raise ValueError(f"expected an object with the keys {', '.join(FIELDS)}; found {found}")
+    for name, kind in FIELDS.items():
+        if type(data[name]) is not kind:
+            raise ValueError(f"{name} must be of type {kind.__name__}; found {str(data[name])[:40]!r}")
+    digest = data.pop("sha256")
+    identity, question, reply = (dumps(data[name]) for name in ("identity", "question", "reply"))
+    if key_of(identity, question) != data["key"]:
+        raise ValueError(f"key {data['key'][:16]!r} is not the sha256 of the identity and question beside it")
+    if sha256(dumps(data)) != digest:
+        raise ValueError("sha256 is not that of the line: the reply, its tokens or its date were changed")
+    if not DATE.fullmatch(data["asked_at"]):
+        raise ValueError(f"asked_at must look like 2030-01-31T12:00:00Z; found {data['asked_at'][:40]!r}")
+    if not all(0 <= data[name] < 2**53 for name in ("prompt_tokens", "completion_tokens")):
+        raise ValueError("prompt_tokens and completion_tokens must be 0 or more")
+    reply_from_json(reply, 0, 0)
+    return Row(**(data | {"identity": identity, "question": question, "reply": reply}))
