@@ -33,6 +33,7 @@ def loaded(code: str, folder) -> set[str]:
     "args",
     [
         ["--help"], ["--version"], ["plugins"], ["plugins", "--json"], ["data"], ["data", "list"],
+        ["llm"], ["llm", "show", "--help"],
         ["recommend", "--help"], ["demo", "--help"], ["export", "--help"],
         ["data", "check", "log.csv"], ["data", "check", "made"],
         ["data", "prepare", "auto", "--path", "log.csv", "--out", "new"], ["new-plugin", "taste"], ["no-such-command"],

@@ -55,7 +55,17 @@ def register_commands() -> Iterable[Callable[..., None]]:
     from .demo import demo
     from .environment import doctor, plugins
     from .evaluation.compare import compare_command
+    from .language import commands as language
     from .new_plugin import new_plugin
     from .recommend import recommend_command
 
-    return [demo, *data.COMMANDS, plugins, doctor, compare_command, new_plugin, recommend_command]
+    return [
+        demo,
+        *data.COMMANDS,
+        plugins,
+        doctor,
+        compare_command,
+        new_plugin,
+        recommend_command,
+        *language.COMMANDS,
+    ]
