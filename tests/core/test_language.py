@@ -143,7 +143,7 @@ def test_the_command_line_builds_an_encoder_by_name():
 
 
 def test_core_registers_its_encoder():
-    assert core_language_models() == [HashingNgrams]
+    assert HashingNgrams in core_language_models()
 
 
 class Echo(LanguageModel):

@@ -49,11 +49,13 @@ class Generation:
     Attributes:
         texts: the n answers.
         prompt_tokens, completion_tokens: over all n answers; 0 where they came from a cache.
+        cut: how many of the answers ended at max_tokens, where the backend knows.
     """
 
     texts: list[str]
     prompt_tokens: int
     completion_tokens: int
+    cut: int = 0
 
 
 class LanguageModel:
@@ -137,5 +139,7 @@ class LanguageModel:
 def core_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
     """What core itself registers."""
     from .hashing import HashingNgrams
+    from .openai import OpenAIChat
+    from .openai_embeddings import OpenAIEmbeddings
 
-    return [HashingNgrams]
+    return [HashingNgrams, OpenAIChat, OpenAIEmbeddings]
