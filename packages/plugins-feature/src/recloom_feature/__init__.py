@@ -21,9 +21,10 @@ def register_models() -> list[type[Recommender]]:
 
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
+    from .embed import embed
     from .encoder_command import export
 
-    return [export]
+    return [embed, export]
 
 
 @hookimpl

@@ -20,7 +20,21 @@ if TYPE_CHECKING:
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
-class TextEncoder:
+class Component:
+    """A frozen dataclass of plain fields."""
+
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Fields that do not change what comes out, such as a timeout, a device or the name of a key's variable."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines what comes out besides what goes in: the class and its fields."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.init}  # type: ignore[arg-type]
+        kept = {name: value for name, value in values.items() if name not in self.without_effect}
+        return {"class": type(self).__name__, **kept}
+
+
+class TextEncoder(Component):
     """Turns texts into vectors."""
 
     dim: int
@@ -58,7 +72,7 @@ class Generation:
     cut: int = 0
 
 
-class LanguageModel:
+class LanguageModel(Component):
     """Answers messages, and where the backend can, scores given answers.
 
     A backend defines `generate`, or `generate_batch` where it answers several at once, and `score_batch` where
@@ -72,15 +86,6 @@ class LanguageModel:
     """Batches that may be under way at the same time; a server takes many, a local model one."""
     can_score: ClassVar[bool] = False
     """Whether `score_batch` is defined."""
-    without_effect: ClassVar[tuple[str, ...]] = ()
-    """Fields that do not change an answer, such as a timeout or the name of the variable that holds a key."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What determines an answer besides the question: the class and its fields; the key of the ledger."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.init}  # type: ignore[arg-type]
-        kept = {name: value for name, value in values.items() if name not in self.without_effect}
-        return {"class": type(self).__name__, **kept}
 
     def generate(
         self,
@@ -101,13 +106,29 @@ class LanguageModel:
         raise NotImplementedError(f"{type(self).__name__} must define generate(messages)")
 
     def generate_batch(
-        self, conversations: Sequence[Sequence[Message]], **options: Any
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        n: int = 1,
+        temperature: float = 0.0,
+        max_tokens: int = 256,
+        seed: int = 0,
+        schema: dict[str, Any] | None = None,
     ) -> list[Generation | QuestionError]:
         """`generate` for several conversations with the same options; a failed one is returned, not raised."""
         found: list[Generation | QuestionError] = []
         for messages in conversations:
             try:
-                found.append(self.generate(messages, **options))
+                found.append(
+                    self.generate(
+                        messages,
+                        n=n,
+                        temperature=temperature,
+                        max_tokens=max_tokens,
+                        seed=seed,
+                        schema=schema,
+                    )
+                )
             except QuestionError as error:
                 found.append(error)
         return found
@@ -138,8 +159,10 @@ class LanguageModel:
 
 def core_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
     """What core itself registers."""
+    from .fake import Fake
     from .hashing import HashingNgrams
     from .openai import OpenAIChat
     from .openai_embeddings import OpenAIEmbeddings
+    from .transformers import Transformers
 
-    return [HashingNgrams, OpenAIChat, OpenAIEmbeddings]
+    return [Fake, HashingNgrams, OpenAIChat, OpenAIEmbeddings, Transformers]

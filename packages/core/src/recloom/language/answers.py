@@ -21,6 +21,7 @@ from .question import Failure, Question, Reply
 if TYPE_CHECKING:
     from . import LanguageModel
     from .asking import Bill
+    from .budget import Budget, Meter
     from .ledger import Ledger
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
@@ -56,16 +57,25 @@ def wanting(question: Question, kind: type[BaseModel]) -> Question:
 
 
 def answers(
-    model: LanguageModel, questions: Sequence[Question], kind: type[Wanted], ledger: Ledger, **how: Any
+    model: LanguageModel,
+    questions: Sequence[Question],
+    kind: type[Wanted],
+    ledger: Ledger,
+    *,
+    budget: Budget | Meter | None = None,
+    offline: bool = False,
+    progress: str = "asking",
 ) -> Answers[Wanted]:
     """Ask, read each reply as `kind`, and ask once more where that fails, saying what was wrong.
 
-    `how` goes to `asking.ask`: budget, offline, progress. Both rounds are kept in the ledger.
+    Both rounds are kept in the ledger and held to one budget; the rest is as in `asking.ask`.
     """
     from .asking import ask
+    from .budget import Budget, Meter
 
+    meter = budget if isinstance(budget, Meter) else Meter(budget or Budget())
     asked = [wanting(question, kind) for question in questions]
-    first = ask(model, asked, ledger, **how)
+    first = ask(model, asked, ledger, budget=meter, offline=offline, progress=progress)
     found: list[Wanted | Failure] = [read(reply, kind) for reply in first.replies]
     again = [
         at
@@ -74,7 +84,8 @@ def answers(
     ]
     bills = [first.bill]
     if again:
-        second = ask(model, [corrected(asked[at], found[at]) for at in again], ledger, **how)
+        retried = [corrected(asked[at], found[at]) for at in again]
+        second = ask(model, retried, ledger, budget=meter, offline=offline, progress=f"{progress} again")
         bills.append(second.bill)
         for at, reply in zip(again, second.replies, strict=True):
             found[at] = read(reply, kind)

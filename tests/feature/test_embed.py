@@ -1,0 +1,141 @@
+"""`recloom embed`: each text once, known ones never again, files whole or absent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import pytest
+from recloom.cli import main
+from recloom.errors import DataError, RecloomError
+from recloom.language import TextEncoder
+from recloom.language.hashing import HashingNgrams
+from recloom_feature import embed as embedding
+from recloom_feature.embed import embed
+
+
+@dataclass(frozen=True)
+class Counting(TextEncoder):
+    """Length of the text and 1; remembers what it was asked."""
+
+    stop_after: int | None = None
+    asked: list[str] = field(default_factory=list, compare=False)
+
+    dim = 2
+    normalized = False
+    max_tokens = None
+    without_effect = ("stop_after", "asked")
+
+    def encode(self, texts):
+        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.extend(texts)
+        return np.array([[len(text), 1] for text in texts], np.float32).reshape(-1, 2)
+
+
+@pytest.fixture
+def data(tmp_path, write_dataset):
+    frame = pl.DataFrame(
+        {"user_id": ["u"] * 5, "item_id": ["a", "b", "c", "d", "e"], "timestamp": [1, 2, 3, 4, 5]}
+    )
+    items = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "d", "e"],
+            "title": ["Heat", "Alien", "Heat", "", None],
+            "plot": ["rob", "", "rob", "  ", "war"],
+        }
+    )
+    return write_dataset(tmp_path / "data", frame, items)
+
+
+def vectors(path):
+    return {row["item_id"]: row["vector"] for row in pl.read_parquet(path).to_dicts()}
+
+
+def test_each_text_is_encoded_once_and_items_without_text_are_left_out(data, capsys):
+    encoder = Counting()
+    embed(data, encoder=encoder)
+    assert sorted(encoder.asked) == ["Alien", "Heat"]
+    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
+    said = capsys.readouterr().out
+    assert "3 of 5 items with text, 2 numbers each (2 texts encoded, 0 known before, 2 without text)" in said
+
+
+def test_columns_are_joined_in_order(data):
+    encoder = Counting()
+    embed(data, encoder=encoder, columns=["plot", "title"], out=data / "v.parquet")
+    assert sorted(encoder.asked) == ["Alien", "rob. Heat", "war"]
+
+
+def test_a_second_run_encodes_what_changed_only(data, tmp_path):
+    embed(data, encoder=Counting())
+    texts = pl.DataFrame({"item_id": ["a", "b"], "text": ["Heat", "Aliens"]})
+    texts.write_parquet(tmp_path / "texts.parquet")
+    again = Counting()
+    embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=data / "vectors.parquet")
+    assert again.asked == ["Aliens"]
+    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [6, 1]}
+
+
+def test_an_interrupted_run_goes_on(data, monkeypatch):
+    monkeypatch.setattr(embedding, "BLOCK", 1)
+    monkeypatch.setattr(embedding, "SAVED_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        embed(data, encoder=Counting(stop_after=1))
+    assert not (data / "vectors.parquet").exists()
+    second = Counting()
+    embed(data, encoder=second)
+    assert second.asked == ["Alien"]  # the shorter text came first
+    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
+    assert not list(data.glob(".vectors*"))
+
+
+def test_another_encoder_does_not_mix_in(data):
+    embed(data, encoder=Counting())
+    with pytest.raises(RecloomError, match="was made with .*Counting.*asked for is .*HashingNgrams.*--overwrite"):
+        embed(data)
+    embed(data, encoder=HashingNgrams(dim=8), overwrite=True)
+    assert len(vectors(data / "vectors.parquet")["a"]) == 8
+
+
+def test_numbers_that_are_not_finite_are_refused(data):
+    @dataclass(frozen=True)
+    class Broken(Counting):
+        def encode(self, texts):
+            return super().encode(texts) * np.float32("nan")
+
+    with pytest.raises(RecloomError, match="not finite"):
+        embed(data, encoder=Broken())
+    assert not (data / "vectors.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ["blurb"]}, "no text column 'blurb'; the columns are"),
+        ({"of": "users"}, "Name some with --columns"),
+        ({"texts": "gone.parquet"}, "cannot be read as Parquet"),
+    ],
+)
+def test_wrong_input_is_told(data, options, message):
+    with pytest.raises(DataError, match=message):
+        embed(data, encoder=Counting(), **{k: data / v if k == "texts" else v for k, v in options.items()})
+
+
+def test_a_broken_file_of_vectors_is_named(data):
+    (data / "vectors.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(RecloomError, match="cannot be read as vectors"):
+        embed(data, encoder=Counting())
+
+
+def test_from_the_command_line_to_a_trained_model(data, tmp_path, capsys):
+    main(["embed", str(data), "--encoder", "HashingNgrams", "--encoder.dim", "16"])
+    assert len(vectors(data / "vectors.parquet")["a"]) == 16
+    main(
+        ["fit", "--model", "SASRec", "--data", str(data), "--run", str(tmp_path / "run"),
+         "--model.recommender.item_input", "id+vector", "--data.vectors", str(data / "vectors.parquet"),
+         "--model.recommender.dim", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    )  # fmt: skip
+    main(["recommend", str(tmp_path / "run"), "--history", "Alien", "--k", "2"])
+    assert "Heat" in capsys.readouterr().out
