@@ -59,12 +59,12 @@ TRAINED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     ],
     "SASRec": [
         (option, {"data": {"windows": windows}})
-        for windows in ("all", "last")
+        for windows in ("last", "all")
         for option in grid(dropout=[0.2, 0.5])
     ],
     "BERT4Rec": [
         (option, {"data": {"windows": windows}})
-        for windows in ("all", "last")
+        for windows in ("last", "all")
         for option in grid(mask_share=[0.2])
     ],
 }
@@ -158,7 +158,7 @@ def train(data: str, model: str, options: dict[str, Any], settings: dict[str, An
         options = options | {"seed": seed}
     config = {
         "trainer": {"enable_progress_bar": False, "max_epochs": 200},
-        "early_stopping": {"patience": 15},
+        "early_stopping": {"patience": 5},
         **{key: dict(value) for key, value in settings.items()},
     }
     config["model"] = {"metrics": METRICS} | config.get("model", {})
