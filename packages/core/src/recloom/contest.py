@@ -57,7 +57,7 @@ ENTRANTS = (
     Entrant("TextMean", "recloom-feature"),
     Entrant("PersonalizedPageRank", "recloom-graph"),
     Entrant("LightGCN", "recloom-graph", {"num_layers": 1}, 30, 5e-3, {"batch_size": 2048}),
-    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64, "windows": "all"}),
+    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64}),
 )
 
 
