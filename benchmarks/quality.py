@@ -58,14 +58,12 @@ TRAINED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         for option in grid(num_layers=[2, 3])
     ],
     "SASRec": [
-        (option, {"data": {"windows": windows}})
-        for windows in ("last", "all")
-        for option in grid(dropout=[0.2, 0.5])
+        ({}, {"model": {"lr": one["lr"]}, "data": {"windows": one["windows"]}})
+        for one in grid(windows=["all", "last"], lr=[3e-3, 1e-3])
     ],
     "BERT4Rec": [
-        (option, {"data": {"windows": windows}})
-        for windows in ("last", "all")
-        for option in grid(mask_share=[0.2])
+        ({}, {"model": {"lr": one["lr"]}, "data": {"windows": one["windows"]}})
+        for one in grid(windows=["all", "last"], lr=[3e-3, 1e-3])
     ],
 }
 
@@ -158,7 +156,7 @@ def train(data: str, model: str, options: dict[str, Any], settings: dict[str, An
         options = options | {"seed": seed}
     config = {
         "trainer": {"enable_progress_bar": False, "max_epochs": 200},
-        "early_stopping": {"patience": 5},
+        "early_stopping": {"patience": 15},
         **{key: dict(value) for key, value in settings.items()},
     }
     config["model"] = {"metrics": METRICS} | config.get("model", {})
