@@ -53,9 +53,18 @@ def register_language_models() -> Iterable[Any]:
 def register_commands() -> Iterable[Callable[..., None]]:
     from .data import commands as data
     from .demo import demo
-    from .environment import doctor, plugins
+    from .environment import doctor, list_command, plugins
     from .evaluation.compare import compare_command
     from .new_plugin import new_plugin
     from .recommend import recommend_command
 
-    return [demo, *data.COMMANDS, plugins, doctor, compare_command, new_plugin, recommend_command]
+    return [
+        demo,
+        *data.COMMANDS,
+        plugins,
+        list_command,
+        doctor,
+        compare_command,
+        new_plugin,
+        recommend_command,
+    ]
