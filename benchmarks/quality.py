@@ -58,14 +58,12 @@ TRAINED: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         for option in grid(num_layers=[2, 3])
     ],
     "SASRec": [
-        (option, {"data": {"windows": windows}})
-        for windows in ("all", "last")
-        for option in grid(dropout=[0.2, 0.5])
+        ({}, {"model": {"lr": one["lr"]}, "data": {"windows": one["windows"]}})
+        for one in grid(windows=["all", "last"], lr=[3e-3, 1e-3])
     ],
     "BERT4Rec": [
-        (option, {"data": {"windows": windows}})
-        for windows in ("all", "last")
-        for option in grid(mask_share=[0.2])
+        ({}, {"model": {"lr": one["lr"]}, "data": {"windows": one["windows"]}})
+        for one in grid(windows=["all", "last"], lr=[3e-3, 1e-3])
     ],
 }
 
@@ -79,10 +77,11 @@ def main() -> None:
     given = parser.parse_args()
     data = prepare(given.dataset)
     target = HERE / f"quality-{given.dataset}.json"
-    result = json.loads(target.read_text()) if target.exists() else {"rows": {}}
     for model in given.models:
-        if model not in result["rows"]:
-            result["rows"][model] = measure(str(data), model)
+        if model not in kept(target)["rows"]:
+            row = measure(str(data), model)
+            result = kept(target)  # another process may have added rows
+            result["rows"][model] = row
             result |= {
                 "what": __doc__.strip().splitlines()[0],
                 "dataset": given.dataset,
@@ -94,6 +93,11 @@ def main() -> None:
             }
             target.write_text(json.dumps(result, indent=2) + "\n")
             print(model, json.dumps(result["rows"][model]["test"]), flush=True)
+
+
+def kept(target: Path) -> dict[str, Any]:
+    """What was measured so far."""
+    return json.loads(target.read_text()) if target.exists() else {"rows": {}}
 
 
 def prepare(name: str) -> Path:

@@ -148,7 +148,8 @@ def recloom(loss: str, length: int, epochs: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         run_command(
-            ["fit", "--model=SASRec", f"--data={DATA}", f"--run={folder}/run", f"--model.recommender.max_len={length}",
+            ["fit", "--model=SASRec", f"--data={DATA}", "--data.windows=last", f"--run={folder}/run",
+             f"--model.recommender.max_len={length}",
              f"--model.loss={'CrossEntropy' if loss == 'full' else 'BCE'}", f"--data.batch_size={BATCH}",
              f"--trainer.max_epochs={epochs}", "--trainer.limit_val_batches=0",
              "--trainer.callbacks+=sasrec_clock.Clock"]

@@ -15,7 +15,7 @@ from recloom import hookspecs
 ROOT = Path(__file__).parents[1]
 CEILING = 400
 LAYERS = (
-    "errors command terminal",
+    "errors command terminal usage",
     "hookspecs schemas",
     "plugins spec",
     "data data.*",  # tables; what makes batches of them comes below
@@ -25,7 +25,7 @@ LAYERS = (
     "losses cross_entropy metrics baselines baselines.*",
     "module",
     "evaluation evaluation.*",
-    "runfolder run config_errors training",
+    "runfolder stopping run config_errors training",
     "recommend environment new_plugin contest demo defaults testing testing.*",
     "cli",
 )

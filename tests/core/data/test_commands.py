@@ -2,6 +2,7 @@
 
 import pytest
 from recloom.data import commands
+from recloom.data.known import KNOWN
 from recloom.errors import DataError
 
 
@@ -50,10 +51,13 @@ def test_options_of_the_command_reach_the_reader(log, tmp_path, capsys):
         commands.split(tmp_path / "data", strategy="time")
 
 
-def test_split_shows_its_parts(log, tmp_path, capsys):
+def test_split_shows_its_parts_and_whole_paths(log, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
     commands.prepare("auto", path=log, out=tmp_path / "data", max_rejected=0.5)
     commands.split(tmp_path / "data", out=tmp_path / "split")
-    shown = " ".join(capsys.readouterr().out.split())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(str(tmp_path / "data")) == lines.count(str(tmp_path / "split")) == 1
+    shown = " ".join(" ".join(lines).split())
     assert "train 1 valid 1 test 1 context 0 unused 0 short users 0 cold items 1" in shown
     assert (tmp_path / "split" / "split.parquet").is_file()
 
@@ -64,6 +68,10 @@ def test_synth_and_list(tmp_path, capsys):
     assert (tmp_path / "jobs" / "truth" / "parameters.json").is_file()
     commands.list_readers()
     shown = capsys.readouterr().out
+    licences = {known.licence for known in KNOWN.values()}
+    assert len(licences) > 2
+    words = " ".join(shown.split())
+    assert {words.count(licence) for licence in licences} == {1}
     for word in ("movielens", "mind", "amazon", "sequences", "table", "ml-25m", "mind-small", "login needed"):
         assert word in shown
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,7 +154,38 @@ def test_the_table_names_models_intervals_and_differences(runs):
         if cell.difference is not None:
             assert f"{cell.difference:+.4f}" in text
             assert f"{cell.p_holm:.2g}" in text
-    assert "candidates all" in text
+    assert found.notes() == [
+        "dataset toy, part test, candidates all, seen masked, users 200",
+        f"Intervals over users; difference to {runs[0]}, paired; p after Holm.",
+    ]
+
+
+def test_a_comparison_prints_as_its_table(runs):
+    found = compare(runs, ["ndcg@10"])
+    text = repr(found)
+    assert text.splitlines()[0].split() == [
+        "metric",
+        "run",
+        "value",
+        "95",
+        "%",
+        "interval",
+        "difference",
+        "p",
+    ]
+    assert f"{found.cells[1].difference:+.4f}" in text
+    assert text.endswith("\n".join(found.notes()))
+    assert "\x1b" not in text
+
+
+def test_runs_are_named_by_themselves_or_by_their_folders(runs):
+    class Loaded:
+        def __init__(self, folder):
+            self.folder = Path(folder)
+
+    loaded = [Loaded(folder) for folder in runs]
+    assert compare(loaded) == compare(runs)
+    assert compare([loaded[0], runs[1]], reference=loaded[0]).reference == runs[0]
 
 
 def test_the_best_is_marked_by_the_metric_s_own_direction(runs):
@@ -172,6 +204,13 @@ def test_frame_and_json_say_the_same(runs):
     assert frame.shape[0] == len(record["cells"]) == 9
     assert frame["p_holm"].to_list() == [cell["p_holm"] for cell in record["cells"]]
     assert record["protocol"]["candidates"] == "all"
+
+
+def test_the_command_prints_its_notes_in_one_piece(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    compare_command(runs)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == compare(runs).notes()
 
 
 def test_the_command_prints_and_writes(runs, tmp_path, capsys):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.evaluation.results import read_per_user, read_results, show, write_results
+from recloom.evaluation.results import MetricValue, read_per_user, read_results, show, write_results
 from recloom.metrics import ItemFacts, Meter, core_metrics
 from recloom.schemas import Protocol, SplitSpec
 
@@ -48,6 +48,13 @@ def test_what_was_measured_can_be_read_again(tmp_path):
     assert table["user_id"].to_list() == ["a", "b", "a", "c"]
     assert table["request"].to_list() == [0, 0, 1, 0]
     np.testing.assert_array_equal(table["ndcg@10"].to_numpy(), [1, np.nan, 0.25, 0.25])
+
+
+def test_a_value_prints_with_its_interval():
+    value = MetricValue(mean=0.07094, low=0.058, high=0.08412, n=3, undefined=0)
+    assert str(value) == "0.0709 [0.0580, 0.0841]"
+    assert str(value.model_copy(update={"low": None, "high": None})) == "0.0709"
+    assert str(value.model_copy(update={"mean": None})) == "undefined"
 
 
 def test_only_the_two_files_remain(tmp_path):

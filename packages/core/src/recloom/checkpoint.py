@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,20 @@ def read_checkpoint(path: Any, map_location: Any = None) -> dict[str, Any]:
     """Load with `weights_only=True`: a checkpoint from elsewhere cannot run code."""
     if not Path(path).is_file():
         raise RecloomError(f"there is no checkpoint {path}. Expected a file that `recloom fit` wrote.")
+    if Path(path).suffix == ".onnx":
+        raise RecloomError(
+            f"{path} is an exported file, not a run. Recommend with the run, or serve the file: docs/serve.md."
+        )
+    if not zipfile.is_zipfile(path):
+        raise RecloomError(
+            f"{path} cannot be read as a checkpoint: it is damaged, or a file of another kind. Expected the folder "
+            "of a run, or a .ckpt file that `recloom fit` wrote."
+        )
     try:
         loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise RecloomError(f"{path} cannot be read as a checkpoint: {error}") from error
+        reason = str(error).strip().partition("\n")[0]
+        if "Weights only" in reason:
+            reason = "it holds more than tensors and plain values, and nothing else is loaded"
+        raise RecloomError(f"{path} cannot be read as a checkpoint: {reason}") from error
     return loaded

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from . import __version__
 from .errors import RecloomError
 from .plugins import collect
 from .terminal import visible
+from .usage import ALL, HELP, usage
 
 LIGHTNING = {
     "fit": "Train a recommender on a prepared dataset.",
@@ -50,7 +52,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get(DEBUG):
             raise
         sys.exit(_fail(f"{_short(error)} (Set {DEBUG}=1 for the traceback.)"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(visible(str(stop) or "interrupted"), file=sys.stderr)
         sys.exit(130)
 
 
@@ -59,10 +62,12 @@ def _dispatch(args: list[str]) -> None:
         print(_overview())
     elif args[0] in ("-V", "--version"):
         print(f"recloom {__version__}")
+    elif args[0] in LIGHTNING and HELP & set(args):
+        print(usage(args[0]))
     elif args[0] in LIGHTNING:
         from .training import run_command
 
-        run_command(args)
+        run_command(["--help" if word == ALL else word for word in args])
     else:
         _run_function(args)
 
@@ -95,7 +100,12 @@ def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
     try:
         auto_cli(typed(function), args=words, prog=f"recloom {name}", as_positional=True, exit_on_error=False)
     except ArgumentError as error:
-        raise RecloomError(f"{error}. `recloom {name} --help` lists the options.") from error
+        missing = re.search(r"following arguments are required: ([\w, ]+)", str(error))
+        flags = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        names = [name.strip() for name in missing[1].split(",")] if missing else []
+        wanted = ", ".join(f"--{one}" if one in flags else one.upper() for one in names)
+        told = f"say {wanted}" if missing else str(error)
+        raise RecloomError(f"{told}. `recloom {name} --help` lists the options.") from error
 
 
 def typed(function: Callable[..., Any]) -> Callable[..., Any]:

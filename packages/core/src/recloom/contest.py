@@ -57,7 +57,7 @@ ENTRANTS = (
     Entrant("TextMean", "recloom-feature"),
     Entrant("PersonalizedPageRank", "recloom-graph"),
     Entrant("LightGCN", "recloom-graph", {"num_layers": 1}, 30, 5e-3, {"batch_size": 2048}),
-    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64, "windows": "all"}),
+    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64}),
 )
 
 
@@ -152,7 +152,7 @@ def ask(run: Run, artefact: Path, user: str) -> None:
     found = answer(artefact, user, history)
     lists = (history[-SHOWN:], found, [held_out])
     read, ranked, (following,) = (run.catalog.titles(run.catalog.item_index(ids)) for ids in lists)
-    title = Text("\n") + plain(f"{artefact}, asked for user {plain(user)}", 400)
+    title = Text("\n") + plain(f"{artefact}, asked for user {plain(user)}, whose last item is held out", 400)
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for column in ("met last", "", "recommended"):
         table.add_column(column, no_wrap=True, max_width=38)

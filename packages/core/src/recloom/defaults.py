@@ -53,7 +53,7 @@ def register_language_models() -> Iterable[Any]:
 def register_commands() -> Iterable[Callable[..., None]]:
     from .data import commands as data
     from .demo import demo
-    from .environment import doctor, plugins
+    from .environment import doctor, list_command, plugins
     from .evaluation.compare import compare_command
     from .language import commands as language
     from .new_plugin import new_plugin
@@ -63,6 +63,7 @@ def register_commands() -> Iterable[Callable[..., None]]:
         demo,
         *data.COMMANDS,
         plugins,
+        list_command,
         doctor,
         compare_command,
         new_plugin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from .command import command
@@ -44,8 +45,11 @@ def demo(
     best = contest.exported(runs, out / "model.onnx")
     if best:
         contest.ask(best, out / "model.onnx", user)
-    print(f"\nNext:\n  recloom compare {' '.join(str(run.folder) for run in runs[:2])}")
-    print(f"  recloom recommend {runs[0].folder} --users {shlex.quote(str(plain(user)))}")
+    recloom = "recloom" if shutil.which("recloom") else shlex.quote(sys.argv[0])
+    print(f"\nNext:\n  {recloom} compare {' '.join(str(run.folder) for run in runs[:2])}")
+    print(
+        f"  {recloom} recommend {runs[0].folder} --users {shlex.quote(str(plain(user)))}   (after all that they met)"
+    )
 
 
 def make_room(out: Path, data: Path | None) -> None:

@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from . import hookspecs
 from . import plugins as loading
@@ -61,6 +61,39 @@ def _describe(entry: EntryPoint) -> dict[str, Any]:
         state = f"cannot be loaded ({loading.load_errors[entry.name]})"
     number = entry.dist.version if entry.dist else _version("recloom")
     return {"plugin": entry.name, "version": number, "state": state, "hooks": hooks}
+
+
+KINDS = {
+    "models": "--model NAME",
+    "losses": "--model.loss NAME",
+    "metrics": "--model.metrics NAME@K,...",
+    "readers": "recloom data prepare NAME",
+    "language_models": "--encoder NAME and the like",
+    "prompts": "templates",
+}
+
+
+@command("list")
+def list_command(
+    kind: Literal["models", "losses", "metrics", "readers", "language_models", "prompts"] | None = None,
+) -> None:
+    """Show what can be named: recommenders, losses, metrics, readers, language models and encoders.
+
+    Args:
+        kind: one of these only.
+    """
+    for name in [kind] if kind else KINDS:
+        found = loading.collect_with_owner(f"register_{name}")
+        if found:
+            print(f"{name.replace('_', ' ')} ({KINDS[name]})")
+        for known, (thing, owner) in sorted(found.items()):
+            print(visible(f"  {known:24}{_about(thing)} [{owner}]"))
+
+
+def _about(thing: Any) -> str:
+    """The first line of what a thing says of itself."""
+    text = getattr(thing, "about", None) or getattr(thing, "function", thing).__doc__ or ""
+    return str(text).strip().partition("\n")[0]
 
 
 @command("doctor")

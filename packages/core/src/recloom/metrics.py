@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -93,7 +94,11 @@ def core_metrics() -> list[Metric]:
 
 
 def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    return lambda scores, labels, users: function(scores, labels)
+    @functools.wraps(function)
+    def over_all(scores: Tensor, labels: Tensor, users: Tensor) -> Tensor:
+        return function(scores, labels)
+
+    return over_all
 
 
 def parse(asked: str, metrics: Mapping[str, Metric]) -> tuple[Metric, int | None]:
@@ -252,8 +257,8 @@ class Meter:
     def _add_pairs(self, scores: Tensor, ids: Tensor | None, labels: Tensor | None) -> None:
         if labels is None:
             raise RecloomError(
-                f"Meter.update: expected labels (B, C) for {', '.join(self._pairs)}, found targets; "
-                "measure them on candidate lists with labels, or leave them out."
+                f"{', '.join(self._pairs)} need candidates with a label each, found held-out items among candidates "
+                "without labels. Use --data.candidates impressions where the data have them, or leave them out."
             )
         there = torch.ones_like(scores, dtype=torch.bool) if ids is None else (ids != 0).expand_as(scores)
         self._add("scores", scores[there])

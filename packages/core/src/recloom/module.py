@@ -87,7 +87,7 @@ class RecModule(L.LightningModule):
         if fresh:
             self.build(data.catalog)
         self.seed = data.seed
-        if fresh and not self.trainer.ckpt_path:
+        if fresh and stage == "fit" and not self.trainer.ckpt_path:
             self.learn(data)
             return
         if self.trained_on:
@@ -197,6 +197,8 @@ class RecModule(L.LightningModule):
         return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
     def _start(self) -> None:
+        if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
+            self.learn(self._data())
         facts = item_facts(self._data(), self.metrics)
         self.meter = Meter(self.metrics, collect("register_metrics"), facts)
         self.out_of_reach = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import command
@@ -26,6 +26,7 @@ def recommend_command(
     k: int = 10,
     exclude: list[str] | None = None,
     out: str | None = None,
+    data: str | None = None,
 ) -> None:
     """Recommend items with a trained run.
 
@@ -37,6 +38,7 @@ def recommend_command(
         k: how many items.
         exclude: item ids or titles never to recommend.
         out: Parquet file to write instead of printing.
+        data: folder of the dataset, where it is not where the run was trained from.
     """
     if sum((history is not None, users is not None, all)) != 1:
         raise RecloomError("say for whom: exactly one of --history, --users and --all")
@@ -44,7 +46,9 @@ def recommend_command(
         raise RecloomError("--all recommends to every user; name the Parquet file with --out FILE")
     from .run import load
 
-    loaded = load(run)
+    if out:
+        _check_writable(Path(out))
+    loaded = load(run, data=data)
     if all:
         _write_all(loaded, k, str(out))
         return
@@ -52,7 +56,6 @@ def recommend_command(
     if users:
         answers = loaded.recommend_users(users, k=k, exclude=exclude or ())
     else:
-        _note_unknown(loaded, history or [])
         answers = [loaded.recommend(history, k=k, exclude=exclude or ())]
     if out:
         import polars as pl
@@ -67,19 +70,6 @@ def recommend_command(
         print(f"wrote {out}")
         return
     _print(names, answers)
-
-
-def _note_unknown(run: Run, history: list[str]) -> None:
-    """Say on stderr which words name no item, since they are ignored."""
-    from .lookup import find_items
-
-    unknown = [
-        text for text, index in zip(history, find_items(run.catalog, history), strict=True) if not index
-    ]
-    if unknown:
-        print(f"not known, so ignored: {', '.join(map(repr, unknown))}", file=sys.stderr)
-    if len(unknown) == len(history):
-        print("nothing known of this history: the order is that for newcomers", file=sys.stderr)
 
 
 def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
@@ -113,6 +103,12 @@ def _write_all(loaded: Run, k: int, out: str) -> None:
             writer.write_table(arrow)
             progress.advance(task, table["user_id"].n_unique())
     print(f"wrote {out}")
+
+
+def _check_writable(out: Path) -> None:
+    """Before the work: the folder of the file must be there and take files."""
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise RecloomError(f"{out.parent} is no folder that can be written to; choose another --out")
 
 
 @contextlib.contextmanager

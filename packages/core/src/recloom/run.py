@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from .functional import first_k
 from .lookup import find_items
 from .module import RecModule, mask
 from .recommender import Recommender
-from .runfolder import CHECKPOINTS, best_checkpoint
+from .runfolder import CHECKPOINTS, RECORD, best_checkpoint, find_dataset, finished
 from .schemas import Recommendation, RunRecord
 
 if TYPE_CHECKING:
@@ -35,13 +36,20 @@ class Run:
 
     Attributes:
         folder: where it lies.
+        dataset: folder of the dataset, where it is not where the run was trained from.
         module: the trained RecModule in eval mode; `module.rank(batch)` gives scores as they are served.
         catalog: the items and users it knows.
     """
 
-    def __init__(self, folder: Path, module: RecModule) -> None:
+    def __init__(self, folder: Path, module: RecModule, dataset: Path | None = None) -> None:
         assert module.catalog is not None
+        self.dataset = dataset
         self.folder, self.module, self.catalog = folder, module.eval(), module.catalog
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({str(self.folder)!r}: {type(self.recommender).__name__}, {self.catalog.num_items:,} items)"
+        )
 
     @classmethod
     def of(cls, folder: str | Path, module: RecModule) -> Run:
@@ -59,8 +67,13 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """`run.json`."""
-        return RunRecord.model_validate_json((self.folder / "run.json").read_text(encoding="utf-8"))
+        """`run.json`; RecloomError for a fit that did not come to its end."""
+        if not finished(self.folder):
+            raise RecloomError(
+                f"{self.folder} holds no {RECORD}: its fit was interrupted, or is not finished. Go on with it by "
+                f"`recloom fit --run {self.folder} --ckpt_path last`."
+            )
+        return RunRecord.model_validate_json((self.folder / RECORD).read_text(encoding="utf-8"))
 
     def data(self, path: str | Path | None = None) -> RecDataModule:
         """The data module of the run's configuration, set up; `path` where the dataset has moved."""
@@ -70,8 +83,11 @@ class Run:
         from .schemas import SplitSpec
 
         options = config | {"split": SplitSpec.model_validate(config.get("split") or {})}
-        options.setdefault("seed", self.record.seed)
-        data = RecDataModule(**options | ({"path": str(path)} if path else {}))
+        if "seed" not in options:
+            options["seed"] = self.record.seed
+        data = RecDataModule(
+            **options | {"path": str(path or self.dataset or find_dataset(self.folder, options["path"]))}
+        )
         data.setup()
         return data
 
@@ -85,7 +101,8 @@ class Run:
     ) -> list[Recommendation]:
         """The best k items for a history of raw ids or titles, most recent last, or for a known user.
 
-        Ids that the catalogue does not know are ignored; items of the history are not recommended again.
+        What the catalogue does not know is ignored, with a warning; items of the history are not recommended
+        again.
         A user without `history` is looked up in the run's dataset.
         """
         if isinstance(history, str):
@@ -93,6 +110,7 @@ class Run:
         if user is not None and history is None:
             return self.recommend_users([user], k=k, exclude=exclude)[0]
         items = torch.from_numpy(find_items(self.catalog, history or []))
+        tell_unknown(history or [], items)
         number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
         return self._answer(Batch.of(items[items > 0][None], user=number), k, exclude)[0]
 
@@ -193,6 +211,15 @@ class Run:
         return columns + 1, values
 
 
+def tell_unknown(history: Sequence[str], items: Tensor) -> None:
+    """Warn of words that name no item; `items` (L,) holds their indices, 0 where unknown."""
+    unknown = [text for text, index in zip(history, items.tolist(), strict=True) if not index]
+    if unknown:
+        warnings.warn(f"not known, so ignored: {', '.join(map(repr, unknown))}", stacklevel=3)
+    if len(unknown) == len(history):
+        warnings.warn("nothing known of this history: the order is that for newcomers", stacklevel=3)
+
+
 def write_predictions(path: Path, batches: Iterable[tuple[Tensor, Tensor, Tensor]], catalog: Catalog) -> None:
     """Write what `predict_step` gave as a table of user_id, item_id, score and rank."""
     tables = [_frame(catalog, *batch) for batch in batches]
@@ -216,8 +243,11 @@ def _frame(catalog: Catalog, users: Tensor, items: Tensor, scores: Tensor) -> pl
     )
 
 
-def load(path: str | Path) -> Run:
-    """Load a run from its folder, or from one of its checkpoints; nothing else is needed to recommend."""
+def load(path: str | Path, *, data: str | Path | None = None) -> Run:
+    """Load a run from its folder, or from one of its checkpoints; nothing else is needed to recommend for a history.
+
+    Users of the dataset are looked up in it: `data` is its folder, where it is not where the run was trained from.
+    """
     path = Path(path)
     if not path.exists():
         raise RecloomError(f"there is no run {path}. Train one with `recloom fit`; runs lie under runs/.")
@@ -229,7 +259,7 @@ def load(path: str | Path) -> Run:
         if checkpoint.parent.name == CHECKPOINTS
         else path.parent
     )
-    return Run(folder, restore(read_checkpoint(checkpoint)))
+    return Run(folder, restore(read_checkpoint(checkpoint)), Path(data) if data else None)
 
 
 def restore(checkpoint: dict[str, object]) -> RecModule:

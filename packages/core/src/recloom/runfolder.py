@@ -6,6 +6,7 @@ runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .module import RecModule
 
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+RECORD = "run.json"
 ROOT = Path("runs")
 RESULTS = ("metrics.json", "per_user_*.parquet", "predictions.parquet")
 """What is measured with a run, apart from the run itself."""
@@ -67,20 +70,45 @@ def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
         shutil.rmtree(run / "logs", ignore_errors=True)
 
 
+def leave_nothing(run: Path) -> None:
+    """After a fit that failed before its first checkpoint: remove its folder if it holds nothing else."""
+    if not run.is_dir() or {path.name for path in run.iterdir()} - {LOCK, "config.yaml", "logs"}:
+        return
+    shutil.rmtree(run, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others stand beside it
+        run.parent.rmdir()
+
+
 _locks: list[TextIO] = []
 
 
 def lock(run: Path) -> None:
     """Hold the folder for this process until it ends; RecloomError where another one trains in it."""
-    run.mkdir(parents=True, exist_ok=True)
     while _locks:
         _locks.pop().close()
-    file = open(run / ".lock", "w")  # noqa: SIM115 - held open on purpose
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = open(run / LOCK, "w")  # noqa: SIM115 - held open on purpose
+    except OSError as error:
+        raise RecloomError(
+            f"the run cannot be written to {run}: {error.strerror}. Choose another --run."
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RecloomError(f"another fit is writing {run}. Wait for it, or choose another --run.") from None
     _locks.append(file)
+
+
+def find_dataset(run: Path, path: str) -> Path:
+    """The dataset that a run was trained on: as it was named, or so seen from a folder above the run."""
+    places = [Path(path), *(parent / path for parent in run.resolve().parents)]
+    found = next((place for place in places if (place / "dataset.json").is_file()), None)
+    if found is None:
+        raise RecloomError(
+            f"the run {run} was trained on the dataset {path}, which is not there now. Say where it is with --data."
+        )
+    return found
 
 
 def best_checkpoint(run: Path) -> Path:
@@ -91,6 +119,11 @@ def best_checkpoint(run: Path) -> Path:
     raise RecloomError(
         f"{run} is not a trained run: it holds no {CHECKPOINTS}/best.ckpt or last.ckpt. Train one with `recloom fit`."
     )
+
+
+def finished(run: Path) -> bool:
+    """Whether the fit came to its end; it writes `run.json` last."""
+    return (run / RECORD).is_file()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,7 +156,7 @@ def write_record(run: Path, trainer: Any, module: RecModule, data: RecDataModule
         seconds=round(time.monotonic() - STARTED, 2),
         versions=versions(),
     )
-    write_text(run / "run.json", record.model_dump_json(indent=2) + "\n")
+    write_text(run / RECORD, record.model_dump_json(indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

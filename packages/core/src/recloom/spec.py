@@ -72,8 +72,9 @@ def find(hook: str, name: str) -> Any:
 
 def unknown(name: str, known: Any, what: str) -> str:
     """A message for a name that is not among the known ones: the nearest first, then all."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    by_small = {str(one).lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), list(by_small), n=1, cutoff=0.5)
+    hint = f" Did you mean {by_small[near[0]]}?" if near else ""
     return f"{name!r} is not among the {what}.{hint} Installed: {', '.join(sorted(known)) or 'none'}."
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from .checkpoint import LastCheckpoint
@@ -26,18 +26,25 @@ from .plugins import collect
 from .run import Run, load, write_predictions
 from .runfolder import (
     CHECKPOINTS,
+    RECORD,
     best_checkpoint,
+    find_dataset,
+    finished,
     latest_run,
+    leave_nothing,
     make_room,
     new_run,
     write_config,
     write_record,
 )
 from .spec import find
+from .stopping import EarlyStop
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
 MONITOR = "val/ndcg@10"
+CSV = "lightning.pytorch.loggers.CSVLogger"
+GO_ON = "go on with: recloom fit --run {} --ckpt_path last"
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 
 
@@ -66,6 +73,7 @@ class SaveConfig(SaveConfigCallback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
             write_config(Path(trainer.default_root_dir), self.parser.dump(self.config, skip_none=False))
+            (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
 
 
 class RecCLI(LightningCLI):
@@ -83,17 +91,13 @@ class RecCLI(LightningCLI):
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(EarlyStop, "early_stopping")
         parser.set_defaults(
             {
                 "checkpoint.monitor": MONITOR,
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
-                "early_stopping.monitor": MONITOR,
-                "early_stopping.mode": "max",
-                "early_stopping.patience": 10,
-                "early_stopping.strict": False,
             }
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -115,15 +119,24 @@ class RecCLI(LightningCLI):
             make_room(run, resume=config.ckpt_path is not None, overwrite=config.overwrite)
         config.overwrite = False  # a config kept in the run must not replace another one later
         config.run = str(run)
+        if self.subcommand != "fit":
+            self._not_a_fit(config, run)
         self._monitor_what_is_measured(config)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
         config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
         if "verbose" in config:
             config.verbose = False  # the table with intervals is shown instead
-        if config.trainer.logger is None:
-            config.trainer.logger = _component(
-                "lightning.pytorch.loggers.CSVLogger", save_dir=str(run), name="logs"
+        if self.subcommand == "fit" and (config.trainer.logger is None or _is_ours(config.trainer.logger)):
+            config.trainer.logger = _component(CSV, save_dir=str(run), name="logs")
+
+    def _not_a_fit(self, config: Any, run: Path) -> None:
+        """A run is measured without logs of its own, with the dataset wherever it is now."""
+        config.trainer.logger = False
+        config.data.path = str(find_dataset(run, config.data.path))
+        if self.subcommand == "test" and not os.access(run, os.W_OK):
+            raise RecloomError(
+                f"the results cannot be kept in {run}, which is not writable. Copy the run, and test that."
             )
 
     def _monitor_what_is_measured(self, config: Any) -> None:
@@ -147,12 +160,15 @@ class RecCLI(LightningCLI):
         finish_fit(self.trainer, self.model, self.datamodule)
 
     def after_test(self) -> None:
+        folder = Path(self.trainer.default_root_dir)
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
         if self.model.out_of_reach:
             print(
                 f"{self.model.out_of_reach:,} held-out items stand in the masked history, so nothing can find them; "
                 "--data.seen kept would let them be recommended again"
             )
+        if not finished(folder):
+            print(f"training was interrupted: this is the state it had reached ({GO_ON.format(folder)})")
 
     def after_predict(self) -> None:
         path = Path(self.trainer.default_root_dir) / "predictions.parquet"
@@ -179,7 +195,19 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
         write_record(folder, trainer, module, data)
-        print(f"trained: {folder} (next: recloom test {folder})")
+        print(f"trained: {folder}{_how(trainer)} (next: recloom test {folder})")
+
+
+def _how(trainer: Any) -> str:
+    """How far training went, and what it reached on the validation part."""
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if not trainer.current_epoch:
+        return ""
+    stopped = any(getattr(callback, "stopped_epoch", 0) for callback in trainer.callbacks)
+    epochs = f", {trainer.current_epoch} epochs" + (", stopped early" if stopped else "")
+    return epochs + (
+        f", best {trainer.checkpoint_callback.monitor} {float(best):.4f}" if best is not None else ""
+    )
 
 
 def run_command(args: Sequence[str]) -> RecCLI:
@@ -249,23 +277,40 @@ def _run(args: Any) -> RecCLI:
         )
     except ArgumentError as error:
         raise RecloomError(explain(error, args)) from error
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        folder = Path(os.environ.get(SHARED_RUN, ""))
+        kept = (folder / CHECKPOINTS / "last.ckpt").is_file()
+        raise KeyboardInterrupt(
+            f"interrupted; {GO_ON.format(folder) if kept else 'nothing was kept yet'}"
+        ) from None
     except MisconfigurationException as error:
         raise RecloomError(
             f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
         ) from error
     finally:
-        os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
+        begun = os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
+        if begun and sys.exc_info()[0]:
+            leave_nothing(Path(begun))
 
 
 def expand(args: list[str]) -> list[str]:
     """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`, `test RUN` for `test --run RUN`."""
-    words = []
-    for word in args:
+    words: list[str] = []
+    for place, word in enumerate(args):
         flag, equals, value = word.partition("=")
+        if (place and args[place - 1] == "--model.metrics") or (flag == "--model.metrics" and equals):
+            flag, value = (flag, _listed(value)) if equals else (_listed(word), value)
         words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
     if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
         words.insert(1, "--run")
     return words
+
+
+def _listed(names: str) -> str:
+    """`a,b` as `[a,b]`."""
+    return names if names.startswith("[") else f"[{names}]"
 
 
 def with_run_folder(args: list[str]) -> list[str]:
@@ -321,6 +366,11 @@ def _without(words: list[str], flag: str) -> list[str]:
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
+
+
+def _is_ours(logger: Any) -> bool:
+    """Whether a logger of a configuration is the one that a fit is given where none is asked for."""
+    return getattr(logger, "class_path", "") == CSV and logger.init_args.get("name") == "logs"
 
 
 def _class_name(recommender: Any) -> str:

@@ -35,8 +35,8 @@ class RecDataModule(L.LightningDataModule):
         split_path: folder written by `recloom data split`, used instead of `split`.
         batch_size: training rows of a batch.
         eval_rows: requests scored at once; by default as many as keep the scores within 16 MB.
-        windows: for sequence models, whether only the end of a long sequence is used (`last`), or all of it,
-            cut into windows (`all`).
+        windows: for sequence models, whether all of a long sequence is used, cut into windows (`all`), or only
+            its end (`last`), which makes epochs shorter where users have long histories.
         pairs: for models of pairs, one epoch is every `interaction`, or as many draws of a `user`.
         candidates: what is ranked: `all` items; the `impressions` of the data; or, marked as such wherever
             the number stands, the target among `uniform-N` or `popular-N` sampled items.
@@ -53,7 +53,7 @@ class RecDataModule(L.LightningDataModule):
         split_path: str | None = None,
         batch_size: int = 128,
         eval_rows: int | None = None,
-        windows: Literal["all", "last"] = "last",
+        windows: Literal["all", "last"] = "all",
         pairs: Literal["interaction", "user"] = "interaction",
         candidates: str = "all",
         seen: Literal["masked", "kept"] = "masked",

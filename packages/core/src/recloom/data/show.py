@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..errors import DataError
 from ..schemas import DatasetCard
-from ..terminal import plain
+from ..terminal import plain, visible
 
 if TYPE_CHECKING:
     from .check import Finding
@@ -33,7 +33,8 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
     console.print(f"  time: {time}")
     if card.source.reader != "synth":
         console.print(plain(f"  licence: {card.licence}", SENTENCE))
-    table = Table(title=plain(str(out), SENTENCE), title_justify="left", box=None)
+    print(visible(str(out)))
+    table = Table(box=None)
     table.add_column("what")
     table.add_column("count", justify="right")
     shown = {name: count for name, count in card.counts.items() if count or name == "rejected"}
@@ -60,15 +61,13 @@ def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
 
 def show_split(out: Path, record: SplitRecord) -> None:
     """Rows per part, and what else a reader of numbers should know."""
-    console = Console()
-    title = f"{out}  {record.spec.strategy}, digest {record.parts_digest}"
-    table = Table(title=plain(title, SENTENCE), box=None)
-    table.title_justify = "left"
+    print(visible(f"{out}\n{record.spec.strategy}, digest {record.parts_digest}"))
+    table = Table(box=None)
     table.add_column("part")
     table.add_column("count", justify="right")
     for name, count in record.counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
-    console.print(table)
+    Console().print(table)
 
 
 def show_findings(path: Path, findings: list[Finding]) -> None:
@@ -97,11 +96,11 @@ def show_list() -> None:
     for name, reader in readers().items():
         table.add_row(name, plain((reader.__doc__ or "").strip().splitlines()[0], 200))
     console.print(table)
-    table = Table(title="known sets (--download NAME)", title_justify="left", box=None)
-    for column in ("name", "reader", "licence"):
-        table.add_column(column)
-    for name, known in KNOWN.items():
-        table.add_row(
-            name, known.reader, plain(known.licence + (" (login needed)" if known.manual else ""), 200)
-        )
-    console.print(table)
+    console.print("known sets (--download NAME), by licence")
+    for licence in dict.fromkeys(known.licence for known in KNOWN.values()):
+        console.print(plain(f"  {licence}", SENTENCE))
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 4))
+        for name, known in KNOWN.items():
+            if known.licence == licence:
+                table.add_row(name, known.reader, "login needed" if known.manual else "")
+        console.print(table)

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
+from ..terminal import visible
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
+    from ..run import Run
     from .results import MetricValue, Results
     from .significance import Difference
+
+WIDTH = 120
+"""Columns of a comparison as text."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,22 @@ class Cell:
     """The same, adjusted for every test of this comparison."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """Runs of one protocol; `cells` by run in the order given, then by metric."""
+    """Runs of one protocol; `cells` by run in the order given, then by metric. It prints as its table."""
 
     protocol: dict[str, Any]
     reference: str
     cells: list[Cell]
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=WIDTH, color_system=None)
+        with console.capture() as captured:
+            console.print(self.table())
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        return "\n".join([*lines, *self.notes()])
 
     def to_frame(self) -> pl.DataFrame:
         """One row for each run and metric."""
@@ -62,7 +76,7 @@ class Comparison:
         """For the terminal, readable in 80 columns: metric by metric a row for each run, the best in bold."""
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, caption=self._caption(), caption_justify="left")
+        table = Table(box=None, pad_edge=False)
         for column in ("metric", "run"):
             table.add_column(column, overflow="fold")
         for column in ("value", "95 % interval", "difference", "p"):
@@ -85,31 +99,37 @@ class Comparison:
         alone = len(set(models.values())) == len(models)
         return {run: escape(model if alone else run) for run, model in models.items()}
 
-    def _caption(self) -> str:
-        from rich.markup import escape
-
+    def notes(self) -> list[str]:
+        """Lines to print below the table: what the numbers hold for, and how they were compared."""
         told = ", ".join(
             f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
         )
-        return escape(f"{told}. Intervals over users; difference to {self.reference}, paired; p after Holm.")
+        return [
+            visible(line)
+            for line in (told, f"Intervals over users; difference to {self.reference}, paired; p after Holm.")
+        ]
 
 
 def compare(
-    runs: Sequence[str | Path], metrics: Sequence[str] | None = None, *, reference: str | Path | None = None
+    runs: Sequence[str | Path | Run],
+    metrics: Sequence[str] | None = None,
+    *,
+    reference: str | Path | Run | None = None,
 ) -> Comparison:
     """Compare tested runs, by default in every metric that all of them have, each with the reference run.
 
-    reference is one of `runs`, by default the first. Raises RecloomError when there are fewer than two runs,
-    when their protocols differ (each differing field is named with its values), or for an unknown metric.
+    Runs are given as `Run` or as their folders; reference is one of them, by default the first. Raises
+    RecloomError when there are fewer than two runs, when their protocols differ (each differing field is
+    named with its values), or for an unknown metric.
     """
     from .results import read_results
 
-    names = [str(run) for run in runs]
+    names = [_folder(run) for run in runs]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise RecloomError(
             f"compare: expected two or more different runs, found {', '.join(names) or 'none'}."
         )
-    base = names[0] if reference is None else str(reference)
+    base = names[0] if reference is None else _folder(reference)
     if base not in names:
         raise RecloomError(f"compare: expected the reference to be one of {', '.join(names)}; found {base}.")
     results = {name: read_results(name) for name in names}
@@ -134,9 +154,14 @@ def compare_command(runs: list[str], *, metrics: str | None = None, out: Path | 
     from rich.console import Console
 
     found = compare(runs, metrics.split(",") if metrics else None)
-    Console().print(found.table())
+    Console(highlight=False).print(found.table())
+    print("\n".join(found.notes()))
     if out is not None:
         out.write_text(found.to_json(), encoding="utf-8")
+
+
+def _folder(run: str | Path | Run) -> str:
+    return str(getattr(run, "folder", run))
 
 
 def _check_protocols(results: dict[str, Results]) -> None:

@@ -41,6 +41,12 @@ class MetricValue(Record):
     """Requests without one, which the mean leaves out."""
     higher_is_better: bool = True
 
+    def __str__(self) -> str:
+        """`0.0709 [0.0580, 0.0841]`."""
+        if self.mean is None:
+            return "undefined"
+        return f"{self.mean:.4f}" + ("" if self.low is None else f" [{self.low:.4f}, {self.high:.4f}]")
+
 
 class Results(Record):
     """`metrics.json`."""

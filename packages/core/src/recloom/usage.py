@@ -1,0 +1,72 @@
+"""What `recloom fit --help` and its like print: what is used every day. `--help-all` lists every option."""
+
+from __future__ import annotations
+
+FIT = """\
+usage: recloom fit --model NAME --data DIR [options]
+       recloom fit --config FILE [options]
+       recloom fit --run RUN --ckpt_path last
+
+Train a recommender on a prepared dataset. A run is one folder, by default runs/DATA/MODEL.
+
+Which (`recloom list` shows what is installed):
+  --model NAME                      recommender, such as SASRec, EASE or LightGCN
+  --model.recommender.OPTION VALUE  its options, such as --model.recommender.dim 64
+  --model.recommender.help NAME     lists and explains them
+  --model.loss NAME                 loss; by default the recommender's own
+  --data DIR                        dataset made by `recloom data prepare` or `recloom data synth`
+  --config FILE                     YAML with any of these; later words win. --print_config writes one
+
+How:
+  --model.lr 0.001                  learning rate of AdamW
+  --model.metrics ndcg@10,hit@20    measured in validation and test; the first is watched if ndcg@10 is not among them
+  --data.batch_size 128             training rows of a batch
+  --data.windows all                all: long histories are cut into windows; last: only their ends are used
+  --data.candidates all             what is ranked: all, impressions, or uniform-N and popular-N (marked as sampled)
+  --data.split.strategy last        last, time, random or users; `recloom data split --help` explains them
+  --trainer.max_epochs 50           epochs at most
+  --early_stopping.patience 10      epochs without a better validation after which training ends; null: never
+  --trainer.accelerator auto        cpu, gpu, ...; --trainer.devices, --trainer.precision as in Lightning
+  --seed_everything 0               of everything random
+
+Where:
+  --run DIR                         folder of the run
+  --overwrite                       replace what a finished fit left there
+  --ckpt_path last                  go on with an interrupted fit; give --run, and nothing else is needed
+
+Examples:
+  recloom fit --model EASE --data data/movies
+  recloom fit --model SASRec --data data/movies --model.recommender.dim 32 --model.loss GBCE --run runs/small
+  recloom fit --config configs/ml-1m/sasrec.yaml --data data/ml-1m
+"""
+MEASURE = """\
+usage: recloom {verb} RUN [options]
+
+{what}
+
+  RUN                               folder of a run
+  --data DIR                        the dataset, where it is not where the run was trained from
+  --ckpt_path FILE                  a checkpoint; by default the best of the run, else the last
+  --model.metrics ndcg@5,hit@20     other metrics than the run was trained with
+  --data.candidates all             other candidates: all, impressions, uniform-N, popular-N
+  --data.seen masked                kept: items of the history may be recommended again
+  --trainer.accelerator auto        cpu, gpu, ...
+
+Example:
+  recloom {verb} runs/movies/SASRec
+"""
+WHAT = {
+    "validate": "Measure a run on the validation part. Prints the figures and writes nothing.",
+    "test": "Measure a run on the test part. Prints the metrics with 95 % intervals, and writes metrics.json and\n"
+    "per_user_test.parquet into the run, which `recloom compare` reads.",
+    "predict": "Rank for the requests of the test part. Writes predictions.parquet into the run: user_id, item_id,\n"
+    "score and rank of the ten best. For every user, after all they met: `recloom recommend RUN --all`.",
+}
+HELP = {"-h", "--help"}
+ALL = "--help-all"
+
+
+def usage(verb: str) -> str:
+    """The short help of `fit`, `validate`, `test` or `predict`."""
+    text = FIT if verb == "fit" else MEASURE.format(verb=verb, what=WHAT[verb])
+    return f"{text}\n{ALL} lists every option, those of Lightning included."

@@ -1,0 +1,228 @@
+"""What someone new stumbles over: each is told, or works."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import recloom
+from recloom.baselines.ease import EASE
+from recloom.cli import main
+from recloom.errors import RecloomError
+from recloom.training import run_command
+from recloom.usage import usage
+
+QUIET = ["--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture
+def data(tmp_path, write_dataset):
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in np.repeat(np.arange(30), 6)],
+            "item_id": [
+                f"i{n}" for n in np.concatenate([random.choice(20, 6, replace=False) for _ in range(30)])
+            ],
+            "timestamp": np.tile(np.arange(6), 30),
+        }
+    )
+    return write_dataset(tmp_path / "data" / "tiny", frame)
+
+
+def fit(data, run, *words, model="SASRec"):
+    return run_command(["fit", f"--model={model}", f"--data={data}", f"--run={run}", *QUIET, *words])
+
+
+def test_what_was_fitted_is_not_fitted_again_to_be_measured(data, tmp_path, monkeypatch):
+    fit(data, tmp_path / "run", model="EASE")
+    calls = []
+    monkeypatch.setattr(EASE, "fit", lambda self, interactions: calls.append(1))
+    for verb in ("validate", "test", "predict"):
+        run_command([verb, str(tmp_path / "run"), *QUIET])
+    recloom.load(tmp_path / "run").test()
+    assert not calls
+    fit(data, tmp_path / "other", model="EASE")
+    assert calls == [1]
+
+
+def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "recloom.cli", "fit", "--model=SASRec", f"--data={data}", f"--run={run}"]
+    command += [
+        *QUIET,
+        "--trainer.max_epochs=5000",
+        "--early_stopping.patience=null",
+        "--model.recommender.dim=8",
+    ]
+    reader, terminal = pty.openpty()
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    os.close(reader)
+    os.close(terminal)
+    assert process.returncode == 130
+    assert f"interrupted; go on with: recloom fit --run {run} --ckpt_path last" in said
+    with pytest.raises(RecloomError, match="its fit was interrupted"):
+        _ = recloom.load(run).record
+    run_command(["test", str(run), *QUIET])
+    assert "training was interrupted: this is the state it had reached" in capsys.readouterr().out
+
+
+def test_a_resumed_fit_needs_the_run_alone(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(data, run, "--trainer.max_epochs=1", "--model.recommender.dim=8")
+    (run / "run.json").unlink()  # as after an interruption
+    run_command(["fit", "--run", str(run), "--ckpt_path", "last", "--trainer.max_epochs=2"])
+    assert json.loads((run / "run.json").read_text())["epochs"] == 2
+    assert "2 epochs, best val/ndcg@10" in capsys.readouterr().out
+
+
+def test_a_run_is_used_from_another_folder(data, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fit("data/tiny", "runs/tiny/EASE", model="EASE")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(recloom.load("../runs/tiny/EASE").recommend(user="u1", k=3)) == 3
+    run_command(["test", "../runs/tiny/EASE", *QUIET])
+    assert not list((tmp_path / "elsewhere").iterdir())
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    with pytest.raises(
+        RecloomError, match=r"was trained on the dataset data/tiny, which is not there now.*--data"
+    ):
+        recloom.load("../runs/tiny/EASE").recommend(user="u1")
+    main(["recommend", "../runs/tiny/EASE", "--users", "u1", "--data", "../moved/tiny"])
+    run_command(["test", "../runs/tiny/EASE", "--data", "../moved/tiny", *QUIET])
+
+
+def test_a_fit_that_fails_leaves_no_folder(data, tmp_path):
+    with pytest.raises(RecloomError):
+        fit(data, tmp_path / "a" / "run", "--model.recommender.num_heads=3")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_trained_run_stays_when_a_later_fit_fails(data, tmp_path):
+    fit(data, tmp_path / "run", "--trainer.max_epochs=1")
+    with pytest.raises(RecloomError):
+        fit(data, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_measuring_writes_no_logs(data, tmp_path):
+    fit(data, tmp_path / "run", "--trainer.max_epochs=1")
+    before = sorted(path.name for path in (tmp_path / "run" / "logs").iterdir())
+    run_command(["test", str(tmp_path / "run"), *QUIET])
+    assert sorted(path.name for path in (tmp_path / "run" / "logs").iterdir()) == before
+
+
+def test_early_stopping_is_switched_off(data, tmp_path):
+    words = ["--model.recommender.dim=8", "--model.lr=1e-9", "--trainer.max_epochs=6"]  # nothing improves
+    fit(data, tmp_path / "on", *words, "--early_stopping.patience=2")
+    fit(data, tmp_path / "off", *words, "--early_stopping.patience=null")
+    epochs = [json.loads((tmp_path / name / "run.json").read_text())["epochs"] for name in ("on", "off")]
+    assert epochs == [3, 6]
+
+
+@pytest.mark.parametrize("words", [["--model.metrics=hit@5,ndcg@5"], ["--model.metrics", "hit@5,ndcg@5"]])
+def test_metrics_are_named_with_commas(data, tmp_path, words):
+    fit(data, tmp_path / "run", *words, model="Popularity")
+    assert list(recloom.load(tmp_path / "run").test().metrics) == ["hit@5", "ndcg@5"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "say --model NAME, such as SASRec and --data DIR"),
+        (["--model=sasrec", "--data=d"], "Did you mean SASRec"),
+        (["--model=SASRec", "--data=d", "--lr=0.1"], "--lr is not an option. Did you mean --model.lr"),
+        (["--model=SASRec", "--data=d", "--model.lr=x"], "--model.lr takes a value of type float; found 'x'"),
+        (
+            ["--model=SASRec", "--data=d", "--model.recommender.dim=x"],
+            "--model.recommender.dim takes a value of type int; found 'x'",
+        ),
+        (
+            ["--model=SASRec", "--data=d", "--data.split.strategy=lats"],
+            "takes one of last, time, random, users; found 'lats'. Did you mean last",
+        ),
+    ],
+)
+def test_a_slip_is_answered_in_words_of_the_command_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecloomError) as told:
+        run_command(["fit", *words])
+    assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model:\n  recomender:\n    class_path: SASRec\n", "Did you mean --model.recommender?"),
+        ("model:\n  recommender: SASRec\n  learning_rate: 1\n", "--model.learning_rate is not an option"),
+    ],
+)
+def test_a_slip_in_a_file_names_the_file(text, message, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text + "data:\n  path: d\n")
+    with pytest.raises(RecloomError) as told:
+        run_command(["fit", "--config", str(tmp_path / "mine.yaml")])
+    assert message in str(told.value)
+    assert "mine.yaml" in str(told.value)
+
+
+def test_a_missing_flag_is_called_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["verify", "model.onnx"])
+    assert "say --run." in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(data, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecloomError, match=r"cannot be written to .*Choose another --run"):
+        fit(data, tmp_path / "file" / "run")
+    fit(data, tmp_path / "run", model="Popularity")
+    with pytest.raises(SystemExit):
+        main(["recommend", str(tmp_path / "run"), "--all", "--out", str(tmp_path / "none" / "x.parquet")])
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_the_help_of_the_loop_is_short_and_every_option_in_it_exists(verb, capsys):
+    main([verb, "--help"])
+    short = capsys.readouterr().out
+    assert short.strip() == usage(verb).strip()
+    assert len(short.splitlines()) < 50
+    with pytest.raises(SystemExit):
+        main([verb, "--help-all"])
+    everything = capsys.readouterr().out
+    named = set(re.findall(r"--[a-z_.]*[a-z]", short)) - {"--help", "--all", "--model", "--data"}
+    named -= {"--model.recommender.dim"}  # of SASRec; the long help cannot know it
+    assert len(named) > 4
+    assert not {word for word in named if word not in everything}
+
+
+def test_what_can_be_named_is_listed(capsys):
+    main(["list", "metrics"])
+    said = capsys.readouterr().out
+    assert "ndcg " in said
+    assert "[core]" in said
+    assert "SASRec" not in said
+    assert all(len(line.split()) > 2 for line in said.splitlines())  # a name, words about it, the owner
+
+
+def test_python_warns_of_what_it_ignores(data, tmp_path):
+    fit(data, tmp_path / "run", model="ItemKNN")
+    run = recloom.load(tmp_path / "run")
+    with pytest.warns(UserWarning, match="not known, so ignored: 'nonsense'"):
+        run.recommend(history=["i1", "nonsense"])
+    assert "ItemKNN, 20 items" in repr(run)
