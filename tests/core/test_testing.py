@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from recloom.baselines import Random
 from recloom.batch import Batch
 from recloom.data.module import RecDataModule
 from recloom.recommender import ExportSpec, Queries, Recommender, VectorRecommender
@@ -277,7 +278,12 @@ def test_one_fault_fails_one_check(toy, tmp_path, model):
 
 def test_what_does_not_learn_fails_the_checkerboard(toy, tmp_path):
     failed = failures(LearnsNothing, {"test_it_learns_the_checkerboard"}, toy, tmp_path)
-    assert re.search(r"did not learn the checkerboard: for \d+ of 40 users", *failed.values())
+    assert re.search(r"did not learn the checkerboard: for \d+ of 40 users.* Train longer", *failed.values())
+
+
+def test_what_has_no_loss_is_not_told_to_train_longer(toy, tmp_path):
+    failed = failures(Random, {"test_it_learns_the_checkerboard"}, toy, tmp_path)
+    assert re.search(r"Without a loss all it knows comes from fit\(\): look", *failed.values())
 
 
 @pytest.mark.parametrize(
@@ -289,10 +295,13 @@ def test_what_does_not_learn_fails_the_checkerboard(toy, tmp_path):
         (FreezesTheBatchSize, "promises what it cannot keep", "recloom_onnx"),
     ],
 )
-def test_a_graph_that_is_not_the_recommender_fails_the_export_check(toy, tmp_path, model, message, needs):
+def test_a_graph_that_is_not_the_recommender_fails_the_export_check(
+    toy, tmp_path, model, message, needs, caplog
+):
     pytest.importorskip(needs)
     failed = failures(model, {"test_the_exported_graph_gives_the_same_scores"}, toy, tmp_path)
     assert re.search(message, *failed.values())
+    assert not [record for record in caplog.records if record.name == "torch.__trace"]
 
 
 OUTCOMES = ("passed", "failed", "xfailed", "errors", "skipped")

@@ -112,7 +112,8 @@ def test_what_cannot_be_checked_is_an_error_that_helps(tmp_path):
         check_path(tmp_path / "nowhere")
     (tmp_path / "a.csv").write_text("who,what\n1,2\n")
     with pytest.raises(
-        DataError, match=r"a.csv: no column of user ids recognised among who, what.*--user-column"
+        DataError,
+        match=r"(?s)a.csv: no column of user ids or item ids recognised among who, what.*--user-column",
     ):
         check_path(tmp_path / "a.csv")
     (tmp_path / "empty.csv").write_text("")

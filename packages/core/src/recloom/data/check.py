@@ -12,7 +12,8 @@ from ..errors import DataError
 from ..schemas import DatasetCard
 from .prepare import CARD, read_card, sha256
 from .readers import RawTables, ReadOptions
-from .source import recognise
+from .readers.checks import ACCEPTED
+from .source import recognise, refuse_unused
 
 State = Literal["good", "note", "bad"]
 NEEDED: dict[str, dict[str, type[pl.DataType]]] = {
@@ -30,8 +31,8 @@ class Finding:
     text: str
 
 
-def check_path(path: Path) -> list[Finding]:
-    """Check a prepared dataset, or raw files in any format that a reader recognises.
+def check_path(path: Path, options: ReadOptions | None = None) -> list[Finding]:
+    """Check a prepared dataset, or raw files in any format that a reader recognises, read with `options`.
 
     Raises DataError where there is nothing to check, or no reader recognises it.
     """
@@ -39,15 +40,21 @@ def check_path(path: Path) -> list[Finding]:
         raise DataError(
             f"{path} does not exist. Give a raw file, a folder of raw files or a prepared dataset."
         )
+    options = options or ReadOptions()
     if path.is_dir() and (path / CARD).exists():
+        if options.given():
+            raise DataError(
+                f"{path} is a prepared dataset, which is read as it is. Leave out {options.words()}."
+            )
         return check_prepared(path)
-    return check_raw(path)
+    return check_raw(path, options)
 
 
-def check_raw(path: Path) -> list[Finding]:
+def check_raw(path: Path, options: ReadOptions) -> list[Finding]:
     """Read raw files as `data prepare auto` would, and report columns, times and rejected rows."""
-    reader = recognise(path)
-    raw = reader().read(path, ReadOptions())
+    reader = recognise(path, options)
+    refuse_unused(reader, options)
+    raw = reader().read(path, options)
     findings = [Finding("good", f"recognised as {reader.name}: {', '.join(f.name for f in raw.files)}")]
     findings += [Finding("note", note) for note in raw.notes]
     rows = raw.interactions
@@ -74,7 +81,8 @@ def _rejected_findings(raw: RawTables) -> list[Finding]:
             more = ", ..." if rows > len(lines) else ""
             message = f"{file}, line {where}{more}: {reason} ({rows:,} rows), such as {text[:80]!r}"
             found.append(Finding("bad" if state == "bad" else "note", message))
-    return found
+    reasons = raw.rejected["reason"].unique(maintain_order=True)
+    return found + [Finding("note", ACCEPTED[reason]) for reason in reasons if reason in ACCEPTED]
 
 
 def _raw_rows(raw: RawTables) -> list[Finding]:

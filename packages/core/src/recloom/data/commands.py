@@ -26,6 +26,8 @@ def prepare(
     item_column: str | None = None,
     time_column: str | None = None,
     value_column: str | None = None,
+    time_format: str | None = None,
+    title_column: str | None = None,
     keep_columns: list[str] | None = None,
     layout: Layout = "auto",
     min_value: float | None = None,
@@ -50,6 +52,8 @@ def prepare(
         item_column: column of item ids, where the guess is wrong.
         time_column: column of times, where the guess is wrong; `none` to use the order of rows.
         value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
+        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
+        title_column: column of titles in the file with item attributes, where the guess is wrong.
         keep_columns: further columns to keep beside each interaction.
         layout: sequence files: `user item` pairs, or one user and its items a line.
         min_value: keep only rows whose value is at least this, such as 4.
@@ -62,8 +66,10 @@ def prepare(
     from .source import prepare_source
 
     options = ReadOptions(
-        items_path or [], users_path or [], separator, quote, columns or [], user_column, item_column,
-        time_column, value_column, keep_columns or [], layout,
+        items_path=items_path or [], users_path=users_path or [], separator=separator, quote=quote,
+        columns=_names(columns), user_column=user_column, item_column=item_column, time_column=time_column,
+        value_column=value_column, time_format=time_format, title_column=title_column,
+        keep_columns=_names(keep_columns), layout=layout,
     )  # fmt: skip
     raw, data, card = prepare_source(
         reader, out, path, download, options, name=name, min_value=min_value, keep_all_items=keep_all_items,
@@ -139,16 +145,49 @@ def synth(
 
 
 @command("data check")
-def check(path: Path) -> None:
+def check(
+    path: Path,
+    *,
+    items_path: list[Path] | None = None,
+    users_path: list[Path] | None = None,
+    separator: str | None = None,
+    quote: Quote = "double",
+    columns: list[str] | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    time_column: str | None = None,
+    value_column: str | None = None,
+    time_format: str | None = None,
+    title_column: str | None = None,
+) -> None:
     """Look at raw files or a prepared dataset: format, columns, bad rows, hashes, order; change nothing.
+
+    The options are those of `data prepare`, for raw files.
 
     Args:
         path: a raw file, a folder of raw files, or a prepared dataset.
+        items_path: files with item titles and attributes; an id map comes before the file it leads to.
+        users_path: the same for users.
+        separator: separator of a table, where the guess is wrong.
+        quote: `none` where quotes are ordinary characters.
+        columns: column names of a table without a header row.
+        user_column: column of user ids, where the guess is wrong.
+        item_column: column of item ids, where the guess is wrong.
+        time_column: column of times, where the guess is wrong; `none` to use the order of rows.
+        value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
+        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
+        title_column: column of titles in the file with item attributes, where the guess is wrong.
     """
     from .check import check_path
+    from .readers import ReadOptions
     from .show import show_findings
 
-    show_findings(path, check_path(path))
+    options = ReadOptions(
+        items_path=items_path or [], users_path=users_path or [], separator=separator, quote=quote,
+        columns=_names(columns), user_column=user_column, item_column=item_column, time_column=time_column,
+        value_column=value_column, time_format=time_format, title_column=title_column,
+    )  # fmt: skip
+    show_findings(path, check_path(path, options))
 
 
 @command("data list")
@@ -157,6 +196,11 @@ def list_readers() -> None:
     from .show import show_list
 
     show_list()
+
+
+def _names(typed: list[str] | None) -> list[str]:
+    """Names of columns, separated by spaces or by commas."""
+    return [name for word in typed or [] for name in word.split(",")]
 
 
 COMMANDS = (prepare, check, split, synth, list_readers)

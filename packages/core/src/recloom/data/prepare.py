@@ -18,9 +18,12 @@ from ..schemas import DatasetCard, Source, SourceFile
 from .directory import new_directory
 from .index import factorise, in_order, positions, repeats
 from .readers import RawTables, no_rejections
+from .readers.checks import ACCEPTED
 from .readers.text import rejections
 
 CARD = "dataset.json"
+FEW = 0.05
+"""The share of malformed rows up to which leaving them out is a way to go on."""
 
 
 @dataclass
@@ -98,10 +101,12 @@ def _check_share(raw: RawTables, read: int, limit: float) -> None:
     reasons = raw.rejected.group_by("reason").len().sort("len", "reason", descending=[True, False])
     listed = "; ".join(f"{n:,} x {reason}" for reason, n in reasons.head(5).iter_rows())
     first = raw.rejected.row(0, named=True)
+    accepted = "".join(f" {ACCEPTED[reason]}" for reason in reasons["reason"] if reason in ACCEPTED)
+    allow = f", or allow it with --max-rejected {np.ceil(share * 100) / 100:g}" if share <= FEW else ""
     raise DataError(
         f"{raw.rejected.height:,} of {read:,} rows are malformed ({share:.1%}), more than --max-rejected "
-        f"{limit:g}: {listed}. The first is {first['file']}, line {first['line']}: {first['text']!r}. "
-        f"Mend the file, or allow it with --max-rejected {min(1, np.ceil(share * 100) / 100):g}."
+        f"{limit:g}: {listed}. The first is {first['file']}, line {first['line']}: {first['text']!r}.{accepted} "
+        f"Mend the file{allow}."
     )
 
 

@@ -27,6 +27,9 @@ SENTENCE = 400
 def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.DataFrame) -> None:
     """What was read, how it was understood, what was rejected and why."""
     console = Console()
+    if card.source.files:
+        names = ", ".join(file.name for file in card.source.files)
+        console.print(plain(f"  read as {card.source.reader}: {names}", SENTENCE))
     for note in notes:
         console.print(plain(f"  {note}", SENTENCE))
     time = "Unix seconds" if card.time == "seconds" else "the order of rows (the source has no times)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,23 @@ from .directory import refuse_existing
 from .prepare import Prepared, arrange, source_files, write
 from .readers import RawTables, Reader, ReadOptions
 from .readers.table import choose_columns, column_names
+
+COLUMN_OPTIONS = frozenset(
+    {
+        "separator",
+        "quote",
+        "columns",
+        "user_column",
+        "item_column",
+        "time_column",
+        "value_column",
+        "time_format",
+    }
+)
+"""Options that only a table has."""
+GENERAL = ("sequences", "table")
+LOOKED_AT, LISTED = 50, 5
+"""Files of a folder that are tried, and commands that are shown, where the folder is no known format."""
 
 
 def prepare_source(
@@ -48,8 +66,8 @@ def prepare_source(
     assert path is not None
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path, or fetch a known set with --download NAME.")
-    found = recognise(path) if reader == "auto" else reader_named(reader)
-    _refuse_unused(found, options)
+    found = recognise(path, options) if reader == "auto" else reader_named(reader)
+    refuse_unused(found, options)
     raw = found().read(path, options)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
@@ -77,35 +95,59 @@ def reader_named(name: str) -> type[Reader]:
     return known[name]
 
 
-def recognise(path: Path) -> type[Reader]:
-    """The one reader that recognises a path; `table` and `sequences` only where no more specific one does."""
-    general = ("sequences", "table")
-    matches = [reader for reader in readers().values() if reader.sniff(path)]
-    matches.sort(key=lambda reader: (reader.name in general, reader.name))
-    if not matches:
-        raise DataError(
-            f"{path}: no reader recognises it. {_not_a_table(path)}Name a reader instead of `auto` "
-            "(`recloom data list` shows them)."
-        )
-    specific = [reader for reader in matches if reader.name not in general]
+def recognise(path: Path, options: ReadOptions | None = None) -> type[Reader]:
+    """The one reader that recognises a path; `table` and `sequences` only where no more specific one does.
+
+    Where `options` name columns, the path is a table.
+    """
+    options = options or ReadOptions()
+    of_tables = [name for name in options.given() if name in COLUMN_OPTIONS]
+    if of_tables and path.is_file():
+        return reader_named("table")
+    matches = _matches(path)
+    if not matches and path.is_file():
+        raise DataError(f"{path}: no reader recognises it.{_not_a_table(path, options)}")
+    if not matches or of_tables:
+        raise DataError(f"{path}: no reader recognises this folder as a whole.{_readable(path, options)}")
+    specific = [reader for reader in matches if reader.name not in GENERAL]
     if len(specific) > 1:
         names = ", ".join(reader.name for reader in specific)
         raise DataError(f"{path}: several readers recognise it ({names}). Name one instead of `auto`.")
     return matches[0]
 
 
-def _not_a_table(path: Path) -> str:
+def _matches(path: Path) -> list[type[Reader]]:
+    """The readers that recognise a path, the general ones last."""
+    found = [reader for reader in readers().values() if reader.sniff(path)]
+    return sorted(found, key=lambda reader: (reader.name in GENERAL, reader.name))
+
+
+def _not_a_table(path: Path, options: ReadOptions) -> str:
     """What keeps a file from being read as a table: the most general format."""
-    if not path.is_file():
-        return ""
     try:
-        choose_columns(path, column_names(path, ReadOptions()), ReadOptions())
+        choose_columns(path, column_names(path, options), options)
     except DataError as error:
-        return f"As a table: {error} "
-    return ""
+        return f" As a table: {error}"
+    return " Name a reader instead of `auto` (`recloom data list` shows them)."
 
 
-def _refuse_unused(reader: type[Reader], options: ReadOptions) -> None:
+def _readable(folder: Path, options: ReadOptions) -> str:
+    """What in a folder a reader recognises, the largest first, with the commands that read it."""
+    inside = sorted(folder.iterdir(), key=lambda path: (path.is_dir(), -path.stat().st_size, path.name))
+    found = [(path, matches[0].name) for path in inside[:LOOKED_AT] if (matches := _matches(path))]
+    if not found:
+        return " Nor any file in it. Name a file in --path and a reader (`recloom data list` shows them)."
+    typed = " ".join(["", options.words()]).rstrip()
+    commands = [
+        f"\n  recloom data prepare {reader} --path {shlex.quote(str(path))}{typed} --out DIR"
+        for path, reader in found[:LISTED]
+    ]
+    side = "Files with titles, and maps of ids before them, go to --items-path."
+    return f" These can be read:{''.join(commands)}\n{side}"
+
+
+def refuse_unused(reader: type[Reader], options: ReadOptions) -> None:
+    """Raise DataError that names an option which the reader does not understand."""
     unused = sorted(set(options.given()) - reader.options)
     if unused:
         flag = "--" + unused[0].replace("_", "-")

@@ -239,8 +239,7 @@ class RecommenderTests:
         assert not len(wrong), self._says(
             f"it did not learn the checkerboard: for {len(wrong)} of {len(scores)} users an item of the "
             f"other colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
-            f"({float(worst[wrong[0]]):.3g}). Train longer (checkerboard_epochs, checkerboard_lr), or look "
-            "for a fault in the loss, the scores or the gradients"
+            f"({float(worst[wrong[0]]):.3g}). {_advice(module)}"
         )
 
     # -- export ---------------------------------------------------------------------------------------
@@ -294,6 +293,16 @@ class RecommenderTests:
         for name, value in mine.items():
             if value.numel():
                 self._same(value, theirs[name], f"{what} ({name} differs)", 1e-6)
+
+
+def _advice(module: RecModule) -> str:
+    """What to do about a checkerboard that was not learnt."""
+    if module.loss is None:
+        return "Without a loss all it knows comes from fit(): look for a fault there or in the scores"
+    return (
+        "Train longer (checkerboard_epochs, checkerboard_lr), or look for a fault in the loss, the scores "
+        "or the gradients"
+    )
 
 
 def _data(module: RecModule) -> RecDataModule:

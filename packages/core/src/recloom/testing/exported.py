@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +28,8 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
         yield "torch", spec.module.eval()(*fields)
     if find_spec("recloom_onnx") is None:
         return
-    model = import_module("recloom_onnx.trace").trace(spec, recommender.num_items, recommender.num_users)
+    with untraced():
+        model = import_module("recloom_onnx.trace").trace(spec, recommender.num_items, recommender.num_users)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         import_module("onnx_ir").save(model, path)
@@ -40,6 +43,18 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
     yield "ONNX Runtime", run(*fields)
     rows = range(len(batch))
     yield "ONNX Runtime, one by one", torch.cat([run(*(field[n : n + 1] for field in fields)) for n in rows])
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Keep pytest from collecting torch's trace log, which it would print below a failure."""
+    log = logging.getLogger("torch.__trace")
+    before = log.handlers
+    log.handlers = [one for one in before if not type(one).__module__.startswith("_pytest")]
+    try:
+        yield
+    finally:
+        log.handlers = before
 
 
 def fitted(batch: Batch, max_len: int | None) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -35,6 +36,10 @@ class ReadOptions:
     time_column: str | None = None
     """`none` ignores a time column that was recognised; so does `none` as `value_column`."""
     value_column: str | None = None
+    time_format: str | None = None
+    """How times are written, such as `%d.%m.%Y`; by default the usual forms are tried."""
+    title_column: str | None = None
+    """Column of titles in the last file of `items_path`."""
     keep_columns: list[str] = field(default_factory=list)
     layout: Layout = "auto"
     """Sequence files: one `user item` pair a line, or one user a line."""
@@ -45,6 +50,15 @@ class ReadOptions:
         return {
             name: _plain(value) for name, value in values.items() if value not in ([], None, "auto", "double")
         }
+
+    def words(self) -> str:
+        """The options that were given, as they are typed on the command line."""
+        typed: list[str] = []
+        for name in self.given():
+            value = getattr(self, name)
+            many = value if isinstance(value, list) else [value]
+            typed += ["--" + name.replace("_", "-"), *(shlex.quote(str(one)) for one in many)]
+        return " ".join(typed)
 
 
 def _plain(value: Any) -> Any:

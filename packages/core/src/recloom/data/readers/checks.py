@@ -7,6 +7,16 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 Check = tuple[pl.Expr, str]
+NO_NUMBER = "value is empty or not a number"
+NO_TIME = "timestamp is empty or not a time"
+ACCEPTED = {
+    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
+    "may mean thousands and is refused).",
+    NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
+    "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
+    "with --time-format, such as %d.%m.%y.",
+}
+"""Reason to what would have been accepted."""
 
 
 def row_checks(
@@ -29,12 +39,12 @@ def row_checks(
     if "value" in schema:
         wrong = pl.col("value").is_nan() | pl.col("value").is_infinite()
         checks += [
-            (pl.col("value").is_null(), "value is empty or not a number"),
+            (pl.col("value").is_null(), NO_NUMBER),
             (wrong, "value is NaN or infinite"),
         ]
     if "timestamp" in schema:
         checks += [
-            (pl.col("timestamp").is_null(), "timestamp is empty or not a time"),
+            (pl.col("timestamp").is_null(), NO_TIME),
             (pl.col("timestamp") < 0, "timestamp is negative"),
         ]
     return checks

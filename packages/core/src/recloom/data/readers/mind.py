@@ -5,6 +5,7 @@ F. Wu et al., MIND: A Large-scale Dataset for News Recommendation, ACL 2020.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
 NEWS = (
     "item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities",
 )  # fmt: skip
+PARTS = ("train", "dev", "valid", "test")
 TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
@@ -47,6 +49,7 @@ class Mind:
         placed in the seconds just before it, with event `history`; later clicks have event `click`.
         """
         files = _parts(path)
+        _refuse_several_sets(path, files)
         behaviors = [_read_behaviors(file, place) for place, file in enumerate(files)]
         frame = pl.concat([good for good, _ in behaviors])
         if len(files) == 1:
@@ -69,13 +72,25 @@ def _parts(path: Path) -> list[Path]:
         return [path]
     if (path / "behaviors.tsv").is_file():
         return [path / "behaviors.tsv"]
-    order = ("train", "dev", "valid", "test")
-    found = [file for file in path.glob("*/behaviors.tsv") if any(part in file.parent.name for part in order)]
+    found = [file for file in path.glob("*/behaviors.tsv") if any(part in file.parent.name for part in PARTS)]
     if not found:
         raise DataError(
             f"{path}: no behaviors.tsv there, nor in folders named after train, dev, valid or test."
         )
-    return sorted(found, key=lambda file: [part not in file.parent.name for part in order])
+    return sorted(found, key=lambda file: [part not in file.parent.name for part in PARTS])
+
+
+def _refuse_several_sets(path: Path, files: list[Path]) -> None:
+    """One folder per part is one set; any other folder of behaviours beside them is another set."""
+    if path.is_file() or files[0].parent == path:
+        return
+    folders = sorted(file.parent.name for file in path.glob("*/behaviors.tsv"))
+    parts = [next(part for part in PARTS if part in file.parent.name) for file in files]
+    if len(folders) > len(files) or len(set(parts)) < len(parts):
+        raise DataError(
+            f"{path} holds several sets of behaviours, in {', '.join(folders)}. Name one folder in --path, such as "
+            f"--path {shlex.quote(str(path / folders[0]))}."
+        )
 
 
 def _layout(path: Path, names: tuple[str, ...], first_cell: str) -> Delimited:

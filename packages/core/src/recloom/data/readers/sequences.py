@@ -21,7 +21,7 @@ class Sequences:
     name: ClassVar[str] = "sequences"
     licence: ClassVar[str] = "as stated by the publisher of the files"
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset({"items_path", "users_path", "layout"})
+    options: ClassVar[frozenset[str]] = frozenset({"items_path", "users_path", "title_column", "layout"})
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -48,8 +48,13 @@ class Sequences:
         if len(files) == 1:
             raw.interactions = raw.interactions.drop("part")
         raw.notes.append("layout: " + ("`user item` pairs" if layout == "pairs" else "one user a line"))
-        for key, paths in (("item_id", options.items_path), ("user_id", options.users_path)):
-            read_side(raw, key, paths)
+        if len(files) > 1:
+            raw.notes.append(
+                f"{' and '.join(file.name for file in files)} are joined, and this split of the source is not kept: "
+                "the dataset is split anew. The column `part` says where a row comes from"
+            )
+        for key in ("item_id", "user_id"):
+            read_side(raw, key, options)
         return raw
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, no_rejections
+from . import RawTables, ReadOptions, no_rejections
 from .delimited import Delimited, guess_separator, header_of, keyed_rows
 from .movielens import movies_csv, movies_dat
 from .text import opening
@@ -27,20 +29,29 @@ KEYS = {
     ),
     "user_id": ("user_id", "userid", "user", "id", "reviewerid", "uid"),
 }
-TITLES = ("title", "name", "item_title", "product_title")
+FLAGS = {"item_id": "--item-column", "user_id": "--user-column"}
+TITLES = (
+    "title", "name", "headline", "item_title", "item_name", "itemname", "product_title", "product_name",
+    "productname", "movie_title", "movie_name", "book_title", "track_name", "song_title", "article_title", "label",
+)  # fmt: skip
+"""Names, in lower case, that a column of titles usually has; the first found is taken."""
 USERS_DAT = ("user_id", "gender", "age", "occupation", "zip_code")
 
 
-def read_side(raw: RawTables, key: str, paths: list[Path]) -> None:
+def read_side(raw: RawTables, key: str, options: ReadOptions, column: str | None = None) -> None:
     """Fill `raw.items` or `raw.users` from files; an id map (two columns, no header) leads to the next file.
 
     Args:
         key: `item_id` or `user_id`.
+        column: of these ids in the interactions; it is looked for here too.
     """
+    paths = options.items_path if key == "item_id" else options.users_path
     if not paths:
         return
     *maps, last = paths
-    table, rejected = _attributes(last, key)
+    title = options.title_column if key == "item_id" else None
+    table, rejected = _attributes(last, key, column, title)
+    texts = [name for name in table.columns if name != key and _holds_text(table[name])]
     for path in reversed(maps):
         table = _read_map(path, key).join(
             table.rename({key: "original_id"}), on="original_id", how="left", maintain_order="left"
@@ -53,43 +64,78 @@ def read_side(raw: RawTables, key: str, paths: list[Path]) -> None:
     )
     if key == "item_id":
         raw.items = table
+        if "title" not in table.columns and texts:
+            raw.notes.append(
+                f"{last.name}: none of {', '.join(texts)} was taken for the title of an item. Where one is, name it: "
+                f"--title-column {shlex.quote(texts[0])}"
+            )
     else:
         raw.users = table
 
 
-def _attributes(path: Path, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _holds_text(values: pl.Series) -> bool:
+    """Whether most values are no numbers."""
+    sample = values.drop_nulls().head(100)
+    if sample.dtype != pl.String or not len(sample):
+        return False
+    numbers = sample.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+    return 2 * numbers.null_count() > len(sample)
+
+
+def _attributes(
+    path: Path, key: str, column: str | None, title: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A table keyed by `key`: MovieLens files by name, any other by its header."""
     opening(path, 1)
-    if key == "item_id" and path.name in ("movies.dat", "movies.csv"):
+    if title is None and key == "item_id" and path.name in ("movies.dat", "movies.csv"):
         return movies_dat(path) if path.suffix == ".dat" else movies_csv(path)
     if path.name == "users.dat":
         return keyed_rows(Delimited(path, USERS_DAT, "::", False, None), key, USERS_DAT[1:])
     if path.suffix == ".parquet":
-        return _parquet(path, key)
+        return _parquet(path, key, column, title)
     separator = guess_separator(path)
-    names = _names(path, header_of(path, separator), key)
+    names = _names(path, header_of(path, separator), key, column, title)
     layout = Delimited(path, names, separator, quote=None if separator == "\t" else '"')
     return keyed_rows(layout, key, [name for name in names if name != key])
 
 
-def _names(path: Path, header: tuple[str, ...], key: str) -> tuple[str, ...]:
-    """The header with the id column called `key` and the title column called `title`."""
-    lower = [name.lower() for name in header]
-    found = next((name for name in KEYS[key] if name in lower), None)
+def _names(
+    path: Path, header: tuple[str, ...], key: str, column: str | None, title: str | None
+) -> tuple[str, ...]:
+    """The header with the id column called `key` and the title column called `title`.
+
+    Another column of such a name is called `other_...`.
+    """
+    usual = [*([column] if column else []), *KEYS[key]]
+    found = _first(header, usual)
     if found is None:
         raise DataError(
-            f"{path}, line 1: no column of ids; expected one of {', '.join(KEYS[key])}, "
+            f"{path}, line 1: no column of ids; expected one of {', '.join(dict.fromkeys(usual))}, "
             f"found {', '.join(header)}. "
-            "Rename the column, or add a header row."
+            f"Rename the column to that of the interactions ({FLAGS[key]}), or add a header row."
         )
-    title = next((name for name in TITLES if name in lower), None)
-    renamed = {lower.index(found): key} | ({lower.index(title): "title"} if title else {})
-    return tuple(renamed.get(place, name) for place, name in enumerate(header))
+    if title is not None and title not in header:
+        raise DataError(f"{path} has no column {title!r} (--title-column). It has {', '.join(header)}.")
+    named = {found: key}
+    place = header.index(title) if title is not None else _first(header, TITLES)
+    if place is not None and place != found:
+        named[place] = "title"
+    rest = (f"other_{name}" if name in named.values() else name for name in header)
+    return tuple(named.get(place, name) for place, name in enumerate(rest))
 
 
-def _parquet(path: Path, key: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _first(header: tuple[str, ...], usual: Sequence[str]) -> int | None:
+    """The place of the first of the usual names, as it is written or else in lower case."""
+    lower = [name.lower() for name in header]
+    places = (names.index(wanted) for wanted in usual for names in (list(header), lower) if wanted in names)
+    return next(places, None)
+
+
+def _parquet(
+    path: Path, key: str, column: str | None, title: str | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     frame = pl.read_parquet(path, glob=False)
-    frame.columns = list(_names(path, tuple(frame.columns), key))
+    frame.columns = list(_names(path, tuple(frame.columns), key, column, title))
     table = frame.select(pl.col(key).cast(pl.String), pl.exclude(key))
     if table[key].is_duplicated().any():
         twice = table.filter(pl.col(key).is_duplicated())[key][0]

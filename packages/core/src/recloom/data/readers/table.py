@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +14,7 @@ from . import RawTables, ReadOptions, no_rejections
 from .checks import part_rows, row_checks
 from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
 from .jsonlines import read_json_lines
+from .numbers import to_numbers
 from .side import read_side
 from .text import SHOWN, opening, rejections
 from .times import ROLES, guess_columns, to_seconds
@@ -36,7 +39,7 @@ class Table:
     options: ClassVar[frozenset[str]] = frozenset(
         {
             "items_path", "users_path", "separator", "quote", "columns", "user_column", "item_column",
-            "time_column", "value_column", "keep_columns",
+            "time_column", "value_column", "time_format", "title_column", "keep_columns",
         }
     )  # fmt: skip
 
@@ -62,8 +65,8 @@ class Table:
             raw.notes.append(
                 "no column of times: the order of the rows is each user's order (or --time-column)"
             )
-        read_side(raw, "item_id", options.items_path)
-        read_side(raw, "user_id", options.users_path)
+        read_side(raw, "item_id", options, roles["item_id"])
+        read_side(raw, "user_id", options, roles["user_id"])
         return raw
 
 
@@ -111,32 +114,32 @@ def _json_keys(path: Path) -> list[str]:
 
 
 def choose_columns(path: Path, names: list[str], options: ReadOptions) -> dict[str, str]:
-    """Role to column: what the user named, else what can be guessed."""
-    roles = guess_columns(names)
+    """Role to column: what the user named, else what can be guessed. One DataError names all that is wrong."""
     asked = {
         "user_id": options.user_column, "item_id": options.item_column,
         "timestamp": options.time_column, "value": options.value_column,
     }  # fmt: skip
-    for role, column in asked.items():
-        if column == "none":
-            roles.pop(role, None)
-        elif column is not None:
-            if column not in names:
-                raise DataError(
-                    f"{path} has no column {column!r} ({FLAGS[role]}). It has {', '.join(names)}."
-                )
-            roles[role] = column
-    for role in ("user_id", "item_id"):
-        if role not in roles:
-            raise DataError(_no_column(path, names, role, options))
-    absent = [name for name in options.keep_columns if name not in names]
+    named = {role: column for role, column in asked.items() if column not in (None, "none")}
+    guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
+    roles = {role: named.get(role, guessed.get(role)) for role in ROLES if asked[role] != "none"}
+    wanted = [(FLAGS[role], column) for role, column in named.items()]
+    wanted += [("--keep-columns", name) for name in options.keep_columns]
+    absent = [f"{column!r} ({flag})" for flag, column in wanted if column not in names]
+    faults = []
     if absent:
-        raise DataError(f"{path} has no column {absent[0]!r} (--keep-columns). It has {', '.join(names)}.")
-    return {role: roles[role] for role in ROLES if role in roles}
+        faults.append(f"{path} has no column {', '.join(absent)}. It has {', '.join(names)}.")
+    found = {role: column for role, column in roles.items() if column in names}
+    if any(roles.get(role) is None for role in IDS):
+        faults.append(_no_column(path, names, found, options))
+    if faults:
+        raise DataError(" ".join(faults))
+    return found
 
 
-def _no_column(path: Path, names: list[str], role: str, options: ReadOptions) -> str:
-    what = f"{path}: no column of {role.replace('_', ' ')}s recognised among {', '.join(names)[:300]}."
+def _no_column(path: Path, names: list[str], found: dict[str, str], options: ReadOptions) -> str:
+    missing = [role for role in IDS if role not in found]
+    kinds = " or ".join(role.replace("_", " ") + "s" for role in missing)
+    what = f"{path}: no column of {kinds} recognised among {', '.join(names)[:300]}."
     if kind_of(path) == "delimited" and not options.columns:
         better = guess_separator(path)
         if len(names) == 1 and options.separator and better != options.separator:
@@ -144,9 +147,26 @@ def _no_column(path: Path, names: list[str], role: str, options: ReadOptions) ->
         if any(_is_number(name) for name in names):
             return (
                 f"{what} Line 1 looks like data, so the header row may be missing: name the columns in order "
-                "with --columns, such as --columns user_id,item_id,value,timestamp."
+                "with --columns, such as --columns user_id item_id value timestamp."
             )
-    return f"{what} Name it with {FLAGS[role]}."
+    free = [name for name in names if name not in found.values()]
+    example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
+    if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
+    more = "" if "timestamp" in found else " --time-column names the times, --value-column ratings."
+    return f"{what} If {if_so}:\n  {_command(path, found | example, options)}\n{more.strip()}".rstrip()
+
+
+def _command(path: Path, roles: dict[str, str], options: ReadOptions) -> str:
+    """The whole command line that reads a file with these columns."""
+    typed = replace(
+        options, user_column=roles["user_id"], item_column=roles["item_id"],
+        time_column=_valid(options.time_column, roles), value_column=_valid(options.value_column, roles),
+    ).words()  # fmt: skip
+    return f"recloom data prepare table --path {shlex.quote(str(path))} {typed} --out DIR"
+
+
+def _valid(column: str | None, roles: dict[str, str]) -> str | None:
+    return column if column == "none" or column in roles.values() else None
 
 
 def _is_number(text: str) -> bool:
@@ -170,9 +190,7 @@ def _read(path: Path, roles: dict[str, str], options: ReadOptions) -> RawTables:
             no_rejections(),
         )
     frame = frame.rename({column: role for role, column in roles.items()})
-    if "value" in roles:
-        frame = frame.with_columns(pl.col("value").cast(pl.Float32, strict=False))
-    frame, notes = _in_seconds(frame.with_columns(pl.col("user_id", "item_id").cast(pl.String)))
+    frame, notes = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), options)
     good, failed = part_rows(
         frame.with_columns(pl.col("line").cast(pl.UInt32)), row_checks(frame.schema, IDS)
     )
@@ -204,19 +222,31 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], options:
     if "value" in roles:
         types["value"] = pl.Float32()
     if "timestamp" in roles:
-        types["timestamp"] = _time_type(layout)
+        types["timestamp"] = pl.String() if options.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
-    frame, notes = _in_seconds(frame)
+    if "value" in roles and separator != "," and frame["value"].null_count():  # decimal commas?
+        frame, lossy = layout.read(types | {"value": pl.String()})
+    frame, notes = _understood(path, frame, options)
     good, bad = valid_rows(frame, layout, lossy, IDS)
     notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")
     return RawTables(good, [path], rejected=bad, notes=notes)
 
 
-def _in_seconds(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    if "timestamp" not in frame.columns:
-        return frame, []
-    times, taken_for = to_seconds(frame["timestamp"])
-    return frame.with_columns(times.alias("timestamp")), [f"times: {taken_for}"]
+def _understood(path: Path, frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
+    """The frame with values as numbers and times as seconds, and what they were taken for."""
+    notes = []
+    if "timestamp" in frame.columns:
+        try:
+            times, taken_for = to_seconds(frame["timestamp"], options.time_format)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        frame = frame.with_columns(times.alias("timestamp"))
+        notes.append(f"times: {taken_for}")
+    if "value" in frame.columns:
+        numbers, assumed = to_numbers(frame["value"])
+        frame = frame.with_columns(numbers.alias("value"))
+        notes += [f"values: {assumed}"] if assumed else []
+    return frame, notes
 
 
 def _time_type(layout: Delimited) -> pl.DataType:

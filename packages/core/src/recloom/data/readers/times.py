@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...errors import DataError
+
 FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f%#z",
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %I:%M:%S %p",
+    "%Y-%m-%d %I:%M %p",
     "%Y/%m/%d %H:%M:%S",
-    "%m/%d/%Y %I:%M:%S %p",
     "%Y-%m-%d",
     "%Y/%m/%d",
 )
+DAY_AND_MONTH = r"^\s*(?<one>\d{1,2})[./-](?<two>\d{1,2})[./-](?<year>\d{4})(?<rest>\D.*)?$"
+"""Dates that begin with the day or with the month."""
 UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
 """A typical value from which on numbers are no seconds: 1e11 seconds would be the year 5138."""
 
 
-def to_seconds(times: pl.Series) -> tuple[pl.Series, str]:
+def to_seconds(times: pl.Series, form: str | None = None) -> tuple[pl.Series, str]:
     """Unix seconds (Int64, null where a value cannot be read), and what the values were taken for.
 
-    Texts without a zone are read as UTC. Fractions of a second are cut off.
+    Texts without a zone are read as UTC. Fractions of a second are cut off. `form` is how texts are written,
+    such as `%d.%m.%y`; without it, the usual forms are tried.
+
+    Raises DataError where dates may have the day or the month first, and none of them says which.
     """
+    if form is not None:
+        return _with_form(times.cast(pl.String), form)
     if times.dtype.is_temporal():
         return times.cast(pl.Datetime("us")).dt.epoch("s"), "dates"
     if times.dtype == pl.String:
@@ -47,9 +57,39 @@ def _whole(times: pl.Series) -> pl.Series:
 
 def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:
     """By the format that reads most of the sample."""
+    if sample.str.contains(DAY_AND_MONTH).sum() * 2 > len(sample):
+        return _day_and_month(times, sample[0])
     readable = {form: len(sample) - _parse(sample, form).null_count() for form in FORMATS}
     best = max(FORMATS, key=lambda form: readable[form])
     return _parse(times, best).dt.epoch("s"), f"text such as {sample[0]!r}, read as {best} in UTC"
+
+
+def _with_form(times: pl.Series, form: str) -> tuple[pl.Series, str]:
+    try:
+        return _parse(times, form).dt.epoch("s"), f"text, read as {form} in UTC"
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"times cannot be read with --time-format {form!r}: {error}") from error
+
+
+def _day_and_month(times: pl.Series, example: str) -> tuple[pl.Series, str]:
+    """`02.07.2023 14:30` and the like; numbers above 12 anywhere in the column say which one is the day."""
+    parts = times.str.extract_groups(DAY_AND_MONTH).struct.unnest()
+    high = {name: parts.filter(pl.col(name).cast(pl.Int64) > 12).height > 0 for name in ("one", "two")}
+    if high["one"] == high["two"]:
+        found = (
+            "some have the day first and some the month" if high["one"] else "no number above 12 says which"
+        )
+        raise DataError(
+            f"dates such as {example!r} may have the day or the month first, and {found}. Write them as "
+            "2023-12-31, or say how they are written, such as --time-format %d.%m.%Y (day first)."
+        )
+    day, month = ("one", "two") if high["one"] else ("two", "one")
+    texts = parts.select(
+        iso=pl.col("year") + "-" + pl.col(month).str.zfill(2) + "-" + pl.col(day).str.zfill(2)
+        + (" " + pl.col("rest").str.strip_chars(" T,")).fill_null("")
+    )["iso"]  # fmt: skip
+    seconds, _ = _from_text(texts, texts.head(1000).drop_nulls())
+    return seconds, f"text such as {example!r}, the {'day' if day == 'one' else 'month'} first, in UTC"
 
 
 def _parse(times: pl.Series, form: str) -> pl.Series:
@@ -59,10 +99,12 @@ def _parse(times: pl.Series, form: str) -> pl.Series:
 
 ROLES = {
     "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
-                "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id"),
+                "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id", "customer", "client_id",
+                "client", "buyer_id", "buyer"),
     "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
-                "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i"),
-    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at"),
+                "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
+                "product", "sku", "movie", "book"),
+    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
     "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
 }  # fmt: skip
 """Names, in lower case, that a column of each role usually has; the first found is taken."""
