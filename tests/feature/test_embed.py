@@ -93,7 +93,9 @@ def test_an_interrupted_run_goes_on(data, monkeypatch):
 
 def test_another_encoder_does_not_mix_in(data):
     embed(data, encoder=Counting())
-    with pytest.raises(RecloomError, match="was made with .*Counting.*asked for is .*HashingNgrams.*--overwrite"):
+    with pytest.raises(
+        RecloomError, match=r"was made with .*Counting.*asked for is .*HashingNgrams.*--overwrite"
+    ):
         embed(data)
     embed(data, encoder=HashingNgrams(dim=8), overwrite=True)
     assert len(vectors(data / "vectors.parquet")["a"]) == 8

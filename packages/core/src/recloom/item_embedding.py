@@ -81,7 +81,8 @@ class ItemEmbedding(nn.Module):
     def _computed(self) -> Tensor:
         known = (self.vectors != 0).any(1, keepdim=True)
         given = self.project(self.vectors) * known  # (1 + num_items, dim)
-        learned, special = self.ids.weight.split([len(self.ids.weight) - self.special, self.special])
+        items_end = len(self.ids.weight) - self.special
+        learned, special = self.ids.weight[:items_end], self.ids.weight[items_end:]
         if self.kind == "vector":
             items = given
         elif self.kind == "id+vector":
@@ -93,7 +94,7 @@ class ItemEmbedding(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> ItemEmbedding:
         self._kept = None  # the module moves to another device or type
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 

@@ -188,7 +188,7 @@ def _vector_table(path: Path) -> Table:
     if not {"item_id", VECTOR} <= set(table.columns):
         raise DataError(f"{path} must have the columns item_id and vector; found {', '.join(table.columns)}")
     lists = table[VECTOR].dtype
-    if not isinstance(lists, pl.List | pl.Array) or not lists.inner.is_numeric():  # type: ignore[union-attr]
+    if not isinstance(lists, pl.List | pl.Array) or not lists.inner.is_numeric():
         raise DataError(f"{path}: column vector must hold lists of numbers; found {lists}")
     table = table.select(
         pl.col("item_id").cast(pl.String), pl.col(VECTOR).cast(pl.List(pl.Float32))

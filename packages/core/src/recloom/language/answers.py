@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..runfolder import write_text
 from . import Message
 from .question import Failure, Question, Reply
 
@@ -139,13 +137,13 @@ def only_object(text: str) -> dict[str, Any]:
     return dict(found)
 
 
-def write_failures(path: Path, rows: Sequence[tuple[str, Failure]]) -> None:
-    """Keep what failed, one JSON line each: of what, why, and what the model said."""
+def failure_lines(rows: Sequence[tuple[str, Failure]]) -> str:
+    """What failed, one JSON line each: of what, why, and what the model said."""
     lines = (
         json.dumps({"of": of, "reason": failure.reason, "texts": list(failure.texts)}, ensure_ascii=True)
         for of, failure in rows
     )
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _objects(text: str, start: int) -> Iterator[Any]:

@@ -97,7 +97,7 @@ class Transformers(LanguageModel):
             raise found
         return found
 
-    def generate_batch(  # type: ignore[override]
+    def generate_batch(
         self,
         conversations: Sequence[Sequence[Message]],
         *,
