@@ -76,7 +76,26 @@ def test_unverified_until_verified(run, tmp_path, capsys):
     main(["verify", str(out), "--run", str(run), "--requests", "30"])
     assert read_manifest(out).parity.verified
     assert read_manifest(out).parity.requests == 372 + 30
-    assert "ndcg@10" in capsys.readouterr().out
+    assert "ndcg@10 over 30 test users" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_was_written_is_said_once_with_its_size(run, tmp_path, capsys):
+    out = tmp_path / "ease.onnx"
+    main(["export", str(run), "--out", str(out), "--no-verify"])
+    size = out.stat().st_size / 1e6
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == f"wrote {out}, with ease.json beside it: EASE, 40 items, {size:.1f} MB"
+
+
+def test_without_its_dataset_nothing_is_written(run, tmp_path, capsys):
+    out = tmp_path / "ease.onnx"
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--out", str(out), "--data", str(tmp_path / "gone")])
+    said = capsys.readouterr().err
+    assert re.search(
+        r"ease\.onnx was not written, because .*gone.* --data FOLDER, or .* --no-verify\.", said, re.S
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,22 @@ def test_equal_scores_come_in_the_order_of_the_catalogue(artefact):
     assert [place.item_id for place in places] == [made.catalog.items["item_id"][int(n)] for n in order]
 
 
+@pytest.mark.parametrize("k", [0, -1, -(10**15)])
+def test_a_k_below_one_gives_empty_lists(artefact, k):
+    """`Session` refuses it with a message; the graph, which any program may run, must not fail."""
+    for name in ("positions", "users", "counts"):
+        session = onnxruntime.InferenceSession(str(artefact(name).path))
+        given = {
+            "history": np.array([["7", ""]], dtype=object),
+            "blocked": np.empty((1, 0), dtype=object),
+            "k": np.array([k]),
+            "user": np.array(["u1"], dtype=object),
+        }
+        taken = {port.name for port in session.get_inputs()}
+        ids, scores = session.run(None, {key: value for key, value in given.items() if key in taken})
+        assert ids.shape == scores.shape == (1, 0)
+
+
 def test_the_file_answers_in_plain_onnxruntime(verified):
     history = ["7", "nobody", "emoji \N{PILE OF POO}\N{ZERO WIDTH JOINER}é"]
     command = [sys.executable, "-c", ALONE, str(verified.path), json.dumps(history)]

@@ -45,6 +45,9 @@ def test_test_users_and_metrics_are_the_same(artefact, tmp_path):
     parity = verify_artefact(made.path, made.reference, made.catalog, requests(made.catalog))
     assert parity.verified
     assert parity.requests == 372 + 40
+    assert parity.test_requests == 40
+    rows = list(report(parity).columns[0].cells)
+    assert "ndcg@10 over 40 test users: artefact, recommender" in map(str, rows)
     assert set(parity.artefact) == {"ndcg@10", "hit@10"}
     assert parity.artefact == pytest.approx(parity.reference)
     assert 0 < parity.artefact["hit@10"] < 1

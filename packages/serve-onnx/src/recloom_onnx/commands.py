@@ -8,8 +8,10 @@ from recloom.command import command
 from recloom.errors import RecloomError
 
 if TYPE_CHECKING:
+    from recloom.batch import Batch
     from recloom.run import Run
     from recloom.schemas import Protocol
+    from torch.utils.data import Dataset
 
     from .manifest import Manifest
 
@@ -37,8 +39,10 @@ def export(
     from recloom.run import load
 
     from .export import export_artefact
+    from .manifest import manifest_path
 
     loaded = load(run)
+    requests = _requests(loaded, data, out) if verify else None
     protocol, metrics = measured(loaded)
     manifest = export_artefact(
         loaded.recommender,
@@ -50,9 +54,14 @@ def export(
         metrics=metrics,
         seen=seen or (protocol.seen if protocol else "masked"),
     )
-    print(f"wrote {out} ({', '.join(manifest.files)}): {manifest.model}, {manifest.num_items:,} items")
-    if verify:
-        _verify(out, loaded, manifest, data)
+    beside = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
+    size = sum(Path(out).with_name(name).stat().st_size for name in manifest.files)
+    print(
+        f"wrote {out}, with {' and '.join(beside)} beside it: {manifest.model}, {manifest.num_items:,} items, "
+        f"{size / 1e6:.1f} MB"
+    )
+    if requests is not None:
+        _verify(out, loaded, manifest, requests)
     else:
         print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
 
@@ -84,7 +93,7 @@ def verify(
 
     manifest, loaded = read_manifest(Path(artefact)), load(run)
     refuse_other_run(Path(artefact), manifest, loaded)
-    _verify(artefact, loaded, manifest, data, requests, provider)
+    _verify(artefact, loaded, manifest, loaded.data(data).requests("test").dataset, requests, provider)
 
 
 def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
@@ -98,12 +107,23 @@ def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
     return (run.record.protocol if (run.folder / "run.json").is_file() else None), {}
 
 
+def _requests(run: Run, data: str | None, out: str) -> Dataset[Batch]:
+    """Those of the test users, looked up before anything is written."""
+    try:
+        return run.data(data).requests("test").dataset
+    except (RecloomError, OSError) as error:
+        raise RecloomError(
+            f"{out} was not written, because it could not be compared with its run: {str(error).rstrip('.')}. Say "
+            "where the dataset is with --data FOLDER, or write the file without comparing it with --no-verify."
+        ) from error
+
+
 def _verify(
     path: str,
     run: Run,
     manifest: Manifest,
-    data: str | None,
-    requests: int = 1000,
+    requests: Dataset[Batch],
+    most: int = 1000,
     provider: Literal["cpu", "cuda"] = "cpu",
 ) -> None:
     from rich.console import Console
@@ -112,7 +132,7 @@ def _verify(
     from .reference import served_scores
     from .verify import report, verify_artefact
 
-    batches = sample(run.data(data).requests("test").dataset, requests)
+    batches = sample(requests, most)
     parity = verify_artefact(
         path,
         served_scores(run.module, manifest.seen),

@@ -27,7 +27,7 @@ INPUTS = {
             meaning="raw item ids, most recent last; '' = none",
         ),
         Port(name="blocked", type="string", shape=["B", "M"], meaning="raw item ids never to recommend"),
-        Port(name="k", type="int64", shape=[1], meaning="length of the lists"),
+        Port(name="k", type="int64", shape=[1], meaning="length of the lists; 0 or less = empty lists"),
         Port(name="user", type="string", shape=["B"], meaning="raw user id"),
         Port(name="history_time", type="int64", shape=["B", "L"], meaning="seconds, beside history"),
         Port(name="request_time", type="int64", shape=["B"], meaning="seconds"),
@@ -81,14 +81,15 @@ def wrap(
     hidden = graph.hidden(
         [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
     )
-    within = graph.op("Min", inputs["k"], graph.vector(len(item_ids)))
+    k = graph.op("Max", inputs["k"], graph.vector(0))  # TopK and Pad refuse what is negative
+    within = graph.op("Min", k, graph.vector(len(item_ids)))
     best = graph.best(scores, hidden, within)
     signs = [given["history"]] if "history" in fields else []
     if "user" in fields:
         signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
     if signs:
         best = graph.fall_back(best, signs, graph.constant(popularity[None]), hidden, within)
-    outputs = graph.lists(best, inputs["k"], within, item_ids)
+    outputs = graph.lists(best, k, within, item_ids)
     body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
     body.graph.opset_imports.update(OPSETS)
     body.graph.sort()

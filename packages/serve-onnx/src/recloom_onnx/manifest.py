@@ -50,6 +50,8 @@ class Parity(Record):
     """Metrics of the reference's lists over the test users."""
     artefact: dict[str, float]
     """The same of the artefact's lists."""
+    test_requests: int = 0
+    """How many requests of test users these metrics are means of; `verify` tries a sample."""
     latency_ms: dict[str, float]
     """p50 and p95 of one request at a time, on the machine and the threads it was verified with."""
     bytes: int

@@ -75,6 +75,7 @@ def verify_artefact(
         max_difference=tally.difference if math.isfinite(tally.difference) else None,
         reference=_means(tally.expected),
         artefact=_means(tally.found),
+        test_requests=sum(len(next(iter(part.values()))) for part in tally.found),
         latency_ms=latency(session, users or shapes),
         bytes=sum(session.path.with_name(name).stat().st_size for name in manifest.files),
         failures=tally.failures[:SHOWN],
@@ -181,7 +182,9 @@ def report(parity: Parity) -> Table:
         "size": f"{parity.bytes / 1e6:.1f} MB",
     }
     for name, value in parity.artefact.items():
-        rows[f"{name} of artefact, recommender"] = f"{value:.4f}, {parity.reference[name]:.4f}"
+        rows[f"{name} over {parity.test_requests:,} test users: artefact, recommender"] = (
+            f"{value:.4f}, {parity.reference[name]:.4f}"
+        )
     for number, failure in enumerate(parity.failures, 1):
         rows[f"failure {number}"] = failure
     for name, text in rows.items():
