@@ -64,16 +64,22 @@ def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_pat
         "--model.recommender.dim=8",
     ]
     reader, terminal = pty.openpty()
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    os.close(reader)
-    os.close(terminal)
+    process = subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        os.close(reader)
+        os.close(terminal)
     assert process.returncode == 130
     assert f"interrupted; go on with: recloom fit --run {run} --ckpt_path last" in said
     with pytest.raises(RecloomError, match="its fit was interrupted"):

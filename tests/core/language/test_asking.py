@@ -236,7 +236,8 @@ def test_what_a_backend_says_of_an_error_is_told_without_the_secret(ledger, monk
 
 
 PROGRAM = """
-import sys, time, threading
+import signal, sys, time, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from dataclasses import dataclass
 from recloom.language import Generation, LanguageModel
 from recloom.language.asking import ask
