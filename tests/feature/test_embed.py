@@ -11,7 +11,7 @@ from recloom.cli import main
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
 from recloom.language.hashing import HashingNgrams
-from recloom_feature import embed as embedding
+from recloom_feature import text_vectors
 from recloom_feature.embed import embed
 
 
@@ -79,8 +79,8 @@ def test_a_second_run_encodes_what_changed_only(data, tmp_path):
 
 
 def test_an_interrupted_run_goes_on(data, monkeypatch):
-    monkeypatch.setattr(embedding, "BLOCK", 1)
-    monkeypatch.setattr(embedding, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(text_vectors, "BLOCK", 1)
+    monkeypatch.setattr(text_vectors, "SAVED_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
         embed(data, encoder=Counting(stop_after=1))
     assert not (data / "vectors.parquet").exists()

@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         sys.exit(_fail(f"{_short(error)} (Set {DEBUG}=1 for the traceback.)"))
     except KeyboardInterrupt as stop:
-        print(visible(str(stop) or "interrupted"), file=sys.stderr)
+        print(visible(str(stop)), end="\n" if str(stop) else "", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,32 +1,13 @@
-"""`recloom embed`: texts of items or users to vectors, as a Parquet file that models read.
-
-A vector is kept with the hash of its text. What the file holds for the same encoder and text is not computed
-again, so a second run over changed data encodes what changed; an interrupted run goes on where it stopped.
-"""
+"""`recloom embed`: the command; `text_vectors.py` does the work."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from recloom.command import command
-from recloom.errors import DataError, RecloomError
+from recloom.errors import RecloomError
 from recloom.language import TextEncoder
-
-BLOCK = 512
-"""Texts encoded between two looks at the clock."""
-SAVED_EVERY = 30.0
-"""Seconds of work that an interruption may lose."""
-ENCODER = b"recloom.encoder"
 
 
 @command("embed")
@@ -54,7 +35,11 @@ def embed(
         out: Parquet file to write; by default `vectors.parquet` (or `user-vectors.parquet`) in the dataset.
         overwrite: replace a file that was made with another encoder.
     """
+    import json
+
     from recloom.language.hashing import HashingNgrams
+
+    from .text_vectors import read_texts, reusable, write_vectors
 
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"
@@ -69,138 +54,3 @@ def embed(
         f"wrote {target}: {written['rows']:,} of {len(rows):,} {of} with text, {written['dim']} numbers each "
         f"({written['encoded']:,} texts encoded, {written['reused']:,} known before, {written['empty']:,} without text)"
     )
-
-
-def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | None) -> pl.DataFrame:
-    """Two columns, the id and `text`; one row for each item or user of the dataset, empty where there is no text."""
-    from recloom.data.catalog import Catalog
-
-    catalog = Catalog.load(data)
-    everyone = catalog.items if of == "items" else catalog.users
-    key = everyone.columns[0]
-    table = everyone if texts is None else _table(texts, key)
-    kinds = {name: kind for name, kind in table.schema.items() if name != key}
-    usual = (
-        ["title"] if texts is None and "title" in kinds else [n for n, k in kinds.items() if k == pl.String]
-    )
-    chosen = columns or usual
-    absent = [name for name in chosen if name not in kinds]
-    if absent or not chosen:
-        raise DataError(
-            f"{texts or data}: no text column {absent[0] if absent else ''!r}; the columns are {', '.join(kinds)}. "
-            "Name some with --columns."
-        )
-    parts = [pl.col(name).cast(pl.String).fill_null("").str.strip_chars() for name in chosen]
-    joined = pl.concat_str(
-        [pl.when(p == "").then(None).otherwise(p) for p in parts], separator=". ", ignore_nulls=True
-    )
-    found = table.select(pl.col(key).cast(pl.String), joined.fill_null("").alias("text"))
-    if found[key].n_unique() < len(found):
-        raise DataError(
-            f"{texts}: {key} {found.filter(pl.col(key).is_duplicated())[key][0]!r} stands there twice"
-        )
-    return (
-        everyone.select(key)
-        .join(found, on=key, how="left", maintain_order="left")
-        .with_columns(pl.col("text").fill_null(""))
-    )
-
-
-def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, list[float]]:
-    """Vectors by the hash of their text, of an earlier or an interrupted run with the same encoder."""
-    found: dict[str, list[float]] = {}
-    for path in (target, _partial(target)):
-        if not path.is_file():
-            continue
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RecloomError(
-                f"{path} cannot be read as vectors ({error}); remove it or choose another --out"
-            ) from error
-        made_with = (table.schema.metadata or {}).get(ENCODER, b"").decode()
-        if made_with != spec and overwrite:
-            continue
-        if made_with != spec or not {key, "text_hash", "vector"} <= set(table.column_names):
-            raise RecloomError(
-                f"{path} was made with {made_with or 'something else'}, asked for is {spec}. "
-                "Choose another --out, or replace it with --overwrite."
-            )
-        found |= dict(zip(table["text_hash"].to_pylist(), table["vector"].to_pylist(), strict=True))
-    return found
-
-
-def write_vectors(
-    rows: pl.DataFrame, key: str, encoder: TextEncoder, spec: str, known: dict[str, Any], target: Path
-) -> dict[str, int]:
-    """Encode each text that is not known once, and write the file whole; counts of what was done."""
-    hashes = [text_hash(text) if text else "" for text in rows["text"].to_list()]
-    wanted = {key_: text for key_, text in zip(hashes, rows["text"].to_list(), strict=True) if key_}
-    new = {key_: text for key_, text in wanted.items() if key_ not in known}
-    saved = time.monotonic()
-    for part in _encoded(new, encoder):
-        known |= part
-        if time.monotonic() - saved > SAVED_EVERY:
-            _write(list(known), list(known), known, key, spec, _partial(target))
-            saved = time.monotonic()
-    named = [(name, hash_) for name, hash_ in zip(rows[key].to_list(), hashes, strict=True) if hash_]
-    if not named:
-        raise DataError("there is no text to encode; name other --columns")
-    _write([name for name, _ in named], [hash_ for _, hash_ in named], known, key, spec, target)
-    _partial(target).unlink(missing_ok=True)
-    return {
-        "rows": len(named),
-        "dim": len(known[named[0][1]]),
-        "encoded": len(new),
-        "reused": len(wanted) - len(new),
-        "empty": len(rows) - len(named),
-    }
-
-
-def text_hash(text: str) -> str:
-    """16 hex digits by which a text is known."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _encoded(texts: dict[str, str], encoder: TextEncoder) -> Iterator[dict[str, Any]]:
-    """Blocks of hash to vector, similar lengths together, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    order = sorted(texts, key=lambda hash_: len(texts[hash_]))
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(order))
-        for start in range(0, len(order), BLOCK):
-            block = order[start : start + BLOCK]
-            vectors = np.asarray(encoder.encode([texts[hash_] for hash_ in block]), np.float32)
-            if not np.isfinite(vectors).all():
-                raise RecloomError(f"{type(encoder).__name__} gave a vector with a number that is not finite")
-            yield dict(zip(block, vectors, strict=True))
-            progress.advance(task, len(block))
-
-
-def _write(ids: list[str], hashes: list[str], known: dict[str, Any], key: str, spec: str, path: Path) -> None:
-    matrix = np.asarray([known[hash_] for hash_ in hashes], np.float32)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
-    table = pa.table({key: pa.array(ids), "text_hash": pa.array(hashes), "vector": vectors})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table.replace_schema_metadata({ENCODER: spec.encode()}), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.part")
-
-
-def _table(path: Path, key: str) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    if key not in table.columns:
-        raise DataError(f"{path} must have the column {key}; found {', '.join(table.columns)}")
-    return table
