@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from recloom.errors import RecloomError
 from recloom.language.fake import Fake, data_of, lists
+from recloom.spec import build
 
 CHOICE = """Watched:
 - Alien (1979)
@@ -149,3 +150,13 @@ def test_two_runs_are_the_same_and_seeds_differ():
 def test_an_unknown_policy_is_named():
     with pytest.raises(RecloomError, match=r"must be one of overlap, .* found 'best'"):
         Fake(policy="best")
+
+
+def test_a_configuration_holds_it_by_name_and_by_path():
+    named = {"class_path": "Fake", "init_args": {"policy": "reverse"}}
+    path = {"class_path": "recloom.language.fake.Fake", "init_args": {"policy": "reverse"}}
+    assert (
+        build("register_language_models", named) == build("register_language_models", path) == Fake("reverse")
+    )
+    with pytest.raises(RecloomError, match="refusing to build it"):
+        build("register_language_models", {"class_path": "subprocess.Popen", "init_args": {"args": "true"}})

@@ -16,7 +16,7 @@ from .plugins import collect, load_object
 KINDS = {
     "register_models": "recloom.recommender:Recommender",
     "register_losses": "recloom.losses:Loss",
-    "register_language_models": "recloom.language:TextEncoder",
+    "register_language_models": "recloom.language:Component",
 }
 """What may be built, by hook."""
 
