@@ -104,6 +104,13 @@ def test_vectors_are_joined_by_id(tmp_path):
     assert np.array_equal(again.vectors(), catalog.vectors())
 
 
+def test_other_vectors_make_another_catalogue(catalog):
+    plain = Catalog(catalog.items.drop("vector"))
+    other = Catalog(plain.items.with_columns(pl.Series("vector", [[1.0, 0.0, 2.0], None, [0.0, 1.0, 9.0]])))
+    assert len({plain.digest(), catalog.digest(), other.digest()}) == 3
+    assert Catalog.from_bytes(catalog.to_bytes()).digest() == catalog.digest()
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -67,13 +67,15 @@ class Catalog:
         return _index(ids, self._user_enum)
 
     def digest(self) -> str:
-        """16 hex digits that are equal exactly for equal item and user ids in equal order."""
+        """16 hex digits that are equal exactly for equal item and user ids in equal order, and equal vectors."""
         if self._digest:
             return self._digest
         ids = hashlib.sha256()
         for series in (self.items["item_id"], self.users["user_id"]):
             ids.update(f"{len(series)}:".encode())
             ids.update("".join(f"{len(value)}:{value}" for value in series.to_list()).encode())
+        if VECTOR in self.items.columns:  # a run must not be measured with other vectors than it learnt from
+            ids.update(self.vectors().tobytes())
         self._digest = ids.hexdigest()[:16]
         return self._digest
 
