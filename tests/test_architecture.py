@@ -20,9 +20,9 @@ LAYERS = (
     "plugins spec",
     "data data.*",  # tables; what makes batches of them comes below
     "batch functional language language.* prompts nn item_embedding checkpoint",
-    "data.examples data.impressions data.sampling data.module lookup",
+    "data.examples data.impressions data.rated data.sampling data.module lookup",
     "recommender",
-    "losses cross_entropy metrics baselines baselines.*",
+    "losses cross_entropy metrics baselines baselines.* ctr ctr.*",
     "module",
     "evaluation evaluation.*",
     "runfolder stopping run config_errors training",

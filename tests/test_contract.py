@@ -16,6 +16,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "EASE": {"config": {"regularization": 10.0}},
     "SASRec": {"config": {"dim": 16, "max_len": 10}},
     "BERT4Rec": {"config": {"dim": 16, "max_len": 10}},
+    "DIN": {"config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10}},
+    "DCNv2": {"config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10}},
+    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}},
     "LightGCN": {"config": {"dim": 16}},
 }
 """What a test class sets beyond the defaults, by model."""

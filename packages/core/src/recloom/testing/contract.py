@@ -222,7 +222,8 @@ class RecommenderTests:
 
     def test_it_learns_the_checkerboard(self, tmp_path: Path) -> None:
         """Users choose items of one colour; unseen items of a user's colour come before all others."""
-        folder = checkerboard(tmp_path / "checkerboard")
+        rated = self.recommender.examples == "rated"
+        folder = checkerboard(tmp_path / "checkerboard", rated=rated)
         module = train(
             self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,
             epochs=self.checkerboard_epochs, lr=self.checkerboard_lr,
@@ -231,7 +232,7 @@ class RecommenderTests:
         batch = requests(train_part, users=train_part.num_users)
         items = batch.candidates  # (1, C)
         scores = self.score(module, batch)
-        mine = items % 2 == batch.history[:, -1:] % 2  # (B, C): a user's colour is that of any item of theirs
+        mine = items % 2 == batch.user[:, None] % 2  # (B, C): users and items are numbered as they were invented
         seen = train_part.contains(batch.user[:, None], items)
         worst = scores.masked_fill(~mine | seen, float("inf")).amin(1)
         best = scores.masked_fill(mine, float("-inf")).amax(1)
