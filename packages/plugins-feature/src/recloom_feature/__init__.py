@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
+    from .kar import KAR
     from .text_mean import TextMean
 
-    return [TextMean]
+    return [KAR, TextMean]
 
 
 @hookimpl

@@ -22,7 +22,6 @@ from ..module import RecModule
 from ..recommender import Recommender
 from ..spec import build
 
-
 POSITIVE = 4.0
 """The value from which an interaction of a toy is labelled 1."""
 
