@@ -6,9 +6,9 @@ Click-through: a rating of 4 or more is positive; the newest 20 % of all ratings
 validation. The first min((n + 1) // 2, 30) training ratings of a user are never rows to learn from, in no variant.
 
 Knowledge of an item is what a large language model wrote about the film (the first two sentences of ml-1m's profiles,
-matched by title), or title and genres where there is none. Knowledge of a user is a list of the titles liked and disliked among
-those first ratings: a plain list, since no language model of quality is at hand offline. Both are encoded by
-all-MiniLM-L6-v2. `shuffled` gives each item the vector of another one, and each user too: the control.
+matched by title), or title and genres where there is none. Knowledge of a user is a list of the titles liked and
+disliked among those first ratings: a plain list, since no language model of quality is at hand offline. Both are
+encoded by all-MiniLM-L6-v2. `shuffled` gives each item the vector of another one, and each user too: the control.
 
 For each backbone and variant the learning rates are tried with seed 0; the best AUC on validation is tested with
 seeds 0, 1 and 2, each stopped early on validation. Test figures are never looked at while choosing. Intervals are 95 %
@@ -58,16 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=["texts", "without"], help="a part of it that needs no other")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, help="train these, and write nothing yet")
     given = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     prepare()
-    if given.only != "without":
+    if given.variants != ["without"]:
         knowledge()
-    for variant in () if given.only == "texts" else ("without",) if given.only else VARIANTS:
+    for variant in given.variants or VARIANTS:
         for backbone in BACKBONES:
             measure(backbone, variant)
-    if not given.only:
+    if not given.variants:
         write()
 
 
