@@ -22,9 +22,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "KAR": {
         "config": {
             "backbone": {"class_path": "DCNv2", "init_args": {"dim": 8, "hidden": (16, 8)}},
-            "hidden": 16,
+            "shared": 1,
+            "dedicated": 1,
+            "hidden": 8,
         },
         "vectors": True,
+        "checkerboard_epochs": 15,
     },
     "LightGCN": {"config": {"dim": 16}},
 }
