@@ -86,11 +86,25 @@ def answers_by(
     questions: Sequence[Question],
     kind: type[Wanted],
     progress: str = "asking",
+    check: Callable[[int, Wanted], str] | None = None,
 ) -> Answers[Wanted]:
-    """`answers` by any way of asking: `one_round` takes questions and what the progress bar says."""
+    """`answers` by any way of asking.
+
+    Args:
+        one_round: takes questions and what the progress bar says.
+        check: takes the position of a question and its object; says what is wrong with it, "" if nothing.
+    """
+
+    def checked(at: int, reply: Reply | Failure) -> Wanted | Failure:
+        one = read(reply, kind)
+        if isinstance(one, Failure) or isinstance(reply, Failure) or check is None:
+            return one
+        wrong = check(at, one)
+        return Failure(wrong, reply.texts) if wrong else one
+
     asked = [wanting(question, kind) for question in questions]
     first = one_round(asked, progress)
-    found: list[Wanted | Failure] = [read(reply, kind) for reply in first.replies]
+    found: list[Wanted | Failure] = [checked(at, reply) for at, reply in enumerate(first.replies)]
     keys, bills = list(first.keys), [first.bill]
     again = [
         at
@@ -101,7 +115,7 @@ def answers_by(
         second = one_round([corrected(asked[at], found[at]) for at in again], f"{progress} again")
         bills.append(second.bill)
         for at, reply, key in zip(again, second.replies, second.keys, strict=True):
-            found[at], keys[at] = read(reply, kind), key
+            found[at], keys[at] = checked(at, reply), key
     return Answers(found, len(again), bills, keys)
 
 

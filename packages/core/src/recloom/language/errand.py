@@ -13,7 +13,7 @@ provider's batch, and ends the command: what stands after the last round is then
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,12 +128,19 @@ class Errand:
         kind: type[Wanted],
         *,
         later: Sequence[Question] = (),
+        check: Callable[[int, Wanted], str] | None = None,
         progress: str = "asking",
     ) -> Answers[Wanted]:
-        """An object of `kind` or a failure for each question, after one corrective attempt; else as `ask`."""
+        """An object of `kind` or a failure for each question, after one corrective attempt; else as `ask`.
+
+        `check` takes the position of a question and its object, and says what is wrong with it, "" if nothing.
+        """
         from .answers import answers_by
 
-        found = answers_by(lambda asked, what: self._round(asked, later, what), questions, kind, progress)
+        def one_round(asked: Sequence[Question], what: str) -> Asked:
+            return self._round(asked, later, what)
+
+        found = answers_by(one_round, questions, kind, progress, check)
         self._no_further(later, len(questions))
         return found
 
