@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from recloom.cli import main
 from recloom.data.prepare import read_card
-from recloom.data.split import load_split, parts_of, write_split
+from recloom.data.split import parts_of, write_split
 from recloom.errors import DataError, RecloomError
 from recloom.language.errand import Asking
 from recloom.language.fake import Fake
@@ -44,8 +44,8 @@ def data(tmp_path, write_dataset) -> Path:
     frame = frame.with_columns(value=pl.col("timestamp") % 5 + 0.5)
     titles = ["Heat", "Alien", "Casino", "Brazil", "Secret Ending", "Quiet Finale"]
     items = pl.DataFrame(
-        {"item_id": [f"i{n}" for n in range(1, 7)], "title": titles, "genres": ["Crime", "Horror", None, "", "War", "Drama"],
-         "year": [1995, 1979, 1995, 1985, 2001, 2002]}
+        {"item_id": [f"i{n}" for n in range(1, 7)], "title": titles, "year": [1995, 1979, 1995, 1985, 2001, 2002],
+         "genres": ["Crime", "Horror", None, "", "War", "Drama"]}
     )  # fmt: skip
     return write_dataset(tmp_path / "data", frame, items)
 
@@ -85,21 +85,14 @@ def test_a_second_run_asks_nothing_and_writes_the_same_bytes(run, tmp_path, kind
 def test_columns_and_metadata_say_what_it_is(run, data, tmp_path):
     (row, *_) = run("user")
     assert list(row) == ["user_id", "text", "summary", "aspects", "topics", "source", "prompt", "key"]
-    schema = pq.read_schema(tmp_path / "out.parquet")
-    assert str(schema.field("source").type) in ("large_list<item: int64>", "list<item: int64>")
-    made = json.loads(schema.metadata[b"recloom.profile"])
+    assert pl.read_parquet_schema(tmp_path / "out.parquet")["source"] == pl.List(pl.Int64)
+    made = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"recloom.profile"])
     card = read_card(data)
     assert made["data_hash"] == card.data_hash()
-    assert made["split_hash"] == load_split(write_split(data, SplitSpec())[0], card)[1].pipe(_digest)
+    assert made["split_hash"] == write_split(data, SplitSpec())[1].parts_digest
     assert (made["prompt"], made["model"]["class"]) == (row["prompt"], "Fake")
     assert row["prompt"].startswith("user-profile@")
     assert len(row["key"]) == 64
-
-
-def _digest(part):
-    from recloom.data.split import digest
-
-    return digest(part)
 
 
 def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
@@ -175,7 +168,7 @@ def test_an_invented_citation_is_asked_again_and_fails(run, tmp_path, capsys):
     assert run("reason", model) == []
     assert len(model.heard) == 6
     assert (
-        "That answer cannot be used: cites: the record has no attribute 'invention'; it has title, genres, year"
+        "That answer cannot be used: cites: the record has no attribute 'invention'; it has title, year, genres"
         in (model.heard[3])
     )
     lines = [json.loads(line) for line in (tmp_path / "out.failures.jsonl").read_text().splitlines()]
@@ -230,7 +223,7 @@ def test_offline_without_replies_is_refused_with_the_next_step(run, tmp_path):
     ):
         run("item", llm={"offline": True})
     run("keywords")
-    with pytest.raises(RecloomError, match="lacks the replies to 6 of 6 questions .* recloom llm import"):
+    with pytest.raises(RecloomError, match=r"lacks the replies to 6 of 6 questions .*`recloom llm import`"):
         run("item", llm={"offline": True}, out="new.parquet")
     assert not (tmp_path / "new.parquet").exists()
 
@@ -242,7 +235,7 @@ def test_offline_without_replies_is_refused_with_the_next_step(run, tmp_path):
         ("user", {"last": 201}, "at most 200 lines; found 201"),
         ("user", {"first": 0}, "first must be at least 1"),
         ("user", {"pairs": Path("p.csv")}, "no other kind takes it"),
-        ("item", {"columns": ["plot"]}, "no column 'plot'; they have title, genres, year"),
+        ("item", {"columns": ["plot"]}, "no column 'plot'; they have title, year, genres"),
         ("topics", {"topics": Path("absent.txt")}, "absent.txt does not exist"),
     ],
 )
@@ -289,7 +282,40 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
 
 
 def test_users_without_a_training_history_are_left_out_and_counted(run, capsys):
-    rows = run("user", split=SplitSpec(strategy="time", valid=0.2, test=0.6))
-    left = 4 - len(rows)
-    assert left > 0
-    assert f"{left} left out: no training interaction" in capsys.readouterr().out
+    rows = run("user", split=SplitSpec(min_user=3))  # dan has one interaction
+    assert [row["user_id"] for row in rows] == ["ann", "bob", "cat"]
+    assert "1 left out: no training interaction" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--kind film", "--kind takes one of item, user, keywords, topics, title, reason; found 'film'."),
+        ("--split.valid 3", "--split.valid: Input should be less than 1; found '3'."),
+        ("--split.strategy lst", "--split.strategy takes one of last, time, random, users; found 'lst'. Did you mean last?"),
+        ("--scenari books", "--scenari is not an option. Did you mean --scenario?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_of_the_command_line_is_named(data, tmp_path, capsys, more, message):
+    given = [
+        "profile",
+        str(data),
+        "--kind",
+        "item",
+        "--out",
+        str(tmp_path / "o.parquet"),
+        "--llm.model",
+        "Fake",
+    ]
+    with pytest.raises(SystemExit):
+        main([*given, *more.split()])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o.parquet").exists()
+
+
+def test_prompts_come_through_the_hook():
+    from recloom.plugins import collect_with_owner
+    from recloom_feature.profile_questions import PROMPTS
+
+    owners = collect_with_owner("register_prompts")
+    assert {owners[name][1] for name in PROMPTS.values()} == {"feature"}

@@ -239,6 +239,17 @@ def test_the_errand_in_python(tmp_path):
     assert len(model.asked) == 4
 
 
+def test_what_a_check_refuses_is_asked_again_once_with_the_reason(tmp_path):
+    model = Counting()
+    with Asking(model, ledger=tmp_path / "l.sqlite").open() as errand:
+        found = errand.answers(some(2), Summary, check=lambda at, one: f"no {one.summary}" if at else "")
+    assert isinstance(found.found[0], Summary)
+    ((at, failure),) = found.failures
+    assert (at, failure.reason, found.asked_again) == (1, "no summary: film, number1", 1)
+    assert model.asked[2].startswith("That answer cannot be used: no summary: film, number1.")
+    assert failure.texts
+
+
 def test_keys_are_those_of_the_last_attempt(tmp_path):
     with Asking(Fake(policy="garbage"), ledger=tmp_path / "l.sqlite").open() as errand:
         found = errand.answers(some(2), Summary)

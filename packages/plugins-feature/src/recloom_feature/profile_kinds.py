@@ -84,31 +84,25 @@ def closed(values: Sequence[str]) -> Any:
     return Literal[tuple(values)]
 
 
+def some_of(values: Sequence[str], least: int, most: int) -> Any:
+    """The type of a list of these, none of them twice."""
+    one = closed(values)
+    return Annotated[list[one], Field(min_length=least, max_length=most), AfterValidator(_once)]  # type: ignore[valid-type]
+
+
 def model_of(kind: Kind, scenario: Scenario, topics: Sequence[str]) -> type[BaseModel]:
     """The model of a kind; factors and topics are closed lists in it."""
-    if kind == "keywords":
-        return Keywords
-    if kind == "title":
-        return Title
-    if kind == "reason":
-        return Reason
-    several = Annotated[list[closed(topics)], Field(min_length=1, max_length=3), AfterValidator(_once)]  # type: ignore[misc]
+    fixed: dict[str, type[BaseModel]] = {"keywords": Keywords, "title": Title, "reason": Reason}
+    if kind in fixed:
+        return fixed[kind]
     if kind == "topics":
-        return create_model("Topics", __base__=Strict, topics=(several, ...))
-    aspect = create_model(
-        "Aspect", __base__=Strict, factor=(closed(FACTORS[scenario]), ...), note=(Sentence, ...)
-    )
+        return create_model("Topics", __base__=Strict, topics=some_of(topics, 1, 3))
+    aspect = create_model("Aspect", __base__=Strict, factor=closed(FACTORS[scenario]), note=Sentence)
     aspects = Annotated[list[aspect], Field(min_length=1, max_length=len(FACTORS[scenario]))]  # type: ignore[valid-type]
     if kind == "item":
-        return create_model("ItemKnowledge", __base__=Strict, summary=(Sentence, ...), aspects=(aspects, ...))
-    interests = Annotated[list[closed(topics)], Field(max_length=5), AfterValidator(_once)]  # type: ignore[misc]
-    return create_model(
-        "UserProfile",
-        __base__=Strict,
-        summary=(Sentence, ...),
-        aspects=(aspects, ...),
-        topics=(interests, ...),
-    )
+        return create_model("ItemKnowledge", __base__=Strict, summary=Sentence, aspects=aspects)
+    interests = some_of(topics, 0, 5)
+    return create_model("UserProfile", __base__=Strict, summary=Sentence, aspects=aspects, topics=interests)
 
 
 COLUMNS: dict[str, tuple[str, ...]] = {

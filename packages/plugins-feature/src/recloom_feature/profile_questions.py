@@ -22,6 +22,8 @@ PROMPTS: dict[str, str] = {
 }  # fmt: skip
 TOKENS = {"item": 700, "user": 700, "keywords": 200, "topics": 150, "title": 100, "reason": 400}
 """How long an answer may be."""
+COUNTED = "num_interactions"
+"""The column of the users that counts all their rows, held-out ones too, so nobody is shown it."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
 
 
 def _people(users: pl.DataFrame) -> dict[str, list[str]]:
-    names = [name for name in users.columns if name not in ("user_id", VECTOR)]
+    names = [name for name in users.columns if name not in ("user_id", VECTOR, COUNTED)]
     texts = users.select("user_id", *(_as_text(users, name) for name in names))
     return {row.pop("user_id"): _lines({k: v for k, v in row.items() if v}) for row in texts.to_dicts()}
 
