@@ -34,15 +34,16 @@ def said(kind: str, **data):
         ("topics", {"topics": ["war", "war"]}, "holds a value twice"),
         ("topics", {"topics": ["war"], "more": 1}, "more: Extra inputs are not permitted"),
         ("keywords", {"keywords": ["Moon", "moon"]}, "holds a value twice"),
-        ("keywords", {"keywords": ["moon", " "]}, "must not be empty"),
+        ("keywords", {"keywords": ["moon", "..."]}, "must say something"),
         ("keywords", {"keywords": [str(n) for n in range(11)]}, "at most 10 items"),
-        ("title", {"title": "  "}, "must not be empty"),
+        ("title", {"title": "  "}, "must say something"),
         ("title", {"title": "one\ntwo"}, "pattern"),
         ("title", {"title": 7}, "valid string"),
         ("item", {"summary": "fine", "aspects": [{"factor": "taste", "note": "good"}]}, "factor: Input should be"),
         ("item", {"summary": "fine", "aspects": []}, "at least 1 item"),
         ("user", {"summary": "fine", "aspects": [{"factor": "genre", "note": "crime"}], "topics": ["sea"]}, "topics.0"),
         ("reason", {"reason": "because", "cites": []}, "at least 1 item"),
+        ("reason", {"reason": "because", "cites": [{"attribute": "title", "value": "…"}]}, "must say something"),
         ("reason", {"cites": [{"attribute": "title", "value": "Heat"}]}, "reason: Field required"),
     ],
 )  # fmt: skip
@@ -105,8 +106,7 @@ def test_what_the_record_says_may_be_cited(pairs):
         ([("genres", "Comedy")], "genres of the record does not say 'Comedy'"),
         ([("genres", "Act")], "genres of the record does not say 'Act'"),
         ([("genres", "Crime"), ("title", "Crime")], "title of the record does not say 'Crime'"),
-        ([("title", "…")], "does not say '…'"),
-        ([("title", ".*")], "does not say '.*'"),
+        ([("title", "H.*")], "does not say 'H.*'"),
     ],
 )
 def test_what_the_record_does_not_say_may_not_be_cited(pairs, wrong):

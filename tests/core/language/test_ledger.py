@@ -17,7 +17,6 @@ from recloom.errors import QuestionError, RecloomError
 from recloom.language import ledger_file
 from recloom.language.ledger import Ledger, ledger_path
 from recloom.language.question import Question, Reply
-from recloom.language.reply_lines import reply_as_json, reply_from_json
 
 IDENTITY = {"class": "Toy", "model": "toy-1"}
 SECRET = 'sk-\\"5ecret"-value'
@@ -178,23 +177,6 @@ def test_what_is_short_or_named_otherwise_is_no_secret(ledger, monkeypatch):
     monkeypatch.setenv("FAVOURITE_FILM", "Casablanca")
     key = put(ledger, question("title Casablanca"), Reply(("title Casablanca",)))
     assert key in ledger.get_many([key])
-
-
-def test_how_many_answers_were_cut_is_kept_and_an_old_ledger_says_none(ledger, tmp_path):
-    two = question("two", n=2)
-    keys = [put(ledger, question("one"), Reply(("a",))), put(ledger, two, Reply(("b", "c"), cut=1))]
-    ledger.export(tmp_path / "out.jsonl")
-    new = Ledger(tmp_path / "new.sqlite")
-    new.load(tmp_path / "out.jsonl")
-    for held in (ledger, new):
-        found = held.get_many(keys)
-        assert [(found[key].texts, found[key].cut) for key in keys] == [(("a",), 0), (("b", "c"), 1)]
-    assert reply_as_json(Reply(("a",))) == '{"texts": ["a"]}'  # as before there were cuts
-    assert reply_as_json(Reply(("a",), cut=1)) == '{"cut": 1, "texts": ["a"]}'
-    for wrong in ('{"texts": ["a"], "cut": 2}', '{"texts": ["a"], "cut": -1}', '{"texts": ["a"], "cut": true}',
-                  '{"texts": ["a"], "more": 1}', '{"scores": [0.5], "cut": 1}', '{"cut": 0}'):  # fmt: skip
-        with pytest.raises(ValueError, match=r"cut is a number|texts or scores"):
-            reply_from_json(wrong, 0, 0)
 
 
 def test_an_export_says_what_was_asked_and_proves_itself_by_hand(ledger, tmp_path):

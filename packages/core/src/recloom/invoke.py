@@ -54,6 +54,7 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
             prog=f"recloom {name}",
             as_positional=True,
             exit_on_error=False,
+            allow_abbrev=False,
         )
     except ArgumentError as error:
         places = {

@@ -105,7 +105,7 @@ def profile(
     if failures:
         print(f"what failed, and why: {failures}")
     print(errand.bill)
-    if kind != "reason":
+    if count and kind != "reason":
         of = " --of users" if kind == "user" else ""
         print(f"next: recloom embed {data}{of} --texts {out} --out {out.with_suffix('.vectors.parquet')}")
 

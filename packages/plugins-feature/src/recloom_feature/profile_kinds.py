@@ -34,8 +34,8 @@ TOPICS = (
 
 
 def _told(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty")
+    if not any(character.isalnum() for character in text):  # `...` is what a prompt shows, not an answer
+        raise ValueError("must say something")
     return text.strip()
 
 

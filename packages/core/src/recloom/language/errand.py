@@ -107,8 +107,7 @@ class Errand:
     @property
     def bill(self) -> Bill:
         """What all rounds so far cost."""
-        total = _no_bill()
-        return sum(self.bills[1:], self.bills[0]) if self.bills else total
+        return sum(self.bills[1:], self.bills[0]) if self.bills else _no_bill()
 
     def ask(
         self, questions: Sequence[Question], *, later: Sequence[Question] = (), progress: str = "asking"

@@ -71,7 +71,7 @@ class Fake(LanguageModel):
         texts, cut = [], 0
         for number in range(n):
             noise = self._digest(messages, (seed, number if temperature else 0))
-            words = self._answer(messages[-1]["content"], schema, noise).split(" ")
+            words = self._answer(asked_in(messages), schema, noise).split(" ")
             texts.append(" ".join(words[:max_tokens]))
             cut += len(words) > max_tokens
         asked = sum(self.count_tokens(message["content"]) for message in messages)
@@ -83,7 +83,7 @@ class Fake(LanguageModel):
         """Log-probabilities that put the options in the order of the policy; option k of the order has 2^-(k+1)."""
         found: list[list[float] | QuestionError] = []
         for messages, given in zip(prompts, options, strict=True):
-            text = messages[-1]["content"]
+            text = asked_in(messages)
             candidates = lists(text)[-1] if lists(text) else []
             named = candidates if len(candidates) == len(given) else list(given)  # A, B, ... stand for a list
             place = {at: rank for rank, at in enumerate(self._order(named, text))}
@@ -139,6 +139,11 @@ class Fake(LanguageModel):
     def _digest(self, *asked: Any) -> str:
         text = json.dumps([self.seed, asked], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def asked_in(messages: Sequence[Message]) -> str:
+    """What the user said, in all turns: a corrective turn does not repeat the data of the first."""
+    return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
 def lists(text: str) -> list[list[str]]:
