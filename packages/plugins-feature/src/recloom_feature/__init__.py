@@ -9,6 +9,7 @@ from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
+    from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
 
 
@@ -23,8 +24,16 @@ def register_models() -> list[type[Recommender]]:
 def register_commands() -> list[Callable[..., None]]:
     from .embed import embed
     from .encoder_command import export
+    from .profile import profile
 
-    return [embed, export]
+    return [embed, export, profile]
+
+
+@hookimpl
+def register_prompts() -> list[PromptTemplate]:
+    from recloom.prompts import load_prompts
+
+    return load_prompts(__package__)
 
 
 @hookimpl

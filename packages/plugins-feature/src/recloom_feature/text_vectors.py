@@ -36,9 +36,8 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
     key = everyone.columns[0]
     table = everyone if texts is None else _table(texts, key)
     kinds = {name: kind for name, kind in table.schema.items() if name != key}
-    usual = (
-        ["title"] if texts is None and "title" in kinds else [n for n, k in kinds.items() if k == pl.String]
-    )
+    known = "title" if texts is None else "text"
+    usual = [known] if known in kinds else [n for n, k in kinds.items() if k == pl.String]
     chosen = columns or usual
     absent = [name for name in chosen if name not in kinds]
     if absent or not chosen:
