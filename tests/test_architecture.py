@@ -19,7 +19,7 @@ LAYERS = (
     "hookspecs schemas",
     "plugins spec",
     "data data.*",  # tables; what makes batches of them comes below
-    "batch functional language language.* prompts nn item_embedding checkpoint",
+    "batch functional segments language language.* prompts nn item_embedding checkpoint",
     "data.examples data.impressions data.sampling data.module lookup",
     "recommender",
     "losses cross_entropy metrics baselines baselines.*",

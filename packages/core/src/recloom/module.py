@@ -19,6 +19,7 @@ from .losses import Loss
 from .metrics import ItemFacts, Meter
 from .plugins import collect
 from .recommender import Recommender
+from .segments import segments
 from .spec import Spec, build, describe
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
@@ -30,7 +31,7 @@ class RecModule(L.LightningModule):
     Args:
         recommender: class and hyper-parameters; built once the data module has read the catalogue.
         loss: what is minimised; by default what the recommender asks for, nothing if it is training-free.
-        metrics: computed in validation and test, each user's value kept.
+        metrics: computed in validation and test, each user's value kept; in the test also for `segments`.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         betas: of AdamW.
@@ -177,7 +178,7 @@ class RecModule(L.LightningModule):
         self._start()
 
     def on_test_epoch_start(self) -> None:
-        self._start()
+        self._start(segments(self._data().train.item_counts()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._measure(batch)
@@ -196,11 +197,11 @@ class RecModule(L.LightningModule):
         scores, columns = first_k(self.rank(batch, self._data().seen == "masked"), 10)
         return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
-    def _start(self) -> None:
+    def _start(self, parts: dict[str, Tensor] | None = None) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
             self.learn(self._data())
         facts = item_facts(self._data(), self.metrics)
-        self.meter = Meter(self.metrics, collect("register_metrics"), facts)
+        self.meter = Meter(self.metrics, collect("register_metrics"), facts, parts)
         self.out_of_reach = 0
 
     def _measure(self, batch: Batch) -> None:

@@ -192,13 +192,21 @@ def _choose(results: dict[str, Results], metrics: Sequence[str] | None) -> list[
     shared = [
         m for m in next(iter(results.values())).metrics if all(m in run.metrics for run in results.values())
     ]
-    chosen = [name.strip() for name in metrics] if metrics else shared
+    chosen = [name.strip() for name in metrics] if metrics else _worth_showing(results, shared)
     if missing := [name for name in chosen if name not in shared] or ([] if chosen else ["any"]):
         raise RecloomError(
             f"compare: expected metrics that every run has ({', '.join(shared) or 'there are none'}), "
             f"found {', '.join(missing)}; test the runs again with the same metrics."
         )
     return chosen
+
+
+def _worth_showing(results: dict[str, Results], shared: list[str]) -> list[str]:
+    """Metrics of all items, and of the segments that say more, metric by metric."""
+    from .results import told_apart
+
+    apart = {segment for run in results.values() for segment in told_apart(run)}
+    return [name for name in shared if "/" not in name or name.partition("/")[2] in apart]
 
 
 def _tests(
