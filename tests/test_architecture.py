@@ -26,7 +26,7 @@ LAYERS = (
     "module",
     "evaluation evaluation.*",
     "runfolder stopping run config_errors training",
-    "recommend environment new_plugin contest demo defaults testing testing.*",
+    "recommend environment new_items new_plugin contest demo defaults testing testing.*",
     "cli",
 )
 """Modules of core, lowest first: a module imports from its own layer and those before it."""

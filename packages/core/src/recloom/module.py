@@ -63,6 +63,8 @@ class RecModule(L.LightningModule):
         self.seed = 0
         self.out_of_reach = 0
         """Held-out items of the last test that stand in the masked history, so that nothing can find them."""
+        self.added = 0
+        """Items that came after training; they are the last of the catalogue."""
         self.trained_on: dict[str, str] = {}
         """Hashes of the dataset, the split and the ids that the state was learnt from."""
         if not 0 < lr < float("inf"):
@@ -103,6 +105,13 @@ class RecModule(L.LightningModule):
         if self.loss is not None:
             self.loss.fit(data.train)
         self.trained_on = identity(data)
+
+    def extend(self, catalog: Catalog) -> None:
+        """Take in the items that stand in `catalog` after those known so far; nobody is known to have met them."""
+        old, new = self.recommender.num_items, catalog.num_items
+        self.recommender.extend(catalog)
+        self.popularity = torch.cat([self.popularity, self.popularity.new_zeros(new - old)])
+        self.catalog, self.added = catalog, self.added + new - old
 
     def check_data(self, data: RecDataModule) -> None:
         """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""
@@ -240,6 +249,7 @@ class RecModule(L.LightningModule):
             "metrics": self.metrics,
             "catalog": self._tables,
             "trained_on": self.trained_on,
+            "added": self.added,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -251,7 +261,13 @@ class RecModule(L.LightningModule):
         self._check_recipe(saved["recommender"])
         if self._trainer is not None and self.catalog is not None:
             self.check_data(self._data())
-        if self.catalog is None:
+        self.added = saved.get("added", 0)
+        if self.added and self._trainer is not None and self.trainer.training:
+            raise RecloomError(
+                f"{self.added:,} items were added to this run after its training, which cannot go on from there. "
+                "Go on with the run they were added to, or train a new one on data that hold them."
+            )
+        if self.catalog is None or self.added:
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
             )

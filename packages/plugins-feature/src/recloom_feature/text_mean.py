@@ -13,7 +13,7 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
-from recloom.errors import RecloomError
+from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
 from recloom.language.hashing import HashingNgrams
 from recloom.recommender import VectorRecommender
@@ -64,6 +64,19 @@ class TextMean(VectorRecommender):
         vectors = encoded.new_zeros(self.num_items + 1, encoded.shape[1])
         vectors[1:] = normalize(encoded, dim=1)
         self.vectors = vectors.to(self.vectors.device)
+
+    def extend(self, catalog: Catalog) -> None:
+        """Encode the texts of the new items; a new item without text is an error, for nothing could find it."""
+        texts = catalog.texts(self.columns)[self.num_items :]
+        if "" in texts:
+            name = catalog.item_ids([self.num_items + 1 + texts.index("")])[0]
+            raise DataError(
+                f"item {name!r} has no text in {', '.join(self.columns)}, which is all that TextMean reads of it. "
+                "Give it one, or leave the item out."
+            )
+        new = normalize(torch.from_numpy(self.encoder.encode(texts)).float(), dim=1)
+        self.vectors = torch.cat([self.item_vectors(), new.to(self.vectors.device)])
+        self.catalog, self.num_items = catalog, catalog.num_items
 
     def query(self, batch: Batch) -> Tensor:
         history = batch.history if self.max_len is None else batch.history[:, -self.max_len :]
