@@ -24,8 +24,8 @@ LAYERS = (
     "recommender",
     "losses cross_entropy metrics baselines baselines.*",
     "module",
-    "evaluation evaluation.*",
-    "runfolder stopping run config_errors training",
+    "evaluation evaluation.* runfolder",
+    "stopping run config_errors training",
     "recommend environment new_items new_plugin contest demo defaults testing testing.*",
     "cli",
 )

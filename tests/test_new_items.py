@@ -25,6 +25,7 @@ WORLD = World(like="movies", users=60, items=50, seed=1)
 SMALL = ["--model.recommender.dim=16", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
 TAKES = [
     ("TextMean", None),
+    ("TextProjection", None),
     *(
         (model, kind)
         for model in ("SASRec", "BERT4Rec", "LightGCN")

@@ -135,6 +135,20 @@ def find_dataset(run: Path, path: str) -> Path:
     return found
 
 
+def find_vectors(run: Path, path: str | None) -> str | None:
+    """The file of item vectors that a run was trained with, looked for as the dataset is; None where it had none."""
+    if path is None:
+        return None
+    places = [Path(path), *(parent / path for parent in run.resolve().parents)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise RecloomError(
+            f"the run {run} was trained with the item vectors {path}, which are not there now. Put the file back, or "
+            "say where it is with --data.vectors."
+        )
+    return str(found)
+
+
 def best_checkpoint(run: Path) -> Path:
     """`best.ckpt` where validation chose one, else `last.ckpt`."""
     for name in ("best.ckpt", "last.ckpt"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
+from ..runfolder import CHECKPOINTS, finished
 from ..terminal import visible
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Comparison:
     protocol: dict[str, Any]
     reference: str
     cells: list[Cell]
+    interrupted: list[str] = field(default_factory=list)
+    """Runs whose fit did not come to its end."""
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -104,10 +107,11 @@ class Comparison:
         told = ", ".join(
             f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
         )
-        return [
-            visible(line)
-            for line in (told, f"Intervals over users; difference to {self.reference}, paired; p after Holm.")
+        how = f"Intervals over users; difference to {self.reference}, paired; p after Holm."
+        broken = [
+            f"{run}: training was interrupted, this is the state it had reached." for run in self.interrupted
         ]
+        return [visible(line) for line in (told, how, *broken)]
 
 
 def compare(
@@ -139,7 +143,8 @@ def compare(
     cells = [
         _cell(name, results[name], metric, tests.get((name, metric))) for name in names for metric in chosen
     ]
-    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells)
+    interrupted = [name for name in names if (Path(name) / CHECKPOINTS).is_dir() and not finished(Path(name))]
+    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells, interrupted)
 
 
 @command("compare")
