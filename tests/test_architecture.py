@@ -19,14 +19,14 @@ LAYERS = (
     "hookspecs schemas",
     "plugins spec option_errors invoke",
     "data data.*",  # tables; what makes batches of them comes below
-    "batch functional language language.* prompts nn item_embedding checkpoint",
+    "batch functional segments language language.* prompts nn item_embedding checkpoint",
     "data.examples data.impressions data.sampling data.module lookup",
     "recommender",
     "losses cross_entropy metrics baselines baselines.*",
     "module",
-    "evaluation evaluation.*",
-    "runfolder stopping run config_errors training",
-    "recommend environment new_plugin contest demo defaults testing testing.*",
+    "evaluation evaluation.* runfolder",
+    "stopping run config_errors training",
+    "recommend environment new_items new_plugin contest demo defaults testing testing.*",
     "cli",
 )
 """Modules of core, lowest first: a module imports from its own layer and those before it."""

@@ -56,6 +56,7 @@ def register_commands() -> Iterable[Callable[..., None]]:
     from .environment import doctor, list_command, plugins
     from .evaluation.compare import compare_command
     from .language import commands as language
+    from .new_items import add_items
     from .new_plugin import new_plugin
     from .recommend import recommend_command
 
@@ -68,5 +69,6 @@ def register_commands() -> Iterable[Callable[..., None]]:
         compare_command,
         new_plugin,
         recommend_command,
+        add_items,
         *language.COMMANDS,
     ]

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 @hookimpl
 def register_models() -> list[type[Recommender]]:
     from .text_mean import TextMean
+    from .text_projection import TextProjection
 
-    return [TextMean]
+    return [TextMean, TextProjection]
 
 
 @hookimpl

@@ -62,6 +62,10 @@ class SASRec(VectorRecommender):
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
+    def extend(self, catalog: Catalog) -> None:
+        self.items.extend(catalog)
+        self.num_items = catalog.num_items
+
     def encode(self, history: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """Vectors (B, L, d) of a history whose padding is on the right; `table` holds the item vectors.
 

@@ -131,6 +131,37 @@ class Catalog:
             raise DataError(f"{path} holds no vector of any of the {self.num_items:,} items of this dataset")
         return Catalog(items, self.users)
 
+    def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
+        """The same with new items after the others; what `items` lacks of the columns is empty.
+
+        vectors: a file as for `with_vectors`, with a vector of every new item. Raises DataError where it is
+        needed and missing, has no use, lacks an item, or holds vectors of another size.
+        """
+        if vectors is not None and VECTOR not in self.items.columns:
+            raise DataError("the items of this run have no vectors, so vectors of new items have no use")
+        if vectors is None and VECTOR in self.items.columns:
+            raise DataError(
+                "this run reads items by vectors. Make those of the new items with the same encoder, and give the "
+                "file with --vectors."
+            )
+        if vectors is not None:
+            items = items.join(_vector_table(Path(vectors)), on="item_id", how="left", maintain_order="left")
+            self._check_vectors(items, vectors)
+        return Catalog(
+            pl.concat([self.items, items.cast(_kept(self.items, items))], how="diagonal"), self.users
+        )
+
+    def _check_vectors(self, items: Table, path: str | Path) -> None:
+        lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
+        if len(lacking):
+            raise DataError(f"{path} holds no vector of {len(lacking):,} new items, the first {lacking[0]!r}")
+        size, found = self.vectors().shape[1], int(items[VECTOR].list.len()[0])
+        if found != size:
+            raise DataError(
+                f"{path} holds vectors of {found} numbers, and those of this run have {size}. Make them with the "
+                "encoder that made the others."
+            )
+
     def text_columns(self) -> list[str]:
         """The columns of the items that hold text, the ids left out."""
         found = [name for name, kind in self.items.schema.items() if kind == pl.String and name != "item_id"]
@@ -178,6 +209,11 @@ def _checked(table: Table, key: str) -> Table:
         twice = ids.filter(ids.is_duplicated() | ids.is_null())[0]
         raise DataError(f"column {key!r} must hold each id once; {twice!r} is empty or stands there twice")
     return table.with_columns(ids.alias(key))
+
+
+def _kept(old: Table, new: Table) -> dict[str, pl.DataType]:
+    """The types that columns of new rows must have to stand below the old ones."""
+    return {name: kind for name, kind in old.schema.items() if name in new.columns}
 
 
 def _vector_table(path: Path) -> Table:
