@@ -9,6 +9,8 @@ from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
+    from recloom.losses import Loss
+    from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
 
 
@@ -17,6 +19,20 @@ def register_models() -> list[type[Recommender]]:
     from .text_mean import TextMean
 
     return [TextMean]
+
+
+@hookimpl
+def register_losses() -> list[type[Loss]]:
+    from .cold_start import ColdStart
+
+    return [ColdStart]
+
+
+@hookimpl
+def register_prompts() -> list[PromptTemplate]:
+    from recloom.prompts import load_prompts
+
+    return load_prompts(__package__)
 
 
 @hookimpl
