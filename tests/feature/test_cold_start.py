@@ -7,7 +7,6 @@ from functools import partial
 
 import lightning as L
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 import torch
 from recloom.batch import Batch
@@ -20,7 +19,8 @@ from recloom.recommender import VectorRecommender
 from recloom.schemas import SplitSpec
 from recloom.testing.training import quiet
 from recloom_feature.cold_start import ColdStart, preference
-from recloom_feature.simulate_file import MadeFrom, simulated_table
+from recloom_feature.generated import write_generated
+from recloom_feature.simulate_file import METADATA, MadeFrom, simulated_table
 from recloom_feature.training_rows import read_training
 from recloom_graph.lightgcn import LightGCN
 from recloom_pretrain.bert4rec import BERT4Rec
@@ -49,14 +49,14 @@ def write_pairs(path, data, records, augment="pairwise", **changes):
     facts = {
         "dataset": found.card.name, "data_hash": found.card.data_hash(), "split": found.spec, "augment": augment,
         "split_hash": found.split_hash, "training": found.digest(), "asked_by": "answers", "disagreement": "drop",
-        "users": 1.0, "pairs": 1, "seed": 0, "model": {"class": "Fake"}, "asked": len(records), "failed": 0,
+        "users": 1.0, "pairs": 1, "history": 20, "columns": None, "prompt": "x@0", "seed": 0, "model": {"class": "Fake"}, "asked": len(records), "failed": 0,
         "same_letter": 0,
     } | changes  # fmt: skip
     rows = [
         {"user_id": u, "preferred": p, "other": o, "confidence": None, "agreed": True, "prompt": "x@0", "source": [0]}
         for u, p, o in records
     ]  # fmt: skip
-    pq.write_table(simulated_table(rows, MadeFrom(**facts)), path)
+    write_generated(simulated_table(rows), path, METADATA, MadeFrom(**facts).model_dump(mode="json"), [])
     return str(path)
 
 

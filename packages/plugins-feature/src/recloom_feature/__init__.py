@@ -39,8 +39,10 @@ def register_prompts() -> list[PromptTemplate]:
 def register_commands() -> list[Callable[..., None]]:
     from .embed import embed
     from .encoder_command import export
+    from .simulate import simulate
+    from .summarize import summarize
 
-    return [embed, export]
+    return [embed, export, simulate, summarize]
 
 
 @hookimpl

@@ -35,6 +35,7 @@ class MadeFrom(Record):
     format: Literal["recloom-simulated-1"] = "recloom-simulated-1"
     dataset: str
     data_hash: str
+    """Of the dataset's files."""
     split: SplitSpec
     split_hash: str
     training: str
@@ -45,7 +46,10 @@ class MadeFrom(Record):
     disagreement: Literal["drop", "calibrate"]
     users: float
     pairs: int
+    history: int
+    columns: list[str] | None
     seed: int
+    prompt: str
     model: dict[str, Any]
     """The identity of the language model."""
     asked: int
@@ -111,10 +115,9 @@ def read_simulated(path: Path) -> Simulated:
     return Simulated(path, records, made_from)
 
 
-def simulated_table(records: list[dict[str, Any]], made_from: MadeFrom) -> pa.Table:
-    """What is written: the records in order, with what they were made from as metadata."""
-    table = pl.DataFrame(records, schema=SCHEMA).to_arrow()
-    return table.replace_schema_metadata({METADATA: made_from.model_dump_json().encode()})
+def simulated_table(records: list[dict[str, Any]]) -> pa.Table:
+    """The records in their order."""
+    return pl.DataFrame(records, schema=SCHEMA).to_arrow()
 
 
 def training_digest(users: Ints, items: Ints) -> str:

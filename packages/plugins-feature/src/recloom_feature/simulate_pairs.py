@@ -59,7 +59,7 @@ def by_scores(
     Where the orders disagree nothing is preferred, or with `calibrate` what has the higher averaged score. Equal
     log-probabilities choose no letter, so such a pair is undecided and no sign of bias.
     """
-    gap = (forth[0] + back[1] - forth[1] - back[0]) / 2  # score of the first - score of the second
+    gap = ((forth[0] - forth[1]) - (back[0] - back[1])) / 2  # score of the first - score of the second
     letters = [(a > b) - (a < b) for a, b in (forth, back)]  # 1 = A, -1 = B, 0 = neither
     agreed, same = letters[0] * letters[1] < 0, letters[0] * letters[1] > 0
     if gap == 0 or not (agreed or disagreement == "calibrate"):

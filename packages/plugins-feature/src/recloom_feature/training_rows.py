@@ -31,6 +31,18 @@ class Met:
         """The `count` most recent ones."""
         return Met(self.user, self.rows[-count:], self.items[-count:])
 
+    def with_text(self, lines: dict[str, str]) -> Met:
+        """Those whose items have a line."""
+        kept = [at for at, item in enumerate(self.items) if lines[item]]
+        return Met(self.user, [self.rows[at] for at in kept], [self.items[at] for at in kept])
+
+    def blocks(self, size: int) -> list[Met]:
+        """Consecutive blocks of `size`, oldest first; the last may be shorter."""
+        return [
+            Met(self.user, self.rows[at : at + size], self.items[at : at + size])
+            for at in range(0, len(self.rows), size)
+        ]
+
 
 @dataclass(frozen=True)
 class TrainingRows:
