@@ -90,7 +90,9 @@ class Simulation:
         users = [user for user in users if shown[user].items]
         drawn = draw_pairs(users, cold, rows.held_out, self.pairs, np.random.default_rng([self.seed, 1]))
         if not drawn:
-            raise DataError("no pair can be drawn: no user with text has two cold items left to be asked about")
+            raise DataError(
+                "no pair can be drawn: no user with text has two cold items left to be asked about"
+            )
         return [Asked(shown[user], first, second) for user, first, second in drawn]
 
     def recipe(self, rows: TrainingRows, model: LanguageModel, by: str) -> dict[str, Any]:

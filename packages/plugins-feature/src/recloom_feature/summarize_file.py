@@ -46,7 +46,10 @@ class Summarizing:
         """Read, ask in rounds, write and say what came of it."""
         rows = read_training(data, split, split_path)
         lines = item_lines(rows.catalog, self.columns)
-        met = [one.with_text(lines).last(self.history) for one in rows.histories(rows.users(self.users, self.seed))]
+        met = [
+            one.with_text(lines).last(self.history)
+            for one in rows.histories(rows.users(self.users, self.seed))
+        ]
         able = [one for one in met if one.rows]
         if not able:
             raise DataError("no training item of these users has a text; name other --columns")
@@ -92,4 +95,6 @@ class Summarizing:
         counts = {"asked": len(users), "failed": len(failures)}
         write_generated(table, out, METADATA, made | counts, failures)
         listed = f", listed in {failures_of(out)}" if failures else ""
-        print(f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed{listed}")
+        print(
+            f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed{listed}"
+        )

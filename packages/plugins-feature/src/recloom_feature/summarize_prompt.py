@@ -62,7 +62,9 @@ class Prompts:
         needed = 0
         for first in range(len(lines)):
             question = Question(
-                tuple(template.render(**{field: lines[first:]}, **fixed)), named(template), max_tokens=ANSWER_TOKENS
+                tuple(template.render(**{field: lines[first:]}, **fixed)),
+                named(template),
+                max_tokens=ANSWER_TOKENS,
             )
             needed = worst_case(self.model, question).prompt_tokens
             if needed <= self.limit:

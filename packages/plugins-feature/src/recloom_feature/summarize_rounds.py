@@ -67,7 +67,9 @@ def recurrent(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: di
 def hierarchical(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: dict[str, str]) -> None:
     """Summarise the blocks by themselves, and then merge the summaries."""
     owners = [user for user in users for _ in user.blocks]
-    asked = [prompts.of_block([lines[item] for item in block.items]) for user in users for block in user.blocks]
+    asked = [
+        prompts.of_block([lines[item] for item in block.items]) for user in users for block in user.blocks
+    ]
     later = [prompts.of_merge([UNKNOWN] * len(user.blocks)) for user in users if errand.asking.run != "ask"]
     for user, count in _round(errand, owners, asked, later, "blocks"):
         user.shown.append(user.blocks[len(user.shown)].rows[-count:])
