@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -75,31 +75,34 @@ def draw_pairs(
     Items that the user meets in a held-out row are left out, so that no record gives one away; a user with too
     few items left gets fewer pairs.
     """
-    tries, items = 4 * count + 16, len(cold)
-    first = random.integers(items, size=(len(users), tries))
-    second = random.integers(items - 1, size=(len(users), tries))
-    second += second >= first
-    code = np.minimum(first, second) * items + np.maximum(first, second)
-    user = np.arange(len(users))[:, None]
-    usable = ~(_met(users, cold, held_out, first) | _met(users, cold, held_out, second))
-    usable &= _first_time(user * items**2 + code)
-    usable &= np.cumsum(usable, axis=1) <= count
+    place = {item: at for at, item in enumerate(cold)}
+    met: dict[str, set[int]] = {user: set() for user in users}
+    for user, item in held_out.filter(pl.col("item_id").is_in(cold)).iter_rows():
+        met.get(user, set()).add(place[item])
     return [
-        (users[u], cold[first[u, t]], cold[second[u, t]]) for u, t in zip(*np.nonzero(usable), strict=True)
+        (user, cold[first], cold[second])
+        for user in users
+        for first, second in _pairs_of(len(cold), sorted(met[user]), count, random)
     ]
 
 
-def _met(users: list[str], cold: list[str], held_out: pl.DataFrame, drawn: Any) -> Any:
-    """(U, T) bool: whether the row's user meets the drawn cold item in a held-out row."""
-    found = held_out.join(pl.DataFrame({"user_id": users}).with_row_index("u"), on="user_id").join(
-        pl.DataFrame({"item_id": cold}).with_row_index("i"), on="item_id"
-    )
-    keys = found["u"].cast(pl.Int64).to_numpy() * len(cold) + found["i"].cast(pl.Int64).to_numpy()
-    return np.isin(np.arange(len(users))[:, None] * len(cold) + drawn, keys)
+def _pairs_of(
+    items: int, absent: list[int], count: int, random: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Up to `count` of all the pairs of the numbers below `items` without the absent ones, equally likely."""
+    free = items - len(absent)
+    every = free * (free - 1) // 2
+    drawn = random.choice(every, min(count, every), replace=False) if every else []
+    found = []
+    for number in map(int, drawn):  # the pairs by their larger place: (0, 1), (0, 2), (1, 2), (0, 3), ...
+        larger = (1 + math.isqrt(1 + 8 * number)) // 2
+        smaller = number - larger * (larger - 1) // 2
+        found.append((_skipping(smaller, absent), _skipping(larger, absent)))
+    return found
 
 
-def _first_time(codes: Any) -> Any:
-    """(U, T) bool: whether a code stands here for the first time, read row by row."""
-    first = np.zeros(codes.size, bool)
-    first[np.unique(codes, return_index=True)[1]] = True
-    return first.reshape(codes.shape)
+def _skipping(place: int, absent: list[int]) -> int:
+    """The place-th of the numbers from 0 that are not absent."""
+    for one in absent:
+        place += one <= place
+    return place

@@ -70,13 +70,22 @@ def hierarchical(errand: Errand, prompts: Prompts, users: Sequence[Told], lines:
     asked = [
         prompts.of_block([lines[item] for item in block.items]) for user in users for block in user.blocks
     ]
-    later = [prompts.of_merge([UNKNOWN] * len(user.blocks)) for user in users if errand.asking.run != "ask"]
+    later = [
+        prompts.of_merge([unknown(user, at) for at in range(len(user.blocks))])
+        for user in users
+        if errand.asking.run != "ask"
+    ]
     for user, count in _round(errand, owners, asked, later, "blocks"):
         user.shown.append(user.blocks[len(user.shown)].rows[-count:])
     active = [user for user in users if user.failure is None]
     merging = [prompts.of_merge(user.summaries) for user in active]
     for user, count in _round(errand, active, merging, (), "merging"):
         user.shown = user.shown[-count:]  # a summary that was trimmed away takes its items with it
+
+
+def unknown(user: Told, at: int) -> str:
+    """In place of a summary that a plan cannot know: as long as any, and no two alike."""
+    return f"{user.blocks[0].user} {at} {UNKNOWN}"
 
 
 METHODS: dict[str, Callable[[Errand, Prompts, Sequence[Told], dict[str, str]], None]] = {
