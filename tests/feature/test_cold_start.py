@@ -47,10 +47,10 @@ def write_pairs(path, data, records, augment="pairwise", **changes):
     """A file of (user, preferred, other) as the command writes it."""
     found = read_training(data, SPLIT)
     facts = {
-        "dataset": found.card.name, "data_hash": found.card.data_hash(), "split": found.spec, "augment": augment,
-        "split_hash": found.split_hash, "training": found.digest(), "asked_by": "answers", "disagreement": "drop",
-        "users": 1.0, "pairs": 1, "history": 20, "columns": None, "prompt": "x@0", "seed": 0, "model": {"class": "Fake"}, "asked": len(records), "failed": 0,
-        "same_letter": 0,
+        "dataset": found.card.name, "data_hash": found.card.data_hash(), "split": found.spec,
+        "split_hash": found.split_hash, "training": found.digest(), "augment": augment, "asked_by": "answers",
+        "disagreement": "drop", "users": 1.0, "pairs": 1, "history": 20, "columns": None, "seed": 0,
+        "prompt": "x@0", "model": {"class": "Fake"}, "asked": len(records), "failed": 0, "same_letter": 0,
     } | changes  # fmt: skip
     rows = [
         {"user_id": u, "preferred": p, "other": o, "confidence": None, "agreed": True, "prompt": "x@0", "source": [0]}

@@ -144,21 +144,21 @@ def test_a7_3_order_matters_where_the_model_reads_it_and_not_to_a_bag_of_words(r
     assert texts[Teller, "straight"] == texts[Teller, "inside"]
 
 
-@METHODS
-def test_a7_4_history_is_trimmed_first_and_the_rest_survives(method, run, tmp_path):
+@pytest.mark.parametrize(("method", "limit"), [("recurrent", 550), ("hierarchical", 420)])
+def test_a7_4_history_is_trimmed_first_and_the_rest_survives(method, limit, run, tmp_path):
     """Each item is worth 60 tokens or so; the prompts hold as many of the newest as fit."""
     data = one_user(tmp_path / "long", 10, title="{n} " + "very long " * 20)
     model = Chain()
-    found = run(model, data=data, method=method, prompt_tokens=550)
+    found = run(model, data=data, method=method, prompt_tokens=limit)
     whole = Chain()
-    run(whole, "whole.parquet", data=data, method=method, prompt_tokens=5000)
+    run(whole, "whole.parquet", "other.sqlite", data=data, method=method, prompt_tokens=5000)
     assert len(model.asked) == len(whole.asked)
     shown = [one for text in model.asked if "<items>" in text for one in lists(text)[-1]]
     full = [one for text in whole.asked if "<items>" in text for one in lists(text)[-1]]
     assert 2 <= len(shown) < len(full) == 10
     assert [one.split()[1] for one in full] == [f"t{n:02}" for n in range(10)]
     for text, other in zip(model.asked, whole.asked, strict=True):
-        assert model.count_tokens(text) <= 550
+        assert model.count_tokens(text) <= limit
         if "<items>" not in text:
             continue
         assert lists(other)[-1][-len(lists(text)[-1]) :] == lists(text)[-1]  # the newest of the block
@@ -167,9 +167,9 @@ def test_a7_4_history_is_trimmed_first_and_the_rest_survives(method, run, tmp_pa
         assert text.endswith(tail.strip())
         assert text.startswith(head.partition("{summary}")[0].strip())
     stored = pl.read_parquet(data / "interactions.parquet")
-    final = shown if method == "recurrent" else [s for s in shown if s in model.asked[-1] or s]
-    items = {f"title: {text}" for text in titles_of(data, stored[found["source"][0].to_list()]["item_id"])}
-    assert items <= {one.strip() for one in final}
+    trained = stored[found["source"][0].to_list()]["item_id"]
+    kept = shown if method == "recurrent" else shown[-len(trained) :]
+    assert [f"title: {text}" for text in titles_of(data, trained)] == kept
 
 
 def titles_of(data, items):
@@ -276,7 +276,7 @@ def test_history_is_bounded_by_the_most_recent(run, data):
     found = run(model, history=4, block=2)
     assert set(found["blocks"]) == {2}
     assert all(len(source) <= 4 for source in found["source"])
-    assert all(len(lists(text)[-1]) == 2 for text in model.asked)
+    assert {len(lists(text)[-1]) for text in model.asked} == {1, 2}  # the first user has three items
 
 
 @METHODS
@@ -329,9 +329,9 @@ def test_hostile_text_stays_in_its_field(run, tmp_path):
     model = Chain()
     run(model, data=one_user(tmp_path / "hostile", 10, title=hostile))
     assert len(model.asked) == 2
-    for text in model.asked:
-        for tag in ("<items>", "</items>", "<summary>", "</summary>"):
-            assert text.count(tag) == ("<summary>" in text or "items" in tag)
+    for text, tags in zip(model.asked, ("items", "items summary"), strict=True):
+        for tag in tags.split():
+            assert text.count(f"<{tag}>") == text.count(f"</{tag}>") == 1
         assert "<|" not in text
         assert len(lists(text)[-1]) == 5
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-
 from recloom.errors import DataError, RecloomError
 from recloom.language import LanguageModel
 from recloom.language.errand import Asking, Errand
@@ -21,6 +20,7 @@ from .simulate_pairs import LETTERS, Choice, Verdict, by_answers, by_scores, dra
 from .training_rows import Met, TrainingRows, item_lines, read_training
 
 Answer = Choice | Reply | Failure
+Way = Literal["scores", "answers"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Simulation:
     pairs: int
     history: int
     columns: list[str] | None
-    by: Literal["scores", "answers"] | None
+    by: Way | None
     disagreement: Literal["drop", "calibrate"]
     seed: int
 
@@ -65,9 +65,9 @@ class Simulation:
         self.write(pairs, answers, made, out)
         print(errand.bill)
 
-    def way(self, model: LanguageModel) -> Literal["scores", "answers"]:
+    def way(self, model: LanguageModel) -> Way:
         """How the model is asked; RecloomError where it cannot be asked so."""
-        found = self.by or ("scores" if model.can_score else "answers")
+        found: Way = self.by or ("scores" if model.can_score else "answers")
         if found == "scores" and not model.can_score:
             raise RecloomError(f"{type(model).__name__} gives no probabilities; use --by answers")
         if found == "answers" and self.disagreement == "calibrate":
@@ -82,8 +82,8 @@ class Simulation:
         cold = [item for item in rows.cold_items() if lines[item]]
         if len(cold) < 2:
             raise DataError(
-                f"this split leaves {len(cold)} items with text and without a training interaction, and a pair takes 2. "
-                "Use --split.strategy time --split.test 0.3, or data with new items."
+                f"this split leaves {len(cold)} items with text and without a training interaction, and a pair "
+                "takes 2. Use --split.strategy time --split.test 0.3, or data with new items."
             )
         users = rows.users(self.users, self.seed)
         shown = {met.user: met.with_text(lines).last(self.history) for met in rows.histories(users)}
@@ -95,7 +95,7 @@ class Simulation:
             )
         return [Asked(shown[user], first, second) for user, first, second in drawn]
 
-    def recipe(self, rows: TrainingRows, model: LanguageModel, by: str) -> dict[str, Any]:
+    def recipe(self, rows: TrainingRows, model: LanguageModel, by: Way) -> dict[str, Any]:
         """Everything that the records are made from, as plain data."""
         made = MadeFrom(
             dataset=rows.card.name, data_hash=rows.card.data_hash(), split=rows.spec, split_hash=rows.split_hash,
@@ -105,7 +105,7 @@ class Simulation:
         )  # fmt: skip
         return made.model_dump(mode="json", exclude={"asked", "failed", "same_letter"})
 
-    def ask(self, errand: Errand, pairs: list[Asked], lines: dict[str, str], by: str) -> list[Answer]:
+    def ask(self, errand: Errand, pairs: list[Asked], lines: dict[str, str], by: Way) -> list[Answer]:
         """Two answers to each pair, in turn: forth and back."""
         prompt, name = template(by)
         questions = [
@@ -163,7 +163,7 @@ class Simulation:
         }
 
 
-def template(by: str) -> tuple[Any, str]:
+def template(by: Way) -> tuple[Any, str]:
     """The prompt for a way of asking, and its name and version."""
     prompt = collect("register_prompts")["simulate-letter" if by == "scores" else "simulate-json"]
     return prompt, f"{prompt.name}@{prompt.version}"

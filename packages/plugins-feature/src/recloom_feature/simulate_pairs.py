@@ -92,9 +92,9 @@ def _pairs_of(
     """Up to `count` of all the pairs of the numbers below `items` without the absent ones, equally likely."""
     free = items - len(absent)
     every = free * (free - 1) // 2
-    drawn = random.choice(every, min(count, every), replace=False) if every else []
+    drawn = random.choice(every, min(count, every), replace=False).tolist() if every else []
     found = []
-    for number in map(int, drawn):  # the pairs by their larger place: (0, 1), (0, 2), (1, 2), (0, 3), ...
+    for number in drawn:  # the pairs by their larger place: (0, 1), (0, 2), (1, 2), (0, 3), ...
         larger = (1 + math.isqrt(1 + 8 * number)) // 2
         smaller = number - larger * (larger - 1) // 2
         found.append((_skipping(smaller, absent), _skipping(larger, absent)))

@@ -56,7 +56,7 @@ def recurrent(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: di
         active = [user for user in users if user.failure is None and len(user.blocks) > at]
         asked = [question(user, at, user.summaries[-1] if at else "") for user in active]
         later = [
-            question(user, then, UNKNOWN) for user in active for then in range(at + 1, len(user.blocks))
+            question(user, then, unknown(user, then)) for user in active for then in range(at + 1, len(user.blocks))
             if errand.asking.run != "ask"
         ]  # fmt: skip
         answered = _round(errand, active, asked, later, f"block {at + 1} of {rounds}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from recloom.data.catalog import VECTOR, Catalog
+from recloom.data.index import factorise, in_order
 from recloom.data.prepare import read_card
 from recloom.data.split import assign, digest, load_split
 from recloom.errors import DataError
@@ -108,7 +109,8 @@ def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) 
         split, part = load_split(split_path, card)
     rows = frame.with_row_index("row").with_columns(pl.col("user_id", "item_id").cast(pl.String), part=part)
     training = pl.col("part").eq("train").fill_null(False)
-    train = rows.filter(training).sort("user_id", "timestamp", maintain_order=True)
+    train = rows.filter(training)
+    train = train[in_order(factorise(train["user_id"])[0], train["timestamp"].to_numpy())]
     if not len(train):
         raise DataError(
             f"the split {split} leaves no training rows of {data}. Lower min_user, min_item, valid or test."
