@@ -1,4 +1,4 @@
-"""A table that a language model made: a Parquet file, whole or absent, its recipe in its metadata, its failures beside it."""
+"""A table that a language model made: Parquet, whole or absent, its recipe in its metadata, its failures beside it."""
 
 from __future__ import annotations
 
