@@ -95,15 +95,14 @@ class RecModule(L.LightningModule):
             return
         if self.trained_on:
             self.check_data(data)
-        if stage == "fit" and self.loss is not None:
-            self.loss.fit(data.train)
+        if stage == "fit":
+            self._fit_loss(data)
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
         self.recommender.fit(data.train)
         self.popularity = self.recommender.newcomer_scores(data.train).clone()
-        if self.loss is not None:
-            self.loss.fit(data.train)
+        self._fit_loss(data)
         self.trained_on = identity(data)
 
     def extend(self, catalog: Catalog) -> None:
@@ -112,6 +111,11 @@ class RecModule(L.LightningModule):
         self.recommender.extend(catalog)
         self.popularity = torch.cat([self.popularity, self.popularity.new_zeros(new - old)])
         self.catalog, self.added = catalog, self.added + new - old
+
+    def _fit_loss(self, data: RecDataModule) -> None:
+        if self.loss is not None:
+            self.loss.prepare(self.recommender, data.catalog)
+            self.loss.fit(data.train)
 
     def check_data(self, data: RecDataModule) -> None:
         """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""

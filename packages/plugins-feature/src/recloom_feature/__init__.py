@@ -9,6 +9,7 @@ from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
+    from recloom.losses import Loss
     from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
 
@@ -22,12 +23,10 @@ def register_models() -> list[type[Recommender]]:
 
 
 @hookimpl
-def register_commands() -> list[Callable[..., None]]:
-    from .embed import embed
-    from .encoder_command import export
-    from .profile import profile
+def register_losses() -> list[type[Loss]]:
+    from .cold_start import ColdStart
 
-    return [embed, export, profile]
+    return [ColdStart]
 
 
 @hookimpl
@@ -35,6 +34,17 @@ def register_prompts() -> list[PromptTemplate]:
     from recloom.prompts import load_prompts
 
     return load_prompts(__package__)
+
+
+@hookimpl
+def register_commands() -> list[Callable[..., None]]:
+    from .embed import embed
+    from .encoder_command import export
+    from .profile import profile
+    from .simulate import simulate
+    from .summarize import summarize
+
+    return [embed, export, profile, simulate, summarize]
 
 
 @hookimpl
