@@ -9,6 +9,7 @@ from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
+    from recloom.losses import Loss
     from recloom.recommender import Recommender
 
 
@@ -20,11 +21,19 @@ def register_models() -> list[type[Recommender]]:
 
 
 @hookimpl
+def register_losses() -> list[type[Loss]]:
+    from .seralm_loss import SampledTexts
+
+    return [SampledTexts]
+
+
+@hookimpl
 def register_commands() -> list[Callable[..., None]]:
     from .embed import embed
     from .encoder_command import export
+    from .seralm import seralm
 
-    return [embed, export]
+    return [embed, export, seralm]
 
 
 @hookimpl
