@@ -67,13 +67,14 @@ class Fake(LanguageModel):
         schema: dict[str, Any] | None = None,
     ) -> Generation:
         """Answers in words of the prompt; with a schema, an object that obeys it (but see `policy`)."""
-        texts = []
+        texts, cut = [], 0
         for number in range(n):
             noise = self._digest(messages, (seed, number if temperature else 0))
-            text = self._answer(messages[-1]["content"], schema, noise)
-            texts.append(" ".join(text.split(" ")[:max_tokens]))
+            words = self._answer(messages[-1]["content"], schema, noise).split(" ")
+            texts.append(" ".join(words[:max_tokens]))
+            cut += len(words) > max_tokens
         asked = sum(self.count_tokens(message["content"]) for message in messages)
-        return Generation(texts, asked, sum(map(self.count_tokens, texts)))
+        return Generation(texts, asked, sum(map(self.count_tokens, texts)), cut)
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
