@@ -10,6 +10,7 @@ from recloom.plugins import hookimpl
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
     from recloom.losses import Loss
+    from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
 
 
@@ -31,9 +32,16 @@ def register_losses() -> list[type[Loss]]:
 def register_commands() -> list[Callable[..., None]]:
     from .embed import embed
     from .encoder_command import export
-    from .seralm import seralm
+    from .seralm import rounds, texts
 
-    return [embed, export, seralm]
+    return [embed, export, rounds, texts]
+
+
+@hookimpl
+def register_prompts() -> list[PromptTemplate]:
+    from recloom.prompts import load_prompts
+
+    return load_prompts(__package__)
 
 
 @hookimpl

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from recloom.data.catalog import Catalog
 from rich.console import Console
 from rich.table import Table
 
-from .seralm_folder import METHOD, Folder, write_json
-from .seralm_tables import read_posterior, read_variants, write_served
+from .seralm_folder import METHOD, write_json
+from .seralm_rounds import Rounds
+from .seralm_tables import read_posterior, write_served
 
 PHI = "as it was: the rounds choose among its texts (selection only) and train no language model"
 WEAK = 0.1
@@ -26,31 +25,28 @@ COLUMNS = {
 }
 
 
-def finish(
-    data: Path, folder: Folder, catalog: Catalog, reports: Sequence[Mapping[str, Any]], serve: Literal["best", "mean"],
-    beta: float,
-) -> None:  # fmt: skip
+def finish(work: Rounds, reports: Sequence[Mapping[str, Any]], serve: Literal["best", "mean"]) -> None:
     """Write `vectors.parquet` and `report.json`, and tell what came of it."""
-    variants = read_variants(folder.file("variants.parquet"), catalog)
-    last = folder.round(len(reports)).file("posterior.parquet")
-    target = folder.file("vectors.parquet")
-    write_served(target, catalog, variants, read_posterior(last, variants, catalog), serve)
+    last = work.folder.round(len(reports)).file("posterior.parquet")
+    target = work.folder.file("vectors.parquet")
+    q = read_posterior(last, work.variants, work.catalog)
+    write_served(target, work.catalog, work.variants, q, serve)
     write_json(
-        folder.file("report.json"),
-        {"language_model": PHI, "beta": beta, "served": serve, "language_model_calls_when_serving": 0}
-        | {"rounds": list(reports)},
+        work.folder.file("report.json"),
+        {"language_model": PHI, "language_model_calls_when_serving": 0, "served": serve}
+        | {"beta": work.beta, "prior": work.prior, "rounds": list(reports)},
     )
     _show(reports)
     print(f"The language model is {PHI}.")
     spread = reports[-1]["reward_spread"]
-    if spread is not None and spread < WEAK * beta:
+    if spread is not None and spread < WEAK * work.beta:
         print(
-            f"The texts of an item differ by {spread:.3g} nats of reward, which beta {beta:g} hardly sees; "
+            f"The texts of an item differ by {spread:.3g} nats of reward, of which beta {work.beta:g} makes little; "
             f"--beta {spread:.1g} in a new folder would choose more sharply."
         )
     print(
-        f"wrote {target}. Next: recloom fit --data {data} --model.recommender.item_input id+vector "
-        f"--data.vectors {target} --model SASRec"
+        f"wrote {target}. Next: recloom fit --model {work.recipe.model} --data {work.data} --data.vectors {target} "
+        f"--model.recommender.item_input {work.recipe.options['item_input']}"
     )
 
 

@@ -72,9 +72,11 @@ def rewards(
             turn = turn.argsort(1)  # each item's texts in an order of its own
             for tried in (half, ~half):
                 for at in range(k):
-                    choice = torch.where(tried, turn[:, at], sample(q, random))
+                    theirs = turn[:, at]
+                    judged = tried & variants.exists.gather(1, theirs[:, None])[:, 0]
+                    choice = torch.where(judged, theirs, sample(q, random))
                     with reading(recommender, variants.pick(choice)):
-                        _add(recommender, windows, tried, choice, k, total, count)
+                        _add(recommender, windows, judged, choice, k, total, count)
                     bar.advance(1, 0)
     mean = (total / count.clamp(min=1)).view(size, k)
     positions = count.view(size, k)[:, 0] / draws
@@ -82,13 +84,19 @@ def rewards(
 
 
 def _add(
-    recommender: VectorRecommender, windows: Windows, tried: Tensor, choice: Tensor, k: int, total: Tensor, count: Tensor
+    recommender: VectorRecommender,
+    windows: Windows,
+    judged: Tensor,
+    choice: Tensor,
+    k: int,
+    total: Tensor,
+    count: Tensor,
 ) -> None:
-    """Add one pass over the windows to the sums and counts of the texts that were tried; both (size * k,)."""
+    """Add one pass over the windows to the sums and counts of the texts that are judged in it; both (size * k,)."""
     for rows in torch.arange(len(windows)).split(ROWS):
         batch = windows[rows]
         items, sums, positions = credit(log_probabilities(recommender, batch), batch.history, batch.labels)
-        mine = tried[items]
+        mine = judged[items]
         place = items[mine] * k + choice[items[mine]]
         total.index_add_(0, place, sums[mine].double())
         count.index_add_(0, place, positions[mine].double())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from recloom.data.catalog import Catalog
@@ -21,7 +21,6 @@ from .seralm_rewards import Rewards, rewards
 from .seralm_tables import (
     read_posterior,
     read_rewards,
-    read_variants,
     write_posterior,
     write_rewards,
     write_served,
@@ -35,57 +34,60 @@ class Rounds:
 
     Attributes:
         data: the prepared dataset.
+        catalog, variants: its items, and their texts, encoded.
         folder: the work folder; it holds `variants.parquet`.
         recipe: what is trained in each.
-        max_epochs, seed: of each fit.
+        max_epochs: of each fit.
+        seed: of the first round; the next has the next.
         beta: of the posterior, in nats.
+        prior: of the posterior: that of the round before, or what the language model gave.
         draws: of the rewards.
     """
 
     data: Path
+    catalog: Catalog
+    variants: Variants
     folder: Folder
     recipe: Recipe
     max_epochs: int
     seed: int
     beta: float
+    prior: Literal["previous", "llm"]
     draws: int
 
     def run(self, count: int) -> list[dict[str, Any]]:
         """Do what is left of so many rounds; the report of each."""
-        catalog = Catalog.load(self.data)
-        variants = read_variants(self.folder.file("variants.parquet"), catalog)
         reports = []
-        before: Path | None = None
         for number in range(1, count + 1):
-            inside = self.folder.round(number)
-            if not inside.has("report.json"):
+            report = self.folder.round(number).file("report.json")
+            if not report.is_file():
                 print(f"round {number} of {count}")
-                self._round(inside, catalog, variants, before)
-            reports.append(read_json(inside.file("report.json")))
-            before = inside.file("posterior.parquet")
+                self._round(number)
+            reports.append(read_json(report))
         return reports
 
-    def _round(self, inside: Folder, catalog: Catalog, variants: Variants, before: Path | None) -> None:
+    def _round(self, number: int) -> None:
         """theta under the posterior of the round before, then rewards, then the new posterior."""
-        q = read_posterior(before, variants, catalog)
+        inside, exists = self.folder.round(number), self.variants.exists
+        q = read_posterior(self._before(number), self.variants, self.catalog)
         if not inside.has("vectors.parquet"):  # what validation reads: E_q of the vectors drawn in training
-            write_served(inside.file("vectors.parquet"), catalog, variants, q, "mean")
-        run = self._fitted(inside, before)
+            write_served(inside.file("vectors.parquet"), self.catalog, self.variants, q, "mean")
+        run = self._fitted(number)
         if not inside.has("rewards.parquet"):
-            data = run.data(self.data)
-            windows = Windows(data.train, run.recommender.max_len or int(data.train.lengths.max()), data.windows)
-            write_rewards(
-                inside.file("rewards.parquet"), catalog, variants.exists,
-                rewards(run.recommender, windows, variants, q, self.draws, self.seed),
-            )  # fmt: skip
-        found = read_rewards(inside.file("rewards.parquet"), catalog, variants.exists)
-        after = posterior(found.values, self.beta, uniform(variants.exists))
+            found = rewards(
+                run.recommender, self._windows(run), self.variants, q, self.draws, self._seed(number)
+            )
+            write_rewards(inside.file("rewards.parquet"), self.catalog, exists, found)
+        found = read_rewards(inside.file("rewards.parquet"), self.catalog, exists)
+        after = posterior(found.values, self.beta, q if self.prior == "previous" else uniform(exists))
         if not inside.has("posterior.parquet"):
-            write_posterior(inside.file("posterior.parquet"), catalog, variants.exists, after)
-        write_json(inside.file("report.json"), report(run, variants, found, q, after))
+            write_posterior(inside.file("posterior.parquet"), self.catalog, exists, after)
+        told = report(run, exists, found, q if number > 1 else None, after)
+        write_json(inside.file("report.json"), told)
 
-    def _fitted(self, inside: Folder, before: Path | None) -> Run:
+    def _fitted(self, number: int) -> Run:
         """The trained run of a round; an interrupted fit is gone on with."""
+        inside = self.folder.round(number)
         run = inside.file("run")
         if finished(run):
             return load(run)
@@ -93,23 +95,36 @@ class Rounds:
             run_command(["fit", "--run", str(run), "--ckpt_path", "last"])
             return load(run)
         sampled: dict[str, Any] = {"variants": str(self.folder.file("variants.parquet"))}
+        before = self._before(number)
         if before is not None:
             sampled["posterior"] = str(before)
         if self.recipe.loss is not None:
             sampled["base"] = self.recipe.loss
         data = self.recipe.config["data"] | {"vectors": str(inside.file("vectors.parquet"))}
         return fit(
-            self.data, self.recipe.model, self.recipe.options, run=run, seed=self.seed, max_epochs=self.max_epochs,
-            loss={"class_path": "SampledTexts", "init_args": sampled}, config=self.recipe.config | {"data": data},
+            self.data, self.recipe.model, self.recipe.options, run=run, seed=self._seed(number),
+            max_epochs=self.max_epochs, loss={"class_path": "SampledTexts", "init_args": sampled},
+            config=self.recipe.config | {"data": data},
         )  # fmt: skip
 
+    def _windows(self, run: Run) -> Windows:
+        """What the run was trained on, and nothing else."""
+        data = run.data(self.data)
+        return Windows(data.train, run.recommender.max_len or int(data.train.lengths.max()), data.windows)
 
-def report(
-    run: Run, variants: Variants, found: Rewards, before: Tensor, after: Tensor
-) -> dict[str, Any]:
+    def _before(self, number: int) -> Path | None:
+        """The posterior of the round before."""
+        return None if number == 1 else self.folder.round(number - 1).file("posterior.parquet")
+
+    def _seed(self, number: int) -> int:
+        """Every round has its own, so that its evidence is new."""
+        return self.seed + number - 1
+
+
+def report(run: Run, exists: Tensor, found: Rewards, before: Tensor | None, after: Tensor) -> dict[str, Any]:
     """What a round came to, over the items that have several texts and stand in the training data."""
-    counted = (variants.exists.sum(1) > 1) & (found.positions > 0)
-    values, exists, q = found.values[counted], variants.exists[counted], after[counted]
+    counted = (exists.sum(1) > 1) & (found.positions > 0)
+    values, exists, q = found.values[counted], exists[counted], after[counted]
     spread = values.masked_fill(~exists, -torch.inf).amax(1) - values.masked_fill(~exists, torch.inf).amin(1)
     entropy = -(q * q.clamp(min=1e-12).log()).sum(1)
     return {
@@ -119,7 +134,7 @@ def report(
         "reward_spread": _mean(spread),
         "likeliest": _mean(q.amax(1)),
         "effective_texts": _mean(entropy.exp()),
-        "changed": _mean((q.argmax(1) != before[counted].argmax(1)).float()),
+        "changed": None if before is None else _mean((q.argmax(1) != before[counted].argmax(1)).float()),
     }
 
 

@@ -26,6 +26,8 @@ def read_variants(path: str | Path, catalog: Catalog) -> Variants:
     if len(sizes) != 1:
         raise DataError(f"{path}: all vectors must have one size; found {sorted(sizes)}")
     given = np.asarray(table["vector"].to_list(), np.float32).reshape(len(table), -1)
+    if not np.isfinite(given).all():
+        raise DataError(f"{path}: a vector holds a number that is not finite")
     vectors = torch.zeros(catalog.num_items + 1, int(variant.max()) + 1, given.shape[1])
     exists = torch.zeros(vectors.shape[:2], dtype=torch.bool)
     vectors[item, variant], exists[item, variant] = torch.from_numpy(given), True
@@ -44,7 +46,9 @@ def read_posterior(path: str | Path | None, variants: Variants, catalog: Catalog
     if (q[~variants.exists] != 0).any() or not torch.allclose(
         total, variants.exists.any(1).float(), atol=1e-3
     ):
-        raise DataError(f"{path}: q must sum to 1 over the texts of each item that has any, and be 0 elsewhere")
+        raise DataError(
+            f"{path}: q must sum to 1 over the texts of each item that has any, and be 0 elsewhere"
+        )
     return q
 
 
@@ -55,7 +59,9 @@ def read_table(path: str | Path, columns: tuple[str, ...]) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
     if not set(columns) <= set(table.columns):
-        raise DataError(f"{path} must have the columns {', '.join(columns)}; found {', '.join(table.columns)}")
+        raise DataError(
+            f"{path} must have the columns {', '.join(columns)}; found {', '.join(table.columns)}"
+        )
     return table.select(columns).with_columns(pl.col("item_id").cast(pl.String))
 
 
@@ -64,9 +70,13 @@ def places(table: pl.DataFrame, catalog: Catalog, path: str | Path) -> tuple[Ten
     item = torch.from_numpy(catalog.item_index(table["item_id"]).copy())
     if not len(table) or not bool(item.all()):
         unknown = table["item_id"][int((item == 0).nonzero()[0])] if len(table) else "no row"
-        raise DataError(f"{path}: the dataset has no item {unknown!r}. Was the file made for another dataset?")
+        raise DataError(
+            f"{path}: the dataset has no item {unknown!r}. Was the file made for another dataset?"
+        )
     if not table["variant"].dtype.is_integer() or table["variant"].null_count():
-        raise DataError(f"{path}: column variant must hold whole numbers from 0; found {table['variant'].dtype}")
+        raise DataError(
+            f"{path}: column variant must hold whole numbers from 0; found {table['variant'].dtype}"
+        )
     variant = torch.from_numpy(table["variant"].cast(pl.Int64).to_numpy().copy())
     counted = table.group_by("item_id").agg(
         pl.col("variant").n_unique().alias("distinct"), pl.len().alias("rows"),
@@ -124,5 +134,8 @@ def _pairs(catalog: Catalog, exists: Tensor) -> pl.DataFrame:
     """`item_id` and `variant` of every text, in the order of `tensor[exists]`."""
     item, variant = exists.nonzero(as_tuple=True)
     return pl.DataFrame(
-        [catalog.items["item_id"].gather((item - 1).numpy()), pl.Series("variant", variant.numpy(), dtype=pl.Int32)]
+        [
+            catalog.items["item_id"].gather((item - 1).numpy()),
+            pl.Series("variant", variant.numpy(), dtype=pl.Int32),
+        ]
     )
