@@ -19,7 +19,9 @@ from recloom_feature.seralm import rounds, texts
 
 ENCODER = HashingNgrams(dim=64)
 FIT = """
-model: {lr: 0.01, recommender: {class_path: SASRec, init_args: {dim: 16, max_len: 8, num_layers: 1, item_input: vector}}}
+model:
+  lr: 0.01
+  recommender: {class_path: SASRec, init_args: {dim: 16, max_len: 8, num_layers: 1, item_input: vector}}
 data: {batch_size: 32}
 trainer: {enable_progress_bar: false}
 """
@@ -191,7 +193,7 @@ def test_wrong_options_of_texts_are_told_before_anything_is_asked(shop, options,
 
 def test_no_text_at_all_is_an_error_with_a_reason(shop):
     _, llm = asking(shop, mute=("Film",))
-    with pytest.raises(DataError, match="none of 12 questions gave a text.*nothing is known of it"):
+    with pytest.raises(DataError, match=r"none of 12 questions gave a text.*nothing is known of it"):
         texts(shop, out=shop.parent / "t.parquet", llm=llm)
     assert not (shop.parent / "t.parquet").exists()
 
@@ -263,6 +265,22 @@ def test_the_likeliest_text_or_the_mean_is_served(shop):
     assert np.allclose(served(), weights @ vectors, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "seed"), [("vector", 0), ("vector", 1), ("id+vector", 2)])
+def test_a5_4_the_informative_text_has_more_than_half_and_more_with_every_round(
+    tmp_path, write_dataset, kind, seed
+):
+    """One text names the topic of its item, the other any topics; every world of its own seed, beta 1."""
+    world = World.draw(seed)
+    data = write_dataset(tmp_path / "shop", world.interactions(seed))
+    world.texts(seed).write_parquet(tmp_path / "texts.parquet")
+    (tmp_path / "fit.yaml").write_text(FIT.replace("item_input: vector", f"item_input: {kind}"))
+    folder = work(data, times=3, draws=2, max_epochs=10, seed=seed)
+    good = pl.DataFrame({"item_id": [f"i{n}" for n in range(60)], "variant": world.good.astype(np.int32)})
+    q = [pl.read_parquet(folder / f"round-{t}/posterior.parquet") for t in (1, 2, 3)]
+    mass = [one.join(good, on=["item_id", "variant"])["q"].mean() for one in q]
+    assert 0.5 < mass[0] < mass[1] < mass[2]
+
+
 def test_a_second_run_changes_nothing_and_more_rounds_go_on(shop, monkeypatch):
     folder = work(shop)
     before = files(folder)
@@ -316,7 +334,7 @@ def test_an_interrupted_run_comes_to_the_same_end(shop, monkeypatch, when):
 def test_another_loss_and_split_come_from_the_file_of_the_fit(shop):
     (shop.parent / "fit.yaml").write_text(
         FIT.replace("data: {", "data: {split: {strategy: users, test: 0.3}, ").replace(
-            "model: {", "model: {loss: {class_path: GBCE, init_args: {negatives: 3}}, "
+            "model:", "model:\n  loss: {class_path: GBCE, init_args: {negatives: 3}}"
         )
     )
     folder = work(shop, times=1)

@@ -61,5 +61,6 @@ def _component(given: Any) -> dict[str, Any] | None:
     """A class by name, or with `class_path` and `init_args`, as the latter."""
     if given is None:
         return None
-    named = {"class_path": given} if isinstance(given, str) else dict(given)
-    return {"class_path": named["class_path"], "init_args": dict(named.get("init_args") or {})}
+    if isinstance(given, str):
+        return {"class_path": given, "init_args": {}}
+    return {"class_path": given["class_path"], "init_args": dict(given.get("init_args") or {})}

@@ -93,7 +93,7 @@ def _add(
     count: Tensor,
 ) -> None:
     """Add one pass over the windows to the sums and counts of the texts that are judged in it; both (size * k,)."""
-    for rows in torch.arange(len(windows)).split(ROWS):
+    for rows in torch.split(torch.arange(len(windows)), ROWS):
         batch = windows[rows]
         items, sums, positions = credit(log_probabilities(recommender, batch), batch.history, batch.labels)
         mine = judged[items]
