@@ -45,6 +45,7 @@ class ItemEmbedding(nn.Module):
         super().__init__()
         at_least(1, dim=dim)
         self.kind, self.num_items, self.special = kind, catalog.num_items, special
+        self.catalog = catalog
         rows = (0 if kind == "vector" else catalog.num_items) + special
         self.ids = nn.Embedding(1 + rows, dim, padding_idx=0)
         nn.init.normal_(self.ids.weight, std=std)

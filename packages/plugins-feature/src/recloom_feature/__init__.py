@@ -25,8 +25,9 @@ def register_models() -> list[type[Recommender]]:
 @hookimpl
 def register_losses() -> list[type[Loss]]:
     from .cold_start import ColdStart
+    from .seralm_loss import SampledTexts
 
-    return [ColdStart]
+    return [ColdStart, SampledTexts]
 
 
 @hookimpl
@@ -41,10 +42,11 @@ def register_commands() -> list[Callable[..., None]]:
     from .embed import embed
     from .encoder_command import export
     from .profile import profile
+    from .seralm import rounds, texts
     from .simulate import simulate
     from .summarize import summarize
 
-    return [embed, export, profile, simulate, summarize]
+    return [embed, export, profile, rounds, simulate, summarize, texts]
 
 
 @hookimpl
