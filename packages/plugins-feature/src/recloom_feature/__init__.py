@@ -10,6 +10,7 @@ from recloom.plugins import hookimpl
 if TYPE_CHECKING:
     from recloom.language import LanguageModel, TextEncoder
     from recloom.recommender import Recommender
+    from recloom.text_metrics import TextMetric
 
 
 @hookimpl
@@ -33,3 +34,10 @@ def register_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
     from .sentence_transformers import SentenceTransformers
 
     return [OnnxTextEncoder, SentenceTransformers]
+
+
+@hookimpl
+def register_metrics() -> list[TextMetric]:
+    from .text_metrics import text_metrics
+
+    return text_metrics()
