@@ -210,15 +210,42 @@ def test_synonyms_need_wordnet_and_its_absence_names_the_step(monkeypatch):
         value("meteor_synonym", pair())
 
 
-def test_synonyms_match_where_wordnet_has_them():
-    from nltk.corpus import wordnet
+def wordnet(folder):
+    """A WordNet of two synsets in the files of its database: film with movie, good with fine."""
+    folder.mkdir(parents=True)
+    for part in ("noun", "verb", "adj", "adv"):
+        for name in (f"data.{part}", f"index.{part}", f"{part}.exc"):
+            (folder / name).write_text("")
+    for name in ("cntlist.rev", "index.sense"):
+        (folder / name).write_text("")
+    (folder / "lexnames").write_text("00\tadj.all\t3\n01\tnoun.artifact\t1\n")
+    for part, letter, place, words in [
+        ("noun", "n", "01", ("film", "movie")),
+        ("adj", "a", "00", ("good", "fine")),
+    ]:
+        listed = " ".join(f"{word} 0" for word in words)
+        (folder / f"data.{part}").write_text(f"00000000 {place} {letter} 02 {listed} 000 | a gloss  \n")
+        (folder / f"index.{part}").write_text(
+            "".join(f"{word} {letter} 1 0 1 0 00000000  \n" for word in sorted(words))
+        )
 
-    try:
-        wordnet.ensure_loaded()
-    except LookupError:
-        pytest.skip("no WordNet files: python -m nltk.downloader wordnet")
-    texts = pair("a good film", "a good movie")
-    assert value("meteor_stem", texts) < value("meteor_synonym", texts) == pytest.approx(1 - 0.5 / 27)
+
+def test_synonyms_match_after_equal_words_and_stems(tmp_path, monkeypatch):
+    import nltk
+    from nltk.corpus import util
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    wordnet(tmp_path / "corpora" / "wordnet")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    lazy = util.LazyCorpusLoader("wordnet", WordNetCorpusReader, None)
+    monkeypatch.setattr("nltk.corpus.wordnet", lazy)
+    texts = pair("a fine film", "a good movie")
+    assert value("meteor_stem", texts) == pytest.approx(1 / 3 * 0.5)
+    found = measure(["meteor_synonym"], KNOWN, texts)["meteor_synonym"]
+    assert found.value == pytest.approx(1 - 0.5 / 27)
+    assert found.method["stages"] == "exact, stem, synonym"
+    # an equal word goes before a synonym, even where the synonym would keep the chunk together
+    assert value("meteor_synonym", pair("movie film", "film x")) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def _synsets() -> Callable[[str], frozenset[str]]:
         from nltk.corpus import wordnet
 
         wordnet.ensure_loaded()
-    except (ImportError, LookupError) as error:
+    except (ImportError, LookupError, OSError) as error:
         raise RecloomError(
             f"meteor_synonym needs the WordNet files of nltk: {INSTALL}, then {WORDNET}. "
             "meteor_stem and meteor_exact work without."

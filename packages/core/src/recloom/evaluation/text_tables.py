@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,8 +105,8 @@ def _table(path: Path) -> pl.DataFrame:
 
 
 def _maybe(
-    read: Callable[[pl.DataFrame, str, Path], list[T]], table: pl.DataFrame, name: str | None, path: Path
-) -> list[T] | None:
+    read: Callable[[pl.DataFrame, str, Path], Sequence[T]], table: pl.DataFrame, name: str | None, path: Path
+) -> Sequence[T] | None:
     """A column, None where none was named."""
     return None if name is None else read(table, name, path)
 
