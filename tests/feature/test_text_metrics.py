@@ -251,7 +251,7 @@ def test_synonyms_match_after_equal_words_and_stems(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "module"),
     [
-        ("bleu@2", "sacrebleu.metrics"),
+        ("bleu@2", "sacrebleu.metrics.bleu"),
         ("rouge_l", "rouge_score.rouge_scorer"),
         ("meteor_stem", "nltk.stem.porter"),
     ],

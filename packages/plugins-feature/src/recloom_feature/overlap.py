@@ -21,7 +21,7 @@ INSTALL = "pip install 'recloom-feature[text]'"
 def bleu(texts: Texts, n: int) -> Measured:
     """Corpus BLEU-n, 0 to 1; texts without a reference are left out."""
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise RecloomError(f"bleu needs the sacrebleu library: {INSTALL}") from error
     assert texts.reference is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recloom.text_metrics import TextMetric
+from recloom.text_metrics import Column, TextMetric
 
 from .faithfulness import faithful_texts, faithfulness, hallucination, unknown_items
 from .feature_words import feature_coverage, feature_diversity, feature_matching
@@ -14,7 +14,9 @@ from .variety import distinct, unique_texts
 
 def text_metrics() -> list[TextMetric]:
     """All of them; the libraries of the extra `text` are imported when one that needs them is measured."""
-    reference, cited, features = ("reference",), ("cited", "item", "catalog"), ("feature",)
+    reference: tuple[Column, ...] = ("reference",)
+    cited: tuple[Column, ...] = ("cited", "item", "catalog")
+    features: tuple[Column, ...] = ("feature",)
     return [
         TextMetric(name="bleu", about="BLEU of orders 1 to n over all texts", function=bleu, needs=reference,
                    orders=(1, 4)),
