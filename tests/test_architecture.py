@@ -22,7 +22,7 @@ LAYERS = (
     "batch functional segments language language.* prompts nn item_embedding checkpoint",
     "data.examples data.impressions data.sampling data.module lookup",
     "recommender",
-    "losses cross_entropy metrics baselines baselines.*",
+    "losses cross_entropy metrics text_metrics baselines baselines.*",
     "module",
     "evaluation evaluation.* runfolder",
     "stopping run config_errors training",

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -101,14 +101,20 @@ def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, T
     return over_all
 
 
-def parse(asked: str, metrics: Mapping[str, Metric]) -> tuple[Metric, int | None]:
-    """Read `ndcg@10` or `auc`; raises RecloomError for an unknown metric or a cutoff that does not fit."""
+def parse(asked: str, metrics: Mapping[str, Any]) -> tuple[Metric, int | None]:
+    """Read `ndcg@10` or `auc`; RecloomError for an unknown metric, one of texts, or a cutoff that does not fit."""
     name, at, text = asked.partition("@")
-    if name not in metrics:
-        near = get_close_matches(name, metrics, n=3, cutoff=0.5)
-        known = ", ".join(near + sorted(set(metrics) - set(near)))
+    of_rankings = {known: metric for known, metric in metrics.items() if isinstance(metric, Metric)}
+    if name in metrics and name not in of_rankings:
+        raise RecloomError(
+            f"metric {asked!r} measures texts, expected one of rankings, such as ndcg@10. "
+            "Measure texts with `recloom text-metrics FILE --metrics " + name + "`."
+        )
+    if name not in of_rankings:
+        near = get_close_matches(name, of_rankings, n=3, cutoff=0.5)
+        known = ", ".join(near + sorted(set(of_rankings) - set(near)))
         raise RecloomError(f"metric {asked!r}: expected one of {known}; found {name!r}.")
-    metric = metrics[name]
+    metric = of_rankings[name]
     if not at and metric.cutoff == "required":
         raise RecloomError(f"metric {asked!r}: expected a cutoff, found none; write for example {name}@10.")
     if at and metric.cutoff == "none":
@@ -130,7 +136,7 @@ class Meter:
     def __init__(
         self,
         names: Iterable[str],
-        metrics: Mapping[str, Metric],
+        metrics: Mapping[str, Any],
         facts: ItemFacts | None = None,
         segments: Mapping[str, Tensor] | None = None,
     ) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recloom.losses import Loss
     from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
+    from recloom.text_metrics import TextMetric
 
 
 @hookimpl
@@ -47,6 +48,13 @@ def register_commands() -> list[Callable[..., None]]:
     from .summarize import summarize
 
     return [embed, export, profile, rounds, simulate, summarize, texts]
+
+
+@hookimpl
+def register_metrics() -> list[TextMetric]:
+    from .text_metrics import text_metrics
+
+    return text_metrics()
 
 
 @hookimpl
