@@ -20,9 +20,9 @@ LAYERS = (
     "plugins spec option_errors invoke",
     "data data.*",  # tables; what makes batches of them comes below
     "batch functional segments language language.* prompts nn item_embedding checkpoint",
-    "data.examples data.impressions data.sampling data.module lookup",
+    "data.examples data.impressions data.rated data.sampling data.module lookup",
     "recommender",
-    "losses cross_entropy metrics text_metrics baselines baselines.*",
+    "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",
     "module",
     "evaluation evaluation.* runfolder",
     "stopping run config_errors training",

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @hookimpl
 def register_models() -> Iterable[type[Recommender]]:
     from .baselines import core_models
+    from .ctr import click_models
 
-    return core_models()
+    return [*core_models(), *click_models()]
 
 
 @hookimpl

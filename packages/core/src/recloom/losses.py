@@ -1,4 +1,4 @@
-"""Training losses over query and item vectors. A loss receives the recommender, so it may ask for more.
+"""Training losses over query and item vectors, or over scores. A loss receives the recommender, so it may ask for more.
 
 Padding (item 0) is never a target, a negative or a class.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from .batch import Batch
 from .cross_entropy import linear_cross_entropy
@@ -193,6 +193,19 @@ class GBCE(SampledLoss):
         return gbce(*self.scores(q, self.draw(q)), beta)
 
 
+class LogLoss(Loss):
+    """Binary cross-entropy of (B, C) scores, read as logits, against (B, C) labels; padded candidates do not count."""
+
+    def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
+        if not batch.labels.is_floating_point() or recommender.examples != "rated":
+            raise RecloomError(
+                f"LogLoss compares scores with a label for each candidate; {type(recommender).__name__} is trained on "
+                f"{recommender.examples}, which have none. Leave out --model.loss to use its own."
+            )
+        real = batch.candidates > 0
+        return binary_cross_entropy_with_logits(recommender.score(batch)[real], batch.labels[real])
+
+
 def queries(recommender: Recommender, batch: Batch, loss: Loss) -> Queries:
     """The training queries of a VectorRecommender; anything else is a RecloomError."""
     if not isinstance(recommender, VectorRecommender):
@@ -229,4 +242,4 @@ def gbce(positive: Tensor, negative: Tensor, beta: float) -> Tensor:
 
 def core_losses() -> list[type[Loss]]:
     """The losses of core, for the hook."""
-    return [CrossEntropy, SampledSoftmax, BPR, BCE, GBCE]
+    return [CrossEntropy, SampledSoftmax, BPR, BCE, GBCE, LogLoss]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -35,7 +36,8 @@ class RecModule(L.LightningModule):
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         betas: of AdamW.
-        warmup_steps: steps over which the learning rate rises from 0.
+        warmup_steps: optimiser steps over which the learning rate rises from 0.
+        schedule: what it does then: it stays (`constant`), or falls to 0 at the last optimiser step (`cosine`).
     """
 
     recommender: Recommender
@@ -51,11 +53,13 @@ class RecModule(L.LightningModule):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.98),
         warmup_steps: int = 0,
+        schedule: Literal["constant", "cosine"] = "constant",
     ) -> None:
         super().__init__()
         self.recipe: Spec = describe(recommender)
         self.given_loss, self.metrics = loss, list(metrics)
-        self.lr, self.weight_decay, self.betas, self.warmup_steps = lr, weight_decay, betas, warmup_steps
+        self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
+        self.warmup_steps, self.schedule = warmup_steps, schedule
         self.loss: Loss | None = None
         self.catalog: Catalog | None = None
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
@@ -136,12 +140,29 @@ class RecModule(L.LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, foreach=True
         )
-        if not self.warmup_steps:
+        if not self.warmup_steps and self.schedule == "constant":
             return optimizer
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda n: min(1.0, (n + 1) / self.warmup_steps)
-        )
+        if self.schedule == "cosine" and self.trainer.max_epochs == self.trainer.max_steps == -1:
+            raise RecloomError(
+                "schedule='cosine' falls to 0 at the last step, so training must have one: set --trainer.max_epochs or "
+                "--trainer.max_steps, or use --model.schedule constant."
+            )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_lr)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _share_of_lr(self, step: int) -> float:
+        """The share of `lr` in an optimiser step, counted from 0.
+
+        How many there are is asked after the first step only: before a resumed run knows where it is, loaders must
+        not be made.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "constant" or step == self.warmup_steps:
+            return 1.0
+        return cosine_share(
+            step - self.warmup_steps, int(self.trainer.estimated_stepping_batches) - self.warmup_steps
+        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every step's randomness a function of seed and step, so that a resumed run repeats it."""
@@ -297,6 +318,11 @@ class RecModule(L.LightningModule):
                 + ", ".join(f"{name} {theirs[name]!r}, asked for {mine[name]!r}" for name in names)
                 + ". Leave these options as they were, or start a new run."
             )
+
+
+def cosine_share(step: int, steps: int) -> float:
+    """.5 (1 + cos(pi step / (steps - 1))): 1 in the first of `steps` optimiser steps (0), 0 in the last."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
 
 
 def identity(data: RecDataModule) -> dict[str, str]:

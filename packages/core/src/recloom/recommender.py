@@ -23,8 +23,9 @@ class Recommender(nn.Module):
 
     inputs: ClassVar[tuple[str, ...]] = ("history",)
     """The fields of `Batch` that the scores depend on, apart from the candidates."""
-    examples: ClassVar[Literal["windows", "pairs"]] = "windows"
-    """What one training row is: a window of a user's sequence, or one (user, item) pair."""
+    examples: ClassVar[Literal["windows", "pairs", "rated"]] = "windows"
+    """What one training row is: a window of a user's sequence, one (user, item) pair, or one interaction with its
+    label and what came before it (`rated`, with --data.positive)."""
     default_loss: ClassVar[dict[str, Any] | None] = None
     """Loss used when none is asked for, as in a config: `{"class_path": "BPR", "init_args": {...}}`.
     None: training-free."""

@@ -86,7 +86,10 @@ class Protocol(Record):
     split_hash: str
     part: Literal["valid", "test"]
     candidates: str
-    """`all` items of the catalogue, the `impressions` of the data, or `uniform-100`, `popular-100`."""
+    """`all` items of the catalogue, the `impressions` of the data, the held-out interactions as they were
+    `rated`, or `uniform-100`, `popular-100`."""
+    positive: float | None = None
+    """The value from which a `rated` interaction is labelled 1."""
     seen: Literal["masked", "kept"]
     """Whether items of the history may be recommended again."""
     ties: Literal["against the model"] = "against the model"

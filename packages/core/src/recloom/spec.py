@@ -78,6 +78,15 @@ def unknown(name: str, known: Any, what: str) -> str:
     return f"{name!r} is not among the {what}.{hint} Installed: {', '.join(sorted(known)) or 'none'}."
 
 
+def _is_model(name: str) -> bool:
+    """Whether the name is that of a recommender."""
+    try:
+        find("register_models", name)
+    except RecloomError:
+        return False
+    return True
+
+
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -89,6 +98,8 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain(name, part) for part in value]
     if isinstance(value, dict):
         return {str(key): _plain(name, part) for key, part in value.items()}
+    if inspect.isclass(value) or isinstance(value, functools.partial):  # a recipe within a recipe
+        return dict(describe(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _plain(name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {"class_path": _path(type(value)), "init_args": fields}
@@ -100,6 +111,8 @@ def _plain(name: str, value: Any) -> Any:
 
 def _revive(value: Any) -> Any:
     if isinstance(value, dict) and set(value) <= {"class_path", "init_args"} and "class_path" in value:
+        if _is_model(value["class_path"]):
+            return functools.partial(build, "register_models", value)  # made once the catalogue is there
         return build("register_language_models", value)
     if isinstance(value, list):
         return [_revive(part) for part in value]

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
+    from .kar import KAR
     from .text_mean import TextMean
     from .text_projection import TextProjection
 
-    return [TextMean, TextProjection]
+    return [KAR, TextMean, TextProjection]
 
 
 @hookimpl

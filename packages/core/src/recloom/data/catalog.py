@@ -19,7 +19,7 @@ from ..errors import DataError
 
 Table = pl.DataFrame
 VECTOR = "vector"
-"""The column of the items that holds vectors."""
+"""The column of the items, and that of the users, that holds vectors."""
 
 
 class Catalog:
@@ -76,6 +76,8 @@ class Catalog:
             ids.update("".join(f"{len(value)}:{value}" for value in series.to_list()).encode())
         if VECTOR in self.items.columns:  # a run must not be measured with other vectors than it learnt from
             ids.update(self.vectors().tobytes())
+        if VECTOR in self.users.columns:
+            ids.update(b"users:" + self.user_vectors().tobytes())
         self._digest = ids.hexdigest()[:16]
         return self._digest
 
@@ -110,12 +112,16 @@ class Catalog:
             raise DataError(
                 "the items have no vectors. Make them with `recloom embed`, and give the file with --data.vectors."
             )
-        column = self.items[VECTOR]
-        filled = column.drop_nulls()
-        given = np.asarray(filled.to_list() if len(filled) else [[]], dtype=np.float32)
-        found = np.zeros((self.num_items + 1, given.shape[1]), np.float32)
-        found[1 + np.flatnonzero(column.is_not_null().to_numpy())] = given if len(filled) else 0
-        return found
+        return _matrix(self.items[VECTOR])
+
+    def user_vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(num_users + 1, size) float32 of the users' column `vector`; row 0 and users without one are zero."""
+        if VECTOR not in self.users.columns:
+            raise DataError(
+                "the users have no vectors. Make them with `recloom embed --of users`, and give the file with "
+                "--data.user_vectors."
+            )
+        return _matrix(self.users[VECTOR])
 
     def with_vectors(self, path: str | Path) -> Catalog:
         """The same with the vectors of a Parquet file of `item_id` and `vector`, as `recloom embed` writes it.
@@ -123,13 +129,11 @@ class Catalog:
         Raises DataError where the file is not one, holds a number that is not finite, vectors of several sizes,
         an item twice, or no vector of any item here.
         """
-        table = _vector_table(Path(path))
-        items = self.items.drop(VECTOR, strict=False).join(
-            table, on="item_id", how="left", maintain_order="left"
-        )
-        if items[VECTOR].null_count() == self.num_items:
-            raise DataError(f"{path} holds no vector of any of the {self.num_items:,} items of this dataset")
-        return Catalog(items, self.users)
+        return Catalog(_with_vectors(self.items, "item_id", Path(path)), self.users)
+
+    def with_user_vectors(self, path: str | Path) -> Catalog:
+        """The same with the vectors of a Parquet file of `user_id` and `vector`; errors as in `with_vectors`."""
+        return Catalog(self.items, _with_vectors(self.users, "user_id", Path(path)))
 
     def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
         """The same with new items after the others; what `items` lacks of the columns is empty.
@@ -145,7 +149,7 @@ class Catalog:
                 "file with --vectors."
             )
         if vectors is not None:
-            items = items.join(_vector_table(Path(vectors)), on="item_id", how="left", maintain_order="left")
+            items = items.join(_vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left")
             self._check_vectors(items, vectors)
         return Catalog(
             pl.concat([self.items, items.cast(_kept(self.items, items))], how="diagonal"), self.users
@@ -216,25 +220,42 @@ def _kept(old: Table, new: Table) -> dict[str, pl.DataType]:
     return {name: kind for name, kind in old.schema.items() if name in new.columns}
 
 
-def _vector_table(path: Path) -> Table:
+def _matrix(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(rows + 1, size) float32 of a column of vectors; row 0 and rows without one are zero."""
+    filled = column.drop_nulls()
+    given = np.asarray(filled.to_list() if len(filled) else [[]], dtype=np.float32)
+    found = np.zeros((len(column) + 1, given.shape[1]), np.float32)
+    found[1 + np.flatnonzero(column.is_not_null().to_numpy())] = given if len(filled) else 0
+    return found
+
+
+def _with_vectors(table: Table, key: str, path: Path) -> Table:
+    """A table of the catalogue with the vectors of a file."""
+    joined = table.drop(VECTOR, strict=False).join(
+        _vector_table(path, key), on=key, how="left", maintain_order="left"
+    )
+    if joined[VECTOR].null_count() == len(table):
+        things = key.removesuffix("_id") + "s"
+        raise DataError(f"{path} holds no vector of any of the {len(table):,} {things} of this dataset")
+    return joined
+
+
+def _vector_table(path: Path, key: str) -> Table:
     if not path.is_file():
-        raise DataError(f"{path}: expected a Parquet file of item_id and vector, found no such file")
+        raise DataError(f"{path}: expected a Parquet file of {key} and vector, found no such file")
     try:
         table = pl.read_parquet(path, glob=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    if not {"item_id", VECTOR} <= set(table.columns):
-        raise DataError(f"{path} must have the columns item_id and vector; found {', '.join(table.columns)}")
+    if not {key, VECTOR} <= set(table.columns):
+        raise DataError(f"{path} must have the columns {key} and vector; found {', '.join(table.columns)}")
     lists = table[VECTOR].dtype
     if not isinstance(lists, pl.List | pl.Array) or not lists.inner.is_numeric():
         raise DataError(f"{path}: column vector must hold lists of numbers; found {lists}")
-    table = table.select(
-        pl.col("item_id").cast(pl.String), pl.col(VECTOR).cast(pl.List(pl.Float32))
-    ).drop_nulls()
-    if table["item_id"].n_unique() < len(table):
-        raise DataError(
-            f"{path} holds item {table['item_id'].filter(table['item_id'].is_duplicated())[0]!r} twice"
-        )
+    table = table.select(pl.col(key).cast(pl.String), pl.col(VECTOR).cast(pl.List(pl.Float32))).drop_nulls()
+    if table[key].n_unique() < len(table):
+        twice = table[key].filter(table[key].is_duplicated())[0]
+        raise DataError(f"{path} holds {key.removesuffix('_id')} {twice!r} twice")
     sizes = table[VECTOR].list.len().unique()
     if len(sizes) != 1 or not sizes[0]:
         raise DataError(

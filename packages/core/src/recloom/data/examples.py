@@ -13,6 +13,7 @@ from ..batch import Batch
 from ..errors import RecloomError
 from .impressions import Impressions
 from .interactions import Interactions, ranges, repeated
+from .rated import RatedRequests, RatedRows
 
 Draw = Callable[[torch.Generator], Tensor]
 
@@ -171,7 +172,9 @@ class BatchSampler(Sampler[Tensor]):
 
 
 def loader(
-    dataset: Windows | Pairs | Requests | Impressions, sampler: BatchSampler, num_workers: int = 0
+    dataset: Windows | Pairs | RatedRows | Requests | RatedRequests | Impressions,
+    sampler: BatchSampler,
+    num_workers: int = 0,
 ) -> DataLoader[Batch]:
     """A DataLoader whose dataset receives the row numbers of a whole batch at once."""
     if not len(dataset):

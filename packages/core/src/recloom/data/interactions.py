@@ -27,6 +27,7 @@ class Interactions:
             user is a view, not a copy.
         num_items: size of the catalogue.
         values: (N,) float32 such as ratings, or None.
+        positive: the value from which an interaction is labelled 1, or None.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Interactions:
         stops: Tensor,
         num_items: int,
         values: Tensor | None = None,
+        positive: float | None = None,
     ) -> None:
-        self.items, self.times, self.values = items, times, values
+        self.items, self.times, self.values, self.positive = items, times, values, positive
         self.starts, self.stops = starts, stops
         self.num_items = num_items
         self.num_users = starts.numel() - 1
@@ -125,9 +127,32 @@ class Interactions:
         low = torch.zeros_like(counts)
         low[has] = rows[first[has]]
         if torch.equal(rows, ranges(low, counts)):
-            return Interactions(self.items, self.times, low, low + counts, self.num_items, self.values)
+            return Interactions(
+                self.items, self.times, low, low + counts, self.num_items, self.values, self.positive
+            )
         values = None if self.values is None else self.values[rows]
-        return Interactions(self.items[rows], self.times[rows], first, first + counts, self.num_items, values)
+        return Interactions(
+            self.items[rows], self.times[rows], first, first + counts, self.num_items, values, self.positive
+        )
+
+    def labels(self) -> Tensor:
+        """(N,) float32 by flat position: 1 where the value is at least `positive`, else 0."""
+        if self.positive is None:
+            raise DataError(
+                "labels need the value from which an interaction is positive. Set --data.positive, such as 4 for "
+                "ratings of 1 to 5."
+            )
+        if self.values is None:
+            raise DataError(
+                f"positive={self.positive:g} reads the column `value` of the interactions, such as ratings, and "
+                "these data have none. Prepare them with their values, or use a recommender that needs no labels."
+            )
+        if self.values.isnan().any():
+            raise DataError(
+                f"positive={self.positive:g} needs the value of every interaction; "
+                f"{int(self.values.isnan().sum()):,} of {len(self.values):,} rows have none. Leave these rows out."
+            )
+        return (self.values >= self.positive).float()
 
     def last(self, users: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The last `length` items and times of each user: two (B, length) int64, 0 on the left if fewer."""

@@ -17,11 +17,14 @@ from .catalog import Catalog
 from .examples import BatchSampler, Pairs, Requests, Windows, loader
 from .impressions import Impressions
 from .interactions import Interactions
+from .rated import RatedRequests, RatedRows
 from .sampling import sampled_candidates
 
 if TYPE_CHECKING:
     from ..recommender import Recommender
 
+GIVEN = {"impressions": "shown", "rated": "rated"}
+"""Candidates that are in the data, and what they were."""
 SCORES_AT_ONCE = 1 << 22
 """Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
 
@@ -38,11 +41,16 @@ class RecDataModule(L.LightningDataModule):
         windows: for sequence models, whether all of a long sequence is used, cut into windows (`all`), or only
             its end (`last`), which makes epochs shorter where users have long histories.
         pairs: for models of pairs, one epoch is every `interaction`, or as many draws of a `user`.
-        candidates: what is ranked: `all` items; the `impressions` of the data; or, marked as such wherever
-            the number stands, the target among `uniform-N` or `popular-N` sampled items.
+        candidates: what is ranked: `all` items; the `impressions` of the data; each user's held-out interactions
+            with their labels (`rated`, see `positive`); or, marked as such wherever the number stands, the target
+            among `uniform-N` or `popular-N` sampled items.
         seen: whether items of the history may be recommended again (`kept`) or not (`masked`).
         num_workers: processes that gather batches.
         vectors: Parquet file of item vectors, as `recloom embed` writes it, for models that read items by them.
+        user_vectors: the same of users, as `recloom embed --of users` writes it.
+        positive: the value from which an interaction is labelled 1, such as a rating of 4, for click models.
+        known_first: of each user's n training interactions the first min((n + 1) // 2, known_first) are never
+            rows of a click model, so that texts may be written from them; by default all are rows.
         seed: of shuffling and of sampled candidates.
     """
 
@@ -59,6 +67,9 @@ class RecDataModule(L.LightningDataModule):
         seen: Literal["masked", "kept"] = "masked",
         num_workers: int = 0,
         vectors: str | None = None,
+        user_vectors: str | None = None,
+        positive: float | None = None,
+        known_first: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -70,14 +81,20 @@ class RecDataModule(L.LightningDataModule):
             seed,
         )
         self.windows, self.pairs, self.seen = windows, pairs, seen
-        self.candidates, self.vectors = candidates, vectors
+        self.candidates, self.vectors, self.user_vectors = candidates, vectors, user_vectors
+        self.positive, self.known_first = positive, known_first
         self._ready = False
         at_least(1, batch_size=batch_size, eval_rows=eval_rows)
-        at_least(0, num_workers=num_workers, seed=seed)
-        if candidates == "impressions" and seen == "masked":
+        at_least(0, num_workers=num_workers, seed=seed, known_first=known_first)
+        if candidates in GIVEN and seen == "masked":
             raise RecloomError(
-                "candidates='impressions' ranks what was really shown, so nothing of it can be masked. "
+                f"candidates={candidates!r} ranks what was really {GIVEN[candidates]}, so nothing of it can be masked. "
                 "Use seen='kept' (--data.seen kept)."
+            )
+        if candidates == "rated" and positive is None:
+            raise RecloomError(
+                "candidates='rated' needs the value from which an interaction is positive. Set --data.positive, "
+                "such as 4 for ratings of 1 to 5."
             )
 
     def setup(self, stage: str | None = None) -> None:
@@ -91,8 +108,11 @@ class RecDataModule(L.LightningDataModule):
         self.catalog = Catalog.load(self.path)
         if self.vectors is not None:
             self.catalog = self.catalog.with_vectors(self.vectors)
+        if self.user_vectors is not None:
+            self.catalog = self.catalog.with_user_vectors(self.user_vectors)
         self.split, part = parts_of(self.path, self.card, self.split, self.split_path)
         everything = self.everything = Interactions.load(self.path, self.catalog)
+        everything.positive = self.positive
         self.parts = {name: everything.select(_mask(part, name)) for name in ("train", "valid", "test")}
         self.train = self.parts["train"]
         if not len(self.train):
@@ -108,12 +128,8 @@ class RecDataModule(L.LightningDataModule):
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of windows or pairs, as the recommender asks."""
-        recommender = self._recommender()
-        if recommender.examples == "pairs":
-            rows: Windows | Pairs = Pairs(self.train, self.pairs)
-        else:
-            rows = Windows(self.train, recommender.max_len or int(self.train.lengths.max()), self.windows)
+        """Batches of windows, pairs or labelled interactions, as the recommender asks."""
+        rows = self._rows(self._recommender())
         trainer = cast(L.Trainer, self.trainer)
         sampler = BatchSampler(
             len(rows), self.batch_size, rows.epoch, seed=self.seed, epoch=trainer.current_epoch,
@@ -122,6 +138,14 @@ class RecDataModule(L.LightningDataModule):
         done = cast(Any, trainer.fit_loop.epoch_loop.batch_progress.current).processed
         sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
         return loader(rows, sampler, self.num_workers)
+
+    def _rows(self, recommender: Recommender) -> Windows | Pairs | RatedRows:
+        length = recommender.max_len or int(self.train.lengths.max())
+        if recommender.examples == "pairs":
+            return Pairs(self.train, self.pairs)
+        if recommender.examples == "rated":
+            return RatedRows(self.train, length, self.known_first)
+        return Windows(self.train, length, self.windows)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Requests of the validation part, none where the split has none."""
@@ -138,7 +162,11 @@ class RecDataModule(L.LightningDataModule):
     def requests(self, part: Literal["valid", "test"]) -> DataLoader[Batch]:
         """Evaluation batches of a part: each user's visible history, candidates and held-out items."""
         if self.candidates == "impressions":
-            data: Impressions | Requests = Impressions(self.path, self.catalog, *self._period(part))
+            data: Impressions | RatedRequests | Requests = Impressions(
+                self.path, self.catalog, *self._period(part)
+            )
+        elif self.candidates == "rated":
+            data = RatedRequests(self.visible[part], self.parts[part])
         else:
             data = Requests(self.visible[part], self.parts[part], self._candidates(part))
         width = self.catalog.num_items if self.candidates == "all" else 1024
@@ -155,6 +183,7 @@ class RecDataModule(L.LightningDataModule):
             part=part,
             candidates=self.candidates,
             seen=self.seen,
+            positive=self.positive if self.candidates == "rated" else None,
             users=len(self.requests(part).dataset),  # type: ignore[arg-type]
             num_items=self.catalog.num_items,
         )

@@ -38,6 +38,7 @@ class RecommenderTests:
     Attributes:
         recommender: the class under test.
         config: hyper-parameters, small enough for a second of training.
+        vectors: whether it needs a catalogue whose users and items have vectors.
         loss: as in a config; None = the recommender's own.
         checkerboard_config: hyper-parameters beside `config` for the toy that must be learnt.
         checkerboard_epochs, checkerboard_lr: how long and how fast it is trained on it.
@@ -48,6 +49,7 @@ class RecommenderTests:
 
     recommender: ClassVar[type[Recommender]]
     config: ClassVar[dict[str, Any]] = {}
+    vectors: ClassVar[bool] = False
     loss: ClassVar[str | dict[str, Any] | None] = None
     checkerboard_config: ClassVar[dict[str, Any]] = {}
     checkerboard_epochs: ClassVar[int] = 30
@@ -61,7 +63,7 @@ class RecommenderTests:
     @classmethod
     def toy(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Folder of a small prepared dataset."""
-        return toy_dataset(tmp_path_factory.mktemp("toy") / "toy")
+        return toy_dataset(tmp_path_factory.mktemp("toy") / "toy", vectors=cls.vectors)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -197,7 +199,8 @@ class RecommenderTests:
 
     def test_held_out_rows_are_never_seen(self, toy: Path, module: RecModule, tmp_path: Path) -> None:
         """Data that differ in validation and test rows alone give the same recommender."""
-        other = self.trained(toy_dataset(tmp_path / "toy", held_out=1), steps=STEPS)
+        folder = toy_dataset(tmp_path / "toy", held_out=1, vectors=self.vectors)
+        other = self.trained(folder, steps=STEPS)
         what = "other held-out rows gave another recommender: its state depends on rows it must not see"
         self._same_state(module, other, what)
         batch = requests(_data(module).train)
@@ -222,7 +225,8 @@ class RecommenderTests:
 
     def test_it_learns_the_checkerboard(self, tmp_path: Path) -> None:
         """Users choose items of one colour; unseen items of a user's colour come before all others."""
-        folder = checkerboard(tmp_path / "checkerboard")
+        rated = self.recommender.examples == "rated"
+        folder = checkerboard(tmp_path / "checkerboard", rated=rated, vectors=self.vectors)
         module = train(
             self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,
             epochs=self.checkerboard_epochs, lr=self.checkerboard_lr,
@@ -231,7 +235,9 @@ class RecommenderTests:
         batch = requests(train_part, users=train_part.num_users)
         items = batch.candidates  # (1, C)
         scores = self.score(module, batch)
-        mine = items % 2 == batch.history[:, -1:] % 2  # (B, C): a user's colour is that of any item of theirs
+        mine = (
+            items % 2 == batch.user[:, None] % 2
+        )  # (B, C): users and items are numbered as they were invented
         seen = train_part.contains(batch.user[:, None], items)
         worst = scores.masked_fill(~mine | seen, float("inf")).amin(1)
         best = scores.masked_fill(mine, float("-inf")).amax(1)

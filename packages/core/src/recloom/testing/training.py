@@ -22,6 +22,9 @@ from ..module import RecModule
 from ..recommender import Recommender
 from ..spec import build
 
+POSITIVE = 4.0
+"""The value from which an interaction of a toy is labelled 1."""
+
 
 def train(
     recommender: type[Recommender],
@@ -54,7 +57,8 @@ def train(
         partial(recommender, **config), build("register_losses", given) if given else None, lr=lr
     )
     free = given is None and recommender.default_loss is None
-    data = RecDataModule(str(folder), batch_size=batch_size)
+    positive = POSITIVE if recommender.examples == "rated" else None
+    data = RecDataModule(str(folder), batch_size=batch_size, positive=positive)
     saver = ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]) if save else None
     with quiet():
         trainer = L.Trainer(

@@ -1,0 +1,15 @@
+"""Click models: from attributes of user and item to the chance that the user likes it."""
+
+from __future__ import annotations
+
+from ..recommender import Recommender
+from .dcnv2 import DCNv2
+from .deepfm import DeepFM
+from .din import DIN
+
+__all__ = ["DIN", "DCNv2", "DeepFM", "click_models"]
+
+
+def click_models() -> list[type[Recommender]]:
+    """The click models of core, for the hook."""
+    return [DIN, DCNv2, DeepFM]

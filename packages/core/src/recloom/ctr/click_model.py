@@ -1,0 +1,136 @@
+"""What click models share: fields of user, candidate and history, labels to learn from, and room for more input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..data.catalog import Catalog
+from ..data.interactions import Interactions
+from ..errors import RecloomError, at_least
+from ..recommender import Recommender
+from .fields import Fields
+from .mlp import Mlp
+
+AT_ONCE = 1 << 24
+"""Numbers held at once while scoring without gradients."""
+PRIOR = 10.0
+"""Interactions of average taste that an item is credited with when newcomers are scored."""
+
+
+class ClickModel(Recommender):
+    """Scores are logits: their sigmoid is the chance that the user likes the candidate.
+
+    An id without training interactions has no vector of its own: user and item are then known by their other
+    fields alone, the user by the history too.
+
+    Args:
+        catalog: its columns are the fields.
+        dim: size of a field's vector.
+        max_len: how many of the most recent history items are read.
+        user_fields, item_fields: columns; None = the id and every column of few values.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("user", "history")
+    examples: ClassVar[Literal["windows", "pairs", "rated"]] = "rated"
+    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "LogLoss", "init_args": {}}
+    mlp: Mlp
+    """The final network; `widen` makes room in it."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        dim: int,
+        max_len: int,
+        user_fields: tuple[str, ...] | None,
+        item_fields: tuple[str, ...] | None,
+    ) -> None:
+        super().__init__(catalog)
+        at_least(1, dim=dim, max_len=max_len)
+        self.max_len, self.extra = max_len, 0
+        if item_fields is not None and not len(item_fields):
+            raise RecloomError("item_fields names no column, so all items would be alike; name some of them")
+        without_users = user_fields is not None and not len(user_fields)
+        self.users = None if without_users else Fields(catalog.users, user_fields, dim)
+        self.items = Fields(catalog.items, item_fields, dim)
+
+    def logits(self, batch: Batch, extra: Tensor | None = None) -> Tensor:
+        """(B, C) logits; `extra` (B, C, size) joins the input of the final network once it was widened."""
+        raise NotImplementedError(f"{type(self).__name__} must define logits(batch, extra)")
+
+    def numbers(self, batch: Batch) -> int:
+        """How many numbers one pair of request and candidate needs, about."""
+        raise NotImplementedError(f"{type(self).__name__} must define numbers(batch)")
+
+    def fit(self, interactions: Interactions) -> None:
+        """Ids that do not occur in training are unknown."""
+        self.items.learn(interactions.item_counts())
+        if self.users is not None:
+            self.users.learn(interactions.lengths)
+
+    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+        """Logits of each item's share of positive labels, drawn towards that of all items where there are few."""
+        if interactions.positive is None:
+            return super().newcomer_scores(interactions)
+        places = interactions.rows()
+        labels = interactions.labels()[places].double()
+        liked = torch.bincount(
+            interactions.items[places].long(), labels, minlength=interactions.num_items + 1
+        )
+        average = (labels.sum() + 1) / (len(labels) + 2)
+        return ((liked + PRIOR * average) / (interactions.item_counts() + PRIOR)).logit().float()
+
+    def widen(self, extra: int) -> None:
+        """Make the input of the final network `extra` numbers wider; `logits` then asks for them."""
+        self.mlp.widen(extra)
+        self.extra += extra
+
+    def score(self, batch: Batch) -> Tensor:
+        return torch.cat([self.logits(part) for part in self.parts(batch)], 1)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """The batch with so many of its candidates at once as fit into memory; all where gradients are needed."""
+        batch = self._cut(batch)
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            yield batch
+            return
+        size = max(1, AT_ONCE // max(1, len(batch) * self.numbers(batch)))
+        for candidates in batch.candidates.split(size, 1):
+            yield replace(batch, candidates=candidates)
+
+    def joined(self, x: Tensor, extra: Tensor | None) -> Tensor:
+        """The input of the final network: (B, C, n), and the extra one after it."""
+        found = 0 if extra is None else extra.shape[-1]
+        if found != self.extra:
+            raise RecloomError(
+                f"{type(self).__name__} expects {self.extra} extra inputs of its final network, found {found}"
+            )
+        return x if extra is None else torch.cat([x, extra], -1)
+
+    def fields(self, batch: Batch) -> Tensor:
+        """(B, C, F, dim): fields of the user, of the candidate, and of the items of the history, averaged."""
+        history = self.items(batch.history)  # (B, L, Fi, dim)
+        real = (batch.history > 0)[..., None, None]
+        pooled = (history * real).sum(1) / real.sum(1).clamp(min=1)  # (B, Fi, dim)
+        found = [self.items(batch.candidates), pooled[:, None]]
+        if self.users is not None:
+            found.insert(0, self.users(batch.user)[:, None])
+        shape = batch.history.shape[0], batch.candidates.shape[1], -1, -1
+        return torch.cat([part.expand(shape) for part in found], 2)
+
+    @property
+    def num_fields(self) -> int:
+        """Fields of `fields`."""
+        return 2 * len(self.items) + (0 if self.users is None else len(self.users))
+
+    def _cut(self, batch: Batch) -> Batch:
+        """The end of the history."""
+        assert self.max_len is not None
+        if batch.history.shape[1] <= self.max_len:
+            return batch
+        return replace(batch, history=batch.history[:, -self.max_len :])
