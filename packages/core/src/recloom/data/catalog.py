@@ -149,7 +149,9 @@ class Catalog:
                 "file with --vectors."
             )
         if vectors is not None:
-            items = items.join(_vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left")
+            items = items.join(
+                _vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left"
+            )
             self._check_vectors(items, vectors)
         return Catalog(
             pl.concat([self.items, items.cast(_kept(self.items, items))], how="diagonal"), self.users
