@@ -90,7 +90,7 @@ class ItemEmbedding(nn.Module):
         if self.kind != "vector":
             head = len(rows) - self.special
             rows = torch.cat([rows[:head], rows.new_zeros(new, rows.shape[1]), rows[head:]])
-        self.ids = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=0)
+        self.ids = nn.Embedding(len(rows), rows.shape[1], padding_idx=0, _weight=rows)
         self.vectors = torch.from_numpy(catalog.vectors()).to(self.vectors)
         self.num_items, self._kept = catalog.num_items, None
 

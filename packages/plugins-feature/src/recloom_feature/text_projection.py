@@ -59,7 +59,7 @@ class TextProjection(TextMean):
         self.dim, self.temperature = dim, temperature
         self.weight = nn.Parameter(torch.empty(dim, 0))  # P; the size of texts is known after `fit`
         self._kept: Tensor | None = None
-        self.register_load_state_dict_pre_hook(_sized)
+        self.register_load_state_dict_pre_hook(_sized)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def fit(self, interactions: Interactions) -> None:

@@ -153,9 +153,8 @@ class Catalog:
                 _vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left"
             )
             self._check_vectors(items, vectors)
-        return Catalog(
-            pl.concat([self.items, items.cast(_kept(self.items, items))], how="diagonal"), self.users
-        )
+        typed = items.with_columns(pl.col(name).cast(self.items.schema[name]) for name in items.columns)
+        return Catalog(pl.concat([self.items, typed], how="diagonal"), self.users)
 
     def _check_vectors(self, items: Table, path: str | Path) -> None:
         lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
@@ -215,11 +214,6 @@ def _checked(table: Table, key: str) -> Table:
         twice = ids.filter(ids.is_duplicated() | ids.is_null())[0]
         raise DataError(f"column {key!r} must hold each id once; {twice!r} is empty or stands there twice")
     return table.with_columns(ids.alias(key))
-
-
-def _kept(old: Table, new: Table) -> dict[str, pl.DataType]:
-    """The types that columns of new rows must have to stand below the old ones."""
-    return {name: kind for name, kind in old.schema.items() if name in new.columns}
 
 
 def _matrix(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:
