@@ -41,7 +41,7 @@ SHARED = Path(os.environ.get("RECLOOM_DATA", HERE.parents[1] / "shared" / "data"
 WORK = HERE / ".data" / "kar"
 DATA = HERE / ".data" / "ml-latest-small"
 TARGET = HERE / "kar.json"
-BACKBONES = ("DIN", "DCNv2", "DeepFM")
+BACKBONES = ("DeepFM", "DCNv2", "DIN")
 VARIANTS = ("without", "knowledge", "shuffled")
 RATES = (1e-3, 3e-4)
 SEEDS = (0, 1, 2)
@@ -58,16 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, help="train these, and write nothing yet")
+    parser.add_argument("--backbones", nargs="*", choices=BACKBONES, default=BACKBONES)
     given = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     prepare()
-    if given.variants != ["without"]:
-        knowledge()
-    for variant in given.variants or VARIANTS:
-        for backbone in BACKBONES:
+    knowledge()
+    for backbone in given.backbones:
+        for variant in VARIANTS:
             measure(backbone, variant)
-    if not given.variants:
         write()
 
 
@@ -208,17 +206,27 @@ def data(variant: str, seed: int) -> Any:
 
 def measure(backbone: str, variant: str) -> None:
     """Choose the learning rate on validation, then test three seeds; each run is kept when it is done."""
-    tried = {rate: trained(backbone, variant, rate, 0)["valid"] for rate in RATES}
-    best = max(tried, key=lambda rate: tried[rate]["auc"])
+    best, tried = chosen(backbone, variant)
     for seed in SEEDS:
         trained(backbone, variant, best, seed)
     print(backbone, variant, best, tried, flush=True)
 
 
+def chosen(backbone: str, variant: str) -> tuple[float, dict[float, dict[str, float]]]:
+    """The learning rate with the best AUC on validation, and what each gave there."""
+    tried = {rate: trained(backbone, variant, rate, 0)["valid"] for rate in RATES}
+    return max(tried, key=lambda rate: tried[rate]["auc"]), tried
+
+
+def kept(backbone: str, variant: str, rate: float, seed: int) -> Path:
+    """Where the scores of a run lie."""
+    return WORK / f"{backbone}-{variant}-{rate:g}-{seed}.npz"
+
+
 def trained(backbone: str, variant: str, rate: float, seed: int) -> dict[str, Any]:
     """One run: figures on validation, and scores of the test part in a file that nothing here reads."""
-    kept = WORK / f"{backbone}-{variant}-{rate:g}-{seed}.npz"
-    if not kept.is_file():
+    file = kept(backbone, variant, rate, seed)
+    if not file.is_file():
         begun = time.process_time()
         run = fit(backbone, variant, rate, seed)
         module = data(variant, seed)
@@ -226,12 +234,13 @@ def trained(backbone: str, variant: str, rate: float, seed: int) -> dict[str, An
         valid, test = (scores(run, module, part) for part in ("valid", "test"))
         facts = {"valid": figures(valid), "cpu_seconds": round(time.process_time() - begun)}
         facts |= {"epochs": run.record.epochs}
-        temporary = kept.with_suffix(".tmp.npz")
-        np.savez(temporary, facts=json.dumps(facts), **test)
-        temporary.replace(kept)
-        print(kept.name, facts, flush=True)
-    with np.load(kept) as file:
-        return json.loads(str(file["facts"]))
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "wb") as out:
+            np.savez(out, facts=json.dumps(facts), **test)
+        temporary.replace(file)
+        print(file.name, facts, flush=True)
+    with np.load(file) as found:
+        return json.loads(str(found["facts"]))
 
 
 def fit(backbone: str, variant: str, rate: float, seed: int) -> Any:
@@ -296,7 +305,7 @@ def drawn(rows: dict[str, Any], weights: Any) -> Any:
 
 
 def write() -> None:
-    """Means over the seeds with intervals, and paired differences, from the scores that were kept."""
+    """Means over the seeds with intervals, and paired differences, of the backbones that are measured whole."""
     users = data("without", 0)
     users.setup()
     known = (users.train.lengths > 0).numpy()
@@ -308,7 +317,7 @@ def write() -> None:
         np.add.at(row, random.choice(held, len(held)), 1)
     table: dict[str, Any] = {}
     draws: dict[tuple[str, str], dict[str, Any]] = {}
-    for backbone in BACKBONES:
+    for backbone in filter(complete, BACKBONES):
         for variant in VARIANTS:
             row, draws[backbone, variant] = summary(backbone, variant, weights, known)
             table.setdefault(backbone, {})[variant] = row
@@ -340,13 +349,23 @@ def write() -> None:
     print(f"wrote {TARGET}")
 
 
+def complete(backbone: str) -> bool:
+    """Whether every run of a backbone is kept."""
+    for variant in VARIANTS:
+        if not all(kept(backbone, variant, rate, 0).is_file() for rate in RATES):
+            return False
+        best, _ = chosen(backbone, variant)
+        if not all(kept(backbone, variant, best, seed).is_file() for seed in SEEDS):
+            return False
+    return True
+
+
 def summary(backbone: str, variant: str, weights: Any, known: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The row of a variant, and its (2, D) draws averaged over the seeds."""
-    tried = {rate: trained(backbone, variant, rate, 0)["valid"] for rate in RATES}
-    best = max(tried, key=lambda rate: tried[rate]["auc"])
+    best, tried = chosen(backbone, variant)
     each, sums = [], {"all rows": [], "rows of users with training ratings": []}
     for seed in SEEDS:
-        with np.load(WORK / f"{backbone}-{variant}-{best:g}-{seed}.npz") as file:
+        with np.load(kept(backbone, variant, best, seed)) as file:
             rows = {name: file[name] for name in ("scores", "labels", "users")}
         each.append(figures(rows))
         warm = known[rows["users"]]

@@ -95,7 +95,7 @@ class KAR(Recommender):
         """z of users or items at indices of any shape: (..., out), 0 where there is no vector."""
         if torch.compiler.is_exporting():  # how many distinct ones there are is not known to a graph
             return self._known(side, vectors[index])
-        distinct, place = index.unique(return_inverse=True)
+        distinct, place = torch.unique(index, return_inverse=True)
         return self._known(side, vectors[distinct])[place]
 
     def _known(self, side: Side, x: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class ClickModel(Recommender):
             yield batch
             return
         size = max(1, AT_ONCE // max(1, len(batch) * self.numbers(batch)))
-        for candidates in batch.candidates.split(size, 1):
+        for candidates in torch.split(batch.candidates, size, 1):
             yield replace(batch, candidates=candidates)
 
     def joined(self, x: Tensor, extra: Tensor | None) -> Tensor:

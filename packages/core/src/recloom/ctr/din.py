@@ -63,13 +63,15 @@ class DIN(ClickModel):
 
     def interest(self, history: Tensor, real: Tensor, candidates: Tensor) -> Tensor:
         """(B, C, D) from (B, L, D), (B, L) bool and (B, C, D)."""
-        h, c = torch.broadcast_tensors(history[:, None], candidates[:, :, None])  # (B, C, L, D)
+        shape = candidates.shape[0], candidates.shape[1], history.shape[1], -1
+        h, c = history[:, None].expand(shape), candidates[:, :, None].expand(shape)  # (B, C, L, D)
         there = real[:, None].expand(h.shape[:-1])  # (B, C, L)
         if self.training:  # padding neither costs time nor enters the statistics of Dice
             weights = h.new_zeros(h.shape[:-1]).masked_scatter(there, self._weights(h[there], c[there]))
         else:
             weights = self._weights(h, c) * there
-        return weights @ history
+        found: Tensor = weights @ history
+        return found
 
     def numbers(self, batch: Batch) -> int:
         return 8 * self.width * batch.history.shape[1]

@@ -45,15 +45,15 @@ class Fields(nn.Module):
         self.key = table.columns[0]
         self.columns = default_columns(table) if columns is None else _checked(table, columns)
         self.vectors = nn.ModuleList()
-        for column in self.columns:
+        for place, column in enumerate(self.columns):
             codes = _ids(len(table)) if column == self.key else codes_of(table[column])
             # ids are known once training rows are, so they are part of the state
-            self.register_buffer(f"codes_{len(self.vectors)}", codes, persistent=column == self.key)
-            self.vectors.append(nn.Embedding(int(codes.max()) + 1, dim, padding_idx=0))
-        for vectors in self.vectors:
-            nn.init.normal_(vectors.weight, std=std)  # type: ignore[arg-type]
+            self.register_buffer(f"codes_{place}", codes, persistent=column == self.key)
+            vectors = nn.Embedding(int(codes.max()) + 1, dim, padding_idx=0)
+            nn.init.normal_(vectors.weight, std=std)
             with torch.no_grad():
-                vectors.weight[0] = 0  # type: ignore[index]
+                vectors.weight[0] = 0
+            self.vectors.append(vectors)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -98,7 +98,9 @@ def codes_of(column: pl.Series) -> Tensor:
 def _buckets(column: pl.Series) -> Tensor:
     values = column.cast(pl.Float64).to_numpy()
     real = np.isfinite(values)
-    edges = np.unique(np.quantile(values[real], np.arange(1, BUCKETS) / BUCKETS)) if real.any() else []
+    edges = (
+        np.unique(np.quantile(values[real], np.arange(1, BUCKETS) / BUCKETS)) if real.any() else values[:0]
+    )
     codes = np.zeros((len(column) + 1, 1), np.int64)
     codes[1:, 0] = np.where(real, 1 + np.searchsorted(edges, values, side="right"), 0)
     return torch.from_numpy(codes)
