@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from recloom.data.catalog import VECTOR, Catalog
+from recloom.data.catalog import COUNTED, VECTOR, Catalog
 from recloom.errors import DataError
 from recloom.language.question import Question
 from recloom.plugins import collect
@@ -22,8 +22,6 @@ PROMPTS: dict[str, str] = {
 }  # fmt: skip
 TOKENS = {"item": 700, "user": 700, "keywords": 200, "topics": 150, "title": 100, "reason": 400}
 """How long an answer may be."""
-COUNTED = "num_interactions"
-"""The column of the users that counts all their rows, held-out ones too, so nobody is shown it."""
 
 
 @dataclass(frozen=True)
