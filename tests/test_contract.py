@@ -16,6 +16,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "EASE": {"config": {"regularization": 10.0}},
     "SASRec": {"config": {"dim": 16, "max_len": 10}},
     "BERT4Rec": {"config": {"dim": 16, "max_len": 10}},
+    "TextProjection": {"config": {"dim": 16, "max_len": 10}},
     "DIN": {"config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10}},
     "DCNv2": {"config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10}},
     "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}},
@@ -48,3 +49,18 @@ def test_every_installed_plugin_was_looked_at():
 
 def test_settings_are_of_models_that_exist():
     assert not set(SETTINGS) - set(MODELS)
+
+
+class TestTextMeanOfTheClosestItem(RecommenderTests):
+    recommender = MODELS["TextMean"]
+    config = {"similarity": "max"}  # noqa: RUF012
+
+
+class TestTextMeanOfTheClosestRecentItem(RecommenderTests):
+    recommender = MODELS["TextMean"]
+    config = {"similarity": "max", "half_life": 3.0, "max_len": 10}  # noqa: RUF012
+
+
+class TestTextProjectionWithRecency(RecommenderTests):
+    recommender = MODELS["TextProjection"]
+    config = {"dim": 16, "half_life": 3.0, "max_len": 6}  # noqa: RUF012

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from recloom import __version__, cli
+from recloom import __version__, cli, invoke
 from recloom.command import command
 from recloom.errors import RecloomError
 from recloom.plugins import collect
@@ -49,7 +49,8 @@ def break_down() -> None:
 @pytest.fixture
 def commands(monkeypatch):
     known = {function.name: function for function in (paint, visit, mend, break_down)}
-    monkeypatch.setattr(cli, "collect", lambda hook: known)
+    for module in (cli, invoke):
+        monkeypatch.setattr(module, "collect", lambda hook: known)
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -221,6 +222,6 @@ def test_a_command_may_name_a_type_that_only_type_checkers_see(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     import walking
 
-    monkeypatch.setattr(cli, "collect", lambda hook: {"walk": walking.walk})
+    monkeypatch.setattr(invoke, "collect", lambda hook: {"walk": walking.walk})
     cli.main(["walk", "home"])
     assert capsys.readouterr().out == "PosixPath home\n"

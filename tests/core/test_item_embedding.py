@@ -170,3 +170,43 @@ def test_models_learn_from_vectors_alone_and_serve_what_they_learned(model, kind
     if kind == "vector":
         everything = [one.item_id for one in again.recommend(history=["i1", "i3", "i5"], k=22)]
         assert everything.index("i21") < everything.index("i20")
+
+
+def test_a_run_with_vectors_is_measured_from_anywhere(tmp_path, write_dataset, monkeypatch):
+    import recloom
+    from recloom.errors import RecloomError
+    from recloom.training import run_command
+
+    rows = pl.DataFrame(
+        {
+            "user_id": [f"u{n // 5}" for n in range(100)],
+            "item_id": [f"i{(n % 5 + n // 5) % 6}" for n in range(100)],
+            "timestamp": list(range(100)),
+        }
+    )
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    write_dataset(tmp_path / "work" / "data" / "tiny", rows)
+    ids = [f"i{n}" for n in range(6)]
+    pl.DataFrame({"item_id": ids, "vector": np.eye(6).tolist()}).write_parquet("data/vectors.parquet")
+    words = [
+        "fit",
+        "--model=SASRec",
+        "--data=data/tiny",
+        "--data.vectors=data/vectors.parquet",
+        "--run=runs/a",
+    ]
+    words += ["--model.recommender.item_input=vector", "--trainer.max_epochs=1", "--model.recommender.dim=8"]
+    run_command([*words, "--trainer.enable_progress_bar=false"])
+    monkeypatch.chdir("/")
+    run = tmp_path / "work" / "runs" / "a"
+    expected = recloom.load(run).test().metrics["ndcg@10"]
+    run_command(["test", str(run), "--trainer.enable_progress_bar=false"])
+    from recloom.evaluation.results import read_results
+
+    assert read_results(run).metrics["ndcg@10"] == expected
+    (tmp_path / "work" / "data" / "vectors.parquet").unlink()
+    with pytest.raises(RecloomError, match=r"item vectors data/vectors\.parquet, which are not there now"):
+        recloom.load(run).test()
+    with pytest.raises(RecloomError, match=r"say where it is with --data\.vectors"):
+        run_command(["test", str(run)])

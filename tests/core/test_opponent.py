@@ -8,10 +8,11 @@ import pytest
 import recloom
 import torch
 import yaml
-from recloom.cli import main, plain_words
+from recloom.cli import main
 from recloom.data.module import RecDataModule
 from recloom.errors import RecloomError
 from recloom.functional import first_k
+from recloom.invoke import plain_words
 from recloom.training import run_command
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=1"]

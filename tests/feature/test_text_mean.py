@@ -196,3 +196,119 @@ def test_a_half_life_must_be_positive(half_life):
     catalog = Catalog(pl.DataFrame({"item_id": ["a"], "title": ["Heat"]}))
     with pytest.raises(RecloomError, match="half_life of TextMean must be above 0 items"):
         TextMean(catalog, half_life=half_life)
+
+
+# -- fact 1 on data of MIND's layout -------------------------------------------------------------------
+
+NEWS = "N{}\tsports\tgolf\t{}\tAn abstract\turl\t[]\t[]\n"
+SHOWN = "{}\tU{}\t11/{}/2019 9:00:10 AM\t{}\t{}\n"
+
+
+def mind_like(folder):
+    """Four news and six impressions, the first row of each file as good as any, one history empty."""
+    folder.mkdir()
+    titles = ["Cat naps all day", "Cat eats fish", "Rocket lands on moon", "Moon rocket delayed"]
+    (folder / "news.tsv").write_text("".join(NEWS.format(n, title) for n, title in enumerate(titles, 1)))
+    rows = [(1, 1, 11, "N1", "N2-1 N4-0"), (2, 2, 11, "N3", "N2-0 N4-1"), (3, 3, 12, "", "N1-1 N3-0")]
+    rows += [(4, 1, 13, "N1 N2", "N3-1 N4-0"), (5, 3, 14, "", "N2-1 N4-0"), (6, 2, 15, "N3", "N4-1 N1-0")]
+    (folder / "behaviors.tsv").write_text("".join(SHOWN.format(*row) for row in rows))
+    return folder
+
+
+def impressions_of(folder, out):
+    """A fitted TextMean, the catalogue, and batches of all the impressions from the second tenth on."""
+    from recloom.data.module import RecDataModule
+    from recloom.data.readers import ReadOptions
+    from recloom.data.source import prepare_source
+    from recloom.schemas import SplitSpec
+
+    prepare_source("mind", out, folder, None, ReadOptions(), keep_all_items=True)
+    data = RecDataModule(
+        str(out), SplitSpec(strategy="time", valid=0, test=0.5), candidates="impressions", seen="kept"
+    )
+    data.setup()
+    model = TextMean(data.catalog)
+    model.fit(data.train)
+    return model.eval(), data
+
+
+def test_a1_1_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_fallback(tmp_path):
+    from recloom.data.prepare import read_card
+
+    folder = mind_like(tmp_path / "raw")
+    model, data = impressions_of(folder, tmp_path / "data")
+    lines = {name: (folder / f"{name}.tsv").read_bytes().count(b"\n") for name in ("news", "behaviors")}
+    card = read_card(tmp_path / "data")
+    assert (card.counts["items"], card.counts["impressions"]) == (lines["news"], lines["behaviors"]) == (4, 6)
+    assert data.catalog.item_ids([1, 2, 3, 4]) == ["N1", "N2", "N3", "N4"]
+    batch = next(iter(data.test_dataloader()))
+    empty = (batch.history == 0).all(1)
+    assert empty.any()
+    assert torch.isfinite(model.score(batch)).all()
+    assert model.score(batch)[empty].eq(0).all()
+
+
+@pytest.mark.parametrize("part", ["rows100", "small_train_5000"])
+def test_a1_1_every_row_of_the_mind_sample_is_read(part, real_data):
+    from recloom.data.readers import ReadOptions
+    from recloom.data.readers.mind import Mind
+
+    folder = real_data / "mind-sample" / part
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    raw = Mind().read(folder, ReadOptions())
+    for name, table in (("behaviors", raw.impressions), ("news", raw.items)):
+        lines = (folder / f"{name}.tsv").read_bytes().splitlines()
+        told = lines[0].startswith(
+            (b"impression_id", b"news_id")
+        )  # rows100 has a header, the rest of MIND none
+        assert told == (part == "rows100")
+        assert table.height == len(lines) - told
+        column = "user_id" if name == "behaviors" else "item_id"
+        assert table[column][0] in lines[told].decode().split("\t")
+    assert not raw.rejected.height
+
+
+# -- the closest item of a history ---------------------------------------------------------------------
+
+
+def test_max_similarity_by_hand():
+    model = fitted(["1 0 0", "0 1 0", "0.6 0.8 0", "-1 0 0", ""], encoder=Axes(), similarity="max")
+    found = scores(model, [1, 2], [1], [4, 5], [5], [0])
+    assert found[0].tolist() == pytest.approx([1, 1, 0.8, 0, 0])  # -1 to item 1 and 0 to item 2
+    assert found[1].tolist() == pytest.approx([1, 0, 0.6, -1, 0])
+    assert found[2].tolist() == pytest.approx([-1, 0, -0.6, 1, 0])  # item 5 has no text and lifts nothing
+    assert not found[3:].any()
+
+
+def test_max_similarity_with_recency_by_hand():
+    model = fitted(["1 0 0", "0 1 0", "0.6 0.8 0"], encoder=Axes(), similarity="max", half_life=1.0)
+    assert scores(model, [1, 2])[0].tolist() == pytest.approx([0.5, 1, 0.8])
+    assert scores(model, [2, 1])[0].tolist() == pytest.approx([1, 0.5, 0.6])  # .6 now, .8 / 2 before
+
+
+@pytest.mark.parametrize("half_life", [None, 3.0])
+def test_max_similarity_equals_the_loop_over_pairs_in_blocks_too(half_life, monkeypatch):
+    model = random_model(similarity="max", half_life=half_life)
+    histories = [[1, 2, 3], [30], [7, 7, 9, 12], [5, 6]]
+    found = scores(model, *histories)
+    for row, history in enumerate(histories):
+        weight = [1.0 if half_life is None else 0.5 ** (n / half_life) for n in range(len(history))][::-1]
+        for item in range(1, 31):
+            best = max(
+                w * float(model.vectors[h] @ model.vectors[item])
+                for w, h in zip(weight, history, strict=True)
+            )
+            assert found[row, item - 1].item() == pytest.approx(best, abs=1e-6)
+    monkeypatch.setattr("recloom_feature.text_mean.BLOCK", 100)
+    assert torch.equal(scores(model, *histories), found)
+    own = torch.tensor([[3, 1], [2, 0], [9, 9], [30, 5]])
+    asked = Batch.of(torch.tensor([[0, 1, 2, 3], [0, 0, 0, 30], [7, 7, 9, 12], [0, 0, 5, 6]]), own)
+    assert torch.allclose(
+        model.score(asked)[own > 0], found.gather(1, own.clamp(min=1) - 1)[own > 0], atol=1e-6
+    )
+
+
+def test_max_similarity_has_no_query_vector():
+    with pytest.raises(RecloomError, match="no query vector; use similarity mean"):
+        random_model(similarity="max").query(Batch.of(torch.tensor([[1]])))

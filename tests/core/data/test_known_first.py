@@ -1,4 +1,4 @@
-"""KAR's rule: how many first interactions knowledge may be built from."""
+"""How many first interactions knowledge is built from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ import torch
 from recloom.data.known_first import known_first
 
 
-def test_a3_1_seven_give_four_twenty_ten_and_a_hundred_the_limit():
-    assert known_first(torch.tensor([7, 20, 100, 0, 1, 59, 60, 61]), 30).tolist() == [
-        4,
-        10,
-        30,
-        0,
-        1,
-        30,
-        30,
-        30,
-    ]
-    assert known_first(torch.tensor([7, 100]), 0).tolist() == [0, 0]
+def test_a3_1_half_of_a_history_and_no_more_than_the_limit():
+    lengths = torch.tensor([7, 20, 100, 0, 1, 2, 59, 60, 61])
+    assert known_first(lengths, 30).tolist() == [4, 10, 30, 0, 1, 1, 30, 30, 30]
+    assert known_first(lengths, 15).tolist() == [4, 10, 15, 0, 1, 1, 15, 15, 15]
+    assert known_first(lengths, 30).dtype == torch.int64

@@ -166,7 +166,7 @@ if stage == "tables":
 elif stage == "card":
     directory.sync_tree = stop
 elif stage == "rename":
-    directory._put_in_place = stop
+    directory.put_in_place = stop
 elif stage == "after":
     directory._sync = lambda path: stop() if path == out.parent else None
 prepare_source("movielens", out, raw, None, ReadOptions(), min_value=4.0, max_rejected=1, overwrite=overwrite)

@@ -229,3 +229,40 @@ def test_comparing_needs_no_torch(runs):
     )
     done = subprocess.run([sys.executable, "-c", code, *runs], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_whose_fit_was_interrupted_is_marked(runs):
+    assert compare(runs).interrupted == []
+    (Path(runs[1]) / "checkpoints").mkdir()
+    found = compare(runs)
+    assert found.interrupted == [runs[1]]
+    assert found.notes()[-1] == f"{runs[1]}: training was interrupted, this is the state it had reached."
+    assert found.notes()[-1] in repr(found)
+    (Path(runs[1]) / "run.json").touch()
+    assert compare(runs).interrupted == []
+
+
+def test_segments_are_compared_where_they_say_more(tmp_path):
+    def tested(name, cold):
+        values = {"ndcg@10": WORSE, "ndcg@10/warm": WORSE, "ndcg@10/cold": cold, "ndcg@10/tail": WORSE / 2}
+        write_results(
+            tmp_path / name,
+            model=name,
+            protocol=protocol(),
+            values={
+                metric: np.nanmean(v) if not np.isnan(v).all() else np.nan for metric, v in values.items()
+            },
+            per_user=values,
+            users=USERS,
+        )
+        return str(tmp_path / name)
+
+    few, none = np.where(np.arange(200) < 20, 0.5, np.nan), np.full(200, np.nan)
+    some = compare([tested("a", few), tested("b", few / 2)])
+    assert list(dict.fromkeys(cell.metric for cell in some.cells)) == [
+        "ndcg@10", "ndcg@10/warm", "ndcg@10/cold", "ndcg@10/tail",
+    ]  # fmt: skip
+    cold = next(cell for cell in some.cells if cell.run.endswith("b") and cell.metric == "ndcg@10/cold")
+    assert (cold.n, cold.difference) == (20, pytest.approx(-0.25))
+    without = compare([tested("c", none), tested("d", none)])
+    assert {cell.metric for cell in without.cells} == {"ndcg@10", "ndcg@10/tail"}

@@ -52,7 +52,7 @@ def read(path) -> list[dict]:
 
 @pytest.fixture
 def model():
-    return OpenAIChat(model="gpt-4o-mini", structured=True, extra={"top_p": 0.5})
+    return OpenAIChat(model="gpt-4o-mini", structured="json_schema", extra={"top_p": 0.5})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def ledger(tmp_path):
 
 def test_a_request_is_the_one_that_a_server_would_get(stub, ledger, tmp_path):
     model = OpenAIChat(
-        model="m", base_url=stub.url, structured=True, extra={"top_p": 0.5, "seed": None}, key_env=None,
+        model="m", base_url=stub.url, structured="json_schema", extra={"top_p": 0.5, "seed": None}, key_env=None,
         token_limit="max_completion_tokens",
     )  # fmt: skip
     asked = [question("a", n=2, temperature=0.7, seed=3, max_tokens=9), question("b", schema=SCHEMA)]

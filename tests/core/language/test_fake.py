@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from recloom.errors import RecloomError
-from recloom.language.fake import Fake, data_of, lists
+from recloom.language.fake import Fake, data_of, lists, record_of
 from recloom.spec import build
 
 CHOICE = """Watched:
@@ -114,6 +114,40 @@ def test_half_an_object_cannot_be_read():
     assert text.startswith("{")
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
+
+
+class Citing(BaseModel):
+    class Citation(BaseModel):
+        attribute: str
+        value: str
+
+    cites: list[Citation] = Field(min_length=1)
+
+
+RECORDS = "<history>\n- Alien: Covenant\n</history> and <item>\n- title: Heat: a film\n- year: 1995\n</item>"
+
+
+def test_citations_come_from_the_last_record_and_may_be_invented():
+    schema = Citing.model_json_schema()
+    assert record_of(RECORDS) == {"title": "Heat: a film", "year": "1995"}
+    (cite,) = json.loads(answer(RECORDS, schema=schema))["cites"]
+    assert cite == {"attribute": "title", "value": "Heat: a film"}
+    (cite,) = json.loads(answer(RECORDS, policy="hallucinate", share=1.0, schema=schema))["cites"]
+    assert cite["attribute"] == "invention"
+    (cite,) = json.loads(answer(RECORDS, policy="hallucinate", share=0.0, schema=schema))["cites"]
+    assert cite["attribute"] == "title"
+    assert record_of("no tags") == {}
+
+
+def test_a_text_without_words_still_fills_a_list_of_words():
+    (word,) = json.loads(answer("<d>1</d>", schema=Profile.model_json_schema()))["keywords"]
+    assert len(word) == 6
+
+
+def test_an_answer_that_is_too_long_is_cut_and_says_so():
+    found = Fake().generate(say("<d>moon ship</d>"), max_tokens=1)
+    assert (found.texts, found.cut) == (["moon,"], 1)
+    assert Fake().generate(say("<d>moon ship</d>"), max_tokens=2).cut == 0
 
 
 def test_free_text_is_a_bag_of_words():

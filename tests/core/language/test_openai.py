@@ -47,11 +47,13 @@ def test_a_question_becomes_a_request(stub, model):
 
 
 def test_the_schema_is_sent_where_the_server_takes_it(stub):
-    OpenAIChat("small", base_url=stub.url, structured=True).generate(ASKED, schema=SCHEMA)
+    OpenAIChat("small", base_url=stub.url, structured="json_schema").generate(ASKED, schema=SCHEMA)
     assert stub.bodies[0]["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
     }
+    OpenAIChat("small", base_url=stub.url, structured="json_object").generate(ASKED, schema=SCHEMA)
+    assert stub.bodies[1]["response_format"] == {"type": "json_object", "schema": SCHEMA}
 
 
 def test_fields_can_be_renamed_added_and_left_out(stub):
@@ -156,7 +158,7 @@ def test_copies_open_connections_of_their_own(stub, model):
 def test_the_identity_is_what_determines_an_answer():
     found = OpenAIChat("small", base_url="http://localhost:8000/v1/", extra={"top_p": 1}).identity
     assert found == {
-        "class": "OpenAIChat", "model": "small", "base_url": "http://localhost:8000/v1", "structured": False,
+        "class": "OpenAIChat", "model": "small", "base_url": "http://localhost:8000/v1", "structured": None,
         "token_limit": "max_tokens", "extra": {"top_p": 1},
     }  # fmt: skip
 

@@ -143,6 +143,12 @@ def test_an_address_with_anything_else_in_it_is_refused(kind, url):
 NOWHERE = "http://models.invalid/v1"
 
 
+@pytest.fixture
+def allowed(monkeypatch):
+    """The environment trusts this server, in whatever way it is written."""
+    monkeypatch.setenv("RECLOOM_KEY_HOSTS", "other.example, Models.INVALID")
+
+
 def attempts(monkeypatch):
     """Addresses that would be called; none is."""
     import httpx
@@ -157,7 +163,7 @@ def attempts(monkeypatch):
     return found
 
 
-def test_the_key_does_not_leave_this_machine_unencrypted(monkeypatch):
+def test_the_key_does_not_leave_this_machine_unencrypted(monkeypatch, allowed):
     called = attempts(monkeypatch)
     said = str(error_of(lambda: OpenAIChat("small", base_url=NOWHERE).generate(ASKED)))
     assert "the key in OPENAI_API_KEY would go to models.invalid unencrypted" in said
@@ -169,6 +175,7 @@ def test_the_key_does_not_leave_this_machine_unencrypted(monkeypatch):
     ("options", "header"),
     [
         ({"base_url": NOWHERE, "allow_plain_http": True}, f"Bearer {KEY}"),
+        ({"base_url": "https://api.openai.com/v1"}, f"Bearer {KEY}"),
         ({"base_url": NOWHERE, "key_env": None}, None),
         ({"base_url": "https://models.invalid/v1"}, f"Bearer {KEY}"),
         ({"base_url": "http://localhost:1/v1"}, f"Bearer {KEY}"),
@@ -176,10 +183,51 @@ def test_the_key_does_not_leave_this_machine_unencrypted(monkeypatch):
         ({"base_url": "http://127.0.0.2:1/v1"}, f"Bearer {KEY}"),
     ],
 )
-def test_where_the_key_may_go(monkeypatch, options, header):
+def test_where_the_key_may_go(monkeypatch, allowed, options, header):
     called = attempts(monkeypatch)
     error_of(lambda: OpenAIChat("small", retries=0, **options).generate(ASKED))
     assert called == [(options["base_url"] + "/chat/completions", header)]
+
+
+@pytest.mark.parametrize("kind", [OpenAIChat, OpenAIEmbeddings])
+@pytest.mark.parametrize("key_env", ["OPENAI_API_KEY", "CLOUD_SECRET"])
+@pytest.mark.parametrize(
+    ("hosts", "url"),
+    [
+        (None, "https://models.invalid/v1"),
+        ("", "https://models.invalid/v1"),
+        ("models.invalid:8443", "https://models.invalid/v1"),
+        ("models.invalid", "https://evil.models.invalid/v1"),
+        ("models.invalid", "https://models.invalid.evil/v1"),
+        ("*,invalid,.invalid", "https://models.invalid/v1"),
+        (None, "https://api.openai.com.invalid/v1"),
+    ],
+)
+def test_a_configuration_cannot_send_a_key_where_the_environment_does_not_allow(
+    monkeypatch, kind, key_env, hosts, url
+):
+    monkeypatch.setenv("CLOUD_SECRET", KEY)
+    monkeypatch.delenv("RECLOOM_KEY_HOSTS", raising=False)
+    if hosts is not None:
+        monkeypatch.setenv("RECLOOM_KEY_HOSTS", hosts)
+    called = attempts(monkeypatch)
+    model = kind("small", base_url=url, key_env=key_env, retries=0)
+    ask = (lambda: model.generate(ASKED)) if kind is OpenAIChat else (lambda: model.encode(["a"]))
+    error = error_of(ask)
+    host = url.split("/")[2]
+    assert f"the key in {key_env} would go to {host}, which nothing in the environment allows" in str(error)
+    assert f"set RECLOOM_KEY_HOSTS={host}" in str(error)
+    assert not holds_key("".join(traceback.format_exception(error)))
+    assert not called
+
+
+@pytest.mark.parametrize("hosts", ["models.invalid", "a.example, models.invalid:8443"])
+def test_a_host_is_allowed_with_every_port_or_with_one(monkeypatch, hosts):
+    monkeypatch.setenv("RECLOOM_KEY_HOSTS", hosts)
+    called = attempts(monkeypatch)
+    url = "https://models.invalid:8443/v1"
+    error_of(lambda: OpenAIChat("small", base_url=url, retries=0).generate(ASKED))
+    assert called == [(f"{url}/chat/completions", f"Bearer {KEY}")]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +236,10 @@ def test_where_the_key_may_go(monkeypatch, options, header):
 )  # fmt: skip
 def test_what_only_looks_like_this_machine_is_another(monkeypatch, url):
     called = attempts(monkeypatch)
+    assert "nothing in the environment allows" in str(
+        error_of(lambda: OpenAIChat("small", base_url=url).generate(ASKED))
+    )
+    monkeypatch.setenv("RECLOOM_KEY_HOSTS", url.split("/")[2])
     assert "unencrypted" in str(error_of(lambda: OpenAIChat("small", base_url=url).generate(ASKED)))
     assert not called
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from . import __version__
-from .errors import RecloomError
+from .errors import Finished, RecloomError
+from .invoke import find_command, invoke, no_command
 from .plugins import collect
 from .terminal import visible
-from .usage import ALL, HELP, usage
+from .usage import ALL, HELP, LIGHTNING, usage
 
-LIGHTNING = {
-    "fit": "Train a recommender on a prepared dataset.",
-    "validate": "Measure a run on the validation part.",
-    "test": "Measure a run on the test part, with intervals.",
-    "predict": "Rank for the requests of the test part and write the lists to Parquet.",
-}
 DEBUG = "RECLOOM_DEBUG"
 START = """\
 Start here:
@@ -39,7 +31,8 @@ def main(args: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if args is None else args)
     warnings.formatwarning = lambda message, *rest: f"warning: {visible(str(message))}\n"
     try:
-        _dispatch(given)
+        with suppress(Finished):
+            _dispatch(given)
     except RecloomError as error:
         sys.exit(_fail(str(error)))
     except BrokenPipeError:
@@ -73,94 +66,16 @@ def _dispatch(args: list[str]) -> None:
 
 
 def _run_function(args: list[str]) -> None:
-    commands = collect("register_commands")
-    for words in (2, 1):
-        name = " ".join(args[:words])
-        if len(args) >= words and name in commands:
-            _call(name, commands[name], args[words:])
-            return
-    group = {name: fn for name, fn in commands.items() if name.startswith(args[0] + " ")}
-    if not group:
-        from .spec import unknown
-
-        raise RecloomError(unknown(args[0], [*LIGHTNING, *commands], "commands"))
-    if len(args) > 1 and args[1] not in ("-h", "--help"):
-        from .spec import unknown
-
-        raise RecloomError(unknown(" ".join(args[:2]), group, "commands"))
+    found = find_command(args)
+    if found:
+        invoke(*found)
+        return
+    group = {name: fn for name, fn in collect("register_commands").items() if name.startswith(args[0] + " ")}
+    if not group or (len(args) > 1 and args[1] not in HELP):
+        raise no_command(args, LIGHTNING)
     print(
         f"usage: recloom {args[0]} COMMAND ...\n\n{_table(group)}\n\nrecloom {args[0]} COMMAND --help tells more."
     )
-
-
-def _call(name: str, function: Callable[..., Any], args: list[str]) -> None:
-    from jsonargparse import ArgumentError, auto_cli
-
-    words = plain_words(function, args)
-    try:
-        auto_cli(typed(function), args=words, prog=f"recloom {name}", as_positional=True, exit_on_error=False)
-    except ArgumentError as error:
-        missing = re.search(r"following arguments are required: ([\w, ]+)", str(error))
-        flags = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        names = [name.strip() for name in missing[1].split(",")] if missing else []
-        wanted = ", ".join(f"--{one}" if one in flags else one.upper() for one in names)
-        told = f"say {wanted}" if missing else str(error)
-        raise RecloomError(f"{told}. `recloom {name} --help` lists the options.") from error
-
-
-def typed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with its types looked up, so that the parser does not run imports meant for type checkers.
-
-    A function whose own signature needs such an import is left to the parser.
-    """
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except NameError:
-        return function
-
-    def call(*args: Any, **options: Any) -> Any:
-        return function(*args, **options)
-
-    call.__name__, call.__doc__ = function.__name__, function.__doc__
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    call.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-    return call
-
-
-def plain_words(function: Callable[..., Any], args: list[str]) -> list[str]:
-    """Let people type `--max-rejected`, a bare `--overwrite` or `--no-overwrite`, and `--history "Heat" "Alien"`."""
-    parameters = inspect.signature(function).parameters.values()
-    kinds = {p.name: str(p.annotation) for p in parameters}
-    optional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty]
-    words: list[str] = []
-    rest = list(args)
-    if optional and rest and not rest[0].startswith("-"):  # `recloom demo DATA`, where DATA may be left out
-        words.append(f"--{optional[0]}={rest.pop(0)}")
-    if next(iter(kinds.values()), "").startswith("list["):  # all the leading words are the first parameter
-        many = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
-        rest = rest[len(many) :]
-        words += [json.dumps(many, ensure_ascii=False)] if many else []
-    while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
-        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
-        if name.removeprefix("no_") in kinds and name not in kinds:
-            words.append(f"--{name.removeprefix('no_')}=false")
-        elif name not in kinds:
-            words.append(word)
-        elif equals:
-            words.append(f"--{name}={value}")
-        elif kinds[name] == "bool":
-            given = rest.pop(0) if rest and rest[0] in ("true", "false") else "true"
-            words.append(f"--{name}={given}")
-        elif kinds[name].startswith("list["):
-            many = []
-            while rest and not rest[0].startswith("--"):
-                many.append(rest.pop(0))
-            words.append(f"--{name}={json.dumps(many, ensure_ascii=False)}")
-        else:
-            words.append(f"--{name}")
-    return words
 
 
 def _overview() -> str:

@@ -8,16 +8,21 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def command(name: str) -> Callable[[Function], Function]:
+def command(name: str, *, passes_on: bool = False) -> Callable[[Function], Function]:
     """Make a function `recloom <name>`; two words (`data prepare`) make it part of a group.
 
     The signature is the options (keyword-only ones are `--flags`), the docstring is the help: its first
     line stands in `recloom --help`, its `Args:` section describes the options. Import what is heavy
     inside the function, so that `--help` stays fast.
+
+    Args:
+        name: what is typed after `recloom`.
+        passes_on: the last parameter, a list, takes all the words that are left, options included.
     """
 
     def mark(function: Function) -> Function:
         function.name = name  # type: ignore[attr-defined]
+        function.passes_on = passes_on  # type: ignore[attr-defined]
         return function
 
     return mark

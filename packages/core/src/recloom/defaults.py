@@ -56,7 +56,9 @@ def register_commands() -> Iterable[Callable[..., None]]:
     from .demo import demo
     from .environment import doctor, list_command, plugins
     from .evaluation.compare import compare_command
+    from .evaluation.texts_command import text_metrics
     from .language import commands as language
+    from .new_items import add_items
     from .new_plugin import new_plugin
     from .recommend import recommend_command
 
@@ -67,7 +69,9 @@ def register_commands() -> Iterable[Callable[..., None]]:
         list_command,
         doctor,
         compare_command,
+        text_metrics,
         new_plugin,
         recommend_command,
+        add_items,
         *language.COMMANDS,
     ]

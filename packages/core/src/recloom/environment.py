@@ -67,6 +67,7 @@ KINDS = {
     "models": "--model NAME",
     "losses": "--model.loss NAME",
     "metrics": "--model.metrics NAME@K,...",
+    "text_metrics": "recloom text-metrics FILE --metrics NAME@N,...",
     "readers": "recloom data prepare NAME",
     "language_models": "--encoder NAME and the like",
     "prompts": "templates",
@@ -75,7 +76,8 @@ KINDS = {
 
 @command("list")
 def list_command(
-    kind: Literal["models", "losses", "metrics", "readers", "language_models", "prompts"] | None = None,
+    kind: Literal["models", "losses", "metrics", "text_metrics", "readers", "language_models", "prompts"]
+    | None = None,
 ) -> None:
     """Show what can be named: recommenders, losses, metrics, readers, language models and encoders.
 
@@ -83,11 +85,22 @@ def list_command(
         kind: one of these only.
     """
     for name in [kind] if kind else KINDS:
-        found = loading.collect_with_owner(f"register_{name}")
+        found = _registered(name)
         if found:
             print(f"{name.replace('_', ' ')} ({KINDS[name]})")
         for known, (thing, owner) in sorted(found.items()):
             print(visible(f"  {known:24}{_about(thing)} [{owner}]"))
+
+
+def _registered(kind: str) -> dict[str, tuple[Any, str]]:
+    """Things of one kind with their owners; metrics of rankings and of texts come through one hook."""
+    if kind not in ("metrics", "text_metrics"):
+        return loading.collect_with_owner(f"register_{kind}")
+    from .text_metrics import TextMetric
+
+    found = loading.collect_with_owner("register_metrics")
+    of_texts = kind == "text_metrics"
+    return {name: each for name, each in found.items() if isinstance(each[0], TextMetric) == of_texts}
 
 
 def _about(thing: Any) -> str:

@@ -17,6 +17,10 @@ class QuestionError(RecloomError):
     """A language model could not answer one question; others may be answered. Counted and kept, not fatal."""
 
 
+class Finished(Exception):
+    """No error: the command has done all that was asked of it and ends here, with success."""
+
+
 def at_least(low: float, **options: float | None) -> None:
     """Raise RecloomError for an option that is below `low` or no number; None passes."""
     for name, value in options.items():

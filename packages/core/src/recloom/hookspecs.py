@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .metrics import Metric
     from .prompts import PromptTemplate
     from .recommender import Recommender
+    from .text_metrics import TextMetric
 
 hookspec = HookspecMarker("recloom")
 
@@ -44,8 +45,10 @@ def register_language_models() -> Iterable[type[LanguageModel] | type[TextEncode
 
 
 @hookspec
-def register_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
-    """Return metrics, known by their `name` (`--model.metrics '[ndcg, recall]'`)."""
+def register_metrics() -> Iterable[Metric | TextMetric]:  # type: ignore[empty-body]
+    """Return metrics, known by their `name`: of rankings (`--model.metrics '[ndcg, recall]'`) and of texts
+    (`recloom text-metrics FILE --metrics bleu@4`).
+    """
 
 
 @hookspec

@@ -6,6 +6,8 @@
     gated       e_i = g * E_i + (1 - g) * (W v_i + b),  g = sigmoid(U [E_i; W v_i + b] + c)
 
 v_i is the frozen vector of the catalogue (`Catalog.vectors`); an item without one has v_i = 0 and no W v_i + b.
+An item that came after training has E_i = 0, so its vector is all there is of it; the gate, which never saw such
+an item, is left open for the vector: e_i = W v_i + b in `gated` too.
 Any model that reads items through this module can use texts, and none needs a text variant of its own.
 """
 
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from .data.catalog import Catalog
-from .errors import at_least
+from .errors import RecloomError, at_least
 
 ItemInput = Literal["id", "vector", "id+vector", "gated"]
 
@@ -43,6 +45,7 @@ class ItemEmbedding(nn.Module):
         super().__init__()
         at_least(1, dim=dim)
         self.kind, self.num_items, self.special = kind, catalog.num_items, special
+        self.catalog = catalog
         rows = (0 if kind == "vector" else catalog.num_items) + special
         self.ids = nn.Embedding(1 + rows, dim, padding_idx=0)
         nn.init.normal_(self.ids.weight, std=std)
@@ -73,6 +76,24 @@ class ItemEmbedding(nn.Module):
         """Rows at indices of any shape; `table` where it was computed already."""
         return embedding(index, self.table() if table is None else table, padding_idx=0)
 
+    def extend(self, catalog: Catalog) -> None:
+        """Take in the vectors of items added after training; their id rows are 0, before the special rows.
+
+        Raises RecloomError where items enter by id alone.
+        """
+        if self.kind == "id":
+            raise RecloomError(
+                "items enter this model by id alone (item_input id), and the rows of new ids were never trained. "
+                "Train a run with item_input vector, id+vector or gated; to such a run items can be added."
+            )
+        rows, new = self.ids.weight.detach(), catalog.num_items - self.num_items
+        if self.kind != "vector":
+            head = len(rows) - self.special
+            rows = torch.cat([rows[:head], rows.new_zeros(new, rows.shape[1]), rows[head:]])
+        self.ids = nn.Embedding(len(rows), rows.shape[1], padding_idx=0, _weight=rows)
+        self.vectors = torch.from_numpy(catalog.vectors()).to(self.vectors)
+        self.num_items, self._kept = catalog.num_items, None
+
     def train(self, mode: bool = True) -> ItemEmbedding:
         self._kept = None
         super().train(mode)
@@ -89,7 +110,8 @@ class ItemEmbedding(nn.Module):
             items = learned + given
         else:
             share = torch.sigmoid(self.gate(torch.cat([learned, given], 1)))
-            items = torch.where(known, share * learned + (1 - share) * given, learned)
+            both = torch.where(known, share * learned + (1 - share) * given, learned)
+            items = torch.where((learned != 0).any(1, keepdim=True), both, given)
         return torch.cat([items, special])
 
     def _apply(self, fn: Any, recurse: bool = True) -> ItemEmbedding:

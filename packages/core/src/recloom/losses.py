@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 
 from .batch import Batch
 from .cross_entropy import linear_cross_entropy
+from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
 from .recommender import Queries, Recommender, VectorRecommender
@@ -23,6 +24,9 @@ class Loss(nn.Module):
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define forward(recommender, batch)")
+
+    def prepare(self, recommender: Recommender, catalog: Catalog) -> None:
+        """Read what needs the recommender or raw ids, before `fit` and before the optimiser; nothing by default."""
 
     def fit(self, interactions: Interactions) -> None:
         """Learn what the loss needs to know of the training interactions; nothing by default."""

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -101,14 +101,20 @@ def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, T
     return over_all
 
 
-def parse(asked: str, metrics: Mapping[str, Metric]) -> tuple[Metric, int | None]:
-    """Read `ndcg@10` or `auc`; raises RecloomError for an unknown metric or a cutoff that does not fit."""
+def parse(asked: str, metrics: Mapping[str, Any]) -> tuple[Metric, int | None]:
+    """Read `ndcg@10` or `auc`; RecloomError for an unknown metric, one of texts, or a cutoff that does not fit."""
     name, at, text = asked.partition("@")
-    if name not in metrics:
-        near = get_close_matches(name, metrics, n=3, cutoff=0.5)
-        known = ", ".join(near + sorted(set(metrics) - set(near)))
+    of_rankings = {known: metric for known, metric in metrics.items() if isinstance(metric, Metric)}
+    if name in metrics and name not in of_rankings:
+        raise RecloomError(
+            f"metric {asked!r} measures texts, expected one of rankings, such as ndcg@10. "
+            "Measure texts with `recloom text-metrics FILE --metrics " + name + "`."
+        )
+    if name not in of_rankings:
+        near = get_close_matches(name, of_rankings, n=3, cutoff=0.5)
+        known = ", ".join(near + sorted(set(of_rankings) - set(near)))
         raise RecloomError(f"metric {asked!r}: expected one of {known}; found {name!r}.")
-    metric = metrics[name]
+    metric = of_rankings[name]
     if not at and metric.cutoff == "required":
         raise RecloomError(f"metric {asked!r}: expected a cutoff, found none; write for example {name}@10.")
     if at and metric.cutoff == "none":
@@ -122,14 +128,20 @@ class Meter:
     """Gathers batches, then gives each metric as one number and per request.
 
     names such as ["ndcg@10", "mrr", "coverage@10"]; metrics by name, as `plugins.collect("register_metrics")`
-    returns them; facts are needed by metrics of recommended lists only.
+    returns them; facts are needed by metrics of recommended lists only. segments: name to (num_items + 1,)
+    bool; each metric of ranks is also kept as `ndcg@10/name`, where only the relevant items of the segment count
+    as relevant, ranked among all candidates as they are. A request without one of them has no value there.
     """
 
     def __init__(
-        self, names: Iterable[str], metrics: Mapping[str, Metric], facts: ItemFacts | None = None
+        self,
+        names: Iterable[str],
+        metrics: Mapping[str, Any],
+        facts: ItemFacts | None = None,
+        segments: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.asked = {name: parse(name, metrics) for name in names}
-        self.facts = facts
+        self.facts, self.segments = facts, dict(segments or {})
         asked = list(self.asked.values())
         cutoffs = [k for metric, k in asked if metric.needs == "ranks"]
         self._depth = None if None in cutoffs else max((k or 0 for k in cutoffs), default=0)
@@ -187,7 +199,8 @@ class Meter:
         values: dict[str, np.ndarray] = {}
         for name, (metric, _) in self.asked.items():
             if metric.per_request and metric.needs != "scores":
-                values[name] = self._whole(name).cpu().numpy()
+                columns = self._whole(name).cpu().numpy().reshape(self._requests, -1).T
+                values |= dict(zip(self._kept(name), columns, strict=True))
             elif metric.per_request:
                 pairs = (self._whole(part) for part in ("scores", "labels", "requests"))
                 values[name] = metric.function(*pairs, self._requests).cpu().numpy()
@@ -196,7 +209,8 @@ class Meter:
     def compute(self) -> dict[str, float]:
         """Metric to one number: the mean over the requests for which it is defined, NaN if there are none."""
         rows, whole = self.per_user(), self._over_all()
-        return {name: _mean(rows[name]) if name in rows else whole[name] for name in self.asked}
+        names = [kept for name in self.asked for kept in self._kept(name)]
+        return {name: _mean(rows[name]) if name in rows else whole[name] for name in names}
 
     def state(self) -> dict[str, Tensor]:
         """Everything gathered so far as flat tensors, to be sent to another process and merged there."""
@@ -211,7 +225,14 @@ class Meter:
     @property
     def lower_is_better(self) -> set[str]:
         """The metrics asked for in which the smaller number is the better one."""
-        return {name for name, (metric, _) in self.asked.items() if not metric.higher_is_better}
+        worse = (name for name, (metric, _) in self.asked.items() if not metric.higher_is_better)
+        return {kept for name in worse for kept in self._kept(name)}
+
+    def _kept(self, name: str) -> list[str]:
+        """The names under which the values of a metric are kept: its own, and one for each segment."""
+        metric, _ = self.asked[name]
+        ranked = metric.per_request and metric.needs == "ranks"
+        return [name, *(f"{name}/{segment}" for segment in (self.segments if ranked else ()))]
 
     def _over_all(self) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -233,9 +254,10 @@ class Meter:
         top = self._item_ids(columns, ids) if self._list else columns
         if self._keeps_lists:
             self._add("top", top.int())
+        kinds, kind = _kinds(self._by_segment(ranks, targets, ids), self._depth)
         for name, (metric, k) in self.asked.items():
             if metric.per_request and metric.needs == "ranks":
-                self._add(name, metric.function(ranks, k))
+                self._add(name, metric.function(kinds, k)[kind])  # (B, 1 + S)
             elif metric.per_request and metric.needs == "top":
                 self._add(name, metric.function(top[:, :k], self._fact(metric)))
 
@@ -253,6 +275,18 @@ class Meter:
         else:
             ranks = functional.ranks_within(scores, targets, values[:, : depth + 1])
         return ranks, columns.masked_fill(values == -torch.inf, -1)[:, : self._list]
+
+    def _by_segment(self, ranks: Tensor, targets: Tensor, ids: Tensor | None) -> Tensor:
+        """(B, 1 + S, T) ranks: all of them, then those of each segment with 0 where a target is not in it."""
+        if not self.segments:
+            return ranks[:, None]
+        if ids is None:
+            raise RecloomError(
+                "Meter.update: expected candidates, the item ids of the columns, found none; segments need them."
+            )
+        items = ids.expand(len(targets), -1).gather(1, targets.clamp_min(0))  # (B, T)
+        within = torch.stack([member.to(items.device)[items] for member in self.segments.values()], 1)
+        return torch.cat([ranks[:, None], ranks[:, None] * within], 1)
 
     def _add_pairs(self, scores: Tensor, ids: Tensor | None, labels: Tensor | None) -> None:
         if labels is None:
@@ -296,6 +330,22 @@ class Meter:
         if len(self._state[name]) > 1:
             self._state[name] = [torch.cat(self._state[name])]
         return self._state[name][0]
+
+
+def _kinds(ranks: Tensor, depth: int | None) -> tuple[Tensor, Tensor]:
+    """From (B, S, T) ranks to (M, T) rows and (B, S), which of the rows has the value of each down to `depth`.
+
+    What misses every one of its n relevant items is one kind of row for each n, and most requests are of it.
+    """
+    width, last = ranks.shape[2], functional.MISSED - 1 if depth is None else depth
+    there = ranks > 0
+    kind = there.sum(2)
+    found = (there & (ranks <= last)).any(2)
+    rows = ranks[found]
+    kind[found] = torch.arange(width + 1, width + 1 + len(rows), device=ranks.device)
+    places = torch.arange(width + 1, device=ranks.device)
+    misses = torch.where(places[:width] < places[:, None], functional.MISSED, 0)  # (T + 1, T)
+    return torch.cat([misses, rows]), kind
 
 
 def _columns(relevant: Tensor) -> Tensor:

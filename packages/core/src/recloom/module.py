@@ -20,6 +20,7 @@ from .losses import Loss
 from .metrics import ItemFacts, Meter
 from .plugins import collect
 from .recommender import Recommender
+from .segments import segments
 from .spec import Spec, build, describe
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
@@ -31,7 +32,7 @@ class RecModule(L.LightningModule):
     Args:
         recommender: class and hyper-parameters; built once the data module has read the catalogue.
         loss: what is minimised; by default what the recommender asks for, nothing if it is training-free.
-        metrics: computed in validation and test, each user's value kept.
+        metrics: computed in validation and test, each user's value kept; in the test also for `segments`.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
         betas: of AdamW.
@@ -66,6 +67,8 @@ class RecModule(L.LightningModule):
         self.seed = 0
         self.out_of_reach = 0
         """Held-out items of the last test that stand in the masked history, so that nothing can find them."""
+        self.added = 0
+        """Items that came after training; they are the last of the catalogue."""
         self.trained_on: dict[str, str] = {}
         """Hashes of the dataset, the split and the ids that the state was learnt from."""
         if not 0 < lr < float("inf"):
@@ -96,16 +99,27 @@ class RecModule(L.LightningModule):
             return
         if self.trained_on:
             self.check_data(data)
-        if stage == "fit" and self.loss is not None:
-            self.loss.fit(data.train)
+        if stage == "fit":
+            self._fit_loss(data)
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
         self.recommender.fit(data.train)
         self.popularity = self.recommender.newcomer_scores(data.train).clone()
-        if self.loss is not None:
-            self.loss.fit(data.train)
+        self._fit_loss(data)
         self.trained_on = identity(data)
+
+    def extend(self, catalog: Catalog) -> None:
+        """Take in the items that stand in `catalog` after those known so far; nobody is known to have met them."""
+        old, new = self.recommender.num_items, catalog.num_items
+        self.recommender.extend(catalog)
+        self.popularity = torch.cat([self.popularity, self.popularity.new_zeros(new - old)])
+        self.catalog, self.added = catalog, self.added + new - old
+
+    def _fit_loss(self, data: RecDataModule) -> None:
+        if self.loss is not None:
+            self.loss.prepare(self.recommender, data.catalog)
+            self.loss.fit(data.train)
 
     def check_data(self, data: RecDataModule) -> None:
         """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""
@@ -198,7 +212,7 @@ class RecModule(L.LightningModule):
         self._start()
 
     def on_test_epoch_start(self) -> None:
-        self._start()
+        self._start(segments(self._data().train.item_counts()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._measure(batch)
@@ -217,11 +231,11 @@ class RecModule(L.LightningModule):
         scores, columns = first_k(self.rank(batch, self._data().seen == "masked"), 10)
         return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
-    def _start(self) -> None:
+    def _start(self, parts: dict[str, Tensor] | None = None) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
             self.learn(self._data())
         facts = item_facts(self._data(), self.metrics)
-        self.meter = Meter(self.metrics, collect("register_metrics"), facts)
+        self.meter = Meter(self.metrics, collect("register_metrics"), facts, parts)
         self.out_of_reach = 0
 
     def _measure(self, batch: Batch) -> None:
@@ -260,6 +274,7 @@ class RecModule(L.LightningModule):
             "metrics": self.metrics,
             "catalog": self._tables,
             "trained_on": self.trained_on,
+            "added": self.added,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -271,7 +286,13 @@ class RecModule(L.LightningModule):
         self._check_recipe(saved["recommender"])
         if self._trainer is not None and self.catalog is not None:
             self.check_data(self._data())
-        if self.catalog is None:
+        self.added = saved.get("added", 0)
+        if self.added and self._trainer is not None and self.trainer.training:
+            raise RecloomError(
+                f"{self.added:,} items were added to this run after its training, which cannot go on from there. "
+                "Go on with the run they were added to, or train a new one on data that hold them."
+            )
+        if self.catalog is None or self.added:
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
             )

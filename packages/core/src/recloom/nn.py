@@ -84,7 +84,12 @@ class Positions(nn.Embedding):
 
 def align_left(history: Tensor) -> tuple[Tensor, Tensor]:
     """Move the padding of a (B, L) history from the left to the right; also returns the lengths (B,)."""
-    n = history.shape[1]
     lengths = (history > 0).sum(1)
-    place = torch.arange(n, device=history.device) + (n - lengths)[:, None]  # (B, L)
-    return history.gather(1, place.clamp(max=n - 1)) * (place < n), lengths
+    return shift_left(history, lengths), lengths
+
+
+def shift_left(rows: Tensor, lengths: Tensor) -> Tensor:
+    """Move the last `lengths` columns of each row (B, L) to its left end, with 0 behind them."""
+    n = rows.shape[1]
+    place = torch.arange(n, device=rows.device) + (n - lengths)[:, None]  # (B, L)
+    return rows.gather(1, place.clamp(max=n - 1)) * (place < n)

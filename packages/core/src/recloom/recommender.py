@@ -45,6 +45,18 @@ class Recommender(nn.Module):
     def fit(self, interactions: Interactions) -> None:
         """Compute state without gradients from the training interactions; nothing by default."""
 
+    def extend(self, catalog: Catalog) -> None:
+        """Take in, without training, the items that stand in `catalog` after those known so far.
+
+        Scores among the known items stay as they are. Every state with a row per item grows, and `num_items` is
+        the last to change. Raise RecloomError with the reason where nothing could be said of a new item: by
+        default, since what is known of an item by its id alone is learnt from who met it.
+        """
+        raise RecloomError(
+            f"{type(self).__name__} knows an item by who met it, and nobody has met the new ones. Train a new run on "
+            "data that hold them, or use a recommender that reads texts or vectors of items, such as TextMean."
+        )
+
     def newcomer_scores(self, interactions: Interactions) -> Tensor:
         """Return (num_items + 1,) scores for users of whom nothing is known; by default the training counts."""
         return interactions.item_counts().float()

@@ -11,10 +11,12 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .data.directory import put_in_place, sync_tree
 from .errors import RecloomError
 from .schemas import RunRecord
 
@@ -79,6 +81,28 @@ def leave_nothing(run: Path) -> None:
         run.parent.rmdir()
 
 
+@contextlib.contextmanager
+def new_folder(run: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to write a run into, which becomes `run` when it is whole.
+
+    Raises RecloomError where a run stands there that is not to be replaced, or something else does.
+    """
+    if run.exists() and not overwrite:
+        raise RecloomError(f"{run} exists already. Choose another --out, or replace it with --overwrite.")
+    if run.exists() and not (run.is_dir() and (run / CHECKPOINTS).is_dir()):
+        raise RecloomError(f"{run} is no run, and only a run is replaced. Choose another --out.")
+    partial = run.with_name(f".{run.name}.{os.getpid()}.tmp")
+    for leftover in run.parent.glob(f".{run.name}.*.tmp"):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        sync_tree(partial)
+        put_in_place(partial, run)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 _locks: list[TextIO] = []
 
 
@@ -109,6 +133,20 @@ def find_dataset(run: Path, path: str) -> Path:
             f"the run {run} was trained on the dataset {path}, which is not there now. Say where it is with --data."
         )
     return found
+
+
+def find_vectors(run: Path, path: str | None) -> str | None:
+    """The file of item vectors that a run was trained with, looked for as the dataset is; None where it had none."""
+    if path is None:
+        return None
+    places = [Path(path), *(parent / path for parent in run.resolve().parents)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise RecloomError(
+            f"the run {run} was trained with the item vectors {path}, which are not there now. Put the file back, or "
+            "say where it is with --data.vectors."
+        )
+    return str(found)
 
 
 def best_checkpoint(run: Path) -> Path:

@@ -99,6 +99,16 @@ class Protocol(Record):
     num_items: int
 
 
+class Added(Record):
+    """Items that a run was given after training, by `recloom items add`."""
+
+    run: str
+    """The folder of the run that was given them, as it was named."""
+    file: str
+    sha256: str
+    items: int
+
+
 class RunRecord(Record):
     """`run.json`: what a run is, so that it can be reproduced and compared."""
 
@@ -118,6 +128,8 @@ class RunRecord(Record):
     seconds: float
     """Wall time of the fit."""
     versions: dict[str, str]
+    added: list[Added] = []
+    """Items that came after the fit; its numbers hold for the items before them."""
 
 
 class Recommendation(Record):

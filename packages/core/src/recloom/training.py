@@ -29,6 +29,7 @@ from .runfolder import (
     RECORD,
     best_checkpoint,
     find_dataset,
+    find_vectors,
     finished,
     latest_run,
     leave_nothing,
@@ -134,6 +135,7 @@ class RecCLI(LightningCLI):
         """A run is measured without logs of its own, with the dataset wherever it is now."""
         config.trainer.logger = False
         config.data.path = str(find_dataset(run, config.data.path))
+        config.data.vectors = find_vectors(run, config.data.vectors)
         if self.subcommand == "test" and not os.access(run, os.W_OK):
             raise RecloomError(
                 f"the results cannot be kept in {run}, which is not writable. Copy the run, and test that."

@@ -62,6 +62,12 @@ WHAT = {
     "predict": "Rank for the requests of the test part. Writes predictions.parquet into the run: user_id, item_id,\n"
     "score and rank of the ten best. For every user, after all they met: `recloom recommend RUN --all`.",
 }
+LIGHTNING = {
+    "fit": "Train a recommender on a prepared dataset.",
+    "validate": "Measure a run on the validation part.",
+    "test": "Measure a run on the test part, with intervals.",
+    "predict": "Rank for the requests of the test part and write the lists to Parquet.",
+}
 HELP = {"-h", "--help"}
 ALL = "--help-all"
 

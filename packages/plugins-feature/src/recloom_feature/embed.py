@@ -31,7 +31,8 @@ def embed(
         of: whose texts.
         texts: Parquet file with `item_id` (or `user_id`) and text columns, such as profiles; by default the
             dataset's own table.
-        columns: text columns, joined in this order; by default `title`, or every text column of `texts`.
+        columns: text columns, joined in this order; by default `title`, of `texts` its column `text` or, where it
+            has none, every text column.
         out: Parquet file to write; by default `vectors.parquet` (or `user-vectors.parquet`) in the dataset.
         overwrite: replace a file that was made with another encoder.
     """

@@ -28,7 +28,10 @@ ENCODER = b"recloom.encoder"
 
 
 def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | None) -> pl.DataFrame:
-    """Two columns, the id and `text`; one row for each item or user of the dataset, empty where there is no text."""
+    """Two columns, the id and `text`: a row for each item or user of the dataset, empty where there is no text.
+
+    Then come those of `texts` that the dataset lacks, such as items to be added to a run.
+    """
     from recloom.data.catalog import Catalog
 
     catalog = Catalog.load(data)
@@ -36,9 +39,8 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
     key = everyone.columns[0]
     table = everyone if texts is None else _table(texts, key)
     kinds = {name: kind for name, kind in table.schema.items() if name != key}
-    usual = (
-        ["title"] if texts is None and "title" in kinds else [n for n, k in kinds.items() if k == pl.String]
-    )
+    known = "title" if texts is None else "text"
+    usual = [known] if known in kinds else [n for n, k in kinds.items() if k == pl.String]
     chosen = columns or usual
     absent = [name for name in chosen if name not in kinds]
     if absent or not chosen:
@@ -55,8 +57,9 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
         raise DataError(
             f"{texts}: {key} {found.filter(pl.col(key).is_duplicated())[key][0]!r} stands there twice"
         )
+    further = found.join(everyone, on=key, how="anti", maintain_order="left")
     return (
-        everyone.select(key)
+        pl.concat([everyone.select(key), further.select(key)])
         .join(found, on=key, how="left", maintain_order="left")
         .with_columns(pl.col("text").fill_null(""))
     )

@@ -102,6 +102,10 @@ class Graph(nn.Module):
         """Keep this CSR matrix."""
         self.crow, self.col, self.values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
 
+    def grow(self, nodes: int) -> None:
+        """Append so many nodes without edges."""
+        self.crow = torch.cat([self.crow, self.crow[-1:].expand(nodes)])
+
     def matrix(self) -> Tensor:
         """The CSR matrix, sharing memory with the buffers. Raises RecloomError while there is none."""
         if self.crow.numel() == 1:

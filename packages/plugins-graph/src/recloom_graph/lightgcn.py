@@ -56,6 +56,12 @@ class LightGCN(VectorRecommender):
         self.graph.store(symmetric(bipartite(interactions)).to(self.users.weight.device))
         self.final = None
 
+    def extend(self, catalog: Catalog) -> None:
+        """New items are nodes without edges: of their layers 0 to K only layer 0 is not zero."""
+        self.items.extend(catalog)
+        self.graph.grow(catalog.num_items - self.num_items)
+        self.num_items, self.final = catalog.num_items, None
+
     def training_queries(self, batch: Batch) -> Queries:
         """One propagation; `batch.labels[:, 0]` is the item of each pair."""
         self.final = None  # the weights are about to change

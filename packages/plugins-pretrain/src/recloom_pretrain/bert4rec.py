@@ -71,6 +71,14 @@ class BERT4Rec(VectorRecommender):
         self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
         self.dropout = Dropout(dropout)
 
+    def extend(self, catalog: Catalog) -> None:
+        """The bias of a new item is that of the median item, for none was learnt; [MASK] stays behind the items."""
+        self.items.extend(catalog)
+        new = self.bias.detach()[1:].median().expand(catalog.num_items - self.num_items)
+        self.bias = nn.Parameter(torch.cat([self.bias.detach(), new]))
+        self.num_items = catalog.num_items
+        self.mask = self.num_items + 1
+
     def encode(self, sequence: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """Vectors (B, L, d) of sequences whose padding is on the right, [MASK] being an item like others."""
         x: Tensor = self.dropout(self.items(sequence, table) + self.positions(lengths, sequence.shape[1]))

@@ -14,7 +14,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import at_least
 from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.nn import Dropout, Positions, TransformerBlock, align_left
+from recloom.nn import Dropout, Positions, TransformerBlock, align_left, shift_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -62,6 +62,10 @@ class SASRec(VectorRecommender):
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
+    def extend(self, catalog: Catalog) -> None:
+        self.items.extend(catalog)
+        self.num_items = catalog.num_items
+
     def encode(self, history: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """Vectors (B, L, d) of a history whose padding is on the right; `table` holds the item vectors.
 
@@ -84,7 +88,7 @@ class SASRec(VectorRecommender):
 
     def training_queries(self, batch: Batch) -> Queries:
         history, lengths = align_left(batch.history)
-        labels, _ = align_left(batch.labels)
+        labels = shift_left(batch.labels, lengths)  # as the history: a position may have no label
         table = self.items.table()
         vectors, targets, users = [], [], []
         for rows in torch.split(lengths.argsort(descending=True, stable=True), GROUP):

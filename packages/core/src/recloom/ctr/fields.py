@@ -17,13 +17,12 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from ..data.catalog import COUNTED
 from ..errors import RecloomError
 
 BUCKETS = 10
 FEW = 1000
 """Distinct values up to which a column is a field without being asked for."""
-COUNTED = "num_interactions"
-"""A column of the users that counts held-out interactions too, so it is never a field."""
 
 
 class Fields(nn.Module):

@@ -20,6 +20,8 @@ from ..errors import DataError
 Table = pl.DataFrame
 VECTOR = "vector"
 """The column of the items, and that of the users, that holds vectors."""
+COUNTED = "num_interactions"
+"""A column of the users that counts held-out interactions too, so neither a model nor a prompt reads it."""
 
 
 class Catalog:
@@ -134,6 +136,38 @@ class Catalog:
     def with_user_vectors(self, path: str | Path) -> Catalog:
         """The same with the vectors of a Parquet file of `user_id` and `vector`; errors as in `with_vectors`."""
         return Catalog(self.items, _with_vectors(self.users, "user_id", Path(path)))
+
+    def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
+        """The same with new items after the others; what `items` lacks of the columns is empty.
+
+        vectors: a file as for `with_vectors`, with a vector of every new item. Raises DataError where it is
+        needed and missing, has no use, lacks an item, or holds vectors of another size.
+        """
+        if vectors is not None and VECTOR not in self.items.columns:
+            raise DataError("the items of this run have no vectors, so vectors of new items have no use")
+        if vectors is None and VECTOR in self.items.columns:
+            raise DataError(
+                "this run reads items by vectors. Make those of the new items with the same encoder, and give the "
+                "file with --vectors."
+            )
+        if vectors is not None:
+            items = items.join(
+                _vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left"
+            )
+            self._check_vectors(items, vectors)
+        typed = items.with_columns(pl.col(name).cast(self.items.schema[name]) for name in items.columns)
+        return Catalog(pl.concat([self.items, typed], how="diagonal"), self.users)
+
+    def _check_vectors(self, items: Table, path: str | Path) -> None:
+        lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
+        if len(lacking):
+            raise DataError(f"{path} holds no vector of {len(lacking):,} new items, the first {lacking[0]!r}")
+        size, found = self.vectors().shape[1], int(items[VECTOR].list.len()[0])
+        if found != size:
+            raise DataError(
+                f"{path} holds vectors of {found} numbers, and those of this run have {size}. Make them with the "
+                "encoder that made the others."
+            )
 
     def text_columns(self) -> list[str]:
         """The columns of the items that hold text, the ids left out."""

@@ -42,7 +42,7 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield partial
             sync_tree(partial)
             refuse_existing(out, overwrite)  # it may have appeared meanwhile
-            _put_in_place(partial, out)
+            put_in_place(partial, out)
             (out / LOCK).unlink()
             _sync(out.parent)
     finally:
@@ -103,7 +103,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put_in_place(partial: Path, out: Path) -> None:
+def put_in_place(partial: Path, out: Path) -> None:
+    """Give `partial` the name `out` in one step; what had that name is then called `partial`."""
     if not out.exists():
         os.rename(partial, out)
     elif not _exchange(partial, out):

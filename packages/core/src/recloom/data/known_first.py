@@ -1,4 +1,8 @@
-"""KAR's rule: of what a user did first, texts may be written; only what came later is learnt from."""
+"""From which of a user's interactions an LLM may know, where later ones are what a model learns from.
+
+KAR (Xi et al., RecSys 2024) builds knowledge from the first k interactions of a user and trains on the rest, so
+that no target was ever part of a text.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,10 @@ from torch import Tensor
 
 
 def known_first(lengths: Tensor, limit: int) -> Tensor:
-    """How many first interactions of each user knowledge may be built from: (U,) min((n + 1) // 2, limit).
-
-    Xi et al. 2024, with limit 30 for ml-1m and 15 for Amazon-Books.
+    """(U,) how many first interactions LLM knowledge may be built from: min((n + 1) // 2, limit).
 
     Args:
-        lengths: (U,) interactions of each user.
-        limit: the most that are taken.
+        lengths: (U,) integers, n of each user.
+        limit: 30 in KAR's code for ML-1M, 15 for Amazon-Books.
     """
     return ((lengths + 1) // 2).clamp(max=limit)

@@ -102,7 +102,7 @@ class RecDataModule(L.LightningDataModule):
         if self._ready:
             return
         from .prepare import read_card
-        from .split import assign, digest, load_split
+        from .split import digest, parts_of
 
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path)
@@ -110,11 +110,7 @@ class RecDataModule(L.LightningDataModule):
             self.catalog = self.catalog.with_vectors(self.vectors)
         if self.user_vectors is not None:
             self.catalog = self.catalog.with_user_vectors(self.user_vectors)
-        if self.split_path is None:
-            frame = pl.read_parquet(f"{self.path}/interactions.parquet", glob=False)
-            part = assign(frame, self.split, self.card.time)
-        else:
-            self.split, part = load_split(self.split_path, self.card)
+        self.split, part = parts_of(self.path, self.card, self.split, self.split_path)
         everything = self.everything = Interactions.load(self.path, self.catalog)
         everything.positive = self.positive
         self.parts = {name: everything.select(_mask(part, name)) for name in ("train", "valid", "test")}

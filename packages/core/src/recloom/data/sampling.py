@@ -53,7 +53,12 @@ def sampled_candidates(
         if not bool(bad.any()):
             break
         drawn[bad] = _draw(weights, (int(bad.sum()),), generator)
-    drawn[known.contains(users, drawn) | repeated(drawn)] = 0
+    bad = known.contains(users, drawn) | repeated(drawn)
+    for user in torch.nonzero(bad.any(1))[:, 0]:  # few items are left, so they are drawn from alone
+        left = weights.clone()
+        left[known.items[known.starts[user] : known.stops[user]].long()] = 0
+        left[drawn[user][~bad[user]]] = 0
+        drawn[user, bad[user]] = torch.multinomial(left, int(bad[user].sum()), generator=generator)
     targets, _ = held_out.last(users[:, 0], max(1, int(held_out.lengths.max())))
     return torch.cat([targets, drawn], 1)
 

@@ -191,6 +191,20 @@ def write_split(
     return out, record
 
 
+def parts_of(
+    folder: str | Path, card: DatasetCard, spec: SplitSpec, split_path: str | Path | None = None
+) -> tuple[SplitSpec, pl.Series]:
+    """The split in force and the part of each row of `interactions.parquet`: that of `split_path`, else by `spec`.
+
+    Whoever shows interactions to a model, or to a language model, takes the parts from here.
+    """
+    if split_path is not None:
+        return load_split(split_path, card)
+    columns = ["user_id", "item_id", "timestamp"]
+    frame = pl.read_parquet(Path(folder) / "interactions.parquet", columns=columns, glob=False)
+    return spec, assign(frame, spec, card.time)
+
+
 def load_split(folder: str | Path, card: DatasetCard) -> tuple[SplitSpec, pl.Series]:
     """Read a split for exactly this dataset: its spec and the part of each row of `interactions.parquet`.
 

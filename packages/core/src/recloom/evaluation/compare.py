@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
+from ..runfolder import CHECKPOINTS, finished
 from ..terminal import visible
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Comparison:
     protocol: dict[str, Any]
     reference: str
     cells: list[Cell]
+    interrupted: list[str] = field(default_factory=list)
+    """Runs whose fit did not come to its end."""
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -104,10 +107,11 @@ class Comparison:
         told = ", ".join(
             f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
         )
-        return [
-            visible(line)
-            for line in (told, f"Intervals over users; difference to {self.reference}, paired; p after Holm.")
+        how = f"Intervals over users; difference to {self.reference}, paired; p after Holm."
+        broken = [
+            f"{run}: training was interrupted, this is the state it had reached." for run in self.interrupted
         ]
+        return [visible(line) for line in (told, how, *broken)]
 
 
 def compare(
@@ -139,7 +143,8 @@ def compare(
     cells = [
         _cell(name, results[name], metric, tests.get((name, metric))) for name in names for metric in chosen
     ]
-    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells)
+    interrupted = [name for name in names if (Path(name) / CHECKPOINTS).is_dir() and not finished(Path(name))]
+    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells, interrupted)
 
 
 @command("compare")
@@ -192,13 +197,21 @@ def _choose(results: dict[str, Results], metrics: Sequence[str] | None) -> list[
     shared = [
         m for m in next(iter(results.values())).metrics if all(m in run.metrics for run in results.values())
     ]
-    chosen = [name.strip() for name in metrics] if metrics else shared
+    chosen = [name.strip() for name in metrics] if metrics else _worth_showing(results, shared)
     if missing := [name for name in chosen if name not in shared] or ([] if chosen else ["any"]):
         raise RecloomError(
             f"compare: expected metrics that every run has ({', '.join(shared) or 'there are none'}), "
             f"found {', '.join(missing)}; test the runs again with the same metrics."
         )
     return chosen
+
+
+def _worth_showing(results: dict[str, Results], shared: list[str]) -> list[str]:
+    """Metrics of all items, and of the segments that say more, metric by metric."""
+    from .results import told_apart
+
+    apart = {segment for run in results.values() for segment in told_apart(run)}
+    return [name for name in shared if "/" not in name or name.partition("/")[2] in apart]
 
 
 def _tests(

@@ -133,23 +133,55 @@ def read_per_user(run_dir: str | Path) -> pl.DataFrame:
     return pl.read_parquet(path, glob=False)
 
 
+def requests(results: Results) -> dict[str, int]:
+    """Segment to the number of requests with a held-out item in it; empty where no metric is kept by segment."""
+    kept = ((name.partition("/")[2], metric.n) for name, metric in results.metrics.items() if "/" in name)
+    return dict(kept)
+
+
+def told_apart(results: Results) -> list[str]:
+    """The segments worth a column: those with a request, and warm items only beside cold ones."""
+    counts = requests(results)
+    return [name for name, n in counts.items() if n and not (name == "warm" and not counts.get("cold"))]
+
+
 def show(results: Results) -> None:
-    """Print the metrics with their intervals, and the protocol they hold for."""
+    """Print the metrics and their intervals, in all and by segment, and the protocol they hold for."""
     from rich.console import Console
     from rich.table import Table
 
     from ..terminal import plain
 
-    table = Table(box=None, pad_edge=False)
-    for column, side in (("metric", "left"), ("value", "right"), ("95 % interval", "left")):
-        table.add_column(column, justify="right" if side == "right" else "left")
-    for name, metric in results.metrics.items():
-        sure = "" if metric.low is None else f"{metric.low:.4f} to {metric.high:.4f}"
-        table.add_row(plain(name), "undefined" if metric.mean is None else f"{metric.mean:.4f}", sure)
+    columns = ["", *(f"/{segment}" for segment in told_apart(results))]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("metric", overflow="fold")
+    for suffix in columns:
+        table.add_column(suffix[1:] or "all", justify="right", no_wrap=True)
+    for name in results.metrics:
+        if "/" not in name:
+            table.add_row(plain(name), *(_cell(results.metrics.get(name + suffix)) for suffix in columns))
+    ranked = next((name.partition("/")[0] for name in results.metrics if "/" in name), None)
+    if ranked:
+        table.add_row("requests", *(f"{results.metrics[ranked + suffix].n:,}" for suffix in columns))
     console = Console(highlight=False)
     console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
     console.print(table)
-    console.print(plain(describe(results.protocol), 400))
+    for line in filter(None, (_absent(requests(results)), describe(results.protocol))):
+        console.print(plain(line, 400))
+
+
+def _cell(metric: MetricValue | None) -> str:
+    """The value above its interval."""
+    if metric is None:
+        return ""
+    value = "undefined" if metric.mean is None else f"{metric.mean:.4f}"
+    return value + ("" if metric.low is None else f"\n{metric.low:.4f}–{metric.high:.4f}")
+
+
+def _absent(counts: Mapping[str, int]) -> str:
+    """Which segments no request asks for."""
+    none = " and ".join(name for name, n in counts.items() if not n)
+    return none and f"no {none} item is held out" + (", so warm is all" if none == "cold" else "")
 
 
 def describe(protocol: Protocol) -> str:

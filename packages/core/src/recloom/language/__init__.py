@@ -152,6 +152,16 @@ class LanguageModel(Component):
             "Use a language model that runs locally, or a server that returns log-probabilities."
         )
 
+    def token_log_probs(self, texts: Sequence[str]) -> list[list[float]]:
+        """The natural log-probability of each token of each text, read from its beginning; for perplexity.
+
+        Raises RecloomError where the backend cannot.
+        """
+        raise RecloomError(
+            f"{type(self).__name__} gives no probabilities of the tokens of a text. "
+            "Use a language model that runs locally, such as Transformers."
+        )
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, for plans and budgets; where the tokeniser is not at hand, one for 3.5 characters."""
         return math.ceil(len(text) / 3.5)

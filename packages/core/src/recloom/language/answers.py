@@ -7,7 +7,7 @@ included; everything else that it says is ignored or makes it a failure, which i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,7 +18,7 @@ from .question import Failure, Question, Reply
 
 if TYPE_CHECKING:
     from . import LanguageModel
-    from .asking import Bill
+    from .asking import Asked, Bill
     from .budget import Budget, Meter
     from .ledger import Ledger
 
@@ -37,11 +37,13 @@ class Answers(Generic[Wanted]):
         found: an object, or a Failure, for each question.
         asked_again: how many questions needed the second attempt.
         bills: what each round cost.
+        keys: the key in the ledger of the reply that each was read from, or that the last attempt would have.
     """
 
     found: list[Wanted | Failure]
     asked_again: int
     bills: list[Bill]
+    keys: list[str]
 
     @property
     def failures(self) -> list[tuple[int, Failure]]:
@@ -72,22 +74,49 @@ def answers(
     from .budget import Budget, Meter
 
     meter = budget if isinstance(budget, Meter) else Meter(budget or Budget())
+
+    def one_round(asked: Sequence[Question], what: str) -> Asked:
+        return ask(model, asked, ledger, budget=meter, offline=offline, progress=what)
+
+    return answers_by(one_round, questions, kind, progress)
+
+
+def answers_by(
+    one_round: Callable[[Sequence[Question], str], Asked],
+    questions: Sequence[Question],
+    kind: type[Wanted],
+    progress: str = "asking",
+    check: Callable[[int, Wanted], str] | None = None,
+) -> Answers[Wanted]:
+    """`answers` by any way of asking.
+
+    Args:
+        one_round: takes questions and what the progress bar says.
+        check: takes the position of a question and its object; says what is wrong with it, "" if nothing.
+    """
+
+    def checked(at: int, reply: Reply | Failure) -> Wanted | Failure:
+        one = read(reply, kind)
+        if isinstance(one, Failure) or isinstance(reply, Failure) or check is None:
+            return one
+        wrong = check(at, one)
+        return Failure(wrong, reply.texts) if wrong else one
+
     asked = [wanting(question, kind) for question in questions]
-    first = ask(model, asked, ledger, budget=meter, offline=offline, progress=progress)
-    found: list[Wanted | Failure] = [read(reply, kind) for reply in first.replies]
+    first = one_round(asked, progress)
+    found: list[Wanted | Failure] = [checked(at, reply) for at, reply in enumerate(first.replies)]
+    keys, bills = list(first.keys), [first.bill]
     again = [
         at
         for at, (one, reply) in enumerate(zip(found, first.replies, strict=True))
         if isinstance(one, Failure) and isinstance(reply, Reply)
     ]
-    bills = [first.bill]
     if again:
-        retried = [corrected(asked[at], found[at]) for at in again]
-        second = ask(model, retried, ledger, budget=meter, offline=offline, progress=f"{progress} again")
+        second = one_round([corrected(asked[at], found[at]) for at in again], f"{progress} again")
         bills.append(second.bill)
-        for at, reply in zip(again, second.replies, strict=True):
-            found[at] = read(reply, kind)
-    return Answers(found, len(again), bills)
+        for at, reply, key in zip(again, second.replies, second.keys, strict=True):
+            found[at], keys[at] = checked(at, reply), key
+    return Answers(found, len(again), bills, keys)
 
 
 def corrected(question: Question, failure: Any) -> Question:
@@ -106,13 +135,14 @@ def read(reply: Reply | Failure, kind: type[Wanted]) -> Wanted | Failure:
     if isinstance(reply, Failure):
         return reply
     text = reply.texts[0] if reply.texts else ""
+    ended = " (it ended at max_tokens)" if reply.cut else ""
     try:
         return kind.model_validate(only_object(text))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()[:3]]
-        return Failure("; ".join(faults), reply.texts)
+        return Failure("; ".join(faults) + ended, reply.texts)
     except ValueError as error:
-        return Failure(str(error), reply.texts)
+        return Failure(f"{error}{ended}", reply.texts)
 
 
 def only_object(text: str) -> dict[str, Any]:

@@ -45,6 +45,15 @@ class Bill:
     money: float | None
     seconds: float
 
+    def __add__(self, other: Bill) -> Bill:
+        """Of both together; money is None where one has none."""
+        money = None if self.money is None or other.money is None else self.money + other.money
+        return Bill(
+            self.questions + other.questions, self.repeated + other.repeated, self.cached + other.cached,
+            self.calls + other.calls, self.failures + other.failures, self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens, money, self.seconds + other.seconds,
+        )  # fmt: skip
+
     def __str__(self) -> str:
         money = "" if self.money is None else f", {self.money:.4f} in money"
         return (
@@ -56,10 +65,14 @@ class Bill:
 
 @dataclass(frozen=True)
 class Asked:
-    """A reply or a failure for each question, in their order, and the bill; equal questions share one object."""
+    """A reply or a failure for each question, in their order, its key in the ledger, and the bill.
+
+    Equal questions share one object.
+    """
 
     replies: list[Reply | Failure]
     bill: Bill
+    keys: list[str]
 
 
 def ask(
@@ -96,7 +109,7 @@ def ask(
     if missing and (offline or ledger.offline):
         raise RecloomError(
             f"offline, and {ledger.path} lacks the replies to {len(missing):,} of {len(wanted):,} questions to "
-            f"{identity.get('class')}. Ask them without --offline, or import them with `recloom llm import`."
+            f"{identity.get('class')}. Ask them without --llm.offline, or import them with `recloom llm import`."
         )
     meter = budget if isinstance(budget, Meter) else Meter(budget or Budget())
     if missing:
@@ -104,7 +117,7 @@ def ask(
         with Progress(progress, len(wanted), cached) as bar:
             found |= Run(model, identity, ledger, meter, bar).run(missing)
     bill = _bill(questions, wanted, found, missing, meter)
-    return Asked([found[key] for key in keys], replace(bill, seconds=time.perf_counter() - begun))
+    return Asked([found[key] for key in keys], replace(bill, seconds=time.perf_counter() - begun), keys)
 
 
 def distinct(

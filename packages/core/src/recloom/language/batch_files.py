@@ -64,7 +64,12 @@ class Taken:
 
 
 def write_batch(
-    model: OpenAIChat, questions: Sequence[Question], ledger: Ledger, path: Path, *, overwrite: bool = False
+    model: OpenAIChat,
+    questions: Sequence[Question],
+    ledger: Ledger | None,
+    path: Path,
+    *,
+    overwrite: bool = False,
 ) -> Written:
     """Write a request for every question whose reply the ledger lacks; its id is the key of the question.
 
@@ -75,11 +80,11 @@ def write_batch(
     side = questions_path(path)
     if side.exists() and not overwrite:
         raise RecloomError(
-            f"{side} exists, and results may still come for it. Choose another name, or --overwrite."
+            f"{side} exists, and results may still come for it. Choose another name, or remove it if none will."
         )
     identity = model.identity
     wanted, _ = distinct(identity, questions)
-    held = ledger.get_many(wanted)
+    held = ledger.get_many(wanted) if ledger else {}
     left = {key: question for key, question in wanted.items() if key not in held}
     refuse_secrets("the identity of the language model", dumps(dict(identity)))
     for question in left.values():

@@ -105,4 +105,43 @@ def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -
         print(visible(f"  {count:,} x {reason}".replace("\n", " ")))
 
 
-COMMANDS = (show, export, load, batch_import)
+@command("llm plan", passes_on=True)
+def plan(command: list[str]) -> None:
+    """Show what a command would ask a language model, and what that costs, and ask nothing.
+
+    `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15 --llm.prices.completion 0.6`
+
+    Args:
+        command: the command with its options, as they stand after `recloom`.
+    """
+    _called(command, ["--llm.run=plan"])
+
+
+@command("llm batch-export", passes_on=True)
+def batch_export(out: Path, command: list[str]) -> None:
+    """Write what a command would ask as requests for a provider's batch; the ledger's replies are left out.
+
+    Args:
+        out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.
+        command: the command with its options, as they stand after `recloom`.
+    """
+    _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
+
+
+def _called(words: list[str], more: list[str]) -> None:
+    """Call another command with further options; only one that asks has them."""
+    from ..errors import RecloomError
+    from ..invoke import find_command, invoke, no_command, options, typed
+    from ..usage import LIGHTNING
+    from .errand import Asking
+
+    found = find_command(words)
+    if found is None and words[0] not in LIGHTNING:
+        raise no_command(words, LIGHTNING)
+    if found is None or options(typed(found[1])).get("llm") is not Asking:
+        name = found[0] if found else words[0]
+        raise RecloomError(f"`recloom {name}` does not take --llm options: it asks no language model itself.")
+    invoke(found[0], found[1], [*found[2], *more])
+
+
+COMMANDS = (show, export, load, batch_import, plan, batch_export)

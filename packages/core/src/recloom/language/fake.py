@@ -1,7 +1,8 @@
 """A language model that is no model: a pure function of what it is asked, for tests, plans and demonstrations.
 
 It reads its own prompt as a person would: what stands between `<tag>` and `</tag>` is data, marked lines
-(`A. ...`, `1. ...`, `- ...`) are lists, and the last list holds the candidates.
+(`A. ...`, `1. ...`, `- ...`) are lists, and the last list holds the candidates. Where `attribute` and `value` are
+wanted, the last tagged list is a record of `name: value` lines.
 """
 
 from __future__ import annotations
@@ -67,13 +68,14 @@ class Fake(LanguageModel):
         schema: dict[str, Any] | None = None,
     ) -> Generation:
         """Answers in words of the prompt; with a schema, an object that obeys it (but see `policy`)."""
-        texts = []
+        texts, cut = [], 0
         for number in range(n):
             noise = self._digest(messages, (seed, number if temperature else 0))
-            text = self._answer(messages[-1]["content"], schema, noise)
-            texts.append(" ".join(text.split(" ")[:max_tokens]))
+            words = self._answer(asked_in(messages), schema, noise).split(" ")
+            texts.append(" ".join(words[:max_tokens]))
+            cut += len(words) > max_tokens
         asked = sum(self.count_tokens(message["content"]) for message in messages)
-        return Generation(texts, asked, sum(map(self.count_tokens, texts)))
+        return Generation(texts, asked, sum(map(self.count_tokens, texts)), cut)
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
@@ -81,7 +83,7 @@ class Fake(LanguageModel):
         """Log-probabilities that put the options in the order of the policy; option k of the order has 2^-(k+1)."""
         found: list[list[float] | QuestionError] = []
         for messages, given in zip(prompts, options, strict=True):
-            text = messages[-1]["content"]
+            text = asked_in(messages)
             candidates = lists(text)[-1] if lists(text) else []
             named = candidates if len(candidates) == len(given) else list(given)  # A, B, ... stand for a list
             place = {at: rank for rank, at in enumerate(self._order(named, text))}
@@ -92,10 +94,15 @@ class Fake(LanguageModel):
         if self.policy == "garbage":
             return f"{noise[:20]} %% {noise[20:40]}"
         if schema is not None:
-            answer = json.dumps(_fill(schema, schema, data_of(text), noise), ensure_ascii=False)
+            answer = json.dumps(self._filled(schema, text, noise), ensure_ascii=False)
         else:
             answer = self._ranked(text, noise)
         return answer[: len(answer) // 2] if self.policy == "truncated_json" else answer
+
+    def _filled(self, schema: dict[str, Any], text: str, noise: str) -> Any:
+        invented = self.policy == "hallucinate" and int(noise[:8], 16) / 0xFFFFFFFF < self.share
+        record = {"invention": noise[:6]} if invented else record_of(text)
+        return _fill(schema, schema, _Material(data_of(text), record, noise))
 
     def _ranked(self, text: str, noise: str) -> str:
         found = lists(text)
@@ -134,6 +141,11 @@ class Fake(LanguageModel):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def asked_in(messages: Sequence[Message]) -> str:
+    """What the user said, in all turns: a corrective turn does not repeat the data of the first."""
+    return "\n".join(message["content"] for message in messages if message["role"] == "user")
+
+
 def lists(text: str) -> list[list[str]]:
     """Runs of marked lines, without their marks."""
     found: list[list[str]] = [[]]
@@ -144,6 +156,13 @@ def lists(text: str) -> list[list[str]]:
         elif found[-1]:
             found.append([])
     return [run for run in found if run]
+
+
+def record_of(text: str) -> dict[str, str]:
+    """The `name: value` lines of the last tagged list."""
+    tagged = [run for match in TAGGED.finditer(text) for run in lists(match[2])]
+    pairs = (line.partition(": ") for line in (tagged[-1] if tagged else []))
+    return {name: value for name, colon, value in pairs if colon}
 
 
 def data_of(text: str) -> str:
@@ -161,45 +180,60 @@ def frequent(text: str) -> list[str]:
     return [word for word, _ in sorted(words(text).items(), key=lambda found: (-found[1], found[0]))[:KEPT]]
 
 
-def _fill(schema: dict[str, Any], whole: dict[str, Any], text: str, noise: str, name: str = "") -> Any:
+@dataclass(frozen=True)
+class _Material:
+    """What an answer is made of."""
+
+    text: str
+    record: dict[str, str]
+    noise: str
+
+
+def _fill(schema: dict[str, Any], whole: dict[str, Any], made_of: _Material, name: str = "") -> Any:
     """A value that obeys a JSON schema of the kind pydantic writes, made of the words of a text."""
-    if "$ref" in schema:
-        return _fill(whole["$defs"][schema["$ref"].rpartition("/")[2]], whole, text, noise, name)
-    if "anyOf" in schema:
-        return _fill(schema["anyOf"][0], whole, text, noise, name)
+    schema = _resolved(schema, whole)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
-        return _nearest(schema["enum"], text, noise)[0]
+        return _nearest(schema["enum"], made_of)[0]
     kind = schema.get("type", "string")
     if kind == "object":
         parts = schema.get("properties", {})
-        return {key: _fill(part, whole, text, noise, key) for key, part in parts.items()}
+        if set(parts) == {"attribute", "value"} and made_of.record:
+            return dict(zip(("attribute", "value"), next(iter(made_of.record.items())), strict=True))
+        return {key: _fill(part, whole, made_of, key) for key, part in parts.items()}
     if kind == "array":
-        return _array(schema, whole, text, noise, name)
+        return _array(schema, whole, made_of, name)
+    drawn = int(made_of.noise[:8], 16)
     if kind in ("integer", "number"):
         low = schema.get("minimum", 0)
-        return low + int(noise[:8], 16) % (schema.get("maximum", low + 9) - low + 1)
+        return low + drawn % (schema.get("maximum", low + 9) - low + 1)
     if kind == "boolean":
-        return int(noise[0], 16) % 2 == 0
-    return f"{name}: {', '.join(frequent(text))}"[: schema.get("maxLength", 500)]
+        return drawn >> 28 & 1 == 0
+    return f"{name}: {', '.join(frequent(made_of.text))}"[: schema.get("maxLength", 500)]
 
 
-def _array(schema: dict[str, Any], whole: dict[str, Any], text: str, noise: str, name: str) -> list[Any]:
-    item = schema.get("items", {})
-    if "$ref" in item:
-        item = whole["$defs"][item["$ref"].rpartition("/")[2]]
-    most = schema.get("maxItems", 5)
+def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """Without references and alternatives, of which the first counts."""
+    while "$ref" in schema or "anyOf" in schema:
+        schema = whole["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema["anyOf"][0]
+    return schema
+
+
+def _array(schema: dict[str, Any], whole: dict[str, Any], made_of: _Material, name: str) -> list[Any]:
+    item = _resolved(schema.get("items", {}), whole)
+    most, least = schema.get("maxItems", 5), max(1, schema.get("minItems", 1))
     if "enum" in item:
-        return _nearest(item["enum"], text, noise)[: max(1, min(most, 2))]
+        return _nearest(item["enum"], made_of)[: max(1, min(most, 2))]
     if item.get("type", "string") == "string":
-        return [word[: item.get("maxLength", 100)] for word in frequent(text)[:most]]
-    return [_fill(item, whole, text, noise, name) for _ in range(max(1, schema.get("minItems", 1)))]
+        found = [word[: item.get("maxLength", 100)] for word in frequent(made_of.text)[:most]]
+        return found or [made_of.noise[:6]]
+    return [_fill(item, whole, made_of, name) for _ in range(least)]
 
 
-def _nearest(choices: Sequence[Any], text: str, noise: str) -> list[Any]:
+def _nearest(choices: Sequence[Any], made_of: _Material) -> list[Any]:
     """Choices in order of how often their words occur in the text; where none does, any of them first."""
-    found = words(text)
+    found = words(made_of.text)
     counts = {choice: sum(found[word] for word in words(str(choice))) for choice in choices}
-    start = 0 if any(counts.values()) else int(noise[:8], 16) % len(choices)
+    start = 0 if any(counts.values()) else int(made_of.noise[:8], 16) % len(choices)
     return sorted([*choices[start:], *choices[:start]], key=lambda choice: -counts[choice])

@@ -45,7 +45,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger that exists, in a folder that may be read-only."""
     if not path.is_file():
-        raise RecloomError(f"{path} is no file, and offline none is made. Name a ledger with --ledger.")
+        raise RecloomError(
+            f"{path} is no file, and offline none is made. Name a ledger with --ledger (--llm.ledger where a command "
+            "asks), or ask without --llm.offline first."
+        )
     try:
         return _connect(path, "mode=ro")
     except sqlite3.OperationalError:

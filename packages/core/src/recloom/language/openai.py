@@ -27,14 +27,15 @@ class OpenAIChat(OpenAIServer, LanguageModel):
 
     Args:
         model: its name on the server.
-        structured: hold the model to the question's JSON schema (`response_format`); not every server can.
+        structured: hold the model to the question's JSON schema (`response_format`) where the server can:
+            `json_schema` is OpenAI's form, `json_object` with a schema beside it that of llama-cpp-python and others.
         token_limit: the field in which the server expects the limit; newer models of OpenAI want the longer one.
         extra: further fields of every request, such as `{"top_p": 0.9}`; null leaves out a field that the
             server does not know, such as `{"seed": null}`.
     """
 
     model: str
-    structured: bool = False
+    structured: Literal["json_schema", "json_object"] | None = None
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -59,9 +60,11 @@ class OpenAIChat(OpenAIServer, LanguageModel):
     ) -> Generation:
         """Return n answers; where the server gives fewer at a time, the rest is asked for with further seeds."""
         body: dict[str, Any] = {"temperature": temperature, self.token_limit: max_tokens, "seed": seed}
-        if schema is not None and self.structured:
+        if schema is not None and self.structured == "json_schema":
             form = {"name": "answer", "schema": schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
+        elif schema is not None and self.structured == "json_object":
+            body["response_format"] = {"type": "json_object", "schema": schema}
         found = self._asked(messages, body | ({"n": n} if n > 1 else {}), n)
         while len(found.texts) < n:
             more = self._asked(messages, body | {"seed": seed + len(found.texts)}, 1)

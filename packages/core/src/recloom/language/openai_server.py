@@ -2,6 +2,9 @@
 
 The key is read from the environment at the first request and leaves this file only in the header of a request:
 nothing that is raised, logged or shown holds it, not even where a server repeats it in an error.
+
+A configuration that came with a checkpoint may name any server and any variable. So the environment has the last
+word on where keys go: to this machine, to OpenAI, and to the hosts that RECLOOM_KEY_HOSTS names.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 KEY = re.compile(r"[!-~]+")
 LONG_KEY = 16
 """Shorter keys, such as `none`, may occur in an honest answer."""
+KEY_HOSTS = "RECLOOM_KEY_HOSTS"
+"""Hosts that a key may be sent to, comma-separated: `openrouter.ai`, or with a port `models.example:8443`."""
+TRUSTED = "api.openai.com"
 QUOTED = 300
 """Characters of a server's message that an error shows."""
 
@@ -41,7 +47,8 @@ class OpenAIServer:
     Args:
         base_url: up to and including `/v1`, without user, password or query.
         key_env: the environment variable that holds the key; None = the server wants none. A server on this
-            machine may go without; any other with the variable unset is not called.
+            machine may go without; any other with the variable unset is not called. Hosts but OpenAI's get a key
+            only where RECLOOM_KEY_HOSTS names them.
         concurrency: requests under way at the same time, each on a connection of its own that stays open.
         timeout: seconds without a byte from the server.
         retries: further attempts after 429, 5xx, silence or a lost connection.
@@ -130,6 +137,13 @@ class OpenAIServer:
             )
         if key and not KEY.fullmatch(key):
             raise RecloomError(f"{self.key_env} holds blanks or characters that no key has; set it anew")
+        if key and not here and not _may_have_keys(self.base_url):
+            host = urlsplit(self.base_url).hostname
+            raise RecloomError(
+                f"the key in {self.key_env} would go to {self.host}, which nothing in the environment allows. Where "
+                f"you trust that server with it, set {KEY_HOSTS}={host} (several: comma-separated); for a server "
+                "that wants no key, key_env is null."
+            )
         if key and not here and not self.allow_plain_http and urlsplit(self.base_url).scheme == "http":
             raise RecloomError(
                 f"the key in {self.key_env} would go to {self.host} unencrypted. Use https; for a server that wants "
@@ -225,6 +239,12 @@ def _check_address(url: str) -> None:
             "base_url must be http:// or https://, a host, maybe a port and a path, such as http://localhost:8000/v1; "
             "without user, password, query or blanks. A key belongs in the environment variable that key_env names."
         )
+
+
+def _may_have_keys(url: str) -> bool:
+    parts = urlsplit(url)
+    allowed = {host.strip().lower() for host in os.environ.get(KEY_HOSTS, "").split(",")} | {TRUSTED}
+    return bool({parts.hostname, f"{parts.hostname}:{parts.port}"} & allowed)
 
 
 def _is_this_machine(url: str) -> bool:

@@ -70,7 +70,7 @@ class Plan:
 def plan(
     model: LanguageModel,
     questions: Sequence[Question],
-    ledger: Ledger,
+    ledger: Ledger | None,
     *,
     prices: Prices | None = None,
     rate: float | None = None,
@@ -78,13 +78,14 @@ def plan(
     """Count what `ask` would do with these questions, and ask nothing.
 
     Args:
+        ledger: where replies are looked up; None = there is none yet.
         prices: what tokens cost.
         rate: calls per second, all those under way at the same time together.
     """
     if rate is not None and not rate > 0:
         raise RecloomError(f"rate must be a number of calls per second above 0; found {rate}")
     wanted, _ = distinct(model.identity, questions)
-    held = ledger.get_many(wanted)
+    held = ledger.get_many(wanted) if ledger else {}
     left = [question for key, question in wanted.items() if key not in held]
     cost = sum((worst_case(model, question) for question in left), Cost())
     return Plan(

@@ -65,6 +65,7 @@ class Reply:
         scores: the log-probability of each option, none for a free question.
         prompt_tokens, completion_tokens: what it cost when it was asked.
         cached: whether it came from the ledger.
+        cut: how many of the answers ended at max_tokens, where the backend knew.
     """
 
     texts: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached: bool = False
+    cut: int = 0
 
 
 @dataclass(frozen=True)

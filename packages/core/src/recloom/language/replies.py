@@ -57,7 +57,7 @@ def as_reply(question: Question, answer: Generation | Sequence[float] | Question
     if isinstance(answer, Generation):
         if len(answer.texts) != question.n:
             return Failure(f"{len(answer.texts)} answers came of {question.n}", tuple(answer.texts))
-        return Reply(tuple(answer.texts), (), answer.prompt_tokens, answer.completion_tokens)
+        return Reply(tuple(answer.texts), (), answer.prompt_tokens, answer.completion_tokens, cut=answer.cut)
     if len(answer) != len(question.options or ()) or any(math.isnan(score) for score in answer):
         return Failure(f"the scores {list(answer)[:8]} are not one number for each option")
     return Reply(scores=tuple(answer))

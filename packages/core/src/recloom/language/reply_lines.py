@@ -53,18 +53,21 @@ def sha256(text: str) -> str:
 
 
 def reply_as_json(reply: Reply) -> str:
-    """The answers alone; tokens have columns of their own."""
-    return dumps({"scores": reply.scores} if reply.scores else {"texts": reply.texts})
+    """The answers, and how many of them were cut where any was; tokens have columns of their own."""
+    cut = {"cut": reply.cut} if reply.cut else {}
+    return dumps({"scores": reply.scores} if reply.scores else {"texts": reply.texts} | cut)
 
 
 def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> Reply:
     """A reply that is cached; raises ValueError for anything that `reply_as_json` does not write."""
     data = json.loads(text)
-    texts, scores = data.get("texts", []), data.get("scores", [])
+    texts, scores, cut = data.get("texts", []), data.get("scores", []), data.pop("cut", 0)
     kinds = all(isinstance(t, str) for t in texts), all(isinstance(s, float | int) for s in scores)
     if len(data) != 1 or not (texts or scores) or not all(kinds):
         raise ValueError("a reply holds texts or scores")
-    return Reply(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, cached=True)
+    if type(cut) is not int or not 0 <= cut <= len(texts):
+        raise ValueError(f"cut is a number of answers up to {len(texts)}; found {cut!r}")
+    return Reply(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, True, cut)
 
 
 def to_line(data: dict[str, Any]) -> bytes:

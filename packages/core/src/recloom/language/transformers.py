@@ -156,6 +156,32 @@ class Transformers(LanguageModel):
                 found[at] = values
         return found
 
+    def token_log_probs(self, texts: Sequence[str]) -> list[list[float]]:
+        """As in the contract, without a chat template, behind the begin mark of the tokeniser.
+
+        A tokeniser without such a mark gives its first token no probability, and it is left out. A text that is
+        longer than what the model reads is a RecloomError: it is never cut.
+        """
+        from .causal import by_length
+        from .log_probs import log_probs
+
+        begin = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
+        rows = [[*begin, *self._tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
+        for text, row in zip(texts, rows, strict=True):
+            if self._limit is not None and len(row) > self._limit:
+                raise RecloomError(
+                    f"a text has {len(row):,} tokens, but {Path(self.model).name} reads {self._limit:,}: "
+                    f"{text[:60]!r}... Shorten or leave out such texts, or use another model."
+                )
+        found: list[list[float]] = [[] for _ in rows]
+        long = [at for at, row in enumerate(rows) if len(row) > 1]
+        for batch in by_length([len(rows[at]) for at in long], self.batch_size):
+            places = [long[at] for at in batch]
+            values = log_probs(self._model, [rows[at] for at in places], self._pad)
+            for at, each in zip(places, values, strict=True):
+                found[at] = each
+        return found
+
     def count_tokens(self, text: str) -> int:
         """By the tokeniser, which needs no weights; estimated where it cannot be loaded."""
         try:

@@ -1,0 +1,82 @@
+"""`recloom items add`: a trained run that knows more items, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .command import command
+from .errors import RecloomError
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+@command("items add")
+def add_items(
+    run: str,
+    file: Path,
+    *,
+    out: Path,
+    vectors: Path | None = None,
+    export: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Give a trained run new items without training, as a new run.
+
+    For recommenders that read texts or vectors of items. Scores of the known items stay as they are; new items come
+    after them. The new run is tested on the data of the old one, where the new items do not occur.
+
+    Args:
+        run: folder of the trained run; it is only read.
+        file: the new items: Parquet, CSV, TSV or JSON lines with item_id and columns of the run's items, such as title.
+        out: folder of the new run.
+        vectors: Parquet file of item_id and vector, made by the encoder of the run's own, where the run reads vectors.
+        export: also write the new run to this .onnx file, and verify it.
+        overwrite: replace a run that stands at --out.
+    """
+    from .data.new_items import read_new_items
+    from .plugins import collect
+    from .run import load
+    from .runfolder import new_folder
+
+    exporter = collect("register_commands").get("export")
+    if export is not None and exporter is None:
+        raise RecloomError("--export needs `pip install 'recloom-onnx[cpu]'`")
+    if out.resolve() == Path(run).resolve():
+        raise RecloomError(f"--out {out} is the run itself, which is only read. Choose another folder.")
+    loaded = load(run)
+    record = loaded.record  # a run whose fit was interrupted has none
+    catalog = loaded.catalog.extended(read_new_items(file, loaded.catalog), vectors)
+    new = catalog.num_items - loaded.catalog.num_items
+    with new_folder(out, overwrite=overwrite) as folder:
+        loaded.module.extend(catalog)
+        write(folder, loaded, record.model_copy(update={"added": [*record.added, _source(run, file, new)]}))
+    print(f"{out}: {catalog.num_items:,} items, {new:,} of them new")
+    if export is not None and exporter is not None:
+        exporter(str(out), out=str(export))
+    else:
+        print(f"next: recloom recommend {out} --history ITEM, or recloom export {out} --out FILE.onnx")
+
+
+def write(folder: Path, run: Run, record: Any) -> None:
+    """The files of a run, with the checkpoint of `run` as its module is now."""
+    from .checkpoint import AtomicCheckpointIO, read_checkpoint
+    from .runfolder import CHECKPOINTS, RECORD, best_checkpoint, write_text
+
+    old = best_checkpoint(run.folder)
+    checkpoint = read_checkpoint(old)
+    kept = {name: checkpoint[name] for name in ("epoch", "global_step", "pytorch-lightning_version")}
+    kept["state_dict"] = run.module.state_dict()
+    run.module.on_save_checkpoint(kept)
+    AtomicCheckpointIO().save_checkpoint(kept, folder / CHECKPOINTS / old.name)
+    write_text(folder / "config.yaml", (run.folder / "config.yaml").read_text(encoding="utf-8"))
+    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+
+
+def _source(run: str, file: Path, items: int) -> Any:
+    from hashlib import sha256
+
+    from .schemas import Added
+
+    return Added(run=run, file=file.name, sha256=sha256(file.read_bytes()).hexdigest(), items=items)

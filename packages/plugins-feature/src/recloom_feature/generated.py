@@ -1,0 +1,63 @@
+"""A table that a language model made: Parquet, whole or absent, its recipe in its metadata, its failures beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from recloom.errors import RecloomError
+from recloom.language.answers import failure_lines
+from recloom.language.question import Failure
+
+
+def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: bool) -> None:
+    """Raise RecloomError where `out` lies in no folder, or is another file than this recipe gives.
+
+    The same recipe may be run again: what failed is then asked again, and the rest comes from the ledger.
+    """
+    if not out.parent.is_dir():
+        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
+    if overwrite or not out.exists():
+        return
+    try:
+        found = json.loads((pq.read_schema(out).metadata or {}).get(key, b"{}"))
+    except (pa.ArrowInvalid, OSError, ValueError):
+        found = {}
+    differing = [name for name, value in recipe.items() if found.get(name) != value]
+    if differing:
+        raise RecloomError(
+            f"{out} exists and was made otherwise ({', '.join(differing)}). Choose another --out, or replace it "
+            "with --overwrite."
+        )
+
+
+def failures_of(out: Path) -> Path:
+    """The file beside `out` that lists what failed."""
+    return out.with_name(f"{out.stem}.failures.jsonl")
+
+
+def write_generated(
+    table: pa.Table, out: Path, key: bytes, facts: Mapping[str, Any], failures: Sequence[tuple[str, Failure]]
+) -> None:
+    """Write the failures, then the table with its facts; without failures there is no such file."""
+    beside = failures_of(out)
+    if failures:
+        _whole(beside, lambda path: path.write_text(failure_lines(failures), encoding="utf-8"))
+    else:
+        beside.unlink(missing_ok=True)
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    _whole(out, lambda path: pq.write_table(table.replace_schema_metadata({key: text.encode()}), path))
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,150 @@
+"""`recloom profile`: what a language model knows of items and makes of training histories, as checked rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recloom.command import command
+from recloom.errors import RecloomError, at_least
+from recloom.language.errand import Asking
+from recloom.schemas import SplitSpec
+
+from .profile_kinds import TOPICS, Kind, Scenario
+
+HISTORIES = ("user", "reason")
+MOST = 200
+"""Lines of a history and topics that a prompt takes."""
+
+
+@command("profile")
+def profile(
+    data: Path,
+    *,
+    kind: Kind,
+    out: Path,
+    llm: Asking,
+    split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
+    split_path: Path | None = None,
+    columns: list[str] | None = None,
+    scenario: Scenario = "general",
+    first: int | None = None,
+    last: int = 50,
+    topics: Path | None = None,
+    pairs: Path | None = None,
+    limit: int | None = None,
+    answer_tokens: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Ask a language model for knowledge of items, profiles of users, topics, titles or reasons.
+
+    Only training interactions are shown to it, and every row names those it was built from (`source`: rows of
+    interactions.parquet). Replies are kept in the ledger, so a second run asks nothing, and an interrupted one goes on.
+
+    Args:
+        data: the prepared dataset.
+        kind: `item` (what is known of it), `keywords`, `topics` or `title` (rewritten) of every item; `user`
+            (preferences from the training history); `reason` (why an item suits a user, for the --pairs).
+        out: Parquet file to write; what failed goes beside it, to the same name with `.failures.jsonl`.
+        llm: whom to ask, what it may cost, and where replies are kept.
+        split: how interactions are divided, as in training; only the training part is used.
+        split_path: folder written by `recloom data split`, used instead of `split`.
+        columns: attributes of the items that are shown; by default all.
+        scenario: the factors by which `item` and `user` are analysed.
+        first: of a user's n training interactions only the first min((n + 1) // 2, FIRST) are shown, so that a
+            model may be trained on the rest (30 in KAR).
+        last: without `first`, how many of the most recent training interactions are shown.
+        topics: file with a topic on each line, the closed list; by default 28 general ones.
+        pairs: Parquet or .csv file of user_id and item_id, for `reason`.
+        limit: only the first so many items, users or pairs.
+        answer_tokens: how long an answer may be; by default 100 to 700 tokens, by kind.
+        overwrite: replace a file that was made from other data, prompts or options.
+    """
+    _check(kind, first, last, pairs, limit, answer_tokens)
+    chosen = _topics(topics)
+    from recloom.data.catalog import Catalog
+    from recloom.data.prepare import read_card
+    from recloom.data.split import digest, parts_of
+
+    from .profile_file import refuse_other, write_profiles
+    from .profile_kinds import model_of, wrong_citation
+    from .profile_questions import histories, item_records, questions, read_pairs, subjects
+
+    card, catalog = read_card(data), Catalog.load(data)
+    used, part = parts_of(data, card, split, split_path)
+    records = item_records(catalog.items, columns) if kind != "user" else {}
+    known = histories(data, part, catalog, first, last) if kind in HISTORIES else {}
+    wanted = read_pairs(pairs, catalog) if pairs else None
+    every = subjects(kind, catalog, records, known, wanted, scenario, chosen)
+    about = every[:limit]
+    if not about:
+        raise RecloomError(f"{data} holds nothing to ask about: {_lacking(kind)}")
+    asked = questions(kind, about, answer_tokens)
+    made_from = {
+        "kind": kind, "data_hash": card.data_hash(), "split_hash": digest(part), "prompt": asked[0].prompt,
+        "model": llm.model.identity, "split": used.model_dump(mode="json"), "scenario": scenario, "first": first,
+        "last": last if kind in HISTORIES and first is None else None, "topics": chosen, "columns": columns,
+        "limit": limit, "answer_tokens": asked[0].max_tokens,
+    }  # fmt: skip
+    refuse_other(out, made_from, overwrite)
+
+    def check(at: int, one: Any) -> str:
+        return wrong_citation(one, about[at].record) if kind == "reason" else ""
+
+    with llm.open() as errand:
+        model = model_of(kind, scenario, chosen)
+        found = errand.answers(asked, model, check=check, progress=f"{kind} profiles")
+    count, failures = write_profiles(out, kind, about, found, asked[0].prompt, made_from)
+    total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
+    left_out = total.get(kind, catalog.num_items) - len(every)
+    print(
+        f"wrote {out}: {count:,} of {len(about):,} ({found.asked_again:,} asked twice, {len(found.failures):,} failed, "
+        f"{left_out:,} left out: {_lacking(kind)})"
+    )
+    if failures:
+        print(f"what failed, and why: {failures}")
+    print(errand.bill)
+    if count and kind != "reason":
+        of = " --of users" if kind == "user" else ""
+        print(f"next: recloom embed {data}{of} --texts {out} --out {out.with_suffix('.vectors.parquet')}")
+
+
+def _check(
+    kind: Kind, first: int | None, last: int, pairs: Path | None, limit: int | None, tokens: int | None
+) -> None:
+    at_least(1, first=first, last=last, limit=limit, answer_tokens=tokens)
+    if (first or last) > MOST:
+        raise RecloomError(
+            f"a history shown to a language model has at most {MOST} lines; found {first or last}"
+        )
+    if first is not None and kind not in HISTORIES:
+        raise RecloomError(
+            f"--first is about histories, and --kind {kind} shows none; use it with user or reason"
+        )
+    if (kind == "reason") != (pairs is not None):
+        raise RecloomError(
+            "--kind reason needs --pairs FILE of user_id and item_id, and no other kind takes it"
+        )
+
+
+def _topics(path: Path | None) -> Sequence[str]:
+    if path is None:
+        return TOPICS
+    if not path.is_file():
+        raise RecloomError(f"{path} does not exist; expected a file with a topic on each line")
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    found = list(dict.fromkeys(line for line in lines if line))
+    if not 2 <= len(found) <= MOST or max(map(len, found)) > 60:
+        raise RecloomError(
+            f"{path}: expected 2 to {MOST} topics of up to 60 characters, one a line; found {len(found)} lines"
+        )
+    return found
+
+
+def _lacking(kind: Kind) -> str:
+    return {
+        "user": "no training interaction",
+        "reason": "no training interaction of the user, or no attribute of the item",
+        "title": "no title",
+    }.get(kind, "no attribute")

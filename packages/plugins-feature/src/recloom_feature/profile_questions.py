@@ -1,0 +1,201 @@
+"""From a dataset to the questions of a profile: item records, training histories, and the rows they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from recloom.data.catalog import COUNTED, VECTOR, Catalog
+from recloom.errors import DataError
+from recloom.language.question import Question
+from recloom.plugins import collect
+from recloom.prompts import INVISIBLE
+
+from .profile_kinds import FACTORS, Kind, Scenario
+
+PROMPTS: dict[str, str] = {
+    "item": "item-knowledge", "user": "user-profile", "keywords": "item-keywords", "topics": "item-topics",
+    "title": "item-title", "reason": "recommendation-reason",
+}  # fmt: skip
+TOKENS = {"item": 700, "user": 700, "keywords": 200, "topics": 150, "title": 100, "reason": 400}
+"""How long an answer may be."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a user chose in training, oldest first, and the rows of `interactions.parquet` where it stands."""
+
+    lines: list[str]
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom or what one question is about.
+
+    Attributes:
+        ids: `item_id`, `user_id` or both.
+        fields: what fills the prompt.
+        rows: training interactions that the fields were built from.
+        record: attributes of the item, where there is one.
+    """
+
+    ids: dict[str, str]
+    fields: dict[str, Any]
+    rows: list[int] = field(default_factory=list)
+    record: dict[str, str] = field(default_factory=dict)
+
+
+def item_records(items: pl.DataFrame, columns: Sequence[str] | None) -> dict[str, dict[str, str]]:
+    """Attributes by name of each item that has any, by item id; numbers and lists as text, empty ones left out."""
+    known = [name for name in items.columns if name not in ("item_id", VECTOR)]
+    chosen = list(columns) if columns else known
+    absent = [name for name in chosen if name not in known]
+    if absent:
+        raise DataError(f"the items have no column {absent[0]!r}; they have {', '.join(known) or 'none'}")
+    texts = items.select("item_id", *(_as_text(items, name) for name in chosen))
+    records = {row.pop("item_id"): row for row in texts.to_dicts()}
+    found = {id_: {name: _shown(text) for name, text in row.items() if text} for id_, row in records.items()}
+    return {id_: record for id_, record in found.items() if record}
+
+
+def histories(
+    data: Path, part: pl.Series, catalog: Catalog, first: int | None, last: int
+) -> dict[str, History]:
+    """The training history of each user who has one, by user id, in the order of the catalogue.
+
+    Args:
+        part: of each row of `interactions.parquet`, as `recloom.data.split.parts_of` gives it.
+        first: only the first min((n + 1) // 2, first) of n training interactions.
+        last: else only so many of the most recent ones.
+    """
+    frame = pl.read_parquet(data / "interactions.parquet", glob=False).with_row_index("row")
+    train = frame.filter(part.eq("train").fill_null(False)).sort("timestamp", maintain_order=True)
+    titled = train.join(_titles(catalog.items), on="item_id", how="left", maintain_order="left")
+    rated = "value" in train.columns and train["value"].n_unique() > 1
+    line = pl.format("{}, rated {}", "title", pl.col("value").round(2)) if rated else pl.col("title")
+    grouped = titled.group_by("user_id", maintain_order=True).agg(
+        pl.col("row").cast(pl.Int64), pl.coalesce(line, "title").alias("line")
+    )
+    lists = [pl.col(name) for name in ("row", "line")]
+    if first is None:
+        kept = grouped.with_columns(each.list.tail(last) for each in lists)
+    else:
+        kept = grouped.with_columns(_first(grouped, first)).with_columns(
+            each.list.head("k") for each in lists
+        )
+    order = catalog.users.select("user_id").join(kept, on="user_id", how="inner", maintain_order="left")
+    return {
+        user: History(lines, rows) for user, lines, rows in order.select("user_id", "line", "row").iter_rows()
+    }
+
+
+def subjects(
+    kind: Kind,
+    catalog: Catalog,
+    records: dict[str, dict[str, str]],
+    known: dict[str, History],
+    pairs: pl.DataFrame | None,
+    scenario: Scenario,
+    topics: Sequence[str],
+) -> list[Subject]:
+    """What is asked about: items with attributes, users with a training history, or pairs of both."""
+    factors = {"factors": list(FACTORS[scenario])} if kind in ("item", "user") else {}
+    listed = {"topics": list(topics)} if kind in ("user", "topics") else {}
+    if kind == "user":
+        people = _people(catalog.users)
+        return [
+            Subject(
+                {"user_id": user}, {"person": people[user], "history": h.lines} | factors | listed, h.rows
+            )
+            for user, h in known.items()
+        ]
+    if kind == "reason" and pairs is not None:
+        return [
+            Subject(
+                {"user_id": user, "item_id": item},
+                {"history": known[user].lines, "attributes": _lines(records[item])},
+                known[user].rows,
+                records[item],
+            )
+            for user, item in pairs.iter_rows()
+            if user in known and item in records
+        ]
+    return [
+        Subject({"item_id": item}, {"attributes": _lines(record)} | factors | listed, [], record)
+        for item, record in records.items()
+        if kind != "title" or "title" in record
+    ]
+
+
+def questions(kind: Kind, about: Sequence[Subject], max_tokens: int | None) -> list[Question]:
+    """One question for each subject, from the prompt of its kind."""
+    template = collect("register_prompts")[PROMPTS[kind]]
+    prompt = f"{template.name}@{template.version}"
+    limit = max_tokens or TOKENS[kind]
+    return [Question(tuple(template.render(**one.fields)), prompt, max_tokens=limit) for one in about]
+
+
+def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
+    """Two columns, `user_id` and `item_id`, of a Parquet or CSV file.
+
+    Raises DataError for a column that is missing, an id that the dataset does not list, or a pair that stands twice.
+    """
+    try:
+        table = (
+            pl.read_csv(path, infer_schema=False, glob=False)
+            if path.suffix == ".csv"
+            else pl.read_parquet(path, glob=False)
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet or .csv: {error}") from error
+    if not {"user_id", "item_id"} <= set(table.columns):
+        raise DataError(f"{path} must have the columns user_id and item_id; found {', '.join(table.columns)}")
+    pairs = table.select(pl.col("user_id", "item_id").cast(pl.String))
+    for name, index in (("user_id", catalog.user_index), ("item_id", catalog.item_index)):
+        strange = pairs[name].filter(pl.Series(index(pairs[name]) == 0))
+        if len(strange):
+            raise DataError(f"{path}: the dataset lists no {name} {strange[0]!r}")
+    if pairs.is_duplicated().any():
+        raise DataError(f"{path}: the pair {pairs.filter(pairs.is_duplicated()).row(0)} stands there twice")
+    return pairs
+
+
+def _as_text(table: pl.DataFrame, name: str) -> pl.Expr:
+    column = pl.col(name)
+    if isinstance(table[name].dtype, pl.List):
+        column = column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    return column.cast(pl.String).fill_null("").str.strip_chars()
+
+
+def _shown(text: str) -> str:
+    """As a prompt shows it, delimiters aside: what is cited is looked up in it."""
+    return " ".join(INVISIBLE.sub(" ", text).split())
+
+
+def _titles(items: pl.DataFrame) -> pl.DataFrame:
+    """The title of each item, its id where it has none."""
+    title = pl.col("title").cast(pl.String).str.strip_chars() if "title" in items.columns else pl.lit("")
+    shown = pl.when(title.fill_null("") == "").then(pl.col("item_id")).otherwise(title)
+    return items.select("item_id", shown.alias("title"))
+
+
+def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
+    import torch
+    from recloom.data.known_first import known_first
+
+    lengths = torch.from_numpy(grouped["row"].list.len().cast(pl.Int64).to_numpy().copy())
+    return pl.Series("k", known_first(lengths, limit).numpy())
+
+
+def _people(users: pl.DataFrame) -> dict[str, list[str]]:
+    names = [name for name in users.columns if name not in ("user_id", VECTOR, COUNTED)]
+    texts = users.select("user_id", *(_as_text(users, name) for name in names))
+    return {row.pop("user_id"): _lines({k: v for k, v in row.items() if v}) for row in texts.to_dicts()}
+
+
+def _lines(record: dict[str, str]) -> list[str]:
+    return [f"{name}: {text}" for name, text in record.items()]

@@ -1,0 +1,149 @@
+"""`recloom seralm ...`: which of several texts of an item helps a sequence recommender. A reconstruction.
+
+SeRALM (Ren et al., SIGIR 2024, doi 10.1145/3626772.3657782) lets a language model describe items for a sequential
+recommender, and lets the recommender's feedback say which descriptions help. No code and no figures of it could be
+read, only its abstract; what follows is our own reading of it, and not a replication.
+
+    z_i1..K     K texts of item i, sampled from the language model p_phi
+    theta       trained with next-item cross-entropy while z_i ~ q_i at every step          seralm_loss.py
+    r_ik        mean log p_theta(next | history) where item i is read with text k,
+                over training positions, minus the mean over k                              seralm_rewards.py
+    q_i(k)      proportional to p_i(k) exp(r_ik / beta)                                     seralm_posterior.py
+
+T rounds of these: a round trains with the q_i of the one before, the first with every text alike. theta begins anew
+in every round, with a seed of its own. phi stays as it is (selection only): it is asked once about each item, the
+rounds choose among its answers, and no language model is trained. p_i is 1 / K, or (`--prior previous`) the q_i of
+the round before, which phi would give if it had been trained to; then the evidence of all rounds adds up.
+
+Left out: training phi (weighted SFT, DPO), and asking for the next texts while theta trains.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from recloom.command import command
+from recloom.language import TextEncoder
+from recloom.language.errand import Asking
+
+
+@command("seralm texts")
+def texts(
+    data: Path,
+    *,
+    out: Path,
+    llm: Asking,
+    columns: list[str] | None = None,
+    k: int = 4,
+    temperature: float = 1.0,
+    max_tokens: int = 128,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Sample K texts of each item from a language model (SeRALM, a reconstruction), for `recloom seralm rounds`.
+
+    One question an item, about its own record alone. An item whose question fails has no texts; the reason is kept
+    beside the file.
+
+    Args:
+        data: the prepared dataset.
+        out: Parquet file to write: `item_id`, `variant`, `text`, and the `key` of the reply in the ledger.
+        llm: whom to ask, what it may cost, and where replies are kept.
+        columns: what the question shows of an item; by default all its text columns.
+        k: answers to each question.
+        temperature: of sampling, above 0.
+        max_tokens: of an answer.
+        seed: of sampling.
+        overwrite: replace an existing file.
+    """
+    from recloom.data.catalog import Catalog
+    from recloom.errors import RecloomError, at_least
+
+    from .seralm_questions import item_questions, write_answers
+
+    at_least(1, k=k, max_tokens=max_tokens)
+    if not temperature > 0:
+        raise RecloomError(f"temperature must be above 0, or all {k} texts are the same; found {temperature}")
+    if out.exists() and not overwrite:
+        raise RecloomError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
+    if not out.parent.is_dir():
+        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
+    ids, questions = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
+    with llm.open() as errand:
+        asked = errand.ask(questions, progress="texts")
+    written = write_answers(out, ids, asked)
+    print(
+        f"wrote {out}: {written.texts:,} texts of {written.items:,} items, {written.failures:,} questions failed"
+    )
+    print(errand.bill)
+    print(f"Next: recloom seralm rounds {data} --texts {out} --out FOLDER")
+
+
+@command("seralm rounds")
+def rounds(
+    data: Path,
+    *,
+    out: Path,
+    texts: Path,
+    encoder: TextEncoder | None = None,
+    times: int = 2,
+    beta: float = 1.0,
+    prior: Literal["previous", "llm"] = "previous",
+    draws: int = 4,
+    serve: Literal["best", "mean"] = "best",
+    model: str | None = None,
+    item_input: Literal["vector", "id+vector", "gated"] | None = None,
+    fit: Path | None = None,
+    max_epochs: int = 50,
+    seed: int = 0,
+) -> None:
+    """Choose among several texts of each item by how they help a recommender (SeRALM, a reconstruction).
+
+    Use the result with `recloom fit --model SASRec --model.recommender.item_input id+vector --data.vectors
+    OUT/vectors.parquet`, which asks no language model. A second run goes on where the first one stopped.
+
+    Args:
+        data: the prepared dataset.
+        out: folder of the work: texts, their vectors, and each round's fit, rewards and posterior.
+        texts: Parquet file of `item_id`, `variant` (0, 1, ...) and `text`, as `recloom seralm texts` writes it.
+        encoder: what turns a text into a vector, such as `SentenceTransformers`; by default hashed n-grams.
+        times: rounds of training, reward and choice; a finished folder may be given more.
+        beta: nats of reward that make a text e times as likely; small values choose one text alone.
+        prior: what a posterior is held to by beta: the posterior of the round before (`previous`), as if the language
+            model had been trained to give it; or what the language model gave (`llm`), every text alike.
+        draws: passes over the training data for each text and half of the items; more of them, less noise.
+        serve: the vector of the likeliest text (`best`), or the mean of all under the posterior (`mean`).
+        model: a causal sequence recommender, by default that of `fit`, else SASRec.
+        item_input: how it reads items, see `recloom.item_embedding`; by default as in `fit`, else `id+vector`.
+        fit: YAML file as of `recloom fit --config`, for hyper-parameters, a loss, the split and the rest.
+        max_epochs: of each fit, unless its file says.
+        seed: of everything random.
+    """
+    from recloom.data.catalog import Catalog
+    from recloom.data.prepare import read_card
+    from recloom.errors import at_least
+    from recloom.language.hashing import HashingNgrams
+
+    from .seralm_fit import recipe
+    from .seralm_folder import Folder
+    from .seralm_posterior import check_beta
+    from .seralm_report import finish
+    from .seralm_rounds import Rounds
+    from .seralm_tables import read_variants
+    from .seralm_texts import encode_texts, given_texts, told
+
+    at_least(1, times=times, draws=draws, max_epochs=max_epochs)
+    check_beta(beta)
+    catalog, chosen, trained = Catalog.load(data), encoder or HashingNgrams(), recipe(fit, model, item_input)
+    found = given_texts(texts, catalog)
+    folder = Folder(out)
+    folder.claim(
+        {"dataset": read_card(data).data_hash(), "texts": told(found), "encoder": chosen.identity}
+        | {"fit": trained.as_data(), "max_epochs": max_epochs, "seed": seed}
+        | {"beta": beta, "prior": prior, "draws": draws}
+    )
+    encode_texts(found, chosen, folder)
+    variants = read_variants(folder.file("variants.parquet"), catalog)
+    work = Rounds(data, catalog, variants, folder, trained, max_epochs, seed, beta, prior, draws)
+    finish(work, work.run(times), serve)

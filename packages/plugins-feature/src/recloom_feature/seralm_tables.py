@@ -1,0 +1,141 @@
+"""The Parquet files of SeRALM (reconstruction, see `seralm.py`): a row for each item and variant, or for each item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from recloom.data.catalog import Catalog
+from recloom.errors import DataError
+from torch import Tensor
+
+from .seralm_folder import write_table
+from .seralm_posterior import served, uniform
+from .seralm_rewards import Rewards
+from .seralm_variants import Variants
+
+
+def read_variants(path: str | Path, catalog: Catalog) -> Variants:
+    """Read `item_id`, `variant`, `vector`; DataError where the file does not describe texts of this catalogue."""
+    table = read_table(path, ("item_id", "variant", "vector"))
+    item, variant = places(table, catalog, path)
+    sizes = table["vector"].cast(pl.List(pl.Float32)).list.len().unique().to_list()
+    if len(sizes) != 1:
+        raise DataError(f"{path}: all vectors must have one size; found {sorted(sizes)}")
+    given = np.asarray(table["vector"].to_list(), np.float32).reshape(len(table), -1)
+    if not np.isfinite(given).all():
+        raise DataError(f"{path}: a vector holds a number that is not finite")
+    vectors = torch.zeros(catalog.num_items + 1, int(variant.max()) + 1, given.shape[1])
+    exists = torch.zeros(vectors.shape[:2], dtype=torch.bool)
+    vectors[item, variant], exists[item, variant] = torch.from_numpy(given), True
+    return Variants(vectors, exists)
+
+
+def read_posterior(path: str | Path | None, variants: Variants, catalog: Catalog) -> Tensor:
+    """(num_items + 1, K) of `item_id`, `variant`, `q`; without a path every text alike."""
+    if path is None:
+        return uniform(variants.exists)
+    table = read_table(path, ("item_id", "variant", "q"))
+    item, variant = places(table, catalog, path)
+    q = torch.zeros(variants.exists.shape, device=variants.vectors.device)
+    q[item, variant] = torch.from_numpy(table["q"].cast(pl.Float32).to_numpy().copy()).to(q.device)
+    total = q.sum(1)
+    if (q[~variants.exists] != 0).any() or not torch.allclose(
+        total, variants.exists.any(1).float(), atol=1e-3
+    ):
+        raise DataError(
+            f"{path}: q must sum to 1 over the texts of each item that has any, and be 0 elsewhere"
+        )
+    return q
+
+
+def read_table(path: str | Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """A Parquet file with these columns, ids as text."""
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    if not set(columns) <= set(table.columns):
+        raise DataError(
+            f"{path} must have the columns {', '.join(columns)}; found {', '.join(table.columns)}"
+        )
+    return table.select(columns).with_columns(pl.col("item_id").cast(pl.String))
+
+
+def places(table: pl.DataFrame, catalog: Catalog, path: str | Path) -> tuple[Tensor, Tensor]:
+    """(N,) item indices and (N,) variants of the rows; DataError for an unknown item or a variant out of order."""
+    item = torch.from_numpy(catalog.item_index(table["item_id"]).copy())
+    if not len(table) or not bool(item.all()):
+        unknown = table["item_id"][int((item == 0).nonzero()[0])] if len(table) else "no row"
+        raise DataError(
+            f"{path}: the dataset has no item {unknown!r}. Was the file made for another dataset?"
+        )
+    if not table["variant"].dtype.is_integer() or table["variant"].null_count():
+        raise DataError(
+            f"{path}: column variant must hold whole numbers from 0; found {table['variant'].dtype}"
+        )
+    variant = torch.from_numpy(table["variant"].cast(pl.Int64).to_numpy().copy())
+    counted = table.group_by("item_id").agg(
+        pl.col("variant").n_unique().alias("distinct"), pl.len().alias("rows"),
+        pl.col("variant").min().alias("low"), pl.col("variant").max().alias("high"),
+    )  # fmt: skip
+    wrong = counted.filter(
+        (pl.col("distinct") < pl.col("rows")) | (pl.col("low") != 0) | (pl.col("high") != pl.col("rows") - 1)
+    )
+    if len(wrong):
+        raise DataError(
+            f"{path}: the variants of item {wrong['item_id'][0]!r} must be 0, 1, ... each once; found "
+            f"{wrong['rows'][0]} rows from {wrong['low'][0]} to {wrong['high'][0]}"
+        )
+    return item, variant
+
+
+def write_posterior(path: Path, catalog: Catalog, exists: Tensor, q: Tensor) -> None:
+    """`item_id`, `variant`, `q`; q is (num_items + 1, K)."""
+    write_table(path, _pairs(catalog, exists).with_columns(pl.Series("q", q[exists].numpy())))
+
+
+def write_rewards(path: Path, catalog: Catalog, exists: Tensor, found: Rewards) -> None:
+    """`item_id`, `variant`, `reward` in nats, and `positions`: how many training positions hold the item."""
+    positions = found.positions[:, None].expand(exists.shape)[exists]
+    write_table(
+        path,
+        _pairs(catalog, exists).with_columns(
+            pl.Series("reward", found.values[exists].numpy()), pl.Series("positions", positions.numpy())
+        ),
+    )
+
+
+def read_rewards(path: Path, catalog: Catalog, exists: Tensor) -> Rewards:
+    """What `write_rewards` wrote."""
+    table = read_table(path, ("item_id", "variant", "reward", "positions"))
+    item, variant = places(table, catalog, path)
+    values, positions = torch.zeros(exists.shape), torch.zeros(len(exists), dtype=torch.long)
+    values[item, variant] = table["reward"].to_torch().float()
+    positions[item] = table["positions"].to_torch()
+    return Rewards(values, positions)
+
+
+def write_served(
+    path: Path, catalog: Catalog, variants: Variants, q: Tensor, how: Literal["best", "mean"]
+) -> None:
+    """`item_id`, `vector` for each item that has a text, as `--data.vectors` reads it."""
+    has = variants.exists.any(1)[1:]
+    rows = served(variants.vectors, q, how)[1:][has].numpy()
+    ids = catalog.items["item_id"].filter(pl.Series(has.numpy()))
+    vectors = pl.Series("vector", rows, dtype=pl.Array(pl.Float32, rows.shape[1]))
+    write_table(path, pl.DataFrame([ids, vectors]))
+
+
+def _pairs(catalog: Catalog, exists: Tensor) -> pl.DataFrame:
+    """`item_id` and `variant` of every text, in the order of `tensor[exists]`."""
+    item, variant = exists.nonzero(as_tuple=True)
+    return pl.DataFrame(
+        [
+            catalog.items["item_id"].gather((item - 1).numpy()),
+            pl.Series("variant", variant.numpy(), dtype=pl.Int32),
+        ]
+    )

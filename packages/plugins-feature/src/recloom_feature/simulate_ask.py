@@ -1,0 +1,181 @@
+"""Simulated behaviour for cold-start items: from a dataset and a language model to a file of preferences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from recloom.errors import DataError, RecloomError
+from recloom.language import LanguageModel
+from recloom.language.errand import Asking, Errand
+from recloom.language.question import Failure, Question, Reply
+from recloom.plugins import collect
+from recloom.schemas import SplitSpec
+
+from .generated import failures_of, refuse_another, write_generated
+from .simulate_file import METADATA, MadeFrom, simulated_table
+from .simulate_pairs import LETTERS, Choice, Verdict, by_answers, by_scores, draw_pairs
+from .training_rows import Met, TrainingRows, item_lines, read_training
+
+Answer = Choice | Reply | Failure
+Way = Literal["scores", "answers"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pair of cold items and who is asked about it, with what is shown of them."""
+
+    user: Met
+    first: str
+    second: str
+
+    @property
+    def orders(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """What stands as A and as B, forth and back."""
+        return (self.first, self.second), (self.second, self.first)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The options of `recloom simulate` that its records depend on."""
+
+    augment: Literal["pairwise", "positive"]
+    users: float
+    pairs: int
+    history: int
+    columns: list[str] | None
+    by: Way | None
+    disagreement: Literal["drop", "calibrate"]
+    seed: int
+
+    def run(
+        self, data: Path, split: SplitSpec, split_path: Path | None, llm: Asking, out: Path, overwrite: bool
+    ) -> None:
+        """Draw, ask, decide, write and say what came of it."""
+        by = self.way(llm.model)
+        rows = read_training(data, split, split_path)
+        lines = item_lines(rows.catalog, self.columns)
+        pairs = self.draw(rows, lines)
+        made = self.recipe(rows, llm.model, by)
+        refuse_another(out, METADATA, made, overwrite)
+        with llm.open() as errand:
+            answers = self.ask(errand, pairs, lines, by)
+        self.write(pairs, answers, made, out)
+        print(errand.bill)
+
+    def way(self, model: LanguageModel) -> Way:
+        """How the model is asked; RecloomError where it cannot be asked so."""
+        found: Way = self.by or ("scores" if model.can_score else "answers")
+        if found == "scores" and not model.can_score:
+            raise RecloomError(f"{type(model).__name__} gives no probabilities; use --by answers")
+        if found == "answers" and self.disagreement == "calibrate":
+            raise RecloomError(
+                "--disagreement calibrate averages log-probabilities, and answers have none; use --by scores with a "
+                "model that gives them, or --disagreement drop"
+            )
+        return found
+
+    def draw(self, rows: TrainingRows, lines: dict[str, str]) -> list[Asked]:
+        """Pairs of cold items for a share of the training users; what has no text is neither shown nor asked for."""
+        cold = [item for item in rows.cold_items() if lines[item]]
+        if len(cold) < 2:
+            raise DataError(
+                f"this split leaves {len(cold)} items with text and without a training interaction, and a pair "
+                "takes 2. Use --split.strategy time --split.test 0.3, or data with new items."
+            )
+        users = rows.users(self.users, self.seed)
+        shown = {met.user: met.with_text(lines).last(self.history) for met in rows.histories(users)}
+        users = [user for user in users if shown[user].items]
+        drawn = draw_pairs(users, cold, rows.held_out, self.pairs, np.random.default_rng([self.seed, 1]))
+        if not drawn:
+            raise DataError(
+                "no pair can be drawn: no user with text has two cold items left to be asked about"
+            )
+        return [Asked(shown[user], first, second) for user, first, second in drawn]
+
+    def recipe(self, rows: TrainingRows, model: LanguageModel, by: Way) -> dict[str, Any]:
+        """Everything that the records are made from, as plain data."""
+        made = MadeFrom(
+            dataset=rows.card.name, data_hash=rows.card.data_hash(), split=rows.spec, split_hash=rows.split_hash,
+            training=rows.digest(), augment=self.augment, asked_by=by, disagreement=self.disagreement,
+            users=self.users, pairs=self.pairs, history=self.history, columns=self.columns, seed=self.seed,
+            prompt=template(by)[1], model=dict(model.identity), asked=0, failed=0, same_letter=0,
+        )  # fmt: skip
+        return made.model_dump(mode="json", exclude={"asked", "failed", "same_letter"})
+
+    def ask(self, errand: Errand, pairs: list[Asked], lines: dict[str, str], by: Way) -> list[Answer]:
+        """Two answers to each pair, in turn: forth and back."""
+        prompt, name = template(by)
+        questions = [
+            Question(
+                tuple(prompt.render(history=[lines[i] for i in pair.user.items], items=[lines[i] for i in order])),
+                prompt=name, max_tokens=20, options=LETTERS if by == "scores" else None,
+            )
+            for pair in pairs
+            for order in pair.orders
+        ]  # fmt: skip
+        if by == "scores":
+            return list(errand.ask(questions, progress="simulating").replies)
+        return list(errand.answers(questions, Choice, progress="simulating").found)
+
+    def verdict(self, forth: Answer, back: Answer) -> Verdict | None:
+        """What both answers say; None where one is a failure."""
+        if isinstance(forth, Choice) and isinstance(back, Choice):
+            return by_answers(forth.answer, back.answer)
+        if isinstance(forth, Reply) and isinstance(back, Reply):
+            return by_scores(forth.scores, back.scores, self.disagreement)
+        return None
+
+    def write(self, pairs: list[Asked], answers: list[Answer], made: dict[str, Any], out: Path) -> None:
+        """The file, the failures, and a line for the reader."""
+        verdicts = [self.verdict(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
+        records = [
+            self.record(pair, found, made["prompt"])
+            for pair, found in zip(pairs, verdicts, strict=True)
+            if found is not None and found.first is not None
+        ]
+        facts = MadeFrom.model_validate(
+            made
+            | {
+                "asked": len(pairs),
+                "failed": verdicts.count(None),
+                "same_letter": sum(found is not None and found.same_letter for found in verdicts),
+            }
+        )
+        orders = [f"{p.user.user}: A = {a}, B = {b}" for p in pairs for a, b in p.orders]
+        failures = [(of, one) for of, one in zip(orders, answers, strict=True) if isinstance(one, Failure)]
+        write_generated(simulated_table(records), out, METADATA, facts.model_dump(mode="json"), failures)
+        print(told(out, facts, len(records)))
+
+    def record(self, pair: Asked, found: Verdict, prompt: str) -> dict[str, Any]:
+        """A row of the file."""
+        preferred, other = pair.orders[0 if found.first else 1]
+        return {
+            "user_id": pair.user.user,
+            "preferred": preferred,
+            "other": other if self.augment == "pairwise" else None,
+            "confidence": found.confidence,
+            "agreed": not found.same_letter,
+            "prompt": prompt,
+            "source": pair.user.rows,
+        }
+
+
+def template(by: Way) -> tuple[Any, str]:
+    """The prompt for a way of asking, and its name and version."""
+    prompt = collect("register_prompts")["simulate-letter" if by == "scores" else "simulate-json"]
+    return prompt, f"{prompt.name}@{prompt.version}"
+
+
+def told(out: Path, facts: MadeFrom, records: int) -> str:
+    """What came of it, in words."""
+    bias = facts.position_bias
+    rate = "no pair was answered" if bias is None else f"position bias {bias:.1%}"
+    listed = f", listed in {failures_of(out)}" if facts.failed else ""
+    return (
+        f"wrote {out}: {records:,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}; {rate} "
+        f"({facts.same_letter:,} of {facts.asked - facts.failed:,} answered pairs got one letter in both orders), "
+        f"{facts.failed:,} pairs failed{listed}"
+    )

@@ -1,0 +1,277 @@
+"""How a command asks: options become an errand, whose rounds share a ledger, a budget and a bill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import BaseModel
+from recloom import cli, invoke
+from recloom.command import command
+from recloom.errors import Finished, RecloomError
+from recloom.language.budget import BudgetError, Prices
+from recloom.language.errand import Asking
+from recloom.language.fake import Fake
+from recloom.language.ledger import Ledger
+from recloom.language.openai import OpenAIChat
+from recloom.language.question import Question
+
+
+class Summary(BaseModel):
+    summary: str
+
+
+@dataclass(frozen=True)
+class Counting(Fake):
+    """Fake that remembers what it was asked."""
+
+    asked: list[str] = field(default_factory=list, compare=False)
+    without_effect: ClassVar[tuple[str, ...]] = ("asked",)
+
+    def generate(self, messages, **options):
+        self.asked.append(messages[-1]["content"])
+        return super().generate(messages, **options)
+
+
+def some(count: int, what: str = "film") -> list[Question]:
+    return [Question(({"role": "user", "content": f"<d>{what} number{n}</d>"},), "p@1") for n in range(count)]
+
+
+@command("say twice")
+def twice(data: Path, *, llm: Asking, loud: bool = False) -> None:
+    """Ask two rounds, the second about what came of the first.
+
+    Args:
+        data: a folder.
+        llm: whom to ask.
+        loud: in capitals.
+    """
+    with llm.open() as errand:
+        first = errand.answers(some(2), Summary, later=some(3, "later"))
+        words = [one.summary for one in first.found if isinstance(one, Summary)]
+        second = errand.ask(some(3, words[0]))
+        print(f"{data} {loud} {len(second.replies)} {errand.bill.calls} calls")
+
+
+@command("silent")
+def silent(*, count: int = 1) -> None:
+    """Ask nobody."""
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """The command line with these two commands and those that are installed, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    every = invoke.collect("register_commands") | {"say twice": twice, "silent": silent}
+    models = invoke.collect("register_language_models")
+    for module in (cli, invoke):
+        monkeypatch.setattr(module, "collect", lambda hook: every if hook == "register_commands" else models)
+    return lambda text: cli.main(text.split())
+
+
+def told(main, text: str, capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(text)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_command_asks_whom_it_is_told_to(main, capsys, tmp_path):
+    main("say twice ml --llm.model Fake --llm.model.seed 3 --loud --llm.max-calls 5 --llm.ledger kept.sqlite")
+    assert capsys.readouterr().out == "ml True 3 5 calls\n"
+    held = Ledger(tmp_path / "kept.sqlite", offline=True).totals()
+    assert [total.replies for total in held] == [5]
+    main("say twice ml --llm.model Fake --llm.model.seed 3 --llm.ledger kept.sqlite --llm.offline")
+    assert capsys.readouterr().out == "ml False 3 0 calls\n"
+
+
+def test_one_budget_holds_for_all_rounds_and_what_was_paid_for_stays(main, capsys, tmp_path):
+    said = told(main, "say twice ml --llm.model Fake --llm.max_calls 4", capsys)
+    assert "the budget is used up (4 of 4 calls" in said
+    assert "2 replies of this run are kept in llm-ledger.sqlite, 1 are still to ask" in said
+    assert "with a larger budget (--llm.max_calls, --llm.max_tokens or --llm.max_money)." in said
+    main("say twice ml --llm.model Fake --llm.max_calls 1")
+    assert capsys.readouterr().out == "ml False 3 1 calls\n"
+
+
+def test_money_is_limited_with_prices(main, capsys):
+    assert "needs prices" in told(main, "say twice ml --llm.model Fake --llm.max_money 1", capsys)
+    prices = "--llm.prices.prompt 1000000 --llm.prices.completion 1000000"
+    assert "of 1.0000 USD" in told(main, f"say twice ml --llm.model Fake --llm.max_money 1 {prices}", capsys)
+    assert "say --llm.prices.completion." in told(
+        main, "say twice ml --llm.model Fake --llm.prices.prompt 1", capsys
+    )
+
+
+def test_a_plan_counts_later_rounds_and_writes_nothing(main, capsys, tmp_path):
+    main(
+        "llm plan say twice ml --llm.model Fake --llm.prices.prompt 1 --llm.prices.completion 2 --llm.rate 2"
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["calls", "5"] in lines
+    assert ["completion", "tokens", "at", "most", "1,280"] in lines  # 5 answers of 256
+    assert ["time", "2.5", "s"] in lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_goes_as_far_as_the_ledger_leads(main, capsys):
+    told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
+    main("llm plan say twice ml --llm.model Fake")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["questions", "3"] in lines  # the second round, as it is
+    assert ["calls", "2"] in lines
+    main("say twice ml --llm.model Fake")
+    capsys.readouterr()
+    main("llm plan say twice ml --llm.model Fake")
+    assert capsys.readouterr().out.startswith("Nothing is left to ask: the ledger holds all 3 replies.")
+
+
+OPENAI = "--llm.model OpenAIChat --llm.model.model small"
+
+
+def results(requests: Path, to: Path, text: str) -> None:
+    keys = [json.loads(line)["custom_id"] for line in requests.read_text().splitlines()]
+    body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": {}}
+    lines = [{"custom_id": key, "response": {"status_code": 200, "body": body}} for key in keys]
+    to.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_batch_round_by_round_ends_in_the_command_without_a_call(main, capsys, tmp_path):
+    export = "llm batch-export out{}.jsonl say twice ml " + OPENAI
+    for number, (count, text) in enumerate([(2, "no object"), (2, '{"summary": "fine"}'), (3, "so it is")]):
+        main(export.format(number))
+        said = capsys.readouterr().out
+        assert f"wrote out{number}.jsonl: {count} requests" in said
+        assert f"recloom llm batch-import RESULTS --requests out{number}.jsonl" in said
+        results(tmp_path / f"out{number}.jsonl", tmp_path / "results.jsonl", text)
+        main(f"llm batch-import results.jsonl --requests out{number}.jsonl")
+    capsys.readouterr()
+    main(export.format(3))
+    assert "Nothing is left to ask" in capsys.readouterr().out
+    assert not (tmp_path / "out3.jsonl").exists()
+    main(f"say twice ml {OPENAI} --llm.offline")
+    assert capsys.readouterr().out == "ml False 3 0 calls\n"
+
+
+def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
+    assert "found Fake" in told(main, "llm batch-export out.jsonl say twice ml --llm.model Fake", capsys)
+    assert "--llm.batch_out FILE" in told(main, f"say twice ml {OPENAI} --llm.run batch", capsys)
+    assert "say both or none" in told(main, f"say twice ml {OPENAI} --llm.batch_out out", capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("llm plan", "say COMMAND."),
+        ("llm batch-export", "say OUT, COMMAND."),
+        ("llm batch-export out", "say COMMAND."),
+        ("llm plan silent", "`recloom silent` does not take --llm options"),
+        ("llm plan fit --model SASRec", "`recloom fit` does not take --llm options"),
+        ("llm batch-export out data check x", "`recloom data check` does not take --llm options"),
+        ("llm plan say twic", "'say twic' is not among the commands. Did you mean say twice?"),
+        ("say twice ml", "say --llm.model."),
+        ("say twice", "say DATA, --llm.model."),
+        ("say twice ml --llm.model Fak", "--llm.model: 'Fak' is not among the names to choose from. Did"),
+        ("say twice ml --llm.model HashingNgrams", "Installed: Fake, OpenAIChat, Transformers."),
+        ("say twice ml --llm.model OpenAIChat", "say --llm.model.model."),
+        ("say twice ml --llm.model Fake --llm.model.polcy x", "mean policy? It has: labels, policy, seed, share."),
+        ("say twice ml --llm.model Fake --llm.model.policy x", "--llm.model.policy takes one of overlap, prompt_order"),
+        ("say twice ml --llm.model.policy x --llm.model Fake", "say --llm.model NAME before --llm.model.policy."),
+        ("say twice ml --llm.model Fake --llm.max_calls x", "--llm.max_calls takes int or null; found 'x'."),
+        ("say twice ml --llm.model Fake --llm.max-cals 3", "Did you mean --llm.max_calls?"),
+        ("say twice ml --llm.model Fake --llm.max_calls -1", "calls must be at least 0; found -1"),
+        ("say twice ml --llm.model Fake --llm.run plan --llm.rate 0", "rate must be a number of calls per second"),
+        ("say twice ml --llm.model Fake --llm.offline", "is no file, and offline none is made"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(main, capsys, tmp_path, text, message):
+    assert message in told(main, text, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_tells_of_all_options(main, capsys):
+    for text in ("say twice --help", "llm plan say twice --help"):
+        with pytest.raises(SystemExit):
+            main(text)
+        shown = " ".join(capsys.readouterr().out.split())
+        for words in (
+            "usage: recloom say twice",
+            "--llm.model MODEL",
+            "--llm.max_money",
+            "tokens of prompts and answers",
+        ):
+            assert words in shown
+    with pytest.raises(SystemExit):
+        main("llm plan --help")
+    assert "usage: recloom llm plan" in capsys.readouterr().out
+
+
+def test_an_encoder_and_a_language_model_are_known_by_name_in_a_new_process(tmp_path):
+    folder = tmp_path / "none"
+    asked = [sys.executable, "-m", "recloom.cli", "embed", str(folder), "--encoder", "HashingNgrams"]
+    done = subprocess.run(asked, text=True, capture_output=True, env=os.environ)
+    assert "not a folder" in done.stderr
+    assert "HashingNgrams" not in done.stderr
+
+
+def test_the_errand_in_python(tmp_path):
+    model = Counting()
+    asking = Asking(model, ledger=tmp_path / "l.sqlite", prices=Prices(1, 1), max_money=1.0)
+    with asking.open() as errand:
+        assert errand.bill.questions == 0
+        found = errand.answers(some(2), Summary)
+        errand.ask(some(2))
+    assert len(model.asked) == errand.bill.calls == 4
+    assert errand.bill.questions == 4
+    assert errand.bill.money == sum(bill.money for bill in errand.bills) > 0
+    assert len(set(found.keys)) == 2
+    assert set(Ledger(tmp_path / "l.sqlite").get_many(found.keys)) == set(found.keys)
+    with pytest.raises(Finished):
+        Asking(model, ledger=tmp_path / "none.sqlite", run="plan").open().ask([])
+    with pytest.raises(BudgetError):
+        Asking(model, ledger=tmp_path / "l.sqlite", max_calls=0).open().ask(some(1, "new"))
+    assert len(model.asked) == 4
+
+
+def test_what_a_check_refuses_is_asked_again_once_with_the_reason(tmp_path):
+    model = Counting()
+    with Asking(model, ledger=tmp_path / "l.sqlite").open() as errand:
+        found = errand.answers(some(2), Summary, check=lambda at, one: f"no {one.summary}" if at else "")
+    assert isinstance(found.found[0], Summary)
+    ((at, failure),) = found.failures
+    assert (at, failure.reason, found.asked_again) == (1, "no summary: film, number1", 1)
+    assert model.asked[2].startswith("That answer cannot be used: no summary: film, number1.")
+    assert failure.texts
+
+
+def test_keys_are_those_of_the_last_attempt(tmp_path):
+    with Asking(Fake(policy="garbage"), ledger=tmp_path / "l.sqlite").open() as errand:
+        found = errand.answers(some(2), Summary)
+    replies = Ledger(tmp_path / "l.sqlite").get_many(found.keys)
+    assert (len(replies), found.asked_again, errand.bill.calls) == (2, 2, 4)
+    assert [replies[key].texts for key in found.keys] == [failure.texts for _, failure in found.failures]
+
+
+def test_a_cut_answer_is_known_as_one_when_it_comes_from_the_ledger(tmp_path):
+    short = [Question(({"role": "user", "content": "<d>moon ship dark sea</d>"},), max_tokens=2)]
+    with Asking(Fake(), ledger=tmp_path / "l.sqlite").open() as errand:
+        for cached in (False, True):
+            (reply,) = errand.ask(short).replies
+            assert (reply.texts, reply.cut, reply.cached) == (("dark, moon,",), 1, cached)
+        (failure,) = errand.answers(short, Summary).found
+    assert failure.reason.endswith("(it ended at max_tokens)")
+
+
+def test_the_wrong_model_for_a_batch_writes_nothing(tmp_path):
+    asking = Asking(
+        OpenAIChat("m"), ledger=tmp_path / "l.sqlite", run="batch", batch_out=tmp_path / "b.jsonl"
+    )
+    with pytest.raises(RecloomError, match="cannot score"):
+        asking.open().ask([Question(({"role": "user", "content": "?"},), options=("a", "b"))])
+    assert not list(tmp_path.iterdir())
