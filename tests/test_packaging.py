@@ -30,10 +30,19 @@ from recloom.plugins import collect_with_owner, installed, load_errors
 assert importlib.util.find_spec("hypothesis") is None, "more is seen than was asked for"
 assert Path(recloom.__file__).is_relative_to(sys.prefix), recloom.__file__
 assert [entry.name for entry in installed()] == {plugins!r}, installed()
-models = [name for name, (_, owner) in collect_with_owner("register_models").items() if owner == {plugins!r}[-1]]
+kinds = {{
+    name: kind for name, (kind, owner) in collect_with_owner("register_models").items() if owner == {plugins!r}[-1]
+}}
+models = list(kinds)
 one_step = {{"enable_progress_bar": False, "max_steps": 1, "limit_val_batches": 1}}
+labelled = {{"positive": 1, "vectors": "items.parquet", "user_vectors": "users.parquet"}}
+for of, key in (("items", "item_id"), ("users", "user_id")):
+    import polars as pl
+    ids = pl.read_parquet(f"data/{{of}}.parquet", columns=[key])
+    ids.with_columns(vector=pl.lit([0.5, 1.0])).write_parquet(f"{{of}}.parquet")
 for name in models:
-    run = recloom.fit("data", name, run=f"runs/{{name}}", config={{"trainer": one_step}})
+    data = labelled if kinds[name].examples == "rated" else {{}}
+    run = recloom.fit("data", name, run=f"runs/{{name}}", config={{"trainer": one_step, "data": data}})
     assert 0 <= run.test().metrics["ndcg@10"].mean <= 1
     assert len(recloom.load(run.folder).recommend(user="u01", k=3)) == 3
 assert not load_errors, load_errors
