@@ -56,6 +56,18 @@ def test_the_schema_is_sent_where_the_server_takes_it(stub):
     assert stub.bodies[1]["response_format"] == {"type": "json_object", "schema": SCHEMA}
 
 
+def test_lengths_of_texts_are_left_to_the_check_of_the_reply(stub):
+    """llama.cpp's grammar of a text of 1,200 characters at most ended its server."""
+    text = {"type": "string", "maxLength": 1200}
+    schema = {"type": "object", "properties": {"a": text, "maxLength": {"type": "array", "items": text}}}
+    OpenAIChat("small", base_url=stub.url, structured="json_object").generate(ASKED, schema=schema)
+    assert stub.bodies[0]["response_format"]["schema"] == {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "maxLength": {"type": "array", "items": {"type": "string"}}},
+    }
+    assert text["maxLength"] == 1200
+
+
 def test_fields_can_be_renamed_added_and_left_out(stub):
     extra = {"seed": None, "top_p": 0.9}
     OpenAIChat("m", base_url=stub.url, token_limit="max_completion_tokens", extra=extra).generate(ASKED)

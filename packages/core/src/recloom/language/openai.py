@@ -61,10 +61,10 @@ class OpenAIChat(OpenAIServer, LanguageModel):
         """Return n answers; where the server gives fewer at a time, the rest is asked for with further seeds."""
         body: dict[str, Any] = {"temperature": temperature, self.token_limit: max_tokens, "seed": seed}
         if schema is not None and self.structured == "json_schema":
-            form = {"name": "answer", "schema": schema, "strict": True}
+            form = {"name": "answer", "schema": _without_lengths(schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         elif schema is not None and self.structured == "json_object":
-            body["response_format"] = {"type": "json_object", "schema": schema}
+            body["response_format"] = {"type": "json_object", "schema": _without_lengths(schema)}
         found = self._asked(messages, body | ({"n": n} if n > 1 else {}), n)
         while len(found.texts) < n:
             more = self._asked(messages, body | {"seed": seed + len(found.texts)}, 1)
@@ -174,6 +174,19 @@ def _first_tokens(choice: dict[str, Any], who: str) -> dict[str, float]:
     if not all(value <= ROUNDING for value in found.values()):  # NaN is not
         raise RecloomError(f"scoring is not possible here: what {who} returns are no log-probabilities")
     return found
+
+
+def _without_lengths(schema: Any) -> Any:
+    """The schema without the greatest lengths of texts: a server's grammar may spell them out, a rule a character.
+
+    Every reply is checked against the whole schema later.
+    """
+    if isinstance(schema, dict):
+        kept = {
+            name: part for name, part in schema.items() if name != "maxLength" or not isinstance(part, int)
+        }
+        return {name: _without_lengths(part) for name, part in kept.items()}
+    return [_without_lengths(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def _logsumexp(values: Sequence[float]) -> float:
