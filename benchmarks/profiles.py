@@ -78,7 +78,7 @@ def main() -> None:
             "replies kept": replies(),
             "asked twice": after_resume - replies() - killed["under way"],
             "seconds": round(seconds, 1),
-            "said": resumed.splitlines()[-4:],
+            "said": resumed.replace(f"{WORK}/", "").splitlines()[-4:-1],
         },
         "third run": {"requests": again, "same bytes": same},
         "profiles": found,
@@ -175,7 +175,8 @@ def profiles() -> dict[str, Any]:
         "parsed": table.height,
         "failed": len(failed),
         "reasons": sorted({json.loads(line)["reason"][:120] for line in failed}),
-        "one of them": table["text"][0],
+        "different texts": table["text"].n_unique(),
+        "two of them": table["text"][:2].to_list(),
     }
 
 

@@ -59,7 +59,9 @@ def _missing(text: str, args: Any) -> str | None:
     found = re.search(r"following arguments are required: ([\w., ]+)", text)
     if found is None:
         return None
-    names = [name.strip().partition(".")[2] for name in found[1].split(",")]
+    of_class = re.search(r'key "(?:\w+\.)?(model\.\w+)".*given class_path', text[: found.start()], re.S)
+    parts = [name.strip() for name in found[1].split(",")]
+    names = [f"{of_class[1]}.{name}" if of_class else name.partition(".")[2] for name in parts]
     return f"say {' and '.join(NEED.get(name, f'--{name}') for name in names)}. `recloom fit --help` shows examples."
 
 
