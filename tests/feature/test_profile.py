@@ -135,7 +135,7 @@ def test_prompts_show_the_factors_of_the_scenario_and_the_closed_list(run, tmp_p
     model = Listening()
     (row, *_) = run("user", model, scenario="books", topics=tmp_path / "topics.txt")
     assert "- length and complexity\n" in model.heard[0]
-    assert "are:\n- war\n- love\nAnswer" in model.heard[0]
+    assert "are:\n- war\n- love\nThe summary" in model.heard[0]
     assert set(row["topics"]) <= {"war", "love"}
     model = Listening()
     run("topics", model, topics=tmp_path / "topics.txt", columns=["genres"], out="topics.parquet")
