@@ -73,7 +73,12 @@ def test_a_second_run_encodes_what_changed_only(data, tmp_path):
     texts = pl.DataFrame({"item_id": ["a", "b"], "text": ["Heat", "Aliens"]})
     texts.write_parquet(tmp_path / "texts.parquet")
     again = Counting()
-    embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=data / "vectors.parquet")
+    target = data / "vectors.parquet"
+    with pytest.raises(
+        RecloomError, match="holds vectors of the dataset.*those of texts.parquet.*--overwrite"
+    ):
+        embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target)
+    embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target, overwrite=True)
     assert again.asked == ["Aliens"]
     assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [6, 1]}
 

@@ -41,7 +41,7 @@ def test_long_texts_and_vectors_are_no_fields_by_default():
 def test_a_count_of_all_interactions_is_never_a_field():
     users = pl.DataFrame({"user_id": ["a", "b"], "num_interactions": [3, 4]})
     assert default_columns(users) == ["user_id"]
-    with pytest.raises(RecloomError, match="'num_interactions' counts held-out interactions"):
+    with pytest.raises(RecloomError, match="'num_interactions' was computed over held-out"):
         Fields(users, ["num_interactions"], 2)
 
 

@@ -34,13 +34,13 @@ def embed(
         columns: text columns, joined in this order; by default `title`, of `texts` its column `text` or, where it
             has none, every text column.
         out: Parquet file to write; by default `vectors.parquet` (or `user-vectors.parquet`) in the dataset.
-        overwrite: replace a file that was made with another encoder.
+        overwrite: replace a file that was made with another encoder or from other texts.
     """
     import json
 
     from recloom.language.hashing import HashingNgrams
 
-    from .text_vectors import read_texts, reusable, write_vectors
+    from .text_vectors import origin_of, read_texts, refuse_other_texts, reusable, write_vectors
 
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"
@@ -49,8 +49,10 @@ def embed(
         raise RecloomError(f"{target.parent} is not a folder; make it, or choose another --out")
     rows = read_texts(data, of, texts, columns)
     spec = json.dumps(chosen.identity, sort_keys=True)
+    made = origin_of(texts, columns)
+    refuse_other_texts(target, made, overwrite)
     known = reusable(target, key, spec, overwrite)
-    written = write_vectors(rows, key, chosen, spec, known, target)
+    written = write_vectors(rows, key, chosen, spec, known, target, made)
     print(
         f"wrote {target}: {written['rows']:,} of {len(rows):,} {of} with text, {written['dim']} numbers each "
         f"({written['encoded']:,} texts encoded, {written['reused']:,} known before, {written['empty']:,} without text)"

@@ -82,11 +82,14 @@ def profile(
         raise RecloomError(f"{data} holds nothing to ask about: {_lacking(kind)}")
     asked = questions(kind, about, answer_tokens)
     made_from = {
-        "kind": kind, "data_hash": card.data_hash(), "split_hash": digest(part), "prompt": asked[0].prompt,
-        "model": llm.model.identity, "split": used.model_dump(mode="json"), "scenario": scenario, "first": first,
-        "last": last if kind in HISTORIES and first is None else None, "topics": chosen, "columns": columns,
-        "limit": limit, "answer_tokens": asked[0].max_tokens,
+        "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,
+        "columns": columns, "limit": limit, "answer_tokens": asked[0].max_tokens,
     }  # fmt: skip
+    if kind in HISTORIES:
+        made_from |= {"split_hash": digest(part), "split": used.model_dump(mode="json"), "first": first}
+        made_from |= {"last": last} if first is None else {}
+    made_from |= {"scenario": scenario} if kind in ("item", "user") else {}
+    made_from |= {"topics": chosen} if kind in ("user", "topics") else {}
     refuse_other(out, made_from, overwrite)
 
     def check(at: int, one: Any) -> str:

@@ -31,13 +31,15 @@ def refuse_other(out: Path, made_from: dict[str, Any], overwrite: bool) -> None:
     if overwrite or not out.exists():
         return
     try:
-        found = (pq.read_schema(out).metadata or {}).get(MADE_FROM, b"").decode()
-    except (pa.ArrowInvalid, OSError):
-        found = ""
-    if found != _line(made_from):
+        found = json.loads((pq.read_schema(out).metadata or {}).get(MADE_FROM, b"{}"))
+    except (pa.ArrowInvalid, OSError, ValueError):
+        found = {}
+    wanted = json.loads(_line(made_from))
+    differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    if differing:
         raise RecloomError(
-            f"{out} was made with {found or 'something else'}, asked for is {_line(made_from)}. "
-            "Choose another --out, or replace it with --overwrite."
+            f"{out} exists and was made with another {', '.join(differing) if found else 'command'}. Choose another "
+            "--out, or replace it with --overwrite."
         )
 
 

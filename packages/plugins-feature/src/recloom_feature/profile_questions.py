@@ -51,8 +51,13 @@ class Subject:
 
 def item_records(items: pl.DataFrame, columns: Sequence[str] | None) -> dict[str, dict[str, str]]:
     """Attributes by name of each item that has any, by item id; numbers and lists as text, empty ones left out."""
-    known = [name for name in items.columns if name not in ("item_id", VECTOR)]
+    known = [name for name in items.columns if name not in ("item_id", VECTOR, *COUNTED)]
     chosen = list(columns) if columns else known
+    counted = [name for name in chosen if name in COUNTED]
+    if counted:
+        raise DataError(
+            f"the column {counted[0]!r} was computed over held-out interactions too, so no prompt shows it"
+        )
     absent = [name for name in chosen if name not in known]
     if absent:
         raise DataError(f"the items have no column {absent[0]!r}; they have {', '.join(known) or 'none'}")
@@ -192,7 +197,7 @@ def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
 
 
 def _people(users: pl.DataFrame) -> dict[str, list[str]]:
-    names = [name for name in users.columns if name not in ("user_id", VECTOR, COUNTED)]
+    names = [name for name in users.columns if name not in ("user_id", VECTOR, *COUNTED)]
     texts = users.select("user_id", *(_as_text(users, name) for name in names))
     return {row.pop("user_id"): _lines({k: v for k, v in row.items() if v}) for row in texts.to_dicts()}
 

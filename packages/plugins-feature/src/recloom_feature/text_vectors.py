@@ -7,6 +7,7 @@ again, so a second run over changed data encodes what changed; an interrupted ru
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from recloom.data.origin import ORIGIN, origin
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
 
@@ -25,6 +27,8 @@ BLOCK = 512
 SAVED_EVERY = 30.0
 """Seconds of work that an interruption may lose."""
 ENCODER = b"recloom.encoder"
+HISTORY = ("data_hash", "split_hash", "first")
+"""What texts that were written from training histories say of them."""
 
 
 def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | None) -> pl.DataFrame:
@@ -65,6 +69,32 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
     )
 
 
+def origin_of(texts: Path | None, columns: list[str] | None) -> dict[str, Any]:
+    """What the vectors are made from: the file's name, its columns, and what it says of the histories it was shown."""
+    made: dict[str, Any] = {"texts": texts.name if texts else None, "columns": columns}
+    for name, facts in (pq.read_schema(texts).metadata or {}).items() if texts else ():
+        said = json.loads(facts) if name.startswith(b"recloom.") else {}
+        if "split_hash" in said:
+            made |= {key: said.get(key) for key in HISTORY}
+    return made
+
+
+def refuse_other_texts(target: Path, made: dict[str, Any], overwrite: bool) -> None:
+    """Raise RecloomError where `target` holds vectors of other texts, which would be gone."""
+    if overwrite or not target.is_file():
+        return
+    try:
+        found = origin(target)
+    except (pa.ArrowInvalid, OSError):
+        return  # `reusable` says what is wrong with it
+    if found and any(found[name] != made[name] for name in ("texts", "columns")):
+        raise RecloomError(
+            f"{target} holds vectors of {found['texts'] or 'the dataset'}, columns {found['columns'] or 'by default'}; "
+            f"asked for are those of {made['texts'] or 'the dataset'}, columns {made['columns'] or 'by default'}. "
+            "Choose another --out, or replace it with --overwrite."
+        )
+
+
 def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, list[float]]:
     """Vectors by the hash of their text, of an earlier or an interrupted run with the same encoder."""
     found: dict[str, list[float]] = {}
@@ -90,7 +120,13 @@ def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, li
 
 
 def write_vectors(
-    rows: pl.DataFrame, key: str, encoder: TextEncoder, spec: str, known: dict[str, Any], target: Path
+    rows: pl.DataFrame,
+    key: str,
+    encoder: TextEncoder,
+    spec: str,
+    known: dict[str, Any],
+    target: Path,
+    made: dict[str, Any] | None = None,
 ) -> dict[str, int]:
     """Encode each text that is not known once, and write the file whole; counts of what was done."""
     hashes = [text_hash(text) if text else "" for text in rows["text"].to_list()]
@@ -100,12 +136,12 @@ def write_vectors(
     for part in _encoded(new, encoder):
         known |= part
         if time.monotonic() - saved > SAVED_EVERY:
-            _write(list(known), list(known), known, key, spec, _partial(target))
+            _write(list(known), list(known), known, key, spec, _partial(target), made)
             saved = time.monotonic()
     named = [(name, hash_) for name, hash_ in zip(rows[key].to_list(), hashes, strict=True) if hash_]
     if not named:
         raise DataError("there is no text to encode; name other --columns")
-    _write([name for name, _ in named], [hash_ for _, hash_ in named], known, key, spec, target)
+    _write([name for name, _ in named], [hash_ for _, hash_ in named], known, key, spec, target, made)
     _partial(target).unlink(missing_ok=True)
     return {
         "rows": len(named),
@@ -139,13 +175,22 @@ def _encoded(texts: dict[str, str], encoder: TextEncoder) -> Iterator[dict[str, 
             progress.advance(task, len(block))
 
 
-def _write(ids: list[str], hashes: list[str], known: dict[str, Any], key: str, spec: str, path: Path) -> None:
+def _write(
+    ids: list[str],
+    hashes: list[str],
+    known: dict[str, Any],
+    key: str,
+    spec: str,
+    path: Path,
+    made: dict[str, Any] | None,
+) -> None:
     matrix = np.asarray([known[hash_] for hash_ in hashes], np.float32)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     table = pa.table({key: pa.array(ids), "text_hash": pa.array(hashes), "vector": vectors})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table.replace_schema_metadata({ENCODER: spec.encode()}), temporary)
+        facts = {ENCODER: spec.encode()} | ({ORIGIN: json.dumps(made).encode()} if made else {})
+        pq.write_table(table.replace_schema_metadata(facts), temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from recloom.data.catalog import VECTOR, Catalog
+from recloom.data.catalog import COUNTED, VECTOR, Catalog
 from recloom.data.index import factorise, in_order
 from recloom.data.prepare import read_card
 from recloom.data.split import assign, digest, load_split
@@ -124,12 +124,12 @@ def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) 
 def item_lines(catalog: Catalog, columns: list[str] | None) -> dict[str, str]:
     """`column: value; ...` of what each item has of these columns, by id; '' where it has none of them.
 
-    By default every column but the id and what holds no plain value.
+    By default every column but the id, what holds no plain value, and what was computed over held-out rows too.
     """
     plain = [
         name
         for name, kind in catalog.items.schema.items()
-        if not kind.is_nested() and name not in ("item_id", VECTOR)
+        if not kind.is_nested() and name not in ("item_id", VECTOR, *COUNTED)
     ]
     chosen = columns or plain
     absent = [name for name in chosen if name not in plain]

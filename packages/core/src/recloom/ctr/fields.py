@@ -78,7 +78,7 @@ class Fields(nn.Module):
 def default_columns(table: pl.DataFrame) -> list[str]:
     """The id, and the columns of numbers and of texts with at most FEW distinct values that recur."""
     key, *others = table.columns
-    return [key, *(name for name in others if name != COUNTED and _is_category(table[name]))]
+    return [key, *(name for name in others if name not in COUNTED and _is_category(table[name]))]
 
 
 def codes_of(column: pl.Series) -> Tensor:
@@ -135,9 +135,9 @@ def _checked(table: pl.DataFrame, columns: Sequence[str]) -> list[str]:
                 f"there is no column {name!r} to make a field of; the table of {table.columns[0]} has "
                 f"{', '.join(table.columns)}. Name some of these, or leave the option out."
             )
-        if name == COUNTED:
+        if name in COUNTED:
             raise RecloomError(
-                f"the column {name!r} counts held-out interactions too, so it must not be a field; leave it out"
+                f"the column {name!r} was computed over held-out interactions too, so it is no field; leave it out"
             )
         kind = table[name].dtype
         if not (kind.is_numeric() or kind in (pl.String, pl.Boolean)):

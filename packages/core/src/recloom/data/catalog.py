@@ -20,8 +20,8 @@ from ..errors import DataError
 Table = pl.DataFrame
 VECTOR = "vector"
 """The column of the items, and that of the users, that holds vectors."""
-COUNTED = "num_interactions"
-"""A column of the users that counts held-out interactions too, so neither a model nor a prompt reads it."""
+COUNTED = ("num_interactions", "average_rating", "rating_number")
+"""Columns that were computed over held-out interactions too, so neither a model nor a prompt reads them."""
 
 
 class Catalog:

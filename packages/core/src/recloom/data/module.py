@@ -17,6 +17,7 @@ from .catalog import Catalog
 from .examples import BatchSampler, Pairs, Requests, Windows, loader
 from .impressions import Impressions
 from .interactions import Interactions
+from .origin import check_first, check_split
 from .rated import RatedRequests, RatedRows
 from .sampling import sampled_candidates
 
@@ -125,6 +126,9 @@ class RecDataModule(L.LightningDataModule):
             "test": everything.select(_mask(part, "train", "valid", "context")),
         }
         self.split_hash = digest(part)
+        for path in (self.vectors, self.user_vectors):
+            if path is not None:
+                check_split(path, self.card.data_hash(), self.split_hash)
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -144,6 +148,8 @@ class RecDataModule(L.LightningDataModule):
         if recommender.examples == "pairs":
             return Pairs(self.train, self.pairs)
         if recommender.examples == "rated":
+            if self.user_vectors is not None:
+                check_first(self.user_vectors, self.known_first)
             return RatedRows(self.train, length, self.known_first)
         return Windows(self.train, length, self.windows)
 

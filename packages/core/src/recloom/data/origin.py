@@ -1,0 +1,54 @@
+"""What vectors were made from, as their file says: texts may hold rows of a dataset that a run must not see.
+
+`recloom profile` and `recloom summarize` write of which split they were shown the training part, and `recloom embed`
+hands it on. A file that says nothing is taken as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+ORIGIN = b"recloom.texts"
+"""The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first."""
+
+
+def origin(path: str | Path) -> dict[str, Any]:
+    """What the file says of its texts; nothing where it does not say."""
+    import pyarrow.parquet as pq
+
+    found = (pq.read_schema(path).metadata or {}).get(ORIGIN)
+    return dict(json.loads(found)) if found else {}
+
+
+def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:
+    """Raise DataError where the texts were written from training rows of another dataset or split."""
+    made = origin(path)
+    wanted = {"data_hash": data_hash, "split_hash": split_hash}
+    names = [name for name, value in wanted.items() if made.get(name, value) != value]
+    words = " and ".join({"data_hash": "dataset", "split_hash": "split"}[name] for name in names)
+    if names:
+        raise DataError(
+            f"the texts behind {path} were written from the training rows of another {words}, so they may tell what "
+            "this run holds out. Write them again with the split of this run (--split as --data.split here)."
+        )
+
+
+def check_first(path: str | Path, known_first: int | None) -> None:
+    """Raise DataError where texts were written from interactions that a click model would be trained on."""
+    made = origin(path)
+    first = made.get("first")
+    if "split_hash" not in made or (first is not None and known_first is not None and first <= known_first):
+        return
+    if first is None:
+        raise DataError(
+            f"the texts behind {path} were written from whole training histories, so they tell the labels that this "
+            "model is to learn. Write them with `recloom profile --first 30`, and train with --data.known_first 30."
+        )
+    raise DataError(
+        f"the texts behind {path} were written from the first min((n + 1) // 2, {first}) training interactions of "
+        f"each user, which must not be learnt from. Set --data.known_first {first}; found {known_first}."
+    )
