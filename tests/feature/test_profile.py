@@ -279,7 +279,7 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
         run("topics")
     assert (tmp_path / "out.parquet").read_bytes() == before
     (tmp_path / "out.parquet").write_text("a letter")
-    with pytest.raises(RecloomError, match="was made with something else"):
+    with pytest.raises(RecloomError, match="made with another command"):
         run("title")
     with pytest.raises(RecloomError, match="is not a folder"):
         run("title", out="none/out.parquet")

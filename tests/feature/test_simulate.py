@@ -131,6 +131,7 @@ def test_a2_4_always_a_prefers_nothing(options, augment, run, capsys):
     assert found.made_from.asked_by == ("answers" if "model" in options else "scores")
     assert "0 preferences from 30 pairs" in (said := capsys.readouterr().out)
     assert "position bias 100.0%" in said
+    assert "ColdStart has nothing to learn from this file" in said
 
 
 @pytest.mark.parametrize("policy", ["garbage", "truncated_json"])

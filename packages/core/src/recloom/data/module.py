@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
@@ -150,6 +151,12 @@ class RecDataModule(L.LightningDataModule):
         if recommender.examples == "rated":
             if self.user_vectors is not None:
                 check_first(self.user_vectors, self.known_first)
+            if self.candidates == "all":
+                warnings.warn(
+                    "a click model reads every pair of user and item, so ranking the whole catalogue takes long; "
+                    "--data.candidates rated --data.seen kept tells labelled interactions apart instead",
+                    stacklevel=2,
+                )
             return RatedRows(self.train, length, self.known_first)
         return Windows(self.train, length, self.windows)
 
