@@ -75,7 +75,7 @@ def test_a_second_run_encodes_what_changed_only(data, tmp_path):
     again = Counting()
     target = data / "vectors.parquet"
     with pytest.raises(
-        RecloomError, match="holds vectors of the dataset.*those of texts.parquet.*--overwrite"
+        RecloomError, match=r"holds vectors of the dataset.*those of texts.parquet.*--overwrite"
     ):
         embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target)
     embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target, overwrite=True)

@@ -274,7 +274,7 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
     run("title")
     before = (tmp_path / "out.parquet").read_bytes()
     with pytest.raises(
-        RecloomError, match="made with another answer_tokens, kind, prompt, topics.*--overwrite"
+        RecloomError, match=r"made with another answer_tokens, kind, prompt, topics.*--overwrite"
     ):
         run("topics")
     assert (tmp_path / "out.parquet").read_bytes() == before

@@ -174,7 +174,11 @@ def told(out: Path, facts: MadeFrom, records: int) -> str:
     bias = facts.position_bias
     rate = "no pair was answered" if bias is None else f"position bias {bias:.1%}"
     listed = f", listed in {failures_of(out)}" if facts.failed else ""
-    none = "" if records else "\nColdStart has nothing to learn from this file: ask another model, or more pairs."
+    none = (
+        ""
+        if records
+        else "\nColdStart has nothing to learn from this file: ask another model, or more pairs."
+    )
     return (
         f"wrote {out}: {records:,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}; {rate} "
         f"({facts.same_letter:,} of {facts.asked - facts.failed:,} answered pairs got one letter in both orders), "
