@@ -81,7 +81,7 @@ def profile(
     if not about:
         raise RecloomError(f"{data} holds nothing to ask about: {_lacking(kind)}")
     asked = questions(kind, about, answer_tokens)
-    made_from = {
+    made_from: dict[str, Any] = {
         "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,
         "columns": columns, "limit": limit, "answer_tokens": asked[0].max_tokens,
     }  # fmt: skip
