@@ -274,12 +274,12 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
     run("title")
     before = (tmp_path / "out.parquet").read_bytes()
     with pytest.raises(
-        RecloomError, match=r"made with another answer_tokens, kind, prompt, topics.*--overwrite"
+        RecloomError, match=r"made with another kind, prompt, answer_tokens, topics.*--overwrite"
     ):
         run("topics")
     assert (tmp_path / "out.parquet").read_bytes() == before
     (tmp_path / "out.parquet").write_text("a letter")
-    with pytest.raises(RecloomError, match="made with another command"):
+    with pytest.raises(RecloomError, match="made by another command"):
         run("title")
     with pytest.raises(RecloomError, match="is not a folder"):
         run("title", out="none/out.parquet")

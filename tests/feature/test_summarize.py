@@ -320,7 +320,7 @@ def test_the_file_says_what_it_was_made_from(run, tmp_path):
     assert facts["split"]["strategy"] == "last"
     assert len(facts["split_hash"]) == len(facts["data_hash"]) == len(facts["training"]) == 16
     assert facts["model"]["class"] == "Teller"
-    with pytest.raises(RecloomError, match=r"made otherwise \(block\).*--overwrite"):
+    with pytest.raises(RecloomError, match=r"made with another block.*--overwrite"):
         run(seed=4, users=0.5, block=3)
 
 

@@ -28,11 +28,12 @@ def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: 
         found = json.loads((pq.read_schema(out).metadata or {}).get(key, b"{}"))
     except (pa.ArrowInvalid, OSError, ValueError):
         found = {}
-    differing = [name for name, value in recipe.items() if found.get(name) != value]
+    wanted = json.loads(json.dumps(recipe))
+    differing = [name for name, value in wanted.items() if found.get(name) != value]
     if differing:
+        otherwise = f"with another {', '.join(differing)}" if found else "by another command"
         raise RecloomError(
-            f"{out} exists and was made otherwise ({', '.join(differing)}). Choose another --out, or replace it "
-            "with --overwrite."
+            f"{out} exists and was made {otherwise}. Choose another --out, or replace it with --overwrite."
         )
 
 

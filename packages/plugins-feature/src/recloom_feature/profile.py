@@ -67,7 +67,8 @@ def profile(
     from recloom.data.prepare import read_card
     from recloom.data.split import digest, parts_of
 
-    from .profile_file import refuse_other, write_profiles
+    from .generated import refuse_another
+    from .profile_file import MADE_FROM, write_profiles
     from .profile_kinds import model_of, wrong_citation
     from .profile_questions import histories, item_records, questions, read_pairs, subjects
 
@@ -90,7 +91,7 @@ def profile(
         made_from |= {"last": last} if first is None else {}
     made_from |= {"scenario": scenario} if kind in ("item", "user") else {}
     made_from |= {"topics": chosen} if kind in ("user", "topics") else {}
-    refuse_other(out, made_from, overwrite)
+    refuse_another(out, MADE_FROM, made_from, overwrite)
 
     def check(at: int, one: Any) -> str:
         return wrong_citation(one, about[at].record) if kind == "reason" else ""

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel
-from recloom.errors import RecloomError
-from recloom.language.answers import Answers, failure_lines
+from recloom.language.answers import Answers
 from recloom.language.question import Failure
 
+from .generated import failures_of, write_generated
 from .profile_kinds import Kind, as_text, schema_of
 from .profile_questions import Subject
 
 MADE_FROM = b"recloom.profile"
 """The key of the file's metadata: what was asked of whom, and of which data."""
 IDS = {"user": ("user_id",), "reason": ("user_id", "item_id")}
-
-
-def refuse_other(out: Path, made_from: dict[str, Any], overwrite: bool) -> None:
-    """Raise RecloomError where `out` cannot be written, or holds something else than the same run would write."""
-    if not out.parent.is_dir():
-        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
-    if overwrite or not out.exists():
-        return
-    try:
-        found = json.loads((pq.read_schema(out).metadata or {}).get(MADE_FROM, b"{}"))
-    except (pa.ArrowInvalid, OSError, ValueError):
-        found = {}
-    wanted = json.loads(_line(made_from))
-    differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-    if differing:
-        raise RecloomError(
-            f"{out} exists and was made with another {', '.join(differing) if found else 'command'}. Choose another "
-            "--out, or replace it with --overwrite."
-        )
 
 
 def write_profiles(
@@ -69,20 +46,5 @@ def write_profiles(
         for one, answer in zip(about, found.found, strict=True)
         if isinstance(answer, Failure)
     ]
-    beside = out.with_suffix(".failures.jsonl")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        if failed:
-            temporary.write_text(failure_lines(failed), "utf-8")
-            temporary.replace(beside)
-        else:
-            beside.unlink(missing_ok=True)
-        pq.write_table(table.replace_schema_metadata({MADE_FROM: _line(made_from).encode()}), temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(rows), beside if failed else None
-
-
-def _line(made_from: dict[str, Any]) -> str:
-    return json.dumps(made_from, sort_keys=True, ensure_ascii=False)
+    write_generated(table, out, MADE_FROM, made_from, failed)
+    return len(rows), failures_of(out) if failed else None
