@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from recloom.cli import main
+from recloom.data.origin import check_split, origin
 from recloom.errors import DataError, RecloomError
 from recloom.language.hashing import HashingNgrams
 from recloom_feature import seralm_loss, seralm_rounds, seralm_texts
@@ -97,6 +98,9 @@ def test_a5_6_the_rounds_choose_and_say_that_they_train_no_language_model(shop, 
     assert (shop.parent / "texts.parquet").read_bytes() == given
     vectors = pl.read_parquet(folder / "vectors.parquet")
     assert sorted(vectors["item_id"]) == sorted(f"i{n}" for n in range(11))
+    made = origin(folder / "vectors.parquet")
+    with pytest.raises(DataError, match="training rows of another split"):  # the choice was learnt from them
+        check_split(folder / "vectors.parquet", made["data_hash"], "another")
 
 
 def test_every_file_says_that_it_is_a_reconstruction(shop):

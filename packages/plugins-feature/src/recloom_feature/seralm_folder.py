@@ -72,11 +72,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def write_table(path: Path, table: pl.DataFrame) -> None:
-    """Write a Parquet file, marked and whole."""
+def write_table(path: Path, table: pl.DataFrame, facts: Mapping[str, str] | None = None) -> None:
+    """Write a Parquet file, marked and whole; `facts` join its metadata."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        table.write_parquet(temporary, metadata={"recloom.method": METHOD})
+        table.write_parquet(temporary, metadata={"recloom.method": METHOD} | dict(facts or {}))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

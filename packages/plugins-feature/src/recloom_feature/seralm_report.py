@@ -30,7 +30,9 @@ def finish(work: Rounds, reports: Sequence[Mapping[str, Any]], serve: Literal["b
     last = work.folder.round(len(reports)).file("posterior.parquet")
     target = work.folder.file("vectors.parquet")
     q = read_posterior(last, work.variants, work.catalog)
-    write_served(target, work.catalog, work.variants, q, serve)
+    # the choice among texts was learnt from training rows, so a run with another split must not read it
+    made = {"texts": "texts.parquet", "columns": None} | reports[-1]["trained_on"]
+    write_served(target, work.catalog, work.variants, q, serve, made)
     write_json(
         work.folder.file("report.json"),
         {"language_model": PHI, "language_model_calls_when_serving": 0, "served": serve}

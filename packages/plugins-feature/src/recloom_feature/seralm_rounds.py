@@ -127,7 +127,9 @@ def report(run: Run, exists: Tensor, found: Rewards, before: Tensor | None, afte
     values, exists, q = found.values[counted], exists[counted], after[counted]
     spread = values.masked_fill(~exists, -torch.inf).amax(1) - values.masked_fill(~exists, torch.inf).amin(1)
     entropy = -(q * q.clamp(min=1e-12).log()).sum(1)
+    data, split = (run.module.trained_on[name] for name in ("dataset", "split"))
     return {
+        "trained_on": {"data_hash": data, "split_hash": split},
         "epochs": run.record.epochs,
         "best_validation": run.record.best,
         "items": int(counted.sum()),

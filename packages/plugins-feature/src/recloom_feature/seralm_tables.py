@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from recloom.data.catalog import Catalog
+from recloom.data.origin import ORIGIN
 from recloom.errors import DataError
 from torch import Tensor
 
@@ -120,14 +123,20 @@ def read_rewards(path: Path, catalog: Catalog, exists: Tensor) -> Rewards:
 
 
 def write_served(
-    path: Path, catalog: Catalog, variants: Variants, q: Tensor, how: Literal["best", "mean"]
+    path: Path,
+    catalog: Catalog,
+    variants: Variants,
+    q: Tensor,
+    how: Literal["best", "mean"],
+    made: Mapping[str, Any] | None = None,
 ) -> None:
-    """`item_id`, `vector` for each item that has a text, as `--data.vectors` reads it."""
+    """`item_id`, `vector` for each item that has a text, as `--data.vectors` reads it; `made` is their origin."""
     has = variants.exists.any(1)[1:]
     rows = served(variants.vectors, q, how)[1:][has].numpy()
     ids = catalog.items["item_id"].filter(pl.Series(has.numpy()))
     vectors = pl.Series("vector", rows, dtype=pl.Array(pl.Float32, rows.shape[1]))
-    write_table(path, pl.DataFrame([ids, vectors]))
+    facts = {ORIGIN.decode(): json.dumps(made)} if made else {}
+    write_table(path, pl.DataFrame([ids, vectors]), facts)
 
 
 def _pairs(catalog: Catalog, exists: Tensor) -> pl.DataFrame:

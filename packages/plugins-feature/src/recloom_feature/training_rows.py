@@ -11,7 +11,7 @@ import polars as pl
 from recloom.data.catalog import COUNTED, VECTOR, Catalog
 from recloom.data.index import factorise, in_order
 from recloom.data.prepare import read_card
-from recloom.data.split import assign, digest, load_split
+from recloom.data.split import digest, parts_of
 from recloom.errors import DataError
 from recloom.schemas import DatasetCard, SplitSpec
 
@@ -102,11 +102,8 @@ class TrainingRows:
 def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) -> TrainingRows:
     """Divide a dataset as `RecDataModule` does, by a spec or by a folder of `recloom data split`."""
     card, catalog = read_card(data), Catalog.load(data)
+    split, part = parts_of(data, card, split, split_path)
     frame = pl.read_parquet(data / "interactions.parquet", columns=COLUMNS, glob=False)
-    if split_path is None:
-        part = assign(frame, split, card.time)
-    else:
-        split, part = load_split(split_path, card)
     rows = frame.with_row_index("row").with_columns(pl.col("user_id", "item_id").cast(pl.String), part=part)
     training = pl.col("part").eq("train").fill_null(False)
     train = rows.filter(training)
