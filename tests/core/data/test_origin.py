@@ -85,3 +85,11 @@ def test_vectors_of_other_texts_are_not_replaced_in_silence(data, tmp_path, monk
     assert "v.parquet holds vectors of titles.parquet" in capsys.readouterr().err
     main(["embed", str(data), "--out", "v.parquet", "--overwrite"])
     assert origin("v.parquet")["texts"] is None
+
+
+def test_texts_with_other_words_in_their_metadata_are_read(data, tmp_path):
+    ids = pl.read_parquet(data / "items.parquet")["item_id"]
+    texts = pl.DataFrame({"item_id": ids, "text": ids})
+    texts.write_parquet(tmp_path / "t.parquet", metadata={"recloom.method": "SeRALM (reconstruction)"})
+    main(["embed", str(data), "--texts", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "v.parquet")])
+    assert origin(tmp_path / "v.parquet") == {"texts": "t.parquet", "columns": None}

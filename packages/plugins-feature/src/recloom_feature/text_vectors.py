@@ -72,8 +72,8 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
 def origin_of(texts: Path | None, columns: list[str] | None) -> dict[str, Any]:
     """What the vectors are made from: the file's name, its columns, and what it says of the histories it was shown."""
     made: dict[str, Any] = {"texts": texts.name if texts else None, "columns": columns}
-    for name, facts in (pq.read_schema(texts).metadata or {}).items() if texts else ():
-        said = json.loads(facts) if name.startswith(b"recloom.") else {}
+    for name, facts in (pq.read_metadata(texts).metadata or {}).items() if texts else ():
+        said = json.loads(facts) if name.startswith(b"recloom.") and facts.startswith(b"{") else {}
         if "split_hash" in said:
             made |= {key: said.get(key) for key in HISTORY}
     return made

@@ -20,7 +20,7 @@ def origin(path: str | Path) -> dict[str, Any]:
     """What the file says of its texts; nothing where it does not say."""
     import pyarrow.parquet as pq
 
-    found = (pq.read_schema(path).metadata or {}).get(ORIGIN)
+    found = (pq.read_metadata(path).metadata or {}).get(ORIGIN)
     return dict(json.loads(found)) if found else {}
 
 
