@@ -10,7 +10,7 @@ matched by title), or title and genres where there is none. Knowledge of a user 
 disliked among those first ratings: a plain list, since no language model of quality is at hand offline. Both are
 encoded by all-MiniLM-L6-v2. `shuffled` gives each item the vector of another one, and each user too: the control.
 
-For each backbone and variant the learning rates are tried with seed 0; the best AUC on validation is tested with
+For each backbone and variant every setting of `tries` is tried with seed 0; the best AUC on validation is tested with
 seeds 0, 1 and 2, each stopped early on validation. Test figures are never looked at while choosing. Intervals are 95 %
 by bootstrap over the users of the test part, all their rows drawn together, and over the mean of the seeds;
 differences are paired. Interrupted, it goes on where it stopped.
@@ -27,7 +27,7 @@ import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
@@ -44,14 +44,24 @@ TARGET = HERE / "kar.json"
 BACKBONES = ("DeepFM", "DCNv2", "DIN")
 VARIANTS = ("without", "knowledge", "shuffled")
 RATES = (1e-3, 3e-4)
+ACTIVATIONS: dict[str, tuple[str, ...]] = {"DIN": ("dice", "relu")}
+"""Tried where a backbone's own is not the usual one: Dice keeps statistics of batches, which held-out rows may miss."""
 SEEDS = (0, 1, 2)
 FIRST = 30
 SENTENCES = 2
 SPLIT = {"strategy": "time", "valid": 0.1, "test": 0.2}
 BACKBONE = {"dim": 16, "max_len": 20}
 EXPERTS = {"shared": 2, "dedicated": 2}
+PATIENCE = 3
 DRAWS = 1000
 METRICS = ("auc", "log_loss")
+
+
+class Setting(NamedTuple):
+    """What is chosen on validation."""
+
+    rate: float
+    activation: str
 
 
 def main() -> None:
@@ -209,26 +219,35 @@ def measure(backbone: str, variant: str) -> None:
     best, tried = chosen(backbone, variant)
     for seed in SEEDS:
         trained(backbone, variant, best, seed)
-    print(backbone, variant, best, tried, flush=True)
+    print(backbone, variant, label(best), tried[best], flush=True)
 
 
-def chosen(backbone: str, variant: str) -> tuple[float, dict[float, dict[str, float]]]:
-    """The learning rate with the best AUC on validation, and what each gave there."""
-    tried = {rate: trained(backbone, variant, rate, 0)["valid"] for rate in RATES}
-    return max(tried, key=lambda rate: tried[rate]["auc"]), tried
+def tries(backbone: str) -> list[Setting]:
+    """Every setting that is tried."""
+    return [Setting(rate, one) for one in ACTIVATIONS.get(backbone, ("relu",)) for rate in RATES]
 
 
-def kept(backbone: str, variant: str, rate: float, seed: int) -> Path:
+def chosen(backbone: str, variant: str) -> tuple[Setting, dict[Setting, dict[str, float]]]:
+    """The setting with the best AUC on validation, and what each gave there."""
+    tried = {one: trained(backbone, variant, one, 0)["valid"] for one in tries(backbone)}
+    return max(tried, key=lambda one: tried[one]["auc"]), tried
+
+
+def kept(backbone: str, variant: str, setting: Setting, seed: int) -> Path:
     """Where the scores of a run lie."""
-    return WORK / f"{backbone}-{variant}-{rate:g}-{seed}.npz"
+    return WORK / f"{backbone}-{variant}-{label(setting)}-{seed}.npz"
 
 
-def trained(backbone: str, variant: str, rate: float, seed: int) -> dict[str, Any]:
+def label(setting: Setting) -> str:
+    return f"lr {setting.rate:g}, {setting.activation}"
+
+
+def trained(backbone: str, variant: str, setting: Setting, seed: int) -> dict[str, Any]:
     """One run: figures on validation, and scores of the test part in a file that nothing here reads."""
-    file = kept(backbone, variant, rate, seed)
+    file = kept(backbone, variant, setting, seed)
     if not file.is_file():
         begun = time.process_time()
-        run = fit(backbone, variant, rate, seed)
+        run = fit(backbone, variant, setting, seed)
         module = data(variant, seed)
         module.setup()
         valid, test = (scores(run, module, part) for part in ("valid", "test"))
@@ -243,21 +262,22 @@ def trained(backbone: str, variant: str, rate: float, seed: int) -> dict[str, An
         return json.loads(str(found["facts"]))
 
 
-def fit(backbone: str, variant: str, rate: float, seed: int) -> Any:
+def fit(backbone: str, variant: str, setting: Setting, seed: int) -> Any:
     import tempfile
 
     import recloom
 
     config = {
         "trainer": {"enable_progress_bar": False},
-        "early_stopping": {"patience": 1},
-        "model": {"metrics": list(METRICS), "lr": rate},
+        "early_stopping": {"patience": PATIENCE},
+        "model": {"metrics": list(METRICS), "lr": setting.rate},
         "data": options(variant),
     }
-    inner = {"class_path": backbone, "init_args": BACKBONE}
-    name, given = (backbone, BACKBONE) if variant == "without" else ("KAR", EXPERTS | {"backbone": inner})
+    own = BACKBONE | {"activation": setting.activation}
+    inner = {"class_path": backbone, "init_args": own}
+    name, given = (backbone, own) if variant == "without" else ("KAR", EXPERTS | {"backbone": inner})
     return recloom.fit(
-        DATA, name, given, run=tempfile.mkdtemp() + "/run", seed=seed, max_epochs=12, config=config
+        DATA, name, given, run=tempfile.mkdtemp() + "/run", seed=seed, max_epochs=20, config=config
     )
 
 
@@ -334,7 +354,8 @@ def write() -> None:
             "known_first": FIRST,
             "test users": len(held),
         },
-        "selection": f"validation AUC with seed 0 over learning rates {list(RATES)}; early stopping on validation AUC",
+        "selection": f"validation AUC with seed 0 over learning rates {list(RATES)}, and for DIN over Dice "
+        f"and ReLU; early stopping on validation AUC with a patience of {PATIENCE}",
         "settings": {"backbone": BACKBONE, "experts": EXPERTS, "batch_size": 1024, "seeds": list(SEEDS)},
         "knowledge": json.loads((WORK / "knowledge.json").read_text()),
         "rows": table,
@@ -352,7 +373,7 @@ def write() -> None:
 def complete(backbone: str) -> bool:
     """Whether every run of a backbone is kept."""
     for variant in VARIANTS:
-        if not all(kept(backbone, variant, rate, 0).is_file() for rate in RATES):
+        if not all(kept(backbone, variant, one, 0).is_file() for one in tries(backbone)):
             return False
         best, _ = chosen(backbone, variant)
         if not all(kept(backbone, variant, best, seed).is_file() for seed in SEEDS):
@@ -374,7 +395,11 @@ def summary(backbone: str, variant: str, weights: Any, known: Any) -> tuple[dict
         sums["rows of users with training ratings"].append(drawn(part, weights))
     means = {name: np.mean(values, 0) for name, values in sums.items()}
     row = {name: interval(values) for name, values in means.items()}
-    row |= {"chosen": best, "valid": tried[best], "tried": {f"{rate:g}": tried[rate] for rate in RATES}}
+    row |= {
+        "chosen": label(best),
+        "valid": tried[best],
+        "tried": {label(one): found for one, found in tried.items()},
+    }
     return row | {"of each seed": each}, means
 
 
