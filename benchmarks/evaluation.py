@@ -3,10 +3,11 @@
     python benchmarks/evaluation.py [--repeats 15]
 
 6,040 users x 3,416 items of random scores without ties, one relevant item per user and then twenty; nine
-metrics at 10; one thread; CPU time of the process, median of the repeats. ranx runs in benchmarks/.env-ranx,
-which this script makes with venv and pip. Its Qrels and Run are built (and by that sorted), and its functions
-compiled, outside the timing: once with every score, which is what the others start from, and once with only
-the ten best of each user, so that nothing is left to rank. It computes the six of the nine metrics it has.
+metrics at 10, those of ranks for warm, cold and tail items too; one thread; CPU time of the process, median
+of the repeats. ranx runs in benchmarks/.env-ranx, which this script makes with venv and pip. Its Qrels and
+Run are built (and by that sorted), and its functions compiled, outside the timing: once with every score,
+which is what the others start from, and once with only the ten best of each user, so that nothing is left
+to rank. It computes the six of the nine metrics it has.
 Writes benchmarks/evaluation.json.
 """
 
@@ -80,6 +81,7 @@ def _meter_loop(scores, targets):  # type: ignore[no-untyped-def]
     """The whole of an evaluation as the test loop does it; returns the values per user."""
     import torch
     from recloom.metrics import ItemFacts, Meter, core_metrics
+    from recloom.segments import segments
 
     metrics = {metric.name: metric for metric in core_metrics()}
     counts = torch.randint(0, 500, (ITEMS + 1,))
@@ -88,7 +90,7 @@ def _meter_loop(scores, targets):  # type: ignore[no-untyped-def]
     catalogue, users = torch.arange(1, ITEMS + 1)[None], torch.arange(USERS)
 
     def run() -> dict[str, np.ndarray]:
-        meter = Meter([f"{name}@{K}" for name in METRICS], metrics, facts)
+        meter = Meter([f"{name}@{K}" for name in METRICS], metrics, facts, segments(counts))
         for rows in range(0, USERS, BATCH):
             part = slice(rows, rows + BATCH)
             meter.update(scores[part], targets[part], candidates=catalogue, users=users[part])
