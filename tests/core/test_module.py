@@ -140,7 +140,9 @@ def test_a_component_within_another_one_is_found_by_what_it_is():
     assert isinstance(made.base, GBCE)
     assert made.base.negatives == 4
     assert isinstance(build("register_losses", nested("recloom.losses.GBCE")).base, GBCE)
-    with pytest.raises(RecloomError, match=r"'GBSE' is not among the models, losses and language models\. Did"):
+    with pytest.raises(
+        RecloomError, match=r"'GBSE' is not among the models, losses and language models\. Did"
+    ):
         build("register_losses", nested("GBSE"))
     with pytest.raises(RecloomError, match=r"subprocess\.Popen is not a .*; refusing to build it"):
         build("register_losses", nested("subprocess.Popen"))
