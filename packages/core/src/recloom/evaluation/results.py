@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ..errors import RecloomError
 from ..schemas import Protocol, Record
+from ..segments import LEGEND
 from .significance import LEVEL, intervals
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def show(results: Results) -> None:
     console = Console(highlight=False)
     console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
     console.print(table)
-    for line in filter(None, (_absent(requests(results)), describe(results.protocol))):
+    legend = LEGEND if columns[1:] else ""
+    for line in filter(None, (legend, _absent(requests(results)), describe(results.protocol))):
         console.print(plain(line, 400))
 
 
