@@ -19,7 +19,7 @@ LAYERS = (
     "hookspecs schemas",
     "plugins spec option_errors command_help invoke",
     "data data.*",  # tables; what makes batches of them comes below
-    "batch functional segments language language.* prompts nn item_embedding checkpoint",
+    "batch functional resampled segments language language.* prompts nn item_embedding checkpoint",
     "data.examples data.impressions data.rated data.sampling data.module lookup",
     "recommender",
     "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",

@@ -164,6 +164,7 @@ class Run:
             values=meter.compute(),
             per_user=meter.per_user(),
             users=self._names(meter.users),
+            of_draws=meter.of_draws(),
             seed=data.seed,
             lower_is_better=meter.lower_is_better,
         )
