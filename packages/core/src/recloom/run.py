@@ -89,6 +89,7 @@ class Run:
         data = RecDataModule(
             **options | {"path": str(path or self.dataset or find_dataset(self.folder, options["path"]))}
         )
+        data.added = self.module.added
         data.setup()
         return data
 

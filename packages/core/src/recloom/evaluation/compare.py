@@ -109,7 +109,9 @@ class Comparison:
     def notes(self) -> list[str]:
         """Lines to print below the table: what the numbers hold for, and how they were compared."""
         told = ", ".join(
-            f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
+            f"{key} {self.protocol[key]}"
+            for key in ("dataset", "part", "candidates", "seen", "users", "added")
+            if self.protocol.get(key)
         )
         how = f"Intervals over users; difference to {self.reference}, paired by user."
         tests = f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table."
@@ -189,9 +191,12 @@ def _check_protocols(results: dict[str, Results]) -> None:
         if one.get(field) != other.get(field)
     ]
     if faults:
+        advice = "Test the runs again under one protocol."
+        if len({run.protocol.added for run in results.values()}) > 1:
+            advice = "A run with added items ranks more items; compare the run that they were added to."
         raise RecloomError(
             "compare: expected runs of one protocol, found differences; numbers of different protocols "
-            "are different metrics. Test the runs again under one protocol.\n  " + "\n  ".join(faults)
+            f"are different metrics. {advice}\n  " + "\n  ".join(faults)
         )
 
 

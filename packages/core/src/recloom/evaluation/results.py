@@ -192,8 +192,9 @@ def _absent(counts: Mapping[str, int]) -> str:
 
 def describe(protocol: Protocol) -> str:
     """One line that says what a number on this protocol means."""
+    added = f" ({protocol.added:,} of them added after training)" if protocol.added else ""
     return (
-        f"{protocol.users:,} users, {protocol.num_items:,} items, split {protocol.split.strategy}, "
+        f"{protocol.users:,} users, {protocol.num_items:,} items{added}, split {protocol.split.strategy}, "
         f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
     )
 
