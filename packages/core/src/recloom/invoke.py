@@ -51,6 +51,8 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
     """Call a command with the words after its name; RecloomError for a wrong or a missing option."""
     from jsonargparse import ArgumentError, auto_cli
 
+    from .command_help import CommandHelp
+
     called = typed(function)
     kinds = options(called)
     if any(part in str(kind) for kind in kinds.values() for part in COMPONENTS):
@@ -65,6 +67,7 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
             allow_abbrev=False,
             description=description(function),
             usage=_usage(name, function),
+            formatter_class=CommandHelp,
         )
     except ArgumentError as error:
         places = {

@@ -152,4 +152,4 @@ def rounds(
     encode_texts(found, chosen, folder)
     variants = read_variants(folder.file("variants.parquet"), catalog)
     work = Rounds(data, catalog, variants, folder, trained, max_epochs, seed, beta, prior, draws)
-    finish(work, work.run(times), serve, fit)
+    finish(work, work.run(times), serve, chosen, fit)

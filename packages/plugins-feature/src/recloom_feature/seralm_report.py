@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from recloom.language import TextEncoder
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +33,7 @@ def finish(
     work: Rounds,
     reports: Sequence[Mapping[str, Any]],
     serve: Literal["best", "mean"],
+    encoder: TextEncoder,
     config: Path | None = None,
 ) -> None:
     """Write `vectors.parquet` and `report.json`, and tell what came of it; `config` is the file of the fits."""
@@ -39,7 +42,9 @@ def finish(
     q = read_posterior(last, work.variants, work.catalog)
     # the choice among texts was learnt from training rows, so a run with another split must not read it
     made = {"texts": "texts.parquet", "columns": None} | reports[-1]["trained_on"]
-    write_served(target, work.catalog, work.variants, q, serve, made)
+    write_served(
+        target, work.catalog, work.variants, q, serve, made, json.dumps(encoder.identity, sort_keys=True)
+    )
     write_json(
         work.folder.file("report.json"),
         {"language_model": PHI, "language_model_calls_when_serving": 0, "served": serve}

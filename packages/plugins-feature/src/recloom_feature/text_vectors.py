@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.data.origin import ORIGIN, origin
+from recloom.data.origin import ENCODER, ORIGIN, origin
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
 from recloom.language.progress import Progress
@@ -27,7 +27,6 @@ BLOCK = 512
 """Texts encoded between two looks at the clock."""
 SAVED_EVERY = 30.0
 """Seconds of work that an interruption may lose."""
-ENCODER = b"recloom.encoder"
 HISTORY = ("data_hash", "split_hash", "first")
 """What texts that were written from training histories say of them."""
 
