@@ -26,5 +26,7 @@ def test_every_prompt_is_listed_with_a_line_of_its_own(capsys):
     told = {line[26:].partition(" [feature]")[0] for line in lines}
     assert len(told) == len(lines)
     assert all(len(line) <= 80 for line in lines)
-    written = {prompt.name for prompt in load_prompts("recloom_feature") if "about" in prompt.model_fields_set}
+    written = {
+        prompt.name for prompt in load_prompts("recloom_feature") if "about" in prompt.model_fields_set
+    }
     assert written == {line.split()[0] for line in lines}

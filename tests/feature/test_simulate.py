@@ -308,7 +308,18 @@ def test_another_file_is_not_replaced_unasked(run, tmp_path):
         ({"model": Speaker(), "by": "scores"}, "Speaker gives no probabilities; use --by answers"),
         ({"by": "answers", "disagreement": "calibrate"}, "answers have none; use --by scores"),
         ({"model": Speaker(), "disagreement": "calibrate"}, "answers have none"),
-        ({"split": SplitSpec()}, r"leaves 0 items with text and without.*--split.strategy time"),
+        (
+            {"split": SplitSpec()},
+            r"leaves 0 items with text and without.*--split.strategy time --split.test 0.3",
+        ),
+        (
+            {"split": SplitSpec(strategy="time", test=0.01)},
+            r"takes 2. Use --split.strategy time --split.test 0.3",
+        ),
+        (
+            {"split": SplitSpec(strategy="time", test=0.3, valid=0.69)},
+            r"--split.test above 0.3, or data with new",
+        ),
         ({"users": 1.5}, "--users is a share"),
         ({"pairs": 0}, "pairs must be at least 1; found 0"),
         ({"history": 0}, "history must be at least 1; found 0"),
