@@ -115,8 +115,10 @@ def ranks_without_ties(run):
 def test_figures_among_more_items_are_not_compared_with_those_among_fewer(runs):
     old, grown = runs
     old.test(), grown.test()
-    told = rf"(?s)compare the run that they were added to.*num_items: 50 in .*, {ALL} in .*added: 0 in .*, {NEW} in"
-    with pytest.raises(RecloomError, match=told):
+    with pytest.raises(
+        RecloomError,
+        match=rf"(?s)compare the run that they were added to.*num_items: 50 in .*, {ALL} in .*added: 0 in .*, {NEW} in",
+    ):
         recloom.compare([old, grown])
 
 

@@ -308,7 +308,14 @@ def test_another_file_is_not_replaced_unasked(run, tmp_path):
         ({"model": Speaker(), "by": "scores"}, "Speaker gives no probabilities; use --by answers"),
         ({"by": "answers", "disagreement": "calibrate"}, "answers have none; use --by scores"),
         ({"model": Speaker(), "disagreement": "calibrate"}, "answers have none"),
-        ({"split": SplitSpec()}, r"leaves 0 items with text and without.*--split.strategy time"),
+        (
+            {"split": SplitSpec()},
+            r"leaves 0 items with text and without.*--split.strategy time --split.test 0.3",
+        ),
+        (
+            {"split": SplitSpec(strategy="time", test=0.01)},
+            r"takes 2. Use --split.strategy time --split.test 0.3",
+        ),
         ({"users": 1.5}, "--users is a share"),
         ({"pairs": 0}, "pairs must be at least 1; found 0"),
         ({"history": 0}, "history must be at least 1; found 0"),
@@ -323,6 +330,15 @@ def test_options_that_cannot_work_are_refused(options, message, run):
         return
     with pytest.raises((RecloomError, DataError), match=message):
         run(options.pop("model", None), **options)
+
+
+def test_who_divided_by_time_already_is_not_told_to_do_so(run, tmp_path):
+    rows = [(user, item, at * 100 + user) for at in range(10) for user in range(3) for item in range(3)]
+    data = write_toy(tmp_path / "known", rows, ["a", "b", "c"])
+    with pytest.raises(
+        DataError, match=r"leaves 0 items.*Use --split.test above 0.3, or data with new items"
+    ):
+        run(data=data)
 
 
 def test_the_command_line_plans_and_asks(data, tmp_path, capsys):

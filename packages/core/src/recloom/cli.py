@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import __version__
-from .errors import Finished, RecloomError
+from .errors import Finished, RecloomError, Terminated
 from .invoke import find_command, invoke, no_command
 from .plugins import collect
 from .terminal import visible
@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(_fail(f"{_short(error)} (Set {DEBUG}=1 for the traceback.)"))
     except KeyboardInterrupt as stop:
         print(visible(str(stop)), end="\n" if str(stop) else "", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 def _dispatch(args: list[str]) -> None:

@@ -21,6 +21,10 @@ class Finished(Exception):
     """No error: the command has done all that was asked of it and ends here, with success."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: the work stops where it is, as on Ctrl-C; a command then ends with status 143."""
+
+
 def at_least(low: float, **options: float | None) -> None:
     """Raise RecloomError for an option that is below `low` or no number; None passes."""
     for name, value in options.items():

@@ -1,10 +1,16 @@
-"""When training ends before its last epoch."""
+"""When training ends before its last epoch: nothing improves any more, or somebody says so."""
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from lightning.pytorch.callbacks import EarlyStopping
+
+from .errors import Terminated
 
 NEVER = 10**9
 
@@ -33,3 +39,26 @@ class EarlyStop(EarlyStopping):
             min_delta=min_delta,
             strict=False,
         )
+
+
+@contextlib.contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop what runs in this block at once, as Ctrl-C does: by Terminated, between two calls of torch.
+
+    Lightning itself waits for the end of a batch, which may take minutes where a click model ranks a catalogue. A
+    program that has a handler of its own keeps it; a thread beside the main one gets no signals.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is being stopped; a second one must not stop that
+    raise Terminated

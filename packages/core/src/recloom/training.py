@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from .checkpoint import LastCheckpoint
 from .config_errors import explain
 from .data.module import RecDataModule
-from .errors import RecloomError
+from .errors import RecloomError, Terminated
 from .evaluation.results import show
 from .metrics import parse
 from .module import RecModule
@@ -39,7 +39,7 @@ from .runfolder import (
     write_record,
 )
 from .spec import find
-from .stopping import EarlyStop
+from .stopping import EarlyStop, stopped_by_sigterm
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
@@ -262,31 +262,29 @@ def _run(args: Any) -> RecCLI:
     quiet = {"exit_on_error": False}
     parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
     try:
-        return RecCLI(
-            RecModule,
-            RecDataModule,
-            args=args,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={
-                "max_epochs": 50,
-                "accelerator": "auto",
-                "devices": 1,
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,
-            },
-            parser_kwargs=parsers | quiet,
-        )
+        with stopped_by_sigterm():
+            return RecCLI(
+                RecModule,
+                RecDataModule,
+                args=args,
+                save_config_callback=SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "max_epochs": 50,
+                    "accelerator": "auto",
+                    "devices": 1,
+                    "use_distributed_sampler": False,
+                    "enable_model_summary": False,
+                },
+                parser_kwargs=parsers | quiet,
+            )
     except ArgumentError as error:
         raise RecloomError(explain(error, args)) from error
-    except SystemExit as stop:
-        if not isinstance(stop.__context__, KeyboardInterrupt):
+    except (SystemExit, KeyboardInterrupt) as stop:
+        cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__context__
+        if not isinstance(cause, KeyboardInterrupt):
             raise
-        folder = Path(os.environ.get(SHARED_RUN, ""))
-        kept = (folder / CHECKPOINTS / "last.ckpt").is_file()
-        raise KeyboardInterrupt(
-            f"interrupted; {GO_ON.format(folder) if kept else 'nothing was kept yet'}"
-        ) from None
+        raise type(cause)(_stopped(cause, verb=args[0] if isinstance(args, list) else "fit")) from None
     except MisconfigurationException as error:
         raise RecloomError(
             f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
@@ -295,6 +293,16 @@ def _run(args: Any) -> RecCLI:
         begun = os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
         if begun and sys.exc_info()[0]:
             leave_nothing(Path(begun))
+
+
+def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
+    """What to say where somebody stopped the work: what is left of it, and how to go on."""
+    word = "terminated" if isinstance(cause, Terminated) else "interrupted"
+    if verb != "fit":
+        return word
+    folder = Path(os.environ.get(SHARED_RUN, ""))
+    kept = (folder / CHECKPOINTS / "last.ckpt").is_file()
+    return f"{word}; {GO_ON.format(folder) if kept else 'nothing was kept yet'}"
 
 
 def expand(args: list[str]) -> list[str]:

@@ -11,50 +11,40 @@ Train a recommender on a prepared dataset. A run is one folder, by default
 runs/DATA/MODEL.
 
 Which (`recloom list` shows what is installed):
-  --model NAME                    recommender, such as SASRec, EASE or LightGCN
-  --model.recommender.dim 64      one of its options
-  --model.recommender.help NAME   lists and explains all of them
-  --model.loss NAME               loss; by default the recommender's own
-  --config FILE                   YAML with any of these; later words win.
-                                  --print_config writes one
+  --model NAME                  recommender, such as SASRec, EASE or LightGCN
+  --model.recommender.dim 64    an option of it; --model.recommender.help NAME
+                                explains them all
+  --model.loss NAME             loss; by default the recommender's own
+  --config FILE                 YAML with any of these; --print_config writes it
 
 Data:
-  --data DIR                      dataset made by `recloom data prepare` or
-                                  `recloom data synth`
-  --data.split.strategy last      last, time, random or users;
-                                  `recloom data split --help` explains them
-  --data.candidates all           what is ranked: all items; impressions;
-                                  rated: held-out interactions and their labels;
-                                  uniform-N or popular-N (marked as sampled)
-  --data.seen masked              kept: items of the history may be recommended
-                                  again; impressions and rated need it
-  --data.vectors FILE             vectors of items (`recloom embed`)
-  --data.user_vectors FILE        vectors of users (`recloom embed --of users`)
-  --data.positive 4               for click models: the value from which an
-                                  interaction is positive
-  --data.known_first 30           for click models: of a user's interactions
-                                  the first half, 30 at most, is not learnt
-                                  from, so that texts may be written from it
-  --data.windows all              all: long histories are cut into windows;
-                                  last: only their ends are used
-  --data.batch_size 128           training rows of a batch
+  --data DIR                    made by `recloom data prepare` or `data synth`
+  --data.split.strategy last    last, time, random, users (`data split --help`)
+  --data.candidates all         what is ranked: all; impressions; rated (what is
+                                held out, with labels); uniform-N or popular-N
+                                (marked as sampled)
+  --data.seen masked            kept: items of the history may come again
+  --data.vectors FILE           vectors of items, made by `recloom embed`
+  --data.user_vectors FILE      the same of users
+  --data.positive 4             click models: positive from this value on
+  --data.known_first 30         click models: texts may tell of a user's first
+                                half, 30 at most, which is not learnt from
+  --data.windows all            last: only the ends of long histories are used
+  --data.batch_size 128         training rows of a batch
 
 How:
-  --model.lr 0.001                learning rate of AdamW
-  --model.metrics ndcg@10,mrr     measured in validation and test; the first is
-                                  watched if ndcg@10 is not among them
-  --trainer.max_epochs 50         epochs at most
-  --early_stopping.patience 10    epochs without a better validation after
-                                  which training ends; null: never
-  --trainer.accelerator auto      cpu, gpu, ...; --trainer.devices and
-                                  --trainer.precision as in Lightning
-  --seed_everything 0             of everything random
+  --model.lr 0.001              learning rate of AdamW
+  --model.metrics ndcg@10,mrr   what is measured; watched is ndcg@10, else the
+                                first
+  --trainer.max_epochs 50       epochs at most
+  --early_stopping.patience 10  epochs without a better one; null: never stop
+  --trainer.accelerator auto    cpu, gpu, ...; as in Lightning
+  --seed_everything 0           of everything random
 
 Where:
-  --run DIR                       folder of the run
-  --overwrite                     replace what a finished fit left there
-  --ckpt_path last                go on with an interrupted fit; give --run,
-                                  and nothing else is needed
+  --run DIR                     folder of the run
+  --overwrite                   replace what a finished fit left there
+  --ckpt_path last              go on with an interrupted fit; needs only --run
 
 Examples:
   recloom fit --model EASE --data data/movies

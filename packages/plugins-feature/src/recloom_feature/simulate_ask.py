@@ -84,9 +84,13 @@ class Simulation:
         """Pairs of cold items for a share of the training users; what has no text is neither shown nor asked for."""
         cold = [item for item in rows.cold_items() if lines[item]]
         if len(cold) < 2:
+            found = rows.spec.test if rows.spec.strategy == "time" else 0.0
+            wider = (
+                f"--split.test above {found:g}" if found >= 0.3 else "--split.strategy time --split.test 0.3"
+            )
             raise DataError(
                 f"this split leaves {len(cold)} items with text and without a training interaction, and a pair "
-                "takes 2. Use --split.strategy time --split.test 0.3, or data with new items."
+                f"takes 2. Use {wider}, or data with new items."
             )
         users = rows.users(self.users, self.seed)
         shown = {met.user: met.with_text(lines).last(self.history) for met in rows.histories(users)}

@@ -29,6 +29,8 @@ GIVEN = {"impressions": "shown", "rated": "rated"}
 """Candidates that are in the data, and what they were."""
 SCORES_AT_ONCE = 1 << 22
 """Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
+PAIRWISE = 64
+"""So many fewer at once for a model that reads pairs, each of which is work: a batch takes seconds, not minutes."""
 
 
 class RecDataModule(L.LightningDataModule):
@@ -184,7 +186,9 @@ class RecDataModule(L.LightningDataModule):
             data = RatedRequests(self.visible[part], self.parts[part])
         else:
             data = Requests(self.visible[part], self.parts[part], self._candidates(part))
-        width = self.num_items if self.candidates == "all" else 1024
+        width = 1024
+        if self.candidates == "all":
+            width = self.num_items * (PAIRWISE if self._reads_pairs() else 1)
         rows = self.eval_rows or max(1, min(1024, SCORES_AT_ONCE // max(1, width)))
         return loader(data, BatchSampler(len(data), rows), self.num_workers)
 
@@ -234,6 +238,12 @@ class RecDataModule(L.LightningDataModule):
                 "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
             )
         return cast("Recommender", trainer.lightning_module.recommender)
+
+    def _reads_pairs(self) -> bool:
+        """Whether what is to be measured is a click model, as far as is known."""
+        trainer = getattr(self, "trainer", None)
+        module = None if trainer is None else trainer.lightning_module
+        return module is not None and cast("Recommender", module.recommender).examples == "rated"
 
 
 def _mask(part: pl.Series, *names: str) -> Tensor:
