@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+import recloom
 from recloom.cli import main
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
@@ -180,3 +183,56 @@ def test_whose_histories_vectors_of_users_tell_decides_who_reads_them(data, tmp_
         table.write_parquet(texts, metadata={"recloom.profile": made})
         embed(data, of="users", encoder=Counting(), texts=texts, overwrite=True)
         assert words in capsys.readouterr().out
+
+
+def test_a_broken_file_is_replaced_when_asked(data):
+    target = data / "items-vectors.parquet"
+    target.write_bytes(b"PAR1 nothing")
+    embed(data, encoder=Counting(), overwrite=True)
+    assert len(vectors(target)) == 3
+
+
+def test_a_vector_that_is_not_finite_is_encoded_anew(data):
+    target = data / "items-vectors.parquet"
+    embed(data, encoder=Counting())
+    table = pl.read_parquet(target)
+    metadata = pq.read_schema(target).metadata
+    damaged = table.with_columns(
+        vector=pl.when(pl.col("item_id") == "b").then(pl.lit([float("nan"), 1.0])).otherwise("vector")
+    ).to_arrow()
+    pq.write_table(damaged.replace_schema_metadata(metadata), target)
+    again = Counting()
+    embed(data, encoder=again)
+    assert again.asked == ["Alien"]
+    assert vectors(target)["b"] == [5, 1]
+
+
+def test_vectors_of_texts_from_another_split_stay(data, tmp_path):
+    def texts(folder: str, split: str):
+        path = tmp_path / folder / "texts.parquet"
+        path.parent.mkdir()
+        table = pl.DataFrame({"item_id": ["a"], "text": [split]}).to_arrow()
+        made = json.dumps({"data_hash": "d", "split_hash": split, "first": None})
+        pq.write_table(table.replace_schema_metadata({"recloom.profile": made}), path)
+        return path
+
+    target = tmp_path / "vectors.parquet"
+    embed(data, encoder=Counting(), texts=texts("one", "s1"), out=target)
+    with pytest.raises(RecloomError, match="written from other training rows"):
+        embed(data, encoder=Counting(), texts=texts("two", "s2"), out=target)
+    assert vectors(target)["a"] == [2, 1]
+
+
+def test_vectors_that_no_model_reads_are_mentioned(data, tmp_path):
+    embed(data, encoder=Counting())
+    options = {
+        "config": {"data": {"vectors": str(data / "items-vectors.parquet")}, "trainer": {"max_steps": 1}}
+    }
+    with pytest.warns(
+        UserWarning, match="SASRec as it is configured reads no vectors of items.*changes nothing"
+    ):
+        recloom.fit(data, "SASRec", {"dim": 4}, run=tmp_path / "one", **options)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        recloom.fit(data, "SASRec", {"dim": 4, "item_input": "vector"}, run=tmp_path / "two", **options)
+    assert not [one for one in seen if "reads no vectors" in str(one.message)]

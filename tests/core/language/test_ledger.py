@@ -390,3 +390,9 @@ def test_the_commands_show_export_and_import(ledger, tmp_path, monkeypatch, caps
         cli.main(["llm", "import", "absent.jsonl", "--ledger", "none.sqlite"])
     assert "absent.jsonl cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_an_empty_file_is_told_from_other_files(tmp_path):
+    (tmp_path / "empty.sqlite").touch()
+    with pytest.raises(RecloomError, match=r"is not a ledger: it is empty\. Remove it"):
+        Ledger(tmp_path / "empty.sqlite")

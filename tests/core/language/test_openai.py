@@ -212,3 +212,11 @@ def test_a_library_that_is_missing_is_named(model, monkeypatch, library):
 def test_impossible_options_are_refused(options, words):
     with pytest.raises(RecloomError, match=words):
         OpenAIChat(**{"model": "small"} | options)
+
+
+@pytest.mark.parametrize("count", [10**30, -1, 1.5, "7", None])
+def test_a_count_of_tokens_that_is_none_is_estimated(stub, count):
+    stub.script = [stub.chat("fine", usage={"prompt_tokens": count, "completion_tokens": count})]
+    reply = OpenAIChat("small", base_url=stub.url).generate(ASKED)
+    assert 0 <= reply.prompt_tokens < 100
+    assert 0 <= reply.completion_tokens < 100

@@ -264,3 +264,22 @@ def test_masks_leave_no_run_of_eight():
     assert without_key("key none, none", "none") == "key [key], [key]"
     assert without_key("untouched", "") == "untouched"
     assert said_by(json.dumps({"error": {"message": f"{KEY}!"}}), KEY) == "[key]!"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "MY_ACCESS"])
+def test_an_answer_that_spells_the_key_in_escapes_is_not_kept(stub, monkeypatch, name):
+    monkeypatch.setenv(name, KEY)
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    whole = json.dumps(stub.chat("here: KEY")).replace("KEY", spelled)
+    assert KEY not in whole
+    server = OpenAIChat("small", base_url=stub.url, key_env=name)
+    with pytest.raises(QuestionError, match=f"repeats the key in {name}"):
+        server._parsed(whole, KEY)
+
+
+def test_a_key_in_a_variable_of_any_name_is_searched_for(stub, monkeypatch):
+    from recloom.language.secrecy import without_secrets
+
+    monkeypatch.setenv("MY_ACCESS", KEY)
+    OpenAIChat("small", base_url=stub.url, key_env="MY_ACCESS").generate(ASKED)
+    assert without_secrets(f"say {KEY}") == "say [value of MY_ACCESS]"

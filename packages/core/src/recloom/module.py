@@ -96,6 +96,7 @@ class RecModule(L.LightningModule):
         self.seed, data.added = data.seed, self.added
         if fresh and stage == "fit" and not self.trainer.ckpt_path:
             self.learn(data)
+            data.warn_of_unread_vectors(type(self.recommender).__name__)
             return
         if self.trained_on:
             self.check_data(data)

@@ -35,7 +35,10 @@ from .schemas import Record
 PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 CONTROL = ("<|", "|>", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>")
 """Marks with which chat formats separate turns; broken up in every value."""
-INVISIBLE = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+INVISIBLE = re.compile(
+    r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e007f]"  # the last are tags, which spell ASCII that nobody sees
+)
 
 
 class TextField(Record):

@@ -87,6 +87,11 @@ def refuse_other_texts(target: Path, made: dict[str, Any], overwrite: bool) -> N
         found = origin(target)
     except (pa.ArrowInvalid, OSError):
         return  # `reusable` says what is wrong with it
+    if found and any(found.get(name) != made.get(name) for name in HISTORY):
+        raise RecloomError(
+            f"{target} holds vectors of texts that were written from other training rows (data, split or `first`). "
+            "Choose another --out, or replace it with --overwrite."
+        )
     if found and any(found[name] != made[name] for name in ("texts", "columns")):
         raise RecloomError(
             f"{target} holds vectors of {found['texts'] or 'the dataset'}, columns {found['columns'] or 'by default'}; "
@@ -104,8 +109,10 @@ def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, li
         try:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
+            if overwrite:
+                continue
             raise RecloomError(
-                f"{path} cannot be read as vectors ({error}); remove it or choose another --out"
+                f"{path} cannot be read as vectors ({error}). Choose another --out, or replace it with --overwrite."
             ) from error
         made_with = (table.schema.metadata or {}).get(ENCODER, b"").decode()
         if made_with != spec and overwrite:
@@ -115,7 +122,8 @@ def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, li
                 f"{path} was made with {made_with or 'something else'}, asked for is {spec}. "
                 "Choose another --out, or replace it with --overwrite."
             )
-        found |= dict(zip(table["text_hash"].to_pylist(), table["vector"].to_pylist(), strict=True))
+        pairs = zip(table["text_hash"].to_pylist(), table["vector"].to_pylist(), strict=True)
+        found |= {hash_: vector for hash_, vector in pairs if hash_ and vector and np.isfinite(vector).all()}
     return found
 
 

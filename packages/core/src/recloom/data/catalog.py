@@ -42,6 +42,8 @@ class Catalog:
         )
         self.encoder = encoder
         self._digest = ""
+        self.read: set[str] = set()
+        """Whose vectors somebody asked for: `items`, `users`."""
         self.num_items = self.items.height
         self.num_users = self.users.height
 
@@ -80,9 +82,9 @@ class Catalog:
             ids.update(f"{len(series)}:".encode())
             ids.update("".join(f"{len(value)}:{value}" for value in series.to_list()).encode())
         if VECTOR in self.items.columns:  # a run must not be measured with other vectors than it learnt from
-            ids.update(self.vectors().tobytes())
+            ids.update(_matrix(self.items[VECTOR]).tobytes())
         if VECTOR in self.users.columns:
-            ids.update(b"users:" + self.user_vectors().tobytes())
+            ids.update(b"users:" + _matrix(self.users[VECTOR]).tobytes())
         self._digest = ids.hexdigest()[:16]
         return self._digest
 
@@ -117,6 +119,7 @@ class Catalog:
             raise DataError(
                 "the items have no vectors. Make them with `recloom embed`, and give the file with --data.vectors."
             )
+        self.read.add("items")
         return _matrix(self.items[VECTOR])
 
     def user_vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -126,6 +129,7 @@ class Catalog:
                 "the users have no vectors. Make them with `recloom embed --of users`, and give the file with "
                 "--data.user_vectors."
             )
+        self.read.add("users")
         return _matrix(self.users[VECTOR])
 
     def with_vectors(self, path: str | Path) -> Catalog:

@@ -136,6 +136,24 @@ class RecDataModule(L.LightningDataModule):
                 check_split(path, self.card.data_hash(), self.split_hash)
         self._ready = True
 
+    def warn_of_unread_vectors(self, model: str) -> None:
+        """Say so where a file of vectors was given and the model was built without a look at them."""
+        for of, option, path in (
+            ("items", "vectors", self.vectors),
+            ("users", "user_vectors", self.user_vectors),
+        ):
+            if path is not None and of not in self.catalog.read:
+                hint = (
+                    "Models of sequences and graphs read them with --model.recommender.item_input id+vector."
+                    if of == "items"
+                    else "KAR does."
+                )
+                warnings.warn(
+                    f"{model} as it is configured reads no vectors of {of}: --data.{option} {path} changes nothing. "
+                    f"{hint}",
+                    stacklevel=2,
+                )
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of windows, pairs or labelled interactions, as the recommender asks."""
         rows = self._rows(self._recommender())

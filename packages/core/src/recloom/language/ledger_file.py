@@ -87,6 +87,10 @@ def _check(path: Path, db: sqlite3.Connection) -> None:
     (application,), (version,), (page,) = (
         db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version", "page_size")
     )
+    if not path.stat().st_size:
+        raise RecloomError(
+            f"{path} is not a ledger: it is empty. Remove it, and a new one is made in its place."
+        )
     if application != APPLICATION:
         raise RecloomError(
             f"{path} is not a ledger: it holds something else. Name another file with --ledger."

@@ -15,6 +15,8 @@ MOST_LOGPROBS = 20
 """What the protocol allows to ask for."""
 ROUNDING = 1e-3
 """By so much a log-probability may exceed 0."""
+MOST_TOKENS = 2**53
+"""What a server says beyond that is no count."""
 OURS = ("model", "messages", "stream")
 
 
@@ -167,7 +169,7 @@ def _usage(reply: dict[str, Any]) -> Iterator[int | None]:
     usage = reply.get("usage")
     for name in ("prompt_tokens", "completion_tokens"):
         count = usage.get(name) if isinstance(usage, dict) else None
-        yield count if isinstance(count, int) and count >= 0 else None
+        yield count if isinstance(count, int) and 0 <= count <= MOST_TOKENS else None
 
 
 def _first_tokens(choice: dict[str, Any], who: str) -> dict[str, float]:

@@ -24,6 +24,7 @@ from ..terminal import visible
 from .lanes import Lanes
 from .masking import KEY_FILTER, without_key
 from .retries import Fault, patiently
+from .secrecy import NAMED
 
 if TYPE_CHECKING:
     import httpx
@@ -128,6 +129,7 @@ class OpenAIServer:
         """The key, or "" where none is needed."""
         if self.key_env is None:
             return ""
+        NAMED.add(self.key_env)
         key = os.environ.get(self.key_env, "").strip()
         here = _is_this_machine(self.base_url)
         if not key and not here:
@@ -197,14 +199,15 @@ class OpenAIServer:
         raise QuestionError(f"{self.host} refused the question ({status}): {said}")
 
     def _parsed(self, text: str, key: str) -> dict[str, Any]:
-        if len(key) >= LONG_KEY and key in text:
-            raise QuestionError(
-                f"the answer of {self.host} repeats the key in {self.key_env}, so it is not kept"
-            )
         try:
             found = json.loads(text)
         except ValueError:
             found = None
+        plain = json.dumps(found) if "\\" in text else ""  # a server may spell any letter as \\uXXXX
+        if len(key) >= LONG_KEY and (key in text or json.dumps(key)[1:-1] in plain):
+            raise QuestionError(
+                f"the answer of {self.host} repeats the key in {self.key_env}, so it is not kept"
+            )
         if not isinstance(found, dict):
             raise QuestionError(
                 f"{self.host} answered with something that is no JSON object: {said_by(text, key)!r}. "

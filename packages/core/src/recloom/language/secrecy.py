@@ -8,15 +8,18 @@ import os
 from ..errors import QuestionError
 
 ENDINGS = (b"_KEY", b"_TOKEN", b"_SECRET")
+NAMED: set[str] = set()
+"""Further variables that hold a key: those that a language model of this process was told to read it from."""
 SHORTEST = 8
 """Shorter values would be found in innocent text."""
 
 
 def secrets() -> dict[str, str]:
-    """Value to name of every variable of the environment that holds a secret by its name, longest value first."""
-    names = [
+    """Value to name of every variable that holds a secret by its name or by its use, longest value first."""
+    names = {
         os.fsdecode(name) for name in os.environb if name.upper().endswith(ENDINGS)
-    ]  # bytes: often called
+    }  # bytes: often called
+    names |= NAMED
     held = {value: name for name in names if len(value := os.environ.get(name, "")) >= SHORTEST}
     return dict(sorted(held.items(), key=lambda pair: -len(pair[0])))
 
