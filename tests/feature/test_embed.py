@@ -128,7 +128,7 @@ def test_numbers_that_are_not_finite_are_refused(data):
     [
         ({"columns": ["blurb"]}, "no text column 'blurb'; the columns are"),
         ({"of": "users"}, "Name some with --columns"),
-        ({"texts": "gone.parquet"}, "cannot be read as Parquet"),
+        ({"texts": "gone.parquet"}, "there is no file"),
     ],
 )
 def test_wrong_input_is_told(data, options, message):
@@ -236,3 +236,11 @@ def test_vectors_that_no_model_reads_are_mentioned(data, tmp_path):
         warnings.simplefilter("always")
         recloom.fit(data, "SASRec", {"dim": 4, "item_input": "vector"}, run=tmp_path / "two", **options)
     assert not [one for one in seen if "reads no vectors" in str(one.message)]
+
+
+def test_texts_of_new_items_come_from_the_file_that_items_add_reads(data, tmp_path):
+    (tmp_path / "new.csv").write_text("item_id,title\nx,Ronin\n", "utf-8")
+    embed(
+        data, encoder=Counting(), texts=tmp_path / "new.csv", columns=["title"], out=tmp_path / "new.parquet"
+    )
+    assert vectors(tmp_path / "new.parquet") == {"x": [5, 1]}

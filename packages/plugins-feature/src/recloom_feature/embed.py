@@ -30,8 +30,8 @@ def embed(
         data: the prepared dataset.
         encoder: what turns a text into a vector, such as `SentenceTransformers`; by default hashed n-grams.
         of: whose texts.
-        texts: Parquet file with `item_id` (or `user_id`) and text columns, such as profiles; by default the
-            dataset's own table.
+        texts: Parquet, CSV, TSV or JSON lines file with `item_id` (or `user_id`) and text columns, such as profiles
+            or new items; by default the dataset's own table.
         columns: text columns, joined in this order; by default `title`, of `texts` its column `text` or, where it
             has none, every text column.
         out: Parquet file to write, by default beside the texts and named after them: `TEXTS-vectors.parquet`, of the

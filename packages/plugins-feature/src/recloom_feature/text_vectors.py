@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from recloom.data.new_items import read_table
 from recloom.data.origin import ENCODER, ORIGIN, origin
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
@@ -72,7 +73,8 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
 def origin_of(texts: Path | None, columns: list[str] | None) -> dict[str, Any]:
     """What the vectors are made from: the file's name, its columns, and what it says of the histories it was shown."""
     made: dict[str, Any] = {"texts": texts.name if texts else None, "columns": columns}
-    for name, facts in (pq.read_metadata(texts).metadata or {}).items() if texts else ():
+    parquet = texts is not None and texts.suffix == ".parquet"
+    for name, facts in (pq.read_metadata(texts).metadata or {}).items() if parquet else ():
         said = json.loads(facts) if name.startswith(b"recloom.") and facts.startswith(b"{") else {}
         if "split_hash" in said:
             made |= {key: said.get(key) for key in HISTORY}
@@ -204,10 +206,7 @@ def _partial(target: Path) -> Path:
 
 
 def _table(path: Path, key: str) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    table = read_table(path)
     if key not in table.columns:
         raise DataError(f"{path} must have the column {key}; found {', '.join(table.columns)}")
     return table

@@ -155,8 +155,8 @@ class Catalog:
             raise DataError("the items of this run have no vectors, so vectors of new items have no use")
         if vectors is None and VECTOR in self.items.columns:
             raise DataError(
-                "this run reads items by vectors. Make those of the new items with the same encoder, and give the "
-                "file with --vectors."
+                "this run reads items by vectors. Make those of the new items with the same encoder "
+                "(`recloom embed DATA --texts NEW --out FILE --encoder ...`), and give the file with --vectors."
             )
         if vectors is not None:
             items = items.join(

@@ -19,7 +19,7 @@ def read_new_items(path: Path, catalog: Catalog) -> pl.DataFrame:
     holds no item, and for an unknown column, a value of another type, an empty id, one that stands there twice,
     or one that the catalogue has already.
     """
-    table = _read(path)
+    table = read_table(path)
     known = [name for name in catalog.items.columns if name != VECTOR]
     if "item_id" not in table.columns:
         raise DataError(f"{path} has no column item_id; it has {', '.join(table.columns) or 'none'}")
@@ -35,7 +35,8 @@ def read_new_items(path: Path, catalog: Catalog) -> pl.DataFrame:
     return items
 
 
-def _read(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """A table of a Parquet, CSV, TSV or JSON lines file, columns of text files as text. Raises DataError."""
     if path.suffix not in KINDS:
         raise DataError(
             f"{path}: expected a file ending in {', '.join(KINDS)}; found {path.suffix or 'none'}"
