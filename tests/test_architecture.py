@@ -25,7 +25,7 @@ LAYERS = (
     "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",
     "module",
     "evaluation evaluation.* runfolder",
-    "stopping run config_errors training",
+    "stopping training_bar quiet run config_errors training",
     "recommend environment new_items new_plugin contest demo defaults testing testing.*",
     "cli",
 )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from .checkpoint import LastCheckpoint
@@ -23,6 +21,7 @@ from .evaluation.results import show
 from .metrics import parse
 from .module import RecModule
 from .plugins import collect
+from .quiet import calm
 from .run import Run, load, write_predictions
 from .runfolder import (
     CHECKPOINTS,
@@ -40,6 +39,7 @@ from .runfolder import (
 )
 from .spec import find
 from .stopping import EarlyStop, stopped_by_sigterm
+from .training_bar import TrainingBar
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
@@ -47,19 +47,6 @@ MONITOR = "val/ndcg@10"
 CSV = "lightning.pytorch.loggers.CSVLogger"
 GO_ON = "go on with: recloom fit --run {} --ckpt_path last"
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
-
-
-QUIET = (
-    ".*does not have many workers.*",
-    ".*configure_optimizers.*returned `None`.*",
-    ".*Checkpoint directory.*exists.*",
-    "LightningCLI's args parameter.*",
-    ".*is smaller than the logging interval.*",
-    ".*weights_only.*",
-    ".*LeafSpec.*",
-    ".*infer the `batch_size`.*",
-)
-"""Warnings of Lightning about what Recloom does on purpose."""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -130,6 +117,12 @@ class RecCLI(LightningCLI):
             config.verbose = False  # the table with intervals is shown instead
         if self.subcommand == "fit" and (config.trainer.logger is None or _is_ours(config.trainer.logger)):
             config.trainer.logger = _component(CSV, save_dir=str(run), name="logs")
+
+    def after_instantiate_classes(self) -> None:
+        usual = (RichProgressBar, TQDMProgressBar)  # what Lightning puts there unasked
+        self.trainer.callbacks = [
+            TrainingBar() if type(one) in usual else one for one in self.trainer.callbacks
+        ]
 
     def _not_a_fit(self, config: Any, run: Path) -> None:
         """A run is measured without logs of its own, with the dataset wherever it is now."""
@@ -257,7 +250,7 @@ def fit(
 
 
 def _run(args: Any) -> RecCLI:
-    _calm()
+    calm()
     collect("register_models"), collect("register_losses"), collect("register_language_models")
     quiet = {"exit_on_error": False}
     parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
@@ -385,12 +378,3 @@ def _is_ours(logger: Any) -> bool:
 
 def _class_name(recommender: Any) -> str:
     return str(recommender.class_path).rpartition(".")[2]
-
-
-def _calm() -> None:
-    """Keep Lightning's advice off the screen; its warnings about what users asked for stay."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for text in QUIET:
-        warnings.filterwarnings("ignore", text)
-    sys.stdout.flush()
