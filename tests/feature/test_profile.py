@@ -100,7 +100,7 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 of 6, 0 asked twice, 0 failed\n" in said
     assert "left out" not in said
-    assert "6 asked, 0 of them failed" in said
+    assert "6 asked, 0 without a reply" in said
     (line,) = (line for line in said.splitlines() if line.startswith("next: recloom "))
     main(line.removeprefix("next: recloom ").split())
     vectors = pl.read_parquet(tmp_path / "out-vectors.parquet")

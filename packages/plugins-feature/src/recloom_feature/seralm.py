@@ -130,11 +130,13 @@ def rounds(
     from recloom.data.prepare import read_card
     from recloom.errors import at_least
     from recloom.language.hashing import HashingNgrams
+    from recloom.spec import find
 
     from .seralm_fit import recipe
     from .seralm_folder import Folder
     from .seralm_posterior import check_beta
     from .seralm_report import finish
+    from .seralm_rewards import check_causal
     from .seralm_rounds import Rounds
     from .seralm_tables import read_variants
     from .seralm_texts import encode_texts, given_texts, told
@@ -142,6 +144,7 @@ def rounds(
     at_least(1, times=times, draws=draws, max_epochs=max_epochs)
     check_beta(beta)
     catalog, chosen, trained = Catalog.load(data), encoder or HashingNgrams(), recipe(fit, model, item_input)
+    check_causal(find("register_models", trained.model))
     found = given_texts(texts, catalog)
     folder = Folder(out)
     folder.claim(
