@@ -188,7 +188,28 @@ def test_quotation_marks_of_three_languages():
     ]  # fmt: skip
 
 
-ROW = {"text": "a", "ref": "b", "list": ["x"], "deep": [["x"]], "lp": [0.5], "item": "z"}
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_cited_attributes_may_stand_beside_their_values_as_a_profile_of_reasons_writes_them(tmp_path, kind):
+    path = tmp_path / f"reasons.{kind}"
+    cites = [[{"attribute": "genres", "value": "Drama"}, {"attribute": "title", "value": "a: b"}], [], None]
+    table = pl.DataFrame({"text": ["a", "b", "c"], "cites": cites})
+    table.write_parquet(path) if kind == "parquet" else table.write_ndjson(path)
+    assert read_texts(path, Columns("text", cited="cites")).cited == [
+        ["genres: Drama", "title: a: b"],
+        [],
+        [],
+    ]
+
+
+ROW = {
+    "text": "a",
+    "ref": "b",
+    "list": ["x"],
+    "deep": [["x"]],
+    "lp": [0.5],
+    "item": "z",
+    "other": [{"k": "v"}],
+}
 
 
 @pytest.mark.parametrize(
@@ -197,6 +218,7 @@ ROW = {"text": "a", "ref": "b", "list": ["x"], "deep": [["x"]], "lp": [0.5], "it
         (Columns("gone"), r"no column 'gone'; the columns are text, ref, list"),
         (Columns("list"), r"column 'list' must hold one text a row; found List"),
         (Columns("text", cited="deep"), r"column 'deep' must hold lists of texts; found List\(List"),
+        (Columns("text", cited="other"), r"column 'other' must hold lists of texts; found List\(Struct"),
         (Columns("text", log_probs="lp"), r"row 1: 'lp' must hold natural logarithms.*at most 0; found 0.5"),
         (Columns("text", log_probs="ref"), r"row 1: 'ref' must be a list of numbers; found 'b'"),
         (Columns("text", log_probs="list"), r"row 1: 'list' must be a list of numbers"),
@@ -208,7 +230,9 @@ def test_a_wrong_column_is_told(tmp_path, columns, message):
 
 
 def test_a_wrong_file_is_told(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
     for name, content, message in [
+        ("folder.csv", None, "folder.csv is a folder; expected a Parquet, CSV or JSON-lines file"),
         ("gone.csv", None, "does not exist; expected a Parquet, CSV or JSON-lines file"),
         ("t.txt", "a", r"expected a file that ends in .parquet, .csv, .jsonl, .ndjson; found '.txt'"),
         ("t.parquet", "a", "cannot be read as parquet"),

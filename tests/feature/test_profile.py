@@ -57,7 +57,7 @@ def run(data, tmp_path):
     pairs.write_text("user_id,item_id\nann,i1\nbob,i3\ndan,i2\n")
 
     def make(kind: str, model=None, out: str = "out.parquet", ledger: str = "l.sqlite", **options):
-        llm = Asking(model or Fake(), ledger=tmp_path / ledger, **options.pop("llm", {}))
+        llm = Asking(model or Fake(), **({"ledger": tmp_path / ledger} | options.pop("llm", {})))
         extra = {"pairs": pairs} if kind == "reason" else {}
         profile(data, kind=kind, out=tmp_path / out, llm=llm, **extra, **options)
         return pl.read_parquet(tmp_path / out).to_dicts()
@@ -100,7 +100,7 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 of 6, 0 asked twice, 0 failed\n" in said
     assert "left out" not in said
-    assert "6 asked, 0 of them failed" in said
+    assert "6 asked, 0 without a reply" in said
     (line,) = (line for line in said.splitlines() if line.startswith("next: recloom "))
     main(line.removeprefix("next: recloom ").split())
     vectors = pl.read_parquet(tmp_path / "out-vectors.parquet")
@@ -258,11 +258,21 @@ def test_wrong_options_are_told_before_anything_is_asked(run, tmp_path, kind, op
         ("user_id,item_id\nann,i1\neve,i1\n", "lists no user_id 'eve'"),
         ("user_id,item_id\nann,i9\n", "lists no item_id 'i9'"),
         ("user_id,item_id\nann,i1\nann,i1\n", "stands there twice"),
+        ("user_id,item_id\n", r"pairs.csv holds no row; expected a user_id and an item_id on each"),
     ],
 )
 def test_wrong_pairs_are_told(run, tmp_path, text, message):
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(DataError, match=message):
+        run("reason")
+
+
+def test_pairs_are_a_file_and_no_run(run, tmp_path):
+    (tmp_path / "pairs.csv").unlink()
+    (tmp_path / "pairs.csv").mkdir()
+    with pytest.raises(
+        DataError, match=r"pairs.csv is a folder; name the file in it, such as .*predictions.parquet"
+    ):
         run("reason")
 
 
@@ -285,6 +295,13 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
         run("title")
     with pytest.raises(RecloomError, match="is not a folder"):
         run("title", out="none/out.parquet")
+    with pytest.raises(RecloomError, match=r"--out .*out.json must end in .parquet"):
+        run("title", out="out.json")
+    (tmp_path / "no.sqlite").write_text("a letter")
+    with pytest.raises(
+        RecloomError, match=r"is not a ledger. Name another file with --ledger \(--llm.ledger in a"
+    ):
+        run("title", out="new.parquet", llm={"ledger": tmp_path / "no.sqlite"})
 
 
 def test_users_without_a_training_history_are_left_out_and_counted(run, capsys):

@@ -239,6 +239,9 @@ def test_another_loss_and_split_come_from_the_file_of_the_fit(shop):
         ({"beta": 0.0}, "beta must be above 0 nats"),
         ({"times": 0}, "times must be at least 1"),
         ({"model": "BERT4Rec"}, "has hyper-parameters of SASRec, asked for is BERT4Rec"),
+        ({"model": "BERT4Rec", "fit": None}, "a causal sequence model such as SASRec gives; found BERT4Rec"),
+        ({"model": "EASE", "fit": None}, "a causal sequence model such as SASRec gives; found EASE"),
+        ({"model": "SASRek", "fit": None}, "'SASRek' is not among the models"),
     ],
 )
 def test_wrong_options_of_rounds_are_told_before_anything_is_written(shop, options, message):
@@ -292,6 +295,16 @@ def test_a_file_of_texts_that_is_wrong_is_told(shop, rows, message):
         work(shop)
 
 
+def test_texts_that_are_all_alike_choose_nothing_and_no_sharper_beta_is_advised(shop, capsys):
+    file = shop.parent / "texts.parquet"
+    alike = pl.read_parquet(file).with_columns(pl.col("item_id").alias("text"))
+    alike.write_parquet(file)
+    work(shop, times=1)
+    said = capsys.readouterr().out
+    assert "No item that was judged has texts that differ: nothing was chosen." in said
+    assert "--beta" not in said
+
+
 def test_texts_of_items_that_the_dataset_lacks_are_left_out(shop):
     file = shop.parent / "texts.parquet"
     more = pl.DataFrame({"item_id": ["z"], "variant": [0], "text": ["t"]})
@@ -308,5 +321,5 @@ def test_from_the_command_line(shop, capsys):
           "--fit", str(shop.parent / "fit.yaml")])  # fmt: skip
     assert (out / "vectors.parquet").is_file()
     printed = capsys.readouterr().out
-    assert "Next: recloom seralm rounds" in printed
+    assert "next: recloom seralm rounds" in printed
     assert "--model.recommender.item_input vector" in printed

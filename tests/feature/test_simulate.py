@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -73,7 +74,7 @@ def run(data, tmp_path):
 
     def go(model=None, out="out.parquet", ledger="l.sqlite", **options):
         usual = {"split": SPLIT, "users": 1.0, "pairs": 3}
-        asking = Asking(model or Scorer(), ledger=tmp_path / ledger)
+        asking = Asking(model or Scorer(), ledger=tmp_path / ledger, **options.pop("llm", {}))
         simulate(options.pop("data", data), llm=asking, out=tmp_path / out, **(usual | options))
         return read_simulated(tmp_path / out)
 
@@ -307,6 +308,10 @@ def test_another_file_is_not_replaced_unasked(run, tmp_path):
     [
         ({"model": Speaker(), "by": "scores"}, "Speaker gives no probabilities; use --by answers"),
         ({"by": "answers", "disagreement": "calibrate"}, "answers have none; use --by scores"),
+        (
+            {"llm": {"run": "batch", "batch_out": Path("b")}},
+            "batch gives no probabilities. Add --by answers, here and",
+        ),
         ({"model": Speaker(), "disagreement": "calibrate"}, "answers have none"),
         (
             {"split": SplitSpec()},

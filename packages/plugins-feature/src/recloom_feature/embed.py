@@ -32,8 +32,8 @@ def embed(
         of: whose texts.
         texts: Parquet, CSV, TSV or JSON lines file with `item_id` (or `user_id`) and text columns, such as profiles
             or new items; by default the dataset's own table.
-        columns: text columns, joined in this order; by default `title`, of `texts` its column `text` or, where it
-            has none, every text column.
+        columns: text columns, apart by blanks, joined in this order; by default `title`, of `texts` its column `text`
+            or, where it has none, every text column.
         out: Parquet file to write, by default beside the texts and named after them: `TEXTS-vectors.parquet`, of the
             dataset's own texts `items-vectors.parquet` (or `users-vectors.parquet`) in the dataset.
         overwrite: replace a file that was made with another encoder or from other texts.

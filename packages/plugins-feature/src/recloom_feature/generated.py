@@ -16,7 +16,7 @@ from recloom.language.question import Failure
 
 
 def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: bool) -> None:
-    """Raise RecloomError where `out` lies in no folder, or is another file than this recipe gives.
+    """Raise RecloomError where `out` lies in no folder, is not named as Parquet, or is not what this recipe gives.
 
     The same recipe may be run again: what failed is then asked again, and the rest comes from the ledger.
     """
@@ -24,6 +24,8 @@ def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: 
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
     if out.is_dir():
         raise RecloomError(f"{out} is a folder; choose another --out")
+    if out.suffix != ".parquet":
+        raise RecloomError(f"what is written is Parquet: --out {out} must end in .parquet")
     if overwrite or not out.exists():
         return
     try:

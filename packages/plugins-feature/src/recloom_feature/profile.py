@@ -37,10 +37,12 @@ def profile(
     answer_tokens: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Ask a language model for knowledge of items, profiles of users, topics, titles or reasons.
+    """Ask a language model about items, users, or pairs of both.
 
-    Only training interactions are shown to it, and every row names those it was built from (`source`: rows of
-    interactions.parquet). Replies are kept in the ledger, so a second run asks nothing, and an interrupted one goes on.
+    What is known of an item, its keywords, topics or a plainer title; what a user prefers; why an item suits a
+    user. Only training interactions are shown to it, and every row names those it was built from (`source`: rows of
+    interactions.parquet). Replies are kept in the ledger, so a second run asks nothing, and an interrupted one goes
+    on.
 
     Args:
         data: the prepared dataset.
@@ -50,7 +52,7 @@ def profile(
         llm: whom to ask, what it may cost, and where replies are kept.
         split: how interactions are divided, as in training; only the training part is used.
         split_path: folder written by `recloom data split`, used instead of `split`.
-        columns: attributes of the items that are shown; by default all.
+        columns: attributes of the items that are shown, apart by blanks; by default all.
         scenario: the factors by which `item` and `user` are analysed.
         first: of a user's n training interactions only the first min((n + 1) // 2, FIRST) are shown, so that a
             model may be trained on the rest (30 in KAR).
@@ -83,7 +85,7 @@ def profile(
     every = subjects(kind, catalog, records, known, wanted, scenario, chosen)
     about = every[:limit]
     if not about:
-        raise RecloomError(f"{data} holds nothing to ask about: {_lacking(kind)}")
+        raise RecloomError(f"{pairs or data} holds nothing to ask about: {_lacking(kind)}")
     asked = questions(kind, about, answer_tokens)
     made_from: dict[str, Any] = {
         "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,

@@ -149,6 +149,8 @@ def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
 
     Raises DataError for a column that is missing, an id that the dataset does not list, or a pair that stands twice.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name the file in it, such as {path / 'predictions.parquet'}")
     try:
         table = (
             pl.read_csv(path, infer_schema=False, glob=False)
@@ -159,6 +161,8 @@ def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
         raise DataError(f"{path} cannot be read as Parquet or .csv: {error}") from error
     if not {"user_id", "item_id"} <= set(table.columns):
         raise DataError(f"{path} must have the columns user_id and item_id; found {', '.join(table.columns)}")
+    if not len(table):
+        raise DataError(f"{path} holds no row; expected a user_id and an item_id on each")
     pairs = table.select(pl.col("user_id", "item_id").cast(pl.String))
     for name, index in (("user_id", catalog.user_index), ("item_id", catalog.item_index)):
         strange = pairs[name].filter(pl.Series(index(pairs[name]) == 0))

@@ -41,16 +41,17 @@ def texts(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Sample K texts of each item from a language model (SeRALM, a reconstruction), for `recloom seralm rounds`.
+    """Sample K texts of each item (SeRALM, a reconstruction).
 
-    One question an item, about its own record alone. An item whose question fails has no texts; the reason is kept
-    beside the file, in the same name with `.failures.jsonl`. A second run asks nothing, and an interrupted one goes on.
+    A language model writes them, `recloom seralm rounds` chooses among them. One question an item, about its own
+    record alone. An item whose question fails has no texts; the reason is kept beside the file, in the same name
+    with `.failures.jsonl`. A second run asks nothing, and an interrupted one goes on.
 
     Args:
         data: the prepared dataset.
         out: Parquet file to write: `item_id`, `variant`, `text`, and the `key` of the reply in the ledger.
         llm: whom to ask, what it may cost, and where replies are kept.
-        columns: what the question shows of an item; by default all its text columns.
+        columns: what the question shows of an item, apart by blanks; by default all its text columns.
         k: answers to each question.
         temperature: of sampling, above 0.
         max_tokens: of an answer.
@@ -104,8 +105,9 @@ def rounds(
     max_epochs: int = 50,
     seed: int = 0,
 ) -> None:
-    """Choose among several texts of each item by how they help a recommender (SeRALM, a reconstruction).
+    """Choose among texts of items (SeRALM, a reconstruction).
 
+    SeRALM lets a recommender's feedback say which of several texts of an item is best.
     Use the result with `recloom fit --model SASRec --model.recommender.item_input id+vector --data.vectors
     OUT/vectors.parquet`, which asks no language model. A second run goes on where the first one stopped.
 
@@ -130,11 +132,13 @@ def rounds(
     from recloom.data.prepare import read_card
     from recloom.errors import at_least
     from recloom.language.hashing import HashingNgrams
+    from recloom.spec import find
 
     from .seralm_fit import recipe
     from .seralm_folder import Folder
     from .seralm_posterior import check_beta
     from .seralm_report import finish
+    from .seralm_rewards import check_causal
     from .seralm_rounds import Rounds
     from .seralm_tables import read_variants
     from .seralm_texts import encode_texts, given_texts, told
@@ -142,6 +146,7 @@ def rounds(
     at_least(1, times=times, draws=draws, max_epochs=max_epochs)
     check_beta(beta)
     catalog, chosen, trained = Catalog.load(data), encoder or HashingNgrams(), recipe(fit, model, item_input)
+    check_causal(find("register_models", trained.model))
     found = given_texts(texts, catalog)
     folder = Folder(out)
     folder.claim(

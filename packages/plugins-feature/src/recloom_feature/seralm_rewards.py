@@ -57,11 +57,8 @@ def rewards(
         q: (num_items + 1, K) by which the texts were drawn in training.
         draws: more of them, less noise.
     """
-    if not (isinstance(recommender, VectorRecommender) and recommender.causal):
-        raise RecloomError(
-            f"rewards need the probability of every next item, which a causal sequence model such as SASRec gives; "
-            f"found {type(recommender).__name__}"
-        )
+    check_causal(type(recommender))
+    assert isinstance(recommender, VectorRecommender)
     recommender.eval()
     size, k = variants.exists.shape
     total, count = torch.zeros(2, size * k, dtype=torch.float64)
@@ -100,6 +97,15 @@ def _add(
         place = items[mine] * k + choice[items[mine]]
         total.index_add_(0, place, sums[mine].double())
         count.index_add_(0, place, positions[mine].double())
+
+
+def check_causal(kind: type[Recommender]) -> None:
+    """Raise RecloomError for a class of recommenders that gives no rewards."""
+    if not (issubclass(kind, VectorRecommender) and kind.causal):
+        raise RecloomError(
+            f"rewards need the probability of every next item, which a causal sequence model such as SASRec gives; "
+            f"found {kind.__name__}"
+        )
 
 
 def log_probabilities(recommender: VectorRecommender, batch: Batch) -> Tensor:

@@ -29,9 +29,10 @@ def simulate(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Ask a language model which of two unseen items users would choose, to train on with the loss ColdStart.
+    """Let a language model choose between unseen items for users.
 
-    Train with `recloom fit --model.loss ColdStart --model.loss.pairs FILE`, the same data and the same split.
+    It says which of two items without an interaction a user would choose; the loss ColdStart learns from it. Train
+    with `recloom fit --model.loss ColdStart --model.loss.pairs FILE`, the same data and the same split.
 
     Args:
         data: the prepared dataset.
@@ -43,7 +44,7 @@ def simulate(
         users: share of the training users who are simulated, drawn at random.
         pairs: pairs of cold items for each of them; each is asked in both orders.
         history: how many of the most recent training items are shown, at most 100.
-        columns: columns of the items that are shown; by default all.
+        columns: columns of the items that are shown, apart by blanks; by default all.
         by: compare the log-probabilities of A and B (`scores`), or read a letter from an answer; by default
             scores where the model gives them.
         disagreement: drop a pair whose two orders disagree, or let the averaged scores decide (`calibrate`).

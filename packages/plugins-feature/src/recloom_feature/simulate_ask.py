@@ -56,6 +56,11 @@ class Simulation:
     ) -> None:
         """Draw, ask, decide, write and say what came of it."""
         by = self.way(llm.model)
+        if by == "scores" and llm.run == "batch":
+            raise RecloomError(
+                "a provider's batch gives no probabilities. Add --by answers, here and to the command itself, so that "
+                "letters are read from answers."
+            )
         rows = read_training(data, split, split_path)
         lines = item_lines(rows.catalog, self.columns)
         pairs = self.draw(rows, lines)

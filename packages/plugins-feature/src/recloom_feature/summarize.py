@@ -28,9 +28,10 @@ def summarize(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Summarise what users like from the texts of their training items, as LLM-TRSR does.
+    """Let a language model sum up what users like (LLM-TRSR).
 
-    Turn the summaries into vectors with `recloom embed DATA --of users --texts OUT`.
+    It reads the texts of their training items. Turn the summaries into vectors with `recloom embed DATA --of users
+    --texts OUT`.
 
     Args:
         data: the prepared dataset.
@@ -42,7 +43,7 @@ def summarize(
         block: items of a block, at most 100.
         history: how many of the most recent training items are read.
         users: share of the training users, drawn at random.
-        columns: columns of the items that are shown; by default all.
+        columns: columns of the items that are shown, apart by blanks; by default all.
         prompt_tokens: longest prompt; what is too long loses its oldest items, and nothing else.
         seed: of the drawing of users.
         out: Parquet file to write, by default `summaries.parquet` in the dataset; failures are listed beside it.

@@ -90,9 +90,8 @@ def quotations(text: str) -> list[str]:
 
 def _table(path: Path) -> pl.DataFrame:
     if not path.is_file():
-        raise DataError(
-            f"{path} does not exist; expected a Parquet, CSV or JSON-lines file with a text a row"
-        )
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {found}; expected a Parquet, CSV or JSON-lines file with a text a row")
     if path.suffix not in READERS:
         raise DataError(f"{path}: expected a file that ends in {', '.join(READERS)}; found {path.suffix!r}")
     try:

@@ -39,7 +39,7 @@ def text_metrics(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Measure generated texts: BLEU, ROUGE, METEOR, perplexity, variety, faithfulness.
+    """Measure generated texts: BLEU, ROUGE, faithfulness and more.
 
     `recloom list text_metrics` shows what there is.
 

@@ -61,7 +61,7 @@ class Bill:
         repeated = f"{self.repeated:,} repeated, " if self.repeated else ""
         return (
             f"{self.questions:,} questions: {repeated}{self.cached:,} from the ledger, {self.calls:,} asked, "
-            f"{self.failures:,} of them failed\n{self.cost}, {self.seconds:.1f} s"
+            f"{self.failures:,} without a reply\n{self.cost}, {self.seconds:.1f} s"
         )
 
     @property
@@ -106,7 +106,7 @@ def error_of(cause: BaseException, bill: Bill, ledger: Path, limits: str = "") -
 
 def how_far(bill: Bill, ledger: Path) -> str:
     """Two lines: what is kept of how much, and what this run had of it at which cost."""
-    failed = f", {bill.failures:,} of them failed" if bill.failures else ""
+    failed = f", {bill.failures:,} without a reply" if bill.failures else ""
     return (
         f"{bill.kept:,} of {bill.questions - bill.repeated:,} replies are kept in {ledger}, "
         f"{bill.unasked + bill.failures:,} are still to ask.\n"

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @command("llm show")
 def show(*, ledger: Path | None = None, json: bool = False) -> None:
-    """Show what a ledger holds: replies, tokens and dates, by model and prompt.
+    """Show what a ledger holds, by model and prompt.
+
+    Replies, their tokens as they were reported or estimated, and the date of the last one.
 
     Args:
         ledger: the file, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
@@ -38,7 +40,9 @@ def show(*, ledger: Path | None = None, json: bool = False) -> None:
 def export(
     out: Path, *, ledger: Path | None = None, keys: Path | None = None, overwrite: bool = False
 ) -> None:
-    """Write replies as lines of JSON, for another machine or to be kept with a run.
+    """Write replies as lines of JSON.
+
+    For another machine, or to be kept with a run; `recloom llm import` reads them.
 
     Args:
         out: the file to write; it appears whole or not at all.
@@ -57,7 +61,9 @@ def export(
 
 @command("llm import")
 def load(file: Path, *, ledger: Path | None = None) -> None:
-    """Take the replies of an exported file into a ledger; replies it holds already stay as they are.
+    """Take the replies of an exported file into a ledger.
+
+    Replies that it holds already stay as they are.
 
     Args:
         file: what `recloom llm export` wrote; every line is checked before the first is taken.
@@ -74,10 +80,10 @@ def load(file: Path, *, ledger: Path | None = None) -> None:
 
 @command("llm batch-import")
 def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -> None:
-    """Take the results of a provider's batch into a ledger, in any order.
+    """Take the results of a provider's batch into a ledger.
 
-    What failed is counted by reason, and listed with its id in `RESULTS.failures.jsonl`, without the ending of
-    RESULTS.
+    They may come in any order. What failed is counted by reason, and listed with its id in
+    `RESULTS.failures.jsonl`, without the ending of RESULTS.
 
     Args:
         results: what the provider returned, its output or its errors.
@@ -99,9 +105,10 @@ def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -
 
 @command("llm plan", passes_on=True)
 def plan(command: list[str]) -> None:
-    """Show what a command would ask a language model, and what that costs, and ask nothing.
+    """Show what a command would ask, and what that costs.
 
-    `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15 --llm.prices.completion 0.6`
+    Nothing is asked. `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15
+    --llm.prices.completion 0.6`
 
     Args:
         command: the command with its options, as they stand after `recloom`.
@@ -118,9 +125,10 @@ def plan(command: list[str]) -> None:
 
 @command("llm batch-export", passes_on=True)
 def batch_export(out: Path, command: list[str]) -> None:
-    """Write what a command would ask as requests for a provider's batch; the ledger's replies are left out.
+    """Write what a command would ask as a provider's batch.
 
-    `recloom llm batch-export requests.jsonl profile data/ml --kind item ... --llm.model OpenAIChat ...`
+    Requests whose replies the ledger holds are left out. `recloom llm batch-export requests.jsonl profile data/ml
+    --kind item ... --llm.model OpenAIChat ...`
 
     Args:
         out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.

@@ -21,16 +21,15 @@ CREATE TABLE replies (
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, asked_at TEXT NOT NULL
 )
 """
+OPTION = "--ledger (--llm.ledger in a command that asks)"
 SAID = {
-    "not a database": "is not a ledger. Name another file with --ledger",
+    "not a database": f"is not a ledger. Name another file with {OPTION}",
     "malformed": "is damaged. Move it away, and fill a new one with `recloom llm import` from an export",
     "locked": f"has been written by another process for {PATIENCE:.0f} s. Wait for it, or name another ledger",
     "full": "cannot grow: the disk is full. Make room and start again; what was kept is kept",
 }
 """What SQLite says, and what it means for the user."""
-UNWRITABLE = (
-    "cannot be opened or written. Check that it is a file in a writable folder, or name another with --ledger"
-)
+UNWRITABLE = f"cannot be opened or written. Check that it is a file in a writable folder, or name another with {OPTION}"
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
@@ -45,10 +44,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger that exists, in a folder that may be read-only."""
     if path.exists() and not path.is_file():
-        raise RecloomError(f"{path} is no file, so it is no ledger. Name another with --ledger.")
+        raise RecloomError(f"{path} is no file, so it is no ledger. Name another with {OPTION}.")
     if not path.exists():
         raise RecloomError(
-            f"there is no ledger at {path}. Name another with --ledger; one is made by the first command that asks a "
+            f"there is no ledger at {path}. Name another with {OPTION}; one is made by the first command that asks a "
             "language model, and filled by `recloom llm import FILE` from an export."
         )
     try:
@@ -93,12 +92,12 @@ def _check(path: Path, db: sqlite3.Connection) -> None:
         )
     if application != APPLICATION:
         raise RecloomError(
-            f"{path} is not a ledger: it holds something else. Name another file with --ledger."
+            f"{path} is not a ledger: it holds something else. Name another file with {OPTION}."
         )
     if version > FORMAT:
         raise RecloomError(
             f"{path} is a ledger of format {version}, and this Recloom reads formats up to {FORMAT}. "
-            "Update recloom, or name another with --ledger."
+            f"Update recloom, or name another with {OPTION}."
         )
     db.execute("SELECT count(*) FROM replies WHERE key = ''").fetchone()
     if path.stat().st_size % page:
