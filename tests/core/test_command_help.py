@@ -85,7 +85,7 @@ def test_types_and_paths_of_classes_are_not_shown(shown):
     ]
     assert len(names) > 1
     listed = re.search(r"what reads the label\. \((.*?)\)", " ".join(shown.split()))[1]
-    assert sorted(listed.split(", ")) == sorted(names)
+    assert set(names) <= set(listed.split(", "))  # encoders of other tests may stand there too
 
 
 def test_what_every_command_has_stands_last(shown):

@@ -20,7 +20,9 @@ NEWS = "{}\tsports\tgolf\t{}\tAn abstract\turl\t[]\t[]\n"
 def mind():
     spec = importlib.util.spec_from_file_location("mind_benchmark", ROOT / "benchmarks" / "mind.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")  # a script finds its neighbours
+        spec.loader.exec_module(module)
     return module
 
 

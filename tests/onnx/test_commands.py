@@ -76,7 +76,7 @@ def test_unverified_until_verified(run, tmp_path, capsys):
     main(["verify", str(out), "--run", str(run), "--requests", "30"])
     assert read_manifest(out).parity.verified
     assert read_manifest(out).parity.requests == 372 + 30
-    assert "ndcg@10 over 30 test users" in " ".join(capsys.readouterr().out.split())
+    assert "ndcg@10 among all 40 items, 30 test users" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_was_written_is_said_once_with_its_size(run, tmp_path, capsys):
