@@ -10,7 +10,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
-from recloom_graph.adjacency import csr, transition
+from recloom_graph.graph import Graph
 from recloom_graph.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
 
 
@@ -54,12 +54,12 @@ def solved(sources: torch.Tensor, targets: torch.Tensor, restart: np.ndarray, da
 
 
 def test_a9_1_a_triangle_with_a_shortcut():
-    ranks = pagerank(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3)
+    ranks = pagerank(Graph(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3))
     assert ranks.numpy() == pytest.approx([0.3878, 0.2148, 0.3974], abs=5e-5)
 
 
 def test_a9_1_a_chain_whose_end_restarts():
-    ranks = pagerank(*edges((0, 1), (1, 2)), 3)
+    ranks = pagerank(Graph(*edges((0, 1), (1, 2)), 3))
     assert ranks.numpy() == pytest.approx([0.1844, 0.3412, 0.4744], abs=5e-5)
 
 
@@ -69,7 +69,7 @@ EXPECTED = {"i1": 0.577381, "u1": 0.309524, "i2": 0.083333, "u2": 0.023810, "i3"
 
 def test_a9_1_restart_on_one_item_of_a_bipartite_graph():
     both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
-    walk = transition(csr(both[1], both[0], 5))
+    walk = Graph(*both, 5).transition
     ranks = personalised_pagerank(walk, one_hot(5, 2), damping=0.5, tolerance=1e-8)[:, 0]
     assert ranks[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
 
@@ -84,7 +84,7 @@ def test_a9_1_the_recommender_ranks_i2_above_i3():
 def test_a9_1_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping):
     sources, targets = random_edges(40, 1)
     restart = np.random.default_rng(2).dirichlet(np.ones(40), 7).T
-    walk = transition(csr(targets, sources, 40))
+    walk = Graph(sources, targets, 40).transition
     found = personalised_pagerank(walk, torch.from_numpy(restart).float(), damping, tolerance=1e-9)
     wanted = np.stack([solved(sources, targets, v, damping) for v in restart.T], 1)
     assert np.abs(found.numpy() - wanted).max() < 1e-6
@@ -95,7 +95,7 @@ def test_a9_1_damping_zero_returns_the_restart():
     sources, targets = random_edges(40, 1)
     restart = one_hot(40, 5, 9)
     assert torch.equal(
-        personalised_pagerank(transition(csr(targets, sources, 40)), restart, damping=0), restart
+        personalised_pagerank(Graph(sources, targets, 40).transition, restart, damping=0), restart
     )
 
 
@@ -110,14 +110,14 @@ def test_a9_1_a_single_step_on_the_karate_club():
     networkx = pytest.importorskip("networkx")
     club = networkx.karate_club_graph()
     both = edges(*club.edges, *[(b, a) for a, b in club.edges])
-    assert pagerank(*both, 34, damping=0.8, max_steps=1)[0] == pytest.approx(0.13, abs=0.005)
-    assert pagerank(*both, 34, tolerance=1e-9)[0] == pytest.approx(0.0970, abs=5e-5)
+    assert pagerank(Graph(*both, 34), damping=0.8, max_steps=1)[0] == pytest.approx(0.13, abs=0.005)
+    assert pagerank(Graph(*both, 34), tolerance=1e-9)[0] == pytest.approx(0.0970, abs=5e-5)
 
 
 def test_it_stops_by_tolerance():
     sources, targets = random_edges(40, 1)
-    coarse = pagerank(sources, targets, 40, tolerance=1e-3)
-    fine = pagerank(sources, targets, 40, tolerance=1e-9)
+    coarse = pagerank(Graph(sources, targets, 40), tolerance=1e-3)
+    fine = pagerank(Graph(sources, targets, 40), tolerance=1e-9)
     error = (coarse - fine).abs().sum()
     assert 1e-6 < error < 40 * 1e-3 / (1 - 0.85)
 
@@ -165,7 +165,7 @@ def test_damping_outside_its_range_is_refused(damping):
     with pytest.raises(RecloomError, match=r"damping must be at least 0 and below 1.*found"):
         PersonalizedPageRank(catalog(1, 1), damping=damping)
     with pytest.raises(RecloomError, match="damping"):
-        pagerank(*edges((0, 1)), 2, damping=damping)
+        pagerank(Graph(*edges((0, 1)), 2), damping=damping)
 
 
 def test_export_says_why_not():

@@ -19,7 +19,9 @@ from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_ho
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from .adjacency import Graph, bipartite, propagate, symmetric
+from .dataset_graphs import bipartite
+from .propagation import propagate
+from .sparse import StoredMatrix
 
 
 class LightGCN(VectorRecommender):
@@ -48,12 +50,12 @@ class LightGCN(VectorRecommender):
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
         self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
-        self.graph = Graph()
+        self.graph = StoredMatrix()
         self.final: Final | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def fit(self, interactions: Interactions) -> None:
-        self.graph.store(symmetric(bipartite(interactions)).to(self.users.weight.device))
+        self.graph.store(bipartite(interactions).symmetric.to(self.users.weight.device))
         self.final = None
 
     def extend(self, catalog: Catalog) -> None:
