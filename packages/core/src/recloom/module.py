@@ -296,11 +296,21 @@ class RecModule(L.LightningModule):
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
             )
+        if self._trainer is None or not self.trainer.training:
+            self._leave_loss(checkpoint)
         for name, value in checkpoint["state_dict"].items():
             *path, last = name.split(".")
             owner = self.get_submodule(".".join(path))
             if last in owner._buffers:
                 setattr(owner, last, torch.empty_like(value))
+
+    def _leave_loss(self, checkpoint: dict[str, Any]) -> None:
+        """What a loss learnt serves training alone; elsewhere it was not prepared and has no room for it."""
+        state = {
+            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith("loss.")
+        }
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("loss.")}
+        checkpoint["state_dict"] = state | own
 
     def _check_recipe(self, saved: Spec) -> None:
         """Refuse a checkpoint of another recommender, naming what differs."""
