@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from recloom.plugins import hookimpl
@@ -27,3 +28,10 @@ def register_losses() -> list[type[Loss]]:
     from .rlmrec import RLMRecCon, RLMRecGen
 
     return [NoisyViews, DroppedEdges, RLMRecCon, RLMRecGen]
+
+
+@hookimpl
+def register_commands() -> list[Callable[..., None]]:
+    from .pagerank_command import pagerank
+
+    return [pagerank]
