@@ -10,6 +10,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
+from recloom_graph.forward_push import forward_push
 from recloom_graph.graph import Graph
 from recloom_graph.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
 
@@ -190,3 +191,46 @@ def test_ml_latest_small_is_ranked_in_seconds():
     ranks = model.ranks(history)
     assert process_time() - begin < 10
     assert torch.allclose(ranks.sum(1), torch.tensor(1 / 1.85), atol=1e-2)  # items hold 1/(1 + damping)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_forward_push_stays_below_power_iteration_by_its_bound(seed):
+    sources, targets = random_edges(40, seed)
+    graph = Graph(sources, targets, 40)
+    restart = torch.zeros(40)
+    restart[[4, 9]] = 0.5
+    exact = solved(sources, targets, restart.numpy().astype(float), 0.85)
+    degree = graph.matrix.crow_indices().diff().clamp(min=1).numpy()
+    for epsilon in (1e-2, 1e-4, 1e-9):
+        missing = exact - forward_push(graph, restart, epsilon=epsilon).numpy()
+        assert missing.min() > -1e-6
+        assert missing.sum() <= epsilon * degree.sum() + 1e-5
+    assert forward_push(graph, restart, epsilon=1e-12).numpy() == pytest.approx(exact, abs=1e-6)
+
+
+def test_forward_push_of_an_undirected_graph_is_bound_node_by_node():
+    sources, targets = random_edges(40, 2)
+    graph = Graph(sources, targets, 40, directed=False)
+    restart = one_hot(40, 7)[:, 0]
+    exact = pagerank(graph, restart, tolerance=1e-10)
+    missing = exact - forward_push(graph, restart, epsilon=1e-3)
+    assert (missing <= 1e-3 * graph.degree.clamp(min=1) + 1e-6).all()
+    assert missing.max() > 1e-4
+
+
+def test_forward_push_by_hand_touches_nothing_far_away():
+    """One push from i1 with damping .5 leaves (1 - .5) on i1 and .25 waiting at u1, which epsilon .3 lets wait."""
+    both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
+    graph = Graph(*both, 5)
+    restart = one_hot(5, 2)[:, 0]
+    assert forward_push(graph, restart, 0.5, epsilon=0.3).tolist() == [0, 0, 0.5, 0, 0]
+    found = forward_push(graph, restart, 0.5, epsilon=1e-9)
+    assert found[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
+
+
+def test_forward_push_options():
+    graph = Graph(*edges((0, 1)), 2)
+    with pytest.raises(RecloomError, match="found damping 1"):
+        forward_push(graph, torch.tensor([1.0, 0.0]), damping=1.0)
+    with pytest.raises(RecloomError, match="epsilon 0"):
+        forward_push(graph, torch.tensor([1.0, 0.0]), epsilon=0)
