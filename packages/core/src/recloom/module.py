@@ -57,7 +57,8 @@ class RecModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe: Spec = describe(recommender)
-        self.given_loss, self.metrics = loss, list(metrics)
+        self._given = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
+        self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps, self.schedule = warmup_steps, schedule
         self.loss: Loss | None = None
@@ -76,6 +77,11 @@ class RecModule(L.LightningModule):
         if not self.metrics:
             raise RecloomError("metrics must name at least one metric, such as [ndcg@10]")
         at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
+
+    @property
+    def given_loss(self) -> Loss | None:
+        """The loss that was asked for; None = what the recommender asks for."""
+        return self._given[0]
 
     # -- building -------------------------------------------------------------------------------------
 
