@@ -62,6 +62,8 @@ def main() -> None:
         for seed in given.seeds:
             for variant in SASREC[given.dataset]:
                 train(given.dataset, data, variant, seed)
+        for column in TEXT_MEAN[given.dataset]:
+            encode(given.dataset, data, column)
     if given.only != "train":
         report(given.dataset, data, given.seeds)
 
@@ -162,6 +164,20 @@ def train(name: str, data: Path, variant: str, seed: int) -> None:
     print(f"{variant}, seed {seed}: fitted", flush=True)
 
 
+def encode(name: str, data: Path, column: str) -> None:
+    """TextMean over one column, unless it was done."""
+    import recloom as library
+    from recloom.runfolder import finished
+
+    run = folder_of(name, f"TextMean {column}", 0)
+    if finished(run):
+        return
+    config = {"trainer": {"enable_progress_bar": False}, "model": {"metrics": METRICS}}
+    options = {"columns": [column], "encoder": packaged_minilm.encoder()}
+    library.fit(data, "TextMean", options, run=run, config=config)
+    print(f"TextMean {column}: encoded", flush=True)
+
+
 def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
     """Test every run and write what came of it."""
     import recloom as library
@@ -176,11 +192,7 @@ def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
             found.append(read_per_user(run.folder))
         tables[f"SASRec {variant}"] = found
     for column in TEXT_MEAN[name]:
-        run = library.fit(
-            data, "TextMean", {"columns": [column], "encoder": packaged_minilm.encoder()},
-            run=folder_of(name, f"TextMean {column}", 0),
-            config={"trainer": {"enable_progress_bar": False}, "model": {"metrics": METRICS}},
-        )  # fmt: skip
+        run = library.load(folder_of(name, f"TextMean {column}", 0))
         run.test()
         tables[f"TextMean {column}"] = [read_per_user(run.folder)]
     result = {

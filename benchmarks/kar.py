@@ -80,9 +80,6 @@ def main() -> None:
         write()
 
 
-# -- knowledge ----------------------------------------------------------------------------------------
-
-
 def prepare() -> None:
     """The prepared dataset, made once."""
     from recloom.cli import main as recloom
@@ -191,9 +188,6 @@ def embed(of: str) -> None:
     )  # fmt: skip
 
 
-# -- training -----------------------------------------------------------------------------------------
-
-
 def options(variant: str) -> dict[str, Any]:
     """Of the data module."""
     tail = {"without": None, "knowledge": "", "shuffled": "-shuffled"}[variant]
@@ -292,9 +286,6 @@ def scores(run: Any, module: Any, part: str) -> dict[str, Any]:
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
 
-# -- figures ------------------------------------------------------------------------------------------
-
-
 def figures(rows: dict[str, Any]) -> dict[str, float]:
     """AUC and log loss by core's own metrics."""
     import torch
@@ -306,19 +297,12 @@ def figures(rows: dict[str, Any]) -> dict[str, float]:
 
 def drawn(rows: dict[str, Any], weights: Any) -> Any:
     """(2, D) AUC and log loss under (D, users) weights of users."""
-    order = np.argsort(rows["scores"], kind="stable")
-    level = np.unique(rows["scores"][order], return_inverse=True)[1]
-    positive = rows["labels"][order] > 0
-    signed = np.where(positive, rows["scores"][order], -rows["scores"][order]).astype(np.float64)
-    costs = np.logaddexp(0, -signed)
-    found = []
-    for weight in weights:
-        w = weight[rows["users"][order]].astype(np.float64)
-        below = np.bincount(level, w * ~positive)
-        before = np.cumsum(below) - below / 2  # ties count half
-        pairs = (w * positive).sum() * (w * ~positive).sum()
-        found.append(((w * positive * before[level]).sum() / pairs, (w * costs).sum() / w.sum()))
-    return np.array(found).T
+    import torch
+    from recloom import resampled
+
+    given = [torch.from_numpy(rows[name]) for name in ("scores", "labels", "users")]
+    counts = torch.from_numpy(weights).double()
+    return np.stack([of_draws(*given)(counts).numpy() for of_draws in (resampled.auc, resampled.log_loss)])
 
 
 def write() -> None:

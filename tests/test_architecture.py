@@ -17,9 +17,9 @@ CEILING = 400
 LAYERS = (
     "errors command terminal usage",
     "hookspecs schemas",
-    "plugins spec option_errors invoke",
+    "plugins spec option_errors command_help invoke",
     "data data.*",  # tables; what makes batches of them comes below
-    "batch functional segments language language.* prompts nn item_embedding checkpoint",
+    "batch functional resampled segments language language.* prompts nn item_embedding checkpoint",
     "data.examples data.impressions data.rated data.sampling data.module lookup",
     "recommender",
     "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",

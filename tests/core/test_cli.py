@@ -225,3 +225,27 @@ def test_a_command_may_name_a_type_that_only_type_checkers_see(tmp_path, monkeyp
     monkeypatch.setattr(invoke, "collect", lambda hook: {"walk": walking.walk})
     cli.main(["walk", "home"])
     assert capsys.readouterr().out == "PosixPath home\n"
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_the_short_help_fits_a_terminal(verb, capsys):
+    cli.main([verb, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"usage: recloom {verb} ")
+    assert len(lines) > 15
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_help_of_fit_shows_the_options_of_data(capsys):
+    from inspect import signature
+
+    from recloom.data.module import GIVEN, RecDataModule
+
+    cli.main(["fit", "--help"])
+    shown = capsys.readouterr().out
+    named = set(re.findall(r"^  --data\.(\w+)", shown, re.M))
+    rare = {"path", "split_path", "eval_rows", "pairs", "num_workers", "seed"}  # --data is the path
+    assert named == set(signature(RecDataModule).parameters) - rare
+    assert len(named) > 8
+    candidates = " ".join(re.search(r"--data\.candidates(.*?)\n  --", shown, re.S)[1].split())
+    assert all(kind in candidates for kind in (*GIVEN, "uniform-N", "popular-N"))

@@ -131,3 +131,36 @@ def test_specs_are_plain_data_and_build_only_what_they_should():
         build("register_models", {"class_path": "subprocess.Popen", "init_args": {}})
     with pytest.raises(RecloomError, match=r"'EASY' is not among the models. Did you mean EASE\?"):
         build("register_models", {"class_path": "EASY", "init_args": {}})
+
+
+def test_a_component_within_another_one_is_found_by_what_it_is():
+    from recloom.losses import GBCE
+
+    made = build("register_losses", nested("GBCE", negatives=4))
+    assert isinstance(made.base, GBCE)
+    assert made.base.negatives == 4
+    assert isinstance(build("register_losses", nested("recloom.losses.GBCE")).base, GBCE)
+    with pytest.raises(
+        RecloomError, match=r"'GBSE' is not among the models, losses and language models\. Did"
+    ):
+        build("register_losses", nested("GBSE"))
+    with pytest.raises(RecloomError, match=r"subprocess\.Popen is not a .*; refusing to build it"):
+        build("register_losses", nested("subprocess.Popen"))
+
+
+def nested(name, **options):
+    inner = {"class_path": name, "init_args": options}
+    return {"class_path": "ColdStart", "init_args": {"pairs": "pairs.parquet", "base": inner}}
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("kind", ["numbers", "marks", "slice"])
+def test_rows_of_a_batch_leave_what_all_rows_share(rows, kind):
+    history = torch.arange(1, 1 + rows * 4).view(rows, 4)
+    batch = Batch.of(history, torch.arange(1, 6)[None], user=torch.arange(rows) + 10)
+    chosen = {"numbers": [rows - 1], "marks": [False] * (rows - 1) + [True], "slice": None}[kind]
+    index = slice(rows - 1, rows) if chosen is None else torch.tensor(chosen)
+    found = batch.rows(index)
+    assert found.history.tolist() == [history[-1].tolist()]
+    assert found.user.tolist() == [rows + 9]
+    assert (found.labels.shape, found.candidates.shape) == ((1, 0), (1, 5))

@@ -85,6 +85,15 @@ def test_the_version_changes_with_every_part_of_the_content():
     assert template().version == template().version
 
 
+def test_what_a_template_says_of_itself_is_no_part_of_its_version():
+    assert template(about="a film").version == template().version
+    assert template(about="a film").about == "a film"
+
+
+def test_a_template_that_says_nothing_of_itself_is_known_by_its_first_line():
+    assert template("\n  Rate {x}.\nShortly.", escape=()).about == "Rate {x}."
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -195,7 +204,7 @@ def test_a_template_that_contradicts_itself_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("user:", "usr:", r"unknown key 'usr'; the keys are escape, fields, name, system, user"),
+        ("user:", "usr:", r"unknown key 'usr'; the keys are about, escape, fields, name, system, user"),
         ("low: 0", "min: 0", r"unknown key 'fields.count.number.min'; the keys are high, low, type"),
         ("name: yes-no", "name: Yes No", r"name: .*pattern"),
         ("{film}", "{movie}", r"text uses count, history, movie and fields declares count, film, history"),

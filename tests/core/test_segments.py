@@ -13,7 +13,7 @@ from recloom.data.synth import World, synthesise
 from recloom.errors import RecloomError
 from recloom.evaluation.results import read_per_user, requests
 from recloom.metrics import ItemFacts, Meter, core_metrics
-from recloom.segments import segments
+from recloom.segments import LEGEND, segments
 from recloom.training import run_command
 
 METRICS = {metric.name: metric for metric in core_metrics()}
@@ -209,6 +209,7 @@ def test_the_table_has_a_column_for_each_segment_and_fits_80_columns(movies, tmp
     assert lines[place + 1].split() == [f"{metric.low:.4f}–{metric.high:.4f}" for metric in kept]
     counted = next(line.split() for line in lines if line.startswith("requests"))
     assert counted == ["requests", *(str(metric.n) for metric in kept)]
+    assert LEGEND in lines
 
 
 def test_without_a_cold_item_the_table_says_so(tmp_path, write_dataset, shown):
@@ -224,4 +225,5 @@ def test_without_a_cold_item_the_table_says_so(tmp_path, write_dataset, shown):
     lines = shown("test", str(tmp_path / "run"))
     assert next(line.split() for line in lines if line.startswith("metric")) == ["metric", "all", "tail"]
     assert "no cold item is held out, so warm is all" in lines
+    assert LEGEND in lines  # tail is shown
     assert requests(recloom.load(tmp_path / "run").test())["cold"] == 0

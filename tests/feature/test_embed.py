@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,9 +59,10 @@ def test_each_text_is_encoded_once_and_items_without_text_are_left_out(data, cap
     encoder = Counting()
     embed(data, encoder=encoder)
     assert sorted(encoder.asked) == ["Alien", "Heat"]
-    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
+    assert vectors(data / "items-vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
     said = capsys.readouterr().out
-    assert "3 of 5 items with text, 2 numbers each (2 texts encoded, 0 known before, 2 without text)" in said
+    assert "items-vectors.parquet: 3 of 5 items, 2 numbers each\n" in said
+    assert "2 texts encoded, 0 known before, 2 items without text\n" in said
 
 
 def test_columns_are_joined_in_order(data):
@@ -73,14 +76,14 @@ def test_a_second_run_encodes_what_changed_only(data, tmp_path):
     texts = pl.DataFrame({"item_id": ["a", "b"], "text": ["Heat", "Aliens"]})
     texts.write_parquet(tmp_path / "texts.parquet")
     again = Counting()
-    target = data / "vectors.parquet"
+    target = data / "items-vectors.parquet"
     with pytest.raises(
         RecloomError, match=r"holds vectors of the dataset.*those of texts.parquet.*--overwrite"
     ):
         embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target)
     embed(data, encoder=again, texts=tmp_path / "texts.parquet", out=target, overwrite=True)
     assert again.asked == ["Aliens"]
-    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [6, 1]}
+    assert vectors(data / "items-vectors.parquet") == {"a": [4, 1], "b": [6, 1]}
 
 
 def test_an_interrupted_run_goes_on(data, monkeypatch):
@@ -88,12 +91,12 @@ def test_an_interrupted_run_goes_on(data, monkeypatch):
     monkeypatch.setattr(text_vectors, "SAVED_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
         embed(data, encoder=Counting(stop_after=1))
-    assert not (data / "vectors.parquet").exists()
+    assert not (data / "items-vectors.parquet").exists()
     second = Counting()
     embed(data, encoder=second)
     assert second.asked == ["Alien"]  # the shorter text came first
-    assert vectors(data / "vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
-    assert not list(data.glob(".vectors*"))
+    assert vectors(data / "items-vectors.parquet") == {"a": [4, 1], "b": [5, 1], "c": [4, 1]}
+    assert not list(data.glob(".*"))
 
 
 def test_another_encoder_does_not_mix_in(data):
@@ -103,7 +106,7 @@ def test_another_encoder_does_not_mix_in(data):
     ):
         embed(data)
     embed(data, encoder=HashingNgrams(dim=8), overwrite=True)
-    assert len(vectors(data / "vectors.parquet")["a"]) == 8
+    assert len(vectors(data / "items-vectors.parquet")["a"]) == 8
 
 
 def test_numbers_that_are_not_finite_are_refused(data):
@@ -114,7 +117,7 @@ def test_numbers_that_are_not_finite_are_refused(data):
 
     with pytest.raises(RecloomError, match="not finite"):
         embed(data, encoder=Broken())
-    assert not (data / "vectors.parquet").exists()
+    assert not (data / "items-vectors.parquet").exists()
 
 
 @pytest.mark.parametrize(
@@ -131,18 +134,49 @@ def test_wrong_input_is_told(data, options, message):
 
 
 def test_a_broken_file_of_vectors_is_named(data):
-    (data / "vectors.parquet").write_bytes(b"PAR1 nothing")
+    (data / "items-vectors.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(RecloomError, match="cannot be read as vectors"):
         embed(data, encoder=Counting())
 
 
 def test_from_the_command_line_to_a_trained_model(data, tmp_path, capsys):
     main(["embed", str(data), "--encoder", "HashingNgrams", "--encoder.dim", "16"])
-    assert len(vectors(data / "vectors.parquet")["a"]) == 16
+    assert len(vectors(data / "items-vectors.parquet")["a"]) == 16
+    (line,) = re.findall(r"^next: recloom (.*)", capsys.readouterr().out, re.M)
     main(
-        ["fit", "--model", "SASRec", "--data", str(data), "--run", str(tmp_path / "run"),
-         "--model.recommender.item_input", "id+vector", "--data.vectors", str(data / "vectors.parquet"),
-         "--model.recommender.dim", "4", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+        [*line.split(), "--run", str(tmp_path / "run"), "--model.recommender.dim", "4", "--trainer.max_epochs", "1",
+         "--trainer.enable_progress_bar", "false"]
     )  # fmt: skip
     main(["recommend", str(tmp_path / "run"), "--history", "Alien", "--k", "2"])
     assert "Heat" in capsys.readouterr().out
+
+
+def test_vectors_lie_beside_their_texts_and_are_named_after_them(data, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    texts = tmp_path / "elsewhere" / "said.parquet"
+    pl.DataFrame({"item_id": ["a"], "text": ["rob"]}).write_parquet(texts)
+    embed(data, encoder=Counting(), texts=texts)
+    assert vectors(tmp_path / "elsewhere" / "said-vectors.parquet") == {"a": [3, 1]}
+    pl.DataFrame({"user_id": ["u"], "text": ["likes"]}).write_parquet(texts.with_name("liked.parquet"))
+    capsys.readouterr()
+    embed(data, of="users", encoder=Counting(), texts=texts.with_name("liked.parquet"))
+    target = tmp_path / "elsewhere" / "liked-vectors.parquet"
+    assert (
+        f"KAR reads it beside vectors of items:\n  --data.user_vectors {target}\n" in capsys.readouterr().out
+    )
+
+
+def test_whose_histories_vectors_of_users_tell_decides_who_reads_them(data, tmp_path, capsys):
+    texts = tmp_path / "liked.parquet"
+    for first, words in (
+        (
+            30,
+            "KAR reads it beside vectors of items, on the split of its texts:\n  --data.known_first 30 --data",
+        ),
+        (None, "KAR refuses it"),
+    ):
+        made = json.dumps({"data_hash": "d", "split_hash": "s", "first": first})
+        table = pl.DataFrame({"user_id": ["u"], "text": ["likes"]})
+        table.write_parquet(texts, metadata={"recloom.profile": made})
+        embed(data, of="users", encoder=Counting(), texts=texts, overwrite=True)
+        assert words in capsys.readouterr().out

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
+from recloom import cli
 from recloom.plugins import collect_with_owner
+from recloom.prompts import load_prompts
 
 
 def test_recommender_and_encoder_are_registered():
@@ -15,3 +17,16 @@ def test_importing_the_plugin_and_its_encoder_imports_no_torch():
         "assert not {'torch', 'sentence_transformers'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_prompt_is_listed_with_a_line_of_its_own(capsys):
+    cli.main(["list", "prompts"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "[feature]" in line]
+    assert len(lines) >= 12
+    told = {line[26:].partition(" [feature]")[0] for line in lines}
+    assert len(told) == len(lines)
+    assert all(len(line) <= 80 for line in lines)
+    written = {
+        prompt.name for prompt in load_prompts("recloom_feature") if "about" in prompt.model_fields_set
+    }
+    assert written == {line.split()[0] for line in lines}

@@ -60,8 +60,8 @@ def test_k_answers_to_one_question_about_each_item(shop, capsys):
     assert table["key"].n_unique() == 12
     assert sorted(n for _, n in model.asked) == [2] * 12
     said = capsys.readouterr().out
-    assert "24 texts of 12 items, 0 questions failed" in said
-    assert "12 questions: 0 repeated, 0 from the ledger, 12 asked" in said
+    assert "24 texts of 12 items, 0 failed" in said
+    assert "12 questions: 0 from the ledger, 12 asked" in said
 
 
 def test_a5_7_calls_are_at_most_the_number_of_items_and_none_later(shop):
@@ -70,7 +70,7 @@ def test_a5_7_calls_are_at_most_the_number_of_items_and_none_later(shop):
     texts(shop, out=out, llm=llm, k=3)
     first = out.read_bytes()
     assert len(model.asked) == 12 <= 2 * 3 * 12
-    texts(shop, out=out, llm=llm, k=3, overwrite=True)
+    texts(shop, out=out, llm=llm, k=3)
     folder = shop.parent / "work"
     rounds(shop, out=folder, texts=out, encoder=HashingNgrams(dim=16), times=1, draws=1, max_epochs=1)
     options = {"item_input": "id+vector", "dim": 16}
@@ -85,15 +85,43 @@ def test_a5_7_calls_are_at_most_the_number_of_items_and_none_later(shop):
     assert json.loads((folder / "report.json").read_text())["language_model_calls_when_serving"] == 0
 
 
+def test_items_whose_samples_are_all_equal_are_counted(shop, capsys):
+    @dataclass(frozen=True)
+    class Stubborn(Describer):
+        def generate(self, messages, *, n=1, **options):
+            same = "Film 3" in messages[-1]["content"]
+            return Generation(["one text"] * n if same else [f"text {k}" for k in range(n)], 10, 5)
+
+    out = shop.parent / "said.parquet"
+    for k, counted in ((1, False), (4, True)):
+        llm = Asking(Stubborn(), ledger=shop.parent / "l.sqlite")
+        texts(shop, out=out, llm=llm, k=k, overwrite=True)
+        said = capsys.readouterr().out
+        assert (
+            "1 items got one text every time, so that nothing is to be chosen for them" in said
+        ) is counted
+
+
+def test_texts_that_were_made_otherwise_are_not_replaced(shop):
+    model, llm = asking(shop)
+    out = shop.parent / "said.parquet"
+    texts(shop, out=out, llm=llm, k=2)
+    with pytest.raises(RecloomError, match=r"was made with another k, seed\. Choose another --out"):
+        texts(shop, out=out, llm=llm, k=3, seed=1)
+    assert len(model.asked) == 12
+
+
 def test_empty_answers_and_failures_are_counted_and_kept(shop, capsys):
     _, llm = asking(shop, mute=("Film 7",))
     out = shop.parent / "said.parquet"
     texts(shop, out=out, llm=llm, k=4)  # the fourth answer is blank
     assert pl.read_parquet(out)["variant"].max() == 2
     assert "i7" not in pl.read_parquet(out)["item_id"]
-    (line,) = (shop.parent / "said.parquet.failures.jsonl").read_text().splitlines()
+    (line,) = (shop.parent / "said.failures.jsonl").read_text().splitlines()
     assert json.loads(line)["of"] == "i7"
-    assert "33 texts of 11 items, 1 questions failed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "33 texts of 11 items, 1 failed" in said
+    assert "said.failures.jsonl\n" in said
 
 
 def test_a_record_cannot_leave_its_place_in_the_question(tmp_path, write_dataset):
@@ -114,7 +142,7 @@ def test_a_record_cannot_leave_its_place_in_the_question(tmp_path, write_dataset
         ({"k": 0}, "k must be at least 1"),
         ({"columns": ["plot"]}, "no column 'plot'; they have item_id, title"),
         ({"out": "nowhere/t.parquet"}, "is not a folder; make it"),
-        ({"out": "shop"}, r"exists\. Choose another --out"),
+        ({"out": "shop"}, r"shop is a folder; choose another --out"),
     ],
 )
 def test_wrong_options_of_texts_are_told_before_anything_is_asked(shop, options, message):
@@ -130,3 +158,4 @@ def test_no_text_at_all_is_an_error_with_a_reason(shop):
     with pytest.raises(DataError, match=r"none of 12 questions gave a text.*nothing is known of it"):
         texts(shop, out=shop.parent / "t.parquet", llm=llm)
     assert not (shop.parent / "t.parquet").exists()
+    assert len((shop.parent / "t.failures.jsonl").read_text().splitlines()) == 12

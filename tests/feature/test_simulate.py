@@ -145,7 +145,9 @@ def test_a2_6_garbage_gives_no_record_and_is_counted_and_kept(policy, run, tmp_p
     assert re.fullmatch(r"u\d+: A = i\d+, B = i\d+", failures[0]["of"])
     assert "JSON" in failures[0]["reason"]
     assert failures[0]["texts"]
-    assert "30 pairs failed, listed in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "30 pairs failed\nwhat failed, and why: " in said
+    assert "next: " not in said
 
 
 @pytest.mark.parametrize("policy", ["overlap", "prompt_order", "reverse", "hallucinate", "garbage"])

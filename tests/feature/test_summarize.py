@@ -208,7 +208,9 @@ def test_a_prompt_that_cannot_fit_is_a_failure_that_says_so(method, run, tmp_pat
     assert re.search(
         r"prompt summarize-block needs \d+ tokens .* --prompt_tokens is 50", failures[0]["reason"]
     )
-    assert "0 of 11 users, 11 failed, listed in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 of 11 users, 11 failed\nwhat failed, and why: " in said
+    assert "next: " not in said
 
 
 @METHODS

@@ -46,8 +46,8 @@ def test_test_users_and_metrics_are_the_same(artefact, tmp_path):
     assert parity.verified
     assert parity.requests == 372 + 40
     assert parity.test_requests == 40
-    rows = list(report(parity).columns[0].cells)
-    assert "ndcg@10 over 40 test users: artefact, recommender" in map(str, rows)
+    rows = list(report(parity, 53).columns[0].cells)
+    assert "ndcg@10 among all 53 items, 40 test users: artefact, recommender" in map(str, rows)
     assert set(parity.artefact) == {"ndcg@10", "hit@10"}
     assert parity.artefact == pytest.approx(parity.reference)
     assert 0 < parity.artefact["hit@10"] < 1
@@ -80,7 +80,7 @@ def test_an_artefact_with_other_weights_fails_and_is_refused(artefact, tmp_path,
     assert parity.mismatches > 0
     assert parity.max_difference > 1e-3 if amount == 0.01 else parity.max_difference is None
     assert read_manifest(made.path).parity == parity
-    assert report(parity).row_count == 6 + len(parity.failures)
+    assert report(parity, 53).row_count == 6 + len(parity.failures)
     assert "batch of" in parity.failures[0]
     assert "expected" in parity.failures[0]
     with pytest.raises(RecloomError, match="failed its comparison"):
@@ -132,7 +132,7 @@ def test_the_table_shows_the_outcome(verified):
     from rich.console import Console
 
     screen = StringIO()
-    Console(file=screen, width=100).print(report(read_manifest(verified.path).parity))
+    Console(file=screen, width=100).print(report(read_manifest(verified.path).parity, 53))
     assert "verified" in screen.getvalue()
     assert "372 in 21 shapes" in screen.getvalue()
 

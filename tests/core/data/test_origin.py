@@ -1,4 +1,4 @@
-"""Vectors of texts that were written from rows which a run holds out, or is to learn, are refused."""
+"""Vectors of texts that a run must not see, or of another encoder than its own, are refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from recloom.cli import main
+from recloom.data.catalog import Catalog
 from recloom.data.module import RecDataModule
-from recloom.data.origin import ORIGIN, check_first, check_split, origin
+from recloom.data.origin import ENCODER, ORIGIN, check_encoder, check_first, check_split, encoder_of, origin
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 
@@ -93,3 +94,65 @@ def test_texts_with_other_words_in_their_metadata_are_read(data, tmp_path):
     texts.write_parquet(tmp_path / "t.parquet", metadata={"recloom.method": "SeRALM (reconstruction)"})
     main(["embed", str(data), "--texts", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "v.parquet")])
     assert origin(tmp_path / "v.parquet") == {"texts": "t.parquet", "columns": None}
+
+
+def of_items(path, encoder):
+    table = pl.DataFrame({"item_id": ["a", "b", "new"], "vector": [[1.0, 2.0]] * 3}).to_arrow()
+    pq.write_table(table.replace_schema_metadata({ENCODER: encoder.encode()} if encoder else {}), path)
+    return path
+
+
+OURS, OTHER = '{"class": "HashingNgrams", "dim": 2}', '{"class": "HashingNgrams", "dim": 2, "longest": 4}'
+CATALOG = Catalog(pl.DataFrame({"item_id": ["a", "b"], "title": ["Heat", "Alien"]}))
+FURTHER = pl.DataFrame({"item_id": ["new"], "title": ["Aliens"]})
+
+
+def test_a_catalogue_knows_the_encoder_of_its_vectors_wherever_it_goes(tmp_path):
+    path = of_items(tmp_path / "v.parquet", OURS)
+    catalog = CATALOG.with_vectors(path)
+    assert catalog.encoder == encoder_of(path) == OURS
+    assert Catalog.from_bytes(catalog.to_bytes()).encoder == OURS
+    assert Catalog.from_bytes(CATALOG.to_bytes()).encoder == ""
+    assert catalog.extended(FURTHER, path).encoder == OURS
+    assert catalog.digest() == CATALOG.with_vectors(of_items(tmp_path / "w.parquet", "")).digest()
+
+
+def test_new_items_need_vectors_of_the_same_encoder(tmp_path, recwarn):
+    catalog = CATALOG.with_vectors(of_items(tmp_path / "v.parquet", OURS))
+    with pytest.raises(
+        DataError, match=r"(?s)other\.parquet were made by .*longest.*of this run by .*dim\": 2\}"
+    ):
+        catalog.extended(FURTHER, of_items(tmp_path / "other.parquet", OTHER))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"silent\.parquet does not say which encoder made its vectors"):
+        catalog.extended(FURTHER, of_items(tmp_path / "silent.parquet", ""))
+    with pytest.warns(UserWarning, match=r"the file of the run's own vectors does not say which encoder"):
+        check_encoder(tmp_path / "v.parquet", "")
+
+
+def test_vectors_of_another_encoder_do_not_enter_a_run(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame({"item_id": ["n1"], "text": ["The Cabin Ghost"]}).write_parquet("new.parquet")
+    pl.DataFrame({"item_id": ["n1"], "title": ["The Cabin Ghost"]}).write_csv("new.csv")
+    main(["embed", str(data), "--out", "v.parquet"])
+    for name, words in (("same", []), ("other", ["--encoder", "HashingNgrams", "--encoder.longest", "4"])):
+        main(["embed", str(data), "--texts", "new.parquet", "--out", f"{name}.parquet", *words])
+    fit = ["fit", "--model", "SASRec", "--data", str(data), "--data.vectors", "v.parquet", "--run", "run"]
+    small = [
+        "--model.recommender.dim",
+        "8",
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
+    main([*fit, *small, "--model.recommender.item_input", "vector"])
+    add = ["items", "add", "run", "new.csv", "--out", "grown", "--vectors"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*add, "other.parquet"])
+    assert "Make them with the encoder of the run's own" in capsys.readouterr().err
+    main([*add, "same.parquet"])
+    told = capsys.readouterr()
+    assert "61 items, 1 of them new" in told.out
+    assert "encoder" not in told.err

@@ -10,6 +10,7 @@ from recloom.evaluation.compare import compare, compare_command
 from recloom.evaluation.results import write_results
 from recloom.evaluation.significance import holm, paired_difference
 from recloom.schemas import Protocol, SplitSpec
+from recloom.segments import LEGEND
 
 USERS = [f"u{i}" for i in range(200)]
 WORSE = np.random.default_rng(0).random(200)
@@ -156,7 +157,8 @@ def test_the_table_names_models_intervals_and_differences(runs):
             assert f"{cell.p_holm:.2g}" in text
     assert found.notes() == [
         "dataset toy, part test, candidates all, seen masked, users 200",
-        f"Intervals over users; difference to {runs[0]}, paired; p after Holm.",
+        f"Intervals over users; difference to {runs[0]}, paired by user.",
+        "p is corrected by Holm's method over the 4 comparisons of this table.",
     ]
 
 
@@ -172,6 +174,7 @@ def test_a_comparison_prints_as_its_table(runs):
         "interval",
         "difference",
         "p",
+        "(Holm)",
     ]
     assert f"{found.cells[1].difference:+.4f}" in text
     assert text.endswith("\n".join(found.notes()))
@@ -206,11 +209,23 @@ def test_frame_and_json_say_the_same(runs):
     assert record["protocol"]["candidates"] == "all"
 
 
+def test_over_how_many_comparisons_p_was_corrected_is_said(runs):
+    few, many = compare(runs, ["ndcg@10"]), compare(runs)
+    for found, number in ((few, 2), (many, 4)):
+        assert found.comparisons == json.loads(found.to_json())["comparisons"] == number
+        assert f"over the {number} comparisons of this table" in " ".join(found.notes())
+    assert few.cells[2].p_value == many.cells[6].p_value
+    alone = compare(runs, ["gini@10"])  # it has no values per user
+    assert alone.comparisons == 0
+    assert "Holm" not in " ".join(alone.notes())
+
+
 def test_the_command_prints_its_notes_in_one_piece(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     compare_command(runs)
     shown = capsys.readouterr().out.splitlines()
-    assert shown[-2:] == compare(runs).notes()
+    notes = compare(runs).notes()
+    assert shown[-len(notes) :] == notes
 
 
 def test_the_command_prints_and_writes(runs, tmp_path, capsys):
@@ -236,8 +251,10 @@ def test_a_run_whose_fit_was_interrupted_is_marked(runs):
     (Path(runs[1]) / "checkpoints").mkdir()
     found = compare(runs)
     assert found.interrupted == [runs[1]]
-    assert found.notes()[-1] == f"{runs[1]}: training was interrupted, this is the state it had reached."
+    assert found.notes()[-1] == f"* {runs[1]}: training was interrupted, this is the state it had reached."
     assert found.notes()[-1] in repr(found)
+    rows = list(found.table().columns[1].cells)
+    assert [row for row in rows if row.endswith("*")] == ["SASRec*"] * 3
     (Path(runs[1]) / "run.json").touch()
     assert compare(runs).interrupted == []
 
@@ -264,5 +281,7 @@ def test_segments_are_compared_where_they_say_more(tmp_path):
     ]  # fmt: skip
     cold = next(cell for cell in some.cells if cell.run.endswith("b") and cell.metric == "ndcg@10/cold")
     assert (cold.n, cold.difference) == (20, pytest.approx(-0.25))
+    assert LEGEND in some.notes()
+    assert LEGEND not in compare([tested("a", few), tested("b", few / 2)], ["ndcg@10"]).notes()
     without = compare([tested("c", none), tested("d", none)])
     assert {cell.metric for cell in without.cells} == {"ndcg@10", "ndcg@10/tail"}

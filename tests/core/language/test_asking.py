@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from recloom.errors import QuestionError, RecloomError
-from recloom.language import Generation, LanguageModel
+from recloom.language import Generation, LanguageModel, Scores
 from recloom.language.asking import ask
 from recloom.language.ledger import Ledger
 from recloom.language.question import Failure, Question, Reply
@@ -70,7 +71,7 @@ class Toy(LanguageModel):
 
     def score_batch(self, prompts, options):
         self.calls.texts.extend(prompt[-1]["content"] for prompt in prompts)
-        return [[-float(len(option)) for option in given] for given in options]
+        return [Scores([-float(len(option)) for option in given], 11, 1) for given in options]
 
 
 def question(text: str, **more) -> Question:
@@ -137,6 +138,7 @@ def test_options_are_scored_and_free_questions_answered_in_one_list(ledger):
         replies = ask(model, questions, ledger).replies
         assert replies[0].texts == ("reply to a",)
         assert [reply.scores for reply in replies[1:]] == [(-3.0, -5.0), (-2.0,)]
+        assert [reply.prompt_tokens for reply in replies] == [10, 11, 11]
     assert len(model.calls.texts) == 3
 
 
@@ -162,13 +164,15 @@ def test_another_error_ends_the_run_and_what_arrived_is_kept(ledger, concurrency
     )  # the break comes long before the others
     with pytest.raises(RecloomError) as told:
         ask(model, [*questions[1:9], question("break")], ledger)
-    assert "the server is gone. 8 replies of this run are kept" in str(told.value)
-    assert "1 are still to ask; the same command goes on from there" in str(told.value)
+    assert "the server is gone.\n8 of 9 replies are kept in" in str(told.value)
+    assert "1 are still to ask.\nThis run asked 8: 80 prompt and 8 completion tokens." in str(told.value)
+    assert str(told.value).endswith("\nThe same command goes on from there.")
     with pytest.raises(RecloomError) as told:
         ask(model, questions, ledger)  # the longest goes first
     assert len(model.calls.texts) < 9 + 2 * concurrency + 1
     kept = len(ledger.get_many(q.key(model.identity) for q in questions))
-    assert f"{kept - 8} replies of this run are kept" in str(told.value)
+    assert f"{kept} of 41 replies are kept in" in str(told.value)
+    assert f"This run asked {kept - 8}: " in str(told.value)
     done = ask(model, questions[1:], ledger)
     assert (done.bill.cached, done.bill.calls) == (kept, 40 - kept)
 
@@ -176,7 +180,8 @@ def test_another_error_ends_the_run_and_what_arrived_is_kept(ledger, concurrency
 def test_a_bug_of_a_backend_stays_what_it_is(ledger):
     with pytest.raises(ZeroDivisionError) as told:
         ask(Toy(), [*some(3), question("bug")], ledger)
-    assert "3 replies of this run are kept" in told.value.__notes__[0]
+    assert "3 of 4 replies are kept" in told.value.__notes__[0]
+    assert told.value.__context__ is None
 
 
 def test_as_many_replies_as_questions_or_none(ledger):
@@ -229,7 +234,7 @@ def test_what_a_backend_says_of_an_error_is_told_without_the_secret(ledger, monk
 
     (failure,) = ask(Talkative(), [question("refuse")], ledger).replies
     assert failure == Failure("bad header: Bearer [value of SHOP_TOKEN]")
-    with pytest.raises(RecloomError, match=r"Bearer \[value of SHOP_TOKEN\]\. 0 replies") as told:
+    with pytest.raises(RecloomError, match=r"Bearer \[value of SHOP_TOKEN\]\.\n0 of 1 replies") as told:
         ask(Talkative(), some(1), ledger)
     assert "sesame" not in str(told.value)
     assert told.value.__cause__ is None
@@ -290,8 +295,11 @@ def test_a_run_that_was_ended_in_the_middle_goes_on_from_there(tmp_path, concurr
         assert time.monotonic() - waited < 60
         time.sleep(0.001)
     process.send_signal(end)
-    process.communicate(timeout=30)
+    said = process.communicate(timeout=30)[1]
     asked, kept = log.read_text().split(), held(tmp_path)
+    if end == signal.SIGINT:  # what was under way may still have been kept after that was said
+        told = int(re.search(r"interrupted\.\n(\d+) of 300 replies are kept in .*ledger.sqlite", said)[1])
+        assert len(kept) - 2 * concurrency <= told <= len(kept)
     assert 80 - concurrency <= len(kept) <= len(asked) < 300
     assert len(set(asked) - kept) <= concurrency  # what was under way
     log.unlink()

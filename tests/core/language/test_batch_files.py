@@ -11,9 +11,10 @@ from recloom.errors import RecloomError
 from recloom.language import batch_files
 from recloom.language.asking import ask
 from recloom.language.batch_files import body, questions_path, read_batch, write_batch
+from recloom.language.batch_report import keep_failures, tell
 from recloom.language.ledger import Ledger
 from recloom.language.openai import OpenAIChat
-from recloom.language.question import Question, Reply
+from recloom.language.question import Failure, Question, Reply
 
 SCHEMA = json.dumps({"type": "object", "properties": {"topic": {"type": "string"}}})
 
@@ -128,10 +129,11 @@ def test_errors_are_counted_by_reason_and_what_is_strange_is_not_taken(model, le
     write(tmp_path / "results.jsonl", lines)
     taken = read_batch(tmp_path / "results.jsonl", tmp_path / "requests.jsonl", ledger)
     assert (taken.kept, taken.unknown, taken.missing) == (1, 3, 2)
-    assert taken.failures.total() == 6
-    assert taken.failures["the provider failed (429): too many"] == 2
-    assert taken.failures["the provider failed (no status): too late"] == 1
-    assert taken.failures["the result holds fewer answers than were asked for"] == 1
+    failed = [(keys.index(key), failure.reason) for key, failure in taken.failures]
+    assert [at for at, _ in failed] == [1, 2, 3, 4, 5, 8]
+    assert failed[0][1] == failed[1][1] == "the provider failed (429): too many"
+    assert failed[2][1] == "the provider failed (no status): too late"
+    assert failed[5][1] == "the result holds fewer answers than were asked for"
     assert {key: reply.texts for key, reply in ledger.get_many(keys).items()} == {keys[0]: ("fine",)}
 
 
@@ -208,10 +210,16 @@ def test_a_secret_goes_to_no_file(model, ledger, tmp_path, monkeypatch):
     keys = [asked.key(model.identity) for asked in some(2)]
     write(tmp_path / "results.jsonl", [result(keys[0], "you are sk-0123456789"), result(keys[1], "fine")])
     taken = read_batch(tmp_path / "results.jsonl", tmp_path / "requests.jsonl", ledger)
-    ((reason, count),) = taken.failures.items()
-    assert (taken.kept, count) == (1, 1)
-    assert "OPENAI_API_KEY" in reason
-    assert "sk-0" not in reason
+    ((key, failure),) = taken.failures
+    assert (taken.kept, key) == (1, keys[0])
+    assert "OPENAI_API_KEY" in failure.reason
+    assert "sk-0" not in failure.reason
+    taken.failures.append((key, Failure("2 answers came of 1", ("you are sk-0123456789", "fine"))))
+    keep_failures(taken, tmp_path / "results.jsonl")
+    assert read(tmp_path / "results.failures.jsonl")[1]["texts"] == [
+        "you are [value of OPENAI_API_KEY]",
+        "fine",
+    ]
     files = [path for path in tmp_path.iterdir() if path.name != "results.jsonl"]
     assert len(files) >= 3
     assert not [path for path in files if b"sk-0123456789" in path.read_bytes()]
@@ -231,6 +239,41 @@ def test_the_command_says_what_came(model, ledger, tmp_path, monkeypatch, capsys
     )
     shown = capsys.readouterr().out
     assert "1 replies are new in ledger.sqlite, 0 were held already" in shown
-    assert "1 results failed, 0 belong to no open question, 1 questions have no result" in shown
-    assert "1 x the provider failed (500): ␛[2Joh" in shown
+    assert "1 results failed, 0 belong to no open question\n1 questions have no result" in shown
+    assert f"1 x the provider failed (500): ␛[2Joh\n      {keys[1][:16]}…\n" in shown
+    assert shown.endswith("what failed, and why: results.failures.jsonl\n")
     assert ledger.get_many(keys).keys() == {keys[0]}
+
+
+def test_every_failed_id_is_counted_and_kept_and_the_first_are_named(model, ledger, tmp_path, capsys):
+    asked, path = some(30), tmp_path / "results.jsonl"
+    write_batch(model, asked, ledger, tmp_path / "requests.jsonl")
+    keys = [one.key(model.identity) for one in asked]
+    faults = ["too many"] * 5 + [f"reason {n}" for n in range(12)]
+    bad = [{"custom_id": key, "error": {"message": fault}} for key, fault in zip(keys, faults, strict=False)]
+    write(path, [*bad, *(result(key, "fine") for key in keys[17:])])
+    taken = read_batch(path, tmp_path / "requests.jsonl", ledger)
+    tell(taken, ledger.path)
+    keep_failures(taken, path)
+    shown = capsys.readouterr().out
+    assert "17 results failed" in shown
+    assert f"  5 x the provider failed (no status): too many\n      {keys[0][:16]}…, " in shown
+    assert f"{keys[2][:16]}… and 2 more\n" in shown
+    assert "  and 3 other reasons\n" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if str(tmp_path) not in line)
+    kept = read(tmp_path / "results.failures.jsonl")
+    assert [line["of"] for line in kept] == keys[:17]
+    assert [line["reason"].rpartition(": ")[2] for line in kept] == faults
+    assert {len(line["of"]) for line in kept} == {64}
+
+
+def test_results_without_a_failure_leave_no_list_of_failures(model, ledger, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_batch(model, some(1), ledger, tmp_path / "requests.jsonl")
+    (key,) = (one.key(model.identity) for one in some(1))
+    command = ["llm", "batch-import", "results.jsonl", "--requests", "requests.jsonl", "--ledger", "l.sqlite"]
+    for line, listed in (({"custom_id": key, "error": "lost"}, True), (result(key, "fine"), False)):
+        write(tmp_path / "results.jsonl", [line])
+        cli.main(command)
+        assert (tmp_path / "results.failures.jsonl").exists() is listed
+        assert ("what failed, and why" in capsys.readouterr().out) is listed

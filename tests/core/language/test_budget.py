@@ -68,7 +68,7 @@ def ledger(tmp_path):
 def test_the_worst_case_by_hand():
     two = ({"role": "system", "content": "12345"}, {"role": "user", "content": "1234567"})
     assert worst_case(Toy(), Question(two, n=3, max_tokens=20)) == Cost(1, 12 + 2 * 4 + 3, 60)
-    assert worst_case(Toy(), Question(two, options=("yes", "no"))) == Cost(1, 12 + 5 + 2 * 4 + 3, 0)
+    assert worst_case(Toy(), Question(two, options=("yes", "no"))) == Cost(1, 12 + 5 + 2 * 4 + 3, 1)
     assert worst_case(Toy(), some(1)[0]) == Cost(1, 100, 50)
 
 
@@ -97,9 +97,10 @@ def test_exactly_what_fits_is_asked_where_every_answer_has_full_length(
     with pytest.raises(BudgetError) as told:
         ask(model, some(30), ledger, budget=budget)
     assert model.spent.calls == calls
-    said = f"{calls} replies of this run are kept in {ledger.path}, {30 - calls} are still to ask"
+    said = f"{calls} of 30 replies are kept in {ledger.path}, {30 - calls} are still to ask."
     assert said in str(told.value)
-    assert str(told.value).endswith("the same command goes on from there with a larger budget.")
+    again = "; its limits count anew." if calls else " once its limits are larger."
+    assert str(told.value).endswith(f"The same command goes on from there{again}")
     assert len(ledger.get_many(q.key(model.identity) for q in some(30))) == calls
 
 

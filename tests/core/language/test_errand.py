@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from pydantic import BaseModel
 from recloom import cli, invoke
 from recloom.command import command
 from recloom.errors import Finished, RecloomError
+from recloom.language import commands
+from recloom.language.bill import Bill
 from recloom.language.budget import BudgetError, Prices
-from recloom.language.errand import Asking
+from recloom.language.errand import Asking, Later
 from recloom.language.fake import Fake
 from recloom.language.ledger import Ledger
 from recloom.language.openai import OpenAIChat
@@ -47,13 +50,15 @@ def some(count: int, what: str = "film") -> list[Question]:
 def twice(data: Path, *, llm: Asking, loud: bool = False) -> None:
     """Ask two rounds, the second about what came of the first.
 
+    Nothing is kept but the replies.
+
     Args:
         data: a folder.
         llm: whom to ask.
         loud: in capitals.
     """
     with llm.open() as errand:
-        first = errand.answers(some(2), Summary, later=some(3, "later"))
+        first = errand.answers(some(2), Summary, later=Later(3, lambda: some(3, "later")))
         words = [one.summary for one in first.found if isinstance(one, Summary)]
         second = errand.ask(some(3, words[0]))
         print(f"{data} {loud} {len(second.replies)} {errand.bill.calls} calls")
@@ -94,14 +99,87 @@ def test_a_command_asks_whom_it_is_told_to(main, capsys, tmp_path):
 def test_one_budget_holds_for_all_rounds_and_what_was_paid_for_stays(main, capsys, tmp_path):
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 4", capsys)
     assert "the budget is used up (4 of 4 calls" in said
-    assert "2 replies of this run are kept in llm-ledger.sqlite, 1 are still to ask" in said
-    assert "with a larger budget (--llm.max_calls, --llm.max_tokens or --llm.max_money)." in said
+    assert "\n4 of 5 replies are kept in llm-ledger.sqlite, 1 are still to ask.\nThis run asked 4: " in said
+    assert "The same command goes on from there; its limits (--llm.max_calls) count anew." in said
     main("say twice ml --llm.model Fake --llm.max_calls 1")
     assert capsys.readouterr().out == "ml False 3 1 calls\n"
 
 
+def test_what_a_budget_stops_is_told_of_the_whole_errand_whichever_round_it_stops(main, capsys):
+    said = told(main, "say twice ml --llm.model Fake --llm.max_calls 1", capsys)
+    assert "\n1 of 5 replies are kept in llm-ledger.sqlite, 4 are still to ask.\nThis run asked 1: " in said
+    said = told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
+    assert "\n4 of 5 replies are kept in llm-ledger.sqlite, 1 are still to ask.\nThis run asked 3: " in said
+    said = told(main, "say twice ml --llm.model Fake --llm.max_calls 0", capsys)
+    assert "\nThis run asked 0: 0 prompt and 0 completion tokens.\n" in said
+    assert "The same command goes on from there once its limits (--llm.max_calls) are larger." in said
+
+
+def test_tokens_and_money_of_an_errand_that_a_budget_stopped_are_those_of_all_its_rounds(tmp_path):
+    model = Fake()
+    asking = Asking(model, ledger=tmp_path / "l.sqlite", max_calls=3, prices=Prices(1000, 2000, "EUR"))
+    errand = asking.open()
+    errand.ask(some(2), later=Later(2))
+    with pytest.raises(BudgetError) as stopped:
+        errand.ask(some(2, "second"))
+    asked = [*some(2), some(1, "second")[0]]
+    prompt = sum(model.count_tokens(q.messages[0]["content"]) for q in asked)
+    answered = sum(map(model.count_tokens, ["film, number0", "film, number1", "number0, second"]))
+    money = (prompt * 1000 + answered * 2000) / 1e6
+    said = f"This run asked 3: {prompt} prompt and {answered} completion tokens (estimated), {money:.4f} EUR."
+    assert "\n3 of 4 replies are kept in" in str(stopped.value)
+    assert f"\n{said}\n" in str(stopped.value)
+
+
+def test_a_server_that_fails_in_a_later_round_does_not_hide_the_earlier_ones(tmp_path):
+    @dataclass(frozen=True)
+    class Gone(Fake):
+        def generate(self, messages, **options):
+            if "later" in messages[0]["content"]:
+                raise RecloomError("the server is gone.")
+            return super().generate(messages, **options)
+
+    errand = Asking(Gone(), ledger=tmp_path / "l.sqlite").open()
+    errand.ask(some(2), later=Later(3))
+    with pytest.raises(RecloomError) as stopped:
+        errand.ask(some(3, "later"))
+    assert "the server is gone.\n2 of 5 replies are kept in" in str(stopped.value)
+    assert str(stopped.value).endswith("\nThe same command goes on from there.")
+
+
+def test_scores_are_paid_for_like_answers(tmp_path):
+    prompts = [q.messages for q in some(3)]
+    questions = [Question(messages, options=("A", "B")) for messages in prompts]
+    read = sum(Fake().count_tokens(messages[0]["content"]) for messages in prompts)
+    with Asking(Fake(), ledger=tmp_path / "l.sqlite", prices=Prices(1000, 1)).open() as errand:
+        replies = errand.ask(questions).replies
+        assert [reply.prompt_tokens > 0 for reply in replies] == [True] * 3
+        assert (errand.bill.prompt_tokens, errand.bill.completion_tokens, errand.bill.estimated) == (
+            read,
+            0,
+            3,
+        )
+        assert errand.bill.money == pytest.approx(read / 1000)
+        assert f"{read} prompt and 0 completion tokens (estimated), {read / 1000:.4f} USD" in str(errand.bill)
+    (total,) = Ledger(tmp_path / "l.sqlite").totals()
+    assert total.prompt_tokens == read
+    limited = Asking(Fake(seed=1), ledger=tmp_path / "l.sqlite", max_tokens=2 * read // 3 + 15).open()
+    with pytest.raises(BudgetError, match=rf"{2 * read // 3} of {2 * read // 3 + 15} tokens"):
+        limited.ask(questions)
+
+
+def test_a_bill_says_how_many_of_its_tokens_are_estimated():
+    reported = Bill(calls=3, prompt_tokens=30, completion_tokens=3)
+    assert "(estimated" not in str(reported)
+    assert "33 prompt and 4 completion tokens (estimated for 1 of 4 calls), 0.0 s" in str(
+        reported + Bill(calls=1, prompt_tokens=3, completion_tokens=1, estimated=1)
+    )
+
+
 def test_money_is_limited_with_prices(main, capsys):
-    assert "needs prices" in told(main, "say twice ml --llm.model Fake --llm.max_money 1", capsys)
+    said = told(main, "say twice ml --llm.model Fake --llm.max_money 1", capsys)
+    assert "--llm.max_money 1 needs prices per million tokens; found none. Add them, such as" in said
+    told(main, f"say twice ml --llm.model Fake --llm.max_money 0 {said.partition('such as ')[2]}", capsys)
     prices = "--llm.prices.prompt 1000000 --llm.prices.completion 1000000"
     assert "of 1.0000 USD" in told(main, f"say twice ml --llm.model Fake --llm.max_money 1 {prices}", capsys)
     assert "say --llm.prices.completion." in told(
@@ -120,16 +198,40 @@ def test_a_plan_counts_later_rounds_and_writes_nothing(main, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_plan_advises_can_be_typed(main, capsys, tmp_path):
+    main("llm plan say twice ml --llm.model Fake --llm.ledger kept.sqlite")
+    said = capsys.readouterr().out
+    assert ["money", "at", "most", "not", "known"] in [line.split() for line in said.splitlines()]
+    prices, rate = re.findall(r"--llm.prices.*|--llm.rate.*", said)
+    main(f"llm plan say twice ml --llm.model Fake --llm.ledger kept.sqlite {prices} {rate}")
+    again = capsys.readouterr().out
+    assert "not known" not in again
+    assert "--llm.rate" not in again.partition("next: ")[0]
+    assert not list(tmp_path.iterdir())
+    (line,) = re.findall(r"^next: recloom (.*)", again, re.M)
+    assert line.endswith(f"{prices} {rate}")
+    main(line)
+    assert capsys.readouterr().out == "ml False 3 5 calls\n"
+
+
+def test_what_is_advised_is_quoted_for_a_shell(main, capsys, tmp_path):
+    with pytest.raises(Finished):
+        commands.plan(["say", "twice", "my data", "--llm.model", "Fake"])
+    assert capsys.readouterr().out.endswith("next: recloom say twice 'my data' --llm.model Fake\n")
+
+
 def test_a_plan_goes_as_far_as_the_ledger_leads(main, capsys):
     told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
     main("llm plan say twice ml --llm.model Fake")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["questions", "3"] in lines  # the second round, as it is
+    assert ["questions", "5"] in lines  # of both rounds, the second as it is
+    assert ["in", "the", "ledger", "3"] in lines
     assert ["calls", "2"] in lines
     main("say twice ml --llm.model Fake")
     capsys.readouterr()
     main("llm plan say twice ml --llm.model Fake")
-    assert capsys.readouterr().out.startswith("Nothing is left to ask: the ledger holds all 3 replies.")
+    said = "Nothing is left to ask: the ledger holds all 5 replies.\nnext: recloom say twice ml --llm.model Fake\n"
+    assert capsys.readouterr().out == said
 
 
 OPENAI = "--llm.model OpenAIChat --llm.model.model small"
@@ -148,12 +250,18 @@ def test_a_batch_round_by_round_ends_in_the_command_without_a_call(main, capsys,
         main(export.format(number))
         said = capsys.readouterr().out
         assert f"wrote out{number}.jsonl: {count} requests" in said
-        assert f"recloom llm batch-import RESULTS --requests out{number}.jsonl" in said
         results(tmp_path / f"out{number}.jsonl", tmp_path / "results.jsonl", text)
-        main(f"llm batch-import results.jsonl --requests out{number}.jsonl")
+        (taken,) = re.findall(r"^  recloom (llm batch-import .*)", said, re.M)
+        main(taken.replace("RESULTS", "results.jsonl"))
+        (following,) = re.findall(r"^  recloom (llm batch-export .*)", said, re.M)
+        assert following.replace("ANOTHER", f"out{number + 1}.jsonl") == export.format(number + 1)
     capsys.readouterr()
     main(export.format(3))
-    assert "Nothing is left to ask" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        said
+        == f"Nothing is left to ask: the ledger holds all 7 replies.\nnext: recloom say twice ml {OPENAI}\n"
+    )
     assert not (tmp_path / "out3.jsonl").exists()
     main(f"say twice ml {OPENAI} --llm.offline")
     assert capsys.readouterr().out == "ml False 3 0 calls\n"
@@ -174,7 +282,8 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("llm plan silent", "`recloom silent` does not take --llm options"),
         ("llm plan fit --model SASRec", "`recloom fit` does not take --llm options"),
         ("llm batch-export out data check x", "`recloom data check` does not take --llm options"),
-        ("llm plan say twic", "'say twic' is not among the commands. Did you mean say twice?"),
+        ("llm plan say twic", "is not among the commands that ask a language model. Did you mean say twice?"),
+        ("llm plan --llm.rate 2 say twice ml", "say the command before its options, such as `profile DATA ... --llm"),
         ("say twice ml", "say --llm.model."),
         ("say twice", "say DATA, --llm.model."),
         ("say twice ml --llm.model Fak", "--llm.model: 'Fak' is not among the names to choose from. Did"),
@@ -185,9 +294,13 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("say twice ml --llm.model.policy x --llm.model Fake", "say --llm.model NAME before --llm.model.policy."),
         ("say twice ml --llm.model Fake --llm.max_calls x", "--llm.max_calls takes int or null; found 'x'."),
         ("say twice ml --llm.model Fake --llm.max-cals 3", "Did you mean --llm.max_calls?"),
-        ("say twice ml --llm.model Fake --llm.max_calls -1", "calls must be at least 0; found -1"),
-        ("say twice ml --llm.model Fake --llm.run plan --llm.rate 0", "rate must be a number of calls per second"),
-        ("say twice ml --llm.model Fake --llm.offline", "is no file, and offline none is made"),
+        ("say twice ml --llm.model Fake --llm.max_calls -1", "--llm.max_calls must be at least 0; found -1"),
+        ("say twice ml --llm.model Fake --llm.rate 0", "--llm.rate must be a number of calls per second above 0; f"),
+        ("say twice ml --llm.model Fake --llm.offline", "--llm.offline asks nothing, and there is no ledger at llm-"),
+        ("llm show", "there is no ledger at llm-ledger.sqlite. A command that asks a language model makes it"),
+        ("llm show --ledger no.sqlite", "with its first reply (`recloom profile`, `recloom say twice`, "),
+        ("llm export out.jsonl --ledger no.sqlite", "there is no ledger at no.sqlite. A command that asks"),
+        ("llm batch-import results --requests out.jsonl", "out.questions.jsonl cannot be read: No such file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named(main, capsys, tmp_path, text, message):
@@ -202,6 +315,7 @@ def test_the_help_tells_of_all_options(main, capsys):
         shown = " ".join(capsys.readouterr().out.split())
         for words in (
             "usage: recloom say twice",
+            "Ask two rounds, the second about what came of the first. Nothing is kept but the replies.",
             "--llm.model MODEL",
             "--llm.max_money",
             "tokens of prompts and answers",
@@ -209,7 +323,7 @@ def test_the_help_tells_of_all_options(main, capsys):
             assert words in shown
     with pytest.raises(SystemExit):
         main("llm plan --help")
-    assert "usage: recloom llm plan" in capsys.readouterr().out
+    assert "usage: recloom llm plan COMMAND [--option VALUE ...]" in capsys.readouterr().out
 
 
 def test_an_encoder_and_a_language_model_are_known_by_name_in_a_new_process(tmp_path):

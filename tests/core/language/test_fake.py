@@ -160,6 +160,16 @@ def test_free_text_is_a_bag_of_words():
     assert answer(text.format("moon ship")) != one
 
 
+def test_a_sampled_text_holds_some_of_the_words_and_samples_differ():
+    asked = say("<d>moon ship dark sea night storm</d>")
+    whole = Fake().generate(asked, n=2).texts
+    sampled = Fake().generate(asked, n=8, temperature=1.0).texts
+    assert set(whole) == {"dark, moon, night, sea, ship, storm"}
+    assert len(set(sampled)) > 4
+    assert all(set(text.split(", ")) <= set(whole[0].split(", ")) for text in sampled)
+    assert sampled == Fake().generate(asked, n=8, temperature=1.0).texts
+
+
 def test_data_stands_between_tags():
     assert data_of("say <a>one</a> and <b>two</b>") == "one\ntwo"
     assert data_of("no tags") == "no tags"
@@ -170,6 +180,8 @@ def test_scores_follow_the_policy():
     assert (first, second) == pytest.approx((math.log(0.5), math.log(0.25)))
     first, second = Fake().score(say(CHOICE), ["A", "B"])
     assert second > first
+    (found,) = Fake().score_batch([say(CHOICE)], [["A", "B"]])
+    assert (found.prompt_tokens, found.estimated) == (Fake().generate(say(CHOICE)).prompt_tokens, True)
 
 
 def test_two_runs_are_the_same_and_seeds_differ():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from recloom.errors import QuestionError, RecloomError
+from recloom.language import Scores
 from recloom.language.openai import OpenAIChat
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film?"}]
@@ -37,11 +38,23 @@ def test_several_questions_are_scored_and_the_failed_one_is_returned(stub, model
         (400, {"error": "logprobs?"}),
     ]
     good, bad, refused = model.score_batch([ASKED] * 3, [["no", "yes"]] * 3)
-    assert good == [-0.5, -1.0]
+    assert good == Scores([-0.5, -1.0], 7, 3)
     assert isinstance(bad, QuestionError)
     assert "scoring is not possible here: ['no'] not among the 1 most probable tokens" in str(bad)
     assert "scoring is not possible here: " in str(refused)
     assert "logprobs?" in str(refused)
+
+
+def test_tokens_that_a_server_does_not_report_are_estimated_and_said_to_be(stub, model):
+    stub.script = [
+        first_tokens(stub, A=-1.0, B=-0.5) | {"usage": usage} for usage in (None, {"prompt_tokens": 9})
+    ]
+    found = model.score_batch([ASKED] * 2, [["A", "B"]] * 2)
+    asked = sum(model.count_tokens(message["content"]) for message in ASKED)
+    assert [(one.prompt_tokens, one.completion_tokens, one.estimated) for one in found] == [
+        (asked, 1, True),
+        (9, 1, True),
+    ]
 
 
 @pytest.mark.parametrize("options", [["A", " A"], ["A", "A"], ["A", ""], ["A", " "]])

@@ -97,7 +97,7 @@ def test_scores_equal_a_full_forward_for_each_option(tiny, batch_size):
     found = model.score_batch([said(p) for p in PROMPTS], OPTIONS)
     for prompt, options, scores in zip(PROMPTS, OPTIONS, found, strict=True):
         wanted = [naive(tiny, said(prompt), option) for option in options]
-        assert scores == pytest.approx(wanted, abs=1e-4)
+        assert scores.log_probs == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_prompt_scores_alone_as_in_a_padded_batch_padded_on_either_side(tiny):
@@ -110,17 +110,17 @@ def test_a_prompt_scores_alone_as_in_a_padded_batch_padded_on_either_side(tiny):
     with torch.no_grad():
         logits = tiny._model(tokens, attention_mask=mask).logits[0, len(prompt) - 1].log_softmax(-1)
     right = [float(logits[tiny._tokenizer(o)["input_ids"][0]]) for o in ("y", "n")]
-    p_yes = [1 / (1 + math.exp(no - yes)) for yes, no in (alone, together, right)]
+    p_yes = [1 / (1 + math.exp(no - yes)) for yes, no in (alone, together.log_probs, right)]
     assert p_yes == pytest.approx([p_yes[0]] * 3, abs=1e-4)
-    assert alone == pytest.approx(together, abs=1e-4)
+    assert alone == pytest.approx(together.log_probs, abs=1e-4)
+    assert (together.prompt_tokens, together.completion_tokens, together.estimated) == (len(prompt), 0, False)
 
 
 def test_positions_count_true_tokens(absolute):
     messages = [said(p) for p in PROMPTS]
-    for prompt, options, scores in zip(
-        messages, OPTIONS, absolute.score_batch(messages, OPTIONS), strict=True
-    ):
-        assert scores == pytest.approx([naive(absolute, prompt, option) for option in options], abs=1e-4)
+    scored = absolute.score_batch(messages, OPTIONS)
+    for prompt, options, scores in zip(messages, OPTIONS, scored, strict=True):
+        assert scores.log_probs == pytest.approx([naive(absolute, prompt, o) for o in options], abs=1e-4)
     together = absolute.generate_batch(messages, max_tokens=8)
     assert [one.texts for one in together] == [absolute.generate(m, max_tokens=8).texts for m in messages]
 
@@ -253,7 +253,7 @@ def test_a_template_without_a_system_role_gets_it_with_the_first_message(tiny, m
 def test_an_option_without_tokens_is_named(tiny):
     with pytest.raises(QuestionError, match="option '' cannot be written"):
         tiny.score(said("Hi"), ["yes", ""])
-    assert tiny.score_batch([said("Hi")], [[]]) == [[]]
+    assert tiny.score_batch([said("Hi")], [[]])[0].log_probs == []
 
 
 @pytest.fixture
@@ -390,9 +390,9 @@ def test_a_real_model_from_gguf_answers_and_scores(smollm2):
     question = said("Is Paris the capital of France? Answer Yes or No.")
     options = ["Yes", "No", "No, not at all"]
     found = smollm2.score_batch([question, said("Hi")], [options, ["Hello there"]])
-    assert found[0] == pytest.approx([naive(smollm2, question, o) for o in options], abs=1e-4)
-    assert found[1] == pytest.approx([naive(smollm2, said("Hi"), "Hello there")], abs=1e-4)
-    assert found[0][0] > found[0][2]
+    assert found[0].log_probs == pytest.approx([naive(smollm2, question, o) for o in options], abs=1e-4)
+    assert found[1].log_probs == pytest.approx([naive(smollm2, said("Hi"), "Hello there")], abs=1e-4)
+    assert found[0].log_probs[0] > found[0].log_probs[2]
     together = smollm2.generate_batch([question, said("Name a film.")], max_tokens=6)
     alone = smollm2.generate(question, max_tokens=6)
     assert together[0].texts == alone.texts

@@ -33,14 +33,13 @@ class Batch:
         return self.user.shape[0]
 
     def rows(self, index: Tensor | slice) -> Batch:
-        """The given rows; shared candidates stay shared."""
-        shared = self.candidates.shape[0] == 1 and len(self) > 1
-        picked = {
-            field.name: getattr(self, field.name)[index]
-            for field in fields(self)
-            if not (shared and field.name == "candidates")
-        }
-        return Batch(**({"candidates": self.candidates} if shared else {}), **picked)
+        """The given rows; what has one row for all of them, such as shared candidates, stays shared."""
+        several = len(self) > 1
+
+        def picked(tensor: Tensor) -> Tensor:
+            return tensor if several and tensor.shape[0] == 1 else tensor[index]
+
+        return Batch(**{field.name: picked(getattr(self, field.name)) for field in fields(self)})
 
     @classmethod
     def of(

@@ -22,6 +22,8 @@ MAX_PASSES = 8
 """Up to so many targets per row, one pass over the scores for each beats sorting the row."""
 FAN = 8
 """How many columns `top_k` reduces to their maximum at a time; 4 to 16 are about as fast."""
+SURE = 1e-7
+"""How near to 0 and 1 a chance may come in the log loss."""
 
 
 def ranks(scores: Tensor, targets: Tensor) -> Tensor:
@@ -205,8 +207,7 @@ def gauc(scores: Tensor, labels: Tensor, users: Tensor) -> Tensor:
 def grouped_auc(scores: Tensor, labels: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """AUC (num_groups,) of (N,) pairs within each group 0, 1, ...; NaN where a class is missing."""
     relevant = labels > 0
-    worst = torch.where(relevant, -torch.inf, torch.inf).to(scores.dtype)
-    scores = torch.where(scores.isnan(), worst, scores)
+    scores = losing(scores, relevant)
     order = scores.argsort()
     order = order[group[order].argsort(stable=True)]  # by group, then by rising score
     scores, relevant, group = scores[order], relevant[order], group[order]
@@ -220,9 +221,15 @@ def grouped_auc(scores: Tensor, labels: Tensor, group: Tensor, num_groups: int) 
     return _group_sum(outscored * relevant, group, num_groups) / (positives * negatives)
 
 
+def losing(scores: Tensor, relevant: Tensor) -> Tensor:
+    """Scores (N,) in which NaN loses against everything: -inf where relevant, else inf."""
+    worst = torch.where(relevant, -torch.inf, torch.inf).to(scores.dtype)
+    return torch.where(scores.isnan(), worst, scores)
+
+
 def log_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross entropy, in nats, of labels under sigmoid(scores) clamped to [1e-7, 1 - 1e-7]."""
-    chance = scores.double().sigmoid().clamp(1e-7, 1 - 1e-7)
+    """Mean binary cross entropy, in nats, of labels under sigmoid(scores) clamped to [SURE, 1 - SURE]."""
+    chance = scores.double().sigmoid().clamp(SURE, 1 - SURE)
     return -(labels * chance.log() + (1 - labels) * (-chance).log1p()).mean()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from .usage import HELP
 
 COMPONENTS = ("LanguageModel", "TextEncoder")
 """Types whose classes are chosen by name, so that plugins must have said which there are."""
+SECTION = re.compile(r"^(?:Args|Raises|Returns):$", re.MULTILINE)
 
 
 def find_command(args: list[str]) -> tuple[str, Callable[..., Any], list[str]] | None:
@@ -39,9 +41,17 @@ def no_command(args: list[str], more: typing.Iterable[str] = ()) -> RecloomError
     )
 
 
+def commands_with(option: str, kind: type) -> list[str]:
+    """Names of the commands that take an option of this type."""
+    every = collect("register_commands").items()
+    return sorted(name for name, function in every if options(typed(function)).get(option) is kind)
+
+
 def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
     """Call a command with the words after its name; RecloomError for a wrong or a missing option."""
     from jsonargparse import ArgumentError, auto_cli
+
+    from .command_help import CommandHelp
 
     called = typed(function)
     kinds = options(called)
@@ -55,6 +65,9 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
             as_positional=True,
             exit_on_error=False,
             allow_abbrev=False,
+            description=description(function),
+            usage=_usage(name, function),
+            formatter_class=CommandHelp,
         )
     except ArgumentError as error:
         places = {
@@ -62,6 +75,21 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
         }
         told = explain(str(error), kinds, places)
         raise RecloomError(f"{told} `recloom {name} --help` lists the options.") from error
+
+
+def description(function: Callable[..., Any]) -> str:
+    """What a docstring says before its sections: the parser by itself would show the first line alone."""
+    return SECTION.split(inspect.cleandoc(function.__doc__ or ""))[0].strip()
+
+
+def _usage(name: str, function: Callable[..., Any]) -> str | None:
+    """How a command that passes words on is written; None = as the parser would say it."""
+    if not getattr(function, "passes_on", False):
+        return None
+    *before, last = inspect.signature(function).parameters
+    return " ".join(
+        ["recloom", name, *(word.upper() for word in before), last.upper(), "[--option VALUE ...]"]
+    )
 
 
 def typed(function: Callable[..., Any]) -> Callable[..., Any]:

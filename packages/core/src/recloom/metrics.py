@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from . import functional
+from . import functional, resampled
 from .errors import RecloomError
 
 FEW_TARGETS = 3
@@ -52,6 +52,8 @@ class Metric:
     higher_is_better: bool = True
     cutoff: Literal["required", "optional", "none"] = "required"
     """Whether the metric is asked for as `name@k`."""
+    of_draws: Callable[[Tensor, Tensor, Tensor], resampled.OfDraws] | None = None
+    """For a "scores" metric with per_request=False that is to have an interval: see `recloom.resampled`."""
     fact: Literal["num_items", "popularity", "vectors", "categories"] = "num_items"
     """The field of ItemFacts that a "top" metric takes."""
 
@@ -59,6 +61,7 @@ class Metric:
 def core_metrics() -> list[Metric]:
     """The metrics of core; formulas and sources are in `recloom.functional`."""
     f = functional
+    of_pairs = functools.partial(Metric, needs="scores", cutoff="none", per_request=False)
     return [
         Metric(name="recall", needs="ranks", function=f.recall),
         Metric(name="precision", needs="ranks", function=f.precision),
@@ -68,14 +71,12 @@ def core_metrics() -> list[Metric]:
         Metric(name="map", needs="ranks", function=f.average_precision, cutoff="optional"),
         Metric(name="impression_mrr", needs="ranks", function=f.impression_mrr, cutoff="optional"),
         Metric(name="impression_auc", needs="scores", function=f.grouped_auc, cutoff="none"),
-        Metric(name="auc", needs="scores", function=_pooled(f.auc), cutoff="none", per_request=False),
-        Metric(name="gauc", needs="scores", function=f.gauc, cutoff="none", per_request=False),
-        Metric(
+        of_pairs(name="auc", function=_pooled(f.auc), of_draws=resampled.auc),
+        of_pairs(name="gauc", function=f.gauc, of_draws=resampled.gauc),
+        of_pairs(
             name="log_loss",
-            needs="scores",
             function=_pooled(f.log_loss),
-            cutoff="none",
-            per_request=False,
+            of_draws=resampled.log_loss,
             higher_is_better=False,
         ),
         Metric(name="coverage", needs="top", function=f.coverage, per_request=False),
@@ -211,6 +212,20 @@ class Meter:
         rows, whole = self.per_user(), self._over_all()
         names = [kept for name in self.asked for kept in self._kept(name)]
         return {name: _mean(rows[name]) if name in rows else whole[name] for name in names}
+
+    def of_draws(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        """Metric over all pairs to a function from (D, U) to (D,): its values where users are drawn so often.
+
+        U are the different users, those without an id each of their own. Metrics of lists over all requests have
+        none: users who are drawn twice recommend no more items, so every draw would lie on one side of the truth.
+        """
+        asked = {name: metric.of_draws for name, (metric, _) in self.asked.items() if metric.of_draws}
+        if not asked:
+            return {}
+        users = torch.from_numpy(np.unique(self.users, return_inverse=True)[1])  # (R,), 0 to U - 1
+        scores, labels, requests = (self._whole(part).cpu() for part in ("scores", "labels", "requests"))
+        ready = {name: make(scores, labels, users[requests]) for name, make in asked.items()}
+        return {name: _in_numpy(function) for name, function in ready.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Everything gathered so far as flat tensors, to be sent to another process and merged there."""
@@ -357,6 +372,10 @@ def _columns(relevant: Tensor) -> Tensor:
     found = torch.full((len(counts), width), -1, device=rows.device)
     found[rows, place] = columns
     return found
+
+
+def _in_numpy(function: resampled.OfDraws) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda weights: function(torch.from_numpy(weights)).numpy()
 
 
 def _mean(values: np.ndarray) -> float:

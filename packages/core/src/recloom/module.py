@@ -99,7 +99,7 @@ class RecModule(L.LightningModule):
         fresh = self.catalog is None
         if fresh:
             self.build(data.catalog)
-        self.seed = data.seed
+        self.seed, data.added = data.seed, self.added
         if fresh and stage == "fit" and not self.trainer.ckpt_path:
             self.learn(data)
             return
@@ -218,7 +218,7 @@ class RecModule(L.LightningModule):
         self._start()
 
     def on_test_epoch_start(self) -> None:
-        self._start(segments(self._data().train.item_counts()))
+        self._start(segments(self._counts()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._measure(batch)
@@ -240,7 +240,8 @@ class RecModule(L.LightningModule):
     def _start(self, parts: dict[str, Tensor] | None = None) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
             self.learn(self._data())
-        facts = item_facts(self._data(), self.metrics)
+        assert self.catalog is not None
+        facts = item_facts(self.catalog, self._counts(), self._data().num_items, self.metrics)
         self.meter = Meter(self.metrics, collect("register_metrics"), facts, parts)
         self.out_of_reach = 0
 
@@ -250,10 +251,16 @@ class RecModule(L.LightningModule):
         if batch.labels.is_floating_point():
             self.meter.update(scores, labels=batch.labels, candidates=batch.candidates, users=batch.user)
         else:
-            columns = target_columns(batch, self._data().catalog.num_items)
+            columns = target_columns(batch, self._data().num_items)
             own = scores.gather(1, columns.clamp(min=0))
             self.out_of_reach += int(((columns >= 0) & own.isneginf()).sum())
             self.meter.update(scores, targets=columns, candidates=batch.candidates, users=batch.user)
+
+    def _counts(self) -> Tensor:
+        """(num_items + 1,) training interactions of every item that the run knows."""
+        assert self.catalog is not None
+        counts = self._data().train.item_counts()
+        return torch.nn.functional.pad(counts, (0, self.catalog.num_items + 1 - len(counts)))
 
     def _finish(self, name: str) -> None:
         assert self.meter is not None
@@ -298,6 +305,8 @@ class RecModule(L.LightningModule):
                 f"{self.added:,} items were added to this run after its training, which cannot go on from there. "
                 "Go on with the run they were added to, or train a new one on data that hold them."
             )
+        if self._trainer is not None:
+            self._data().added = self.added
         if self.catalog is None or self.added:
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
@@ -346,14 +355,17 @@ def identity(data: RecDataModule) -> dict[str, str]:
     return {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
 
 
-def item_facts(data: RecDataModule, metrics: Sequence[str]) -> ItemFacts:
-    """What metrics of lists know of items: training counts, and categories and text vectors where asked for."""
+def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequence[str]) -> ItemFacts:
+    """What metrics of lists know of items: training counts, and categories and text vectors where asked for.
+
+    num_items of them may be ranked, which the share that is ever recommended is measured by.
+    """
     names = {metric.partition("@")[0] for metric in metrics}
     return ItemFacts(
-        num_items=data.catalog.num_items,
-        popularity=data.train.item_counts(),
-        categories=torch.from_numpy(data.catalog.categories()) if "category_diversity" in names else None,
-        vectors=torch.from_numpy(text_vectors(data.catalog)) if "diversity" in names else None,
+        num_items=num_items,
+        popularity=counts,
+        categories=torch.from_numpy(catalog.categories()) if "category_diversity" in names else None,
+        vectors=torch.from_numpy(text_vectors(catalog)) if "diversity" in names else None,
     )
 
 

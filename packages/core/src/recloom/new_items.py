@@ -25,7 +25,7 @@ def add_items(
     """Give a trained run new items without training, as a new run.
 
     For recommenders that read texts or vectors of items. Scores of the known items stay as they are; new items come
-    after them. The new run is tested on the data of the old one, where the new items do not occur.
+    after them. A test of the new run ranks them too, as they are served, though nobody in its data has met them.
 
     Args:
         run: folder of the trained run; it is only read.

@@ -89,6 +89,7 @@ class Run:
         data = RecDataModule(
             **options | {"path": str(path or self.dataset or find_dataset(self.folder, options["path"]))}
         )
+        data.added = self.module.added
         data.setup()
         return data
 
@@ -164,6 +165,7 @@ class Run:
             values=meter.compute(),
             per_user=meter.per_user(),
             users=self._names(meter.users),
+            of_draws=meter.of_draws(),
             seed=data.seed,
             lower_is_better=meter.lower_is_better,
         )

@@ -97,6 +97,8 @@ class Protocol(Record):
     """What a test request may look back on (validation requests look back on train)."""
     users: int
     num_items: int
+    added: int = 0
+    """Of these items, those that the run was given after its training: nobody has met them, and all are ranked."""
 
 
 class Added(Record):
@@ -129,7 +131,7 @@ class RunRecord(Record):
     """Wall time of the fit."""
     versions: dict[str, str]
     added: list[Added] = []
-    """Items that came after the fit; its numbers hold for the items before them."""
+    """Items that came after the fit; the numbers of this record hold for the items before them."""
 
 
 class Recommendation(Record):

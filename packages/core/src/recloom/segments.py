@@ -10,8 +10,13 @@ together are the whole catalogue.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEGEND = "warm: met in training; cold: not met; tail: warm, save the most popular fifth"
+"""What stands under a table with segments."""
 HEAD = 5
 """One of so many warm items is popular; the others are the tail."""
 

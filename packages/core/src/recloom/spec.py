@@ -78,13 +78,20 @@ def unknown(name: str, known: Any, what: str) -> str:
     return f"{name!r} is not among the {what}.{hint} Installed: {', '.join(sorted(known)) or 'none'}."
 
 
-def _is_model(name: str) -> bool:
-    """Whether the name is that of a recommender."""
-    try:
-        find("register_models", name)
-    except RecloomError:
-        return False
-    return True
+def _hook_of(name: str) -> str:
+    """The hook of a component that is an option of another one, by who registered the name or what the class is."""
+    failed = None
+    for hook in KINDS:
+        try:
+            find(hook, name)
+        except RecloomError as error:
+            failed = error
+        else:
+            return hook
+    if "." in name and failed is not None:
+        raise failed
+    known = [one for hook in KINDS for one in collect(hook)]
+    raise RecloomError(unknown(name, known, "models, losses and language models"))
 
 
 def _path(kind: type) -> str:
@@ -111,9 +118,10 @@ def _plain(name: str, value: Any) -> Any:
 
 def _revive(value: Any) -> Any:
     if isinstance(value, dict) and set(value) <= {"class_path", "init_args"} and "class_path" in value:
-        if _is_model(value["class_path"]):
-            return functools.partial(build, "register_models", value)  # made once the catalogue is there
-        return build("register_language_models", value)
+        hook = _hook_of(value["class_path"])
+        if hook == "register_models":
+            return functools.partial(build, hook, value)  # made once the catalogue is there
+        return build(hook, value)
     if isinstance(value, list):
         return [_revive(part) for part in value]
     return value

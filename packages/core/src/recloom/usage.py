@@ -7,36 +7,58 @@ usage: recloom fit --model NAME --data DIR [options]
        recloom fit --config FILE [options]
        recloom fit --run RUN --ckpt_path last
 
-Train a recommender on a prepared dataset. A run is one folder, by default runs/DATA/MODEL.
+Train a recommender on a prepared dataset. A run is one folder, by default
+runs/DATA/MODEL.
 
 Which (`recloom list` shows what is installed):
-  --model NAME                      recommender, such as SASRec, EASE or LightGCN
-  --model.recommender.OPTION VALUE  its options, such as --model.recommender.dim 64
-  --model.recommender.help NAME     lists and explains them
-  --model.loss NAME                 loss; by default the recommender's own
-  --data DIR                        dataset made by `recloom data prepare` or `recloom data synth`
-  --config FILE                     YAML with any of these; later words win. --print_config writes one
+  --model NAME                    recommender, such as SASRec, EASE or LightGCN
+  --model.recommender.dim 64      one of its options
+  --model.recommender.help NAME   lists and explains all of them
+  --model.loss NAME               loss; by default the recommender's own
+  --config FILE                   YAML with any of these; later words win.
+                                  --print_config writes one
+
+Data:
+  --data DIR                      dataset made by `recloom data prepare` or
+                                  `recloom data synth`
+  --data.split.strategy last      last, time, random or users;
+                                  `recloom data split --help` explains them
+  --data.candidates all           what is ranked: all items; impressions;
+                                  rated: held-out interactions and their labels;
+                                  uniform-N or popular-N (marked as sampled)
+  --data.seen masked              kept: items of the history may be recommended
+                                  again; impressions and rated need it
+  --data.vectors FILE             vectors of items (`recloom embed`)
+  --data.user_vectors FILE        vectors of users (`recloom embed --of users`)
+  --data.positive 4               for click models: the value from which an
+                                  interaction is positive
+  --data.known_first 30           for click models: of a user's interactions
+                                  the first half, 30 at most, is not learnt
+                                  from, so that texts may be written from it
+  --data.windows all              all: long histories are cut into windows;
+                                  last: only their ends are used
+  --data.batch_size 128           training rows of a batch
 
 How:
-  --model.lr 0.001                  learning rate of AdamW
-  --model.metrics ndcg@10,hit@20    measured in validation and test; the first is watched if ndcg@10 is not among them
-  --data.batch_size 128             training rows of a batch
-  --data.windows all                all: long histories are cut into windows; last: only their ends are used
-  --data.candidates all             what is ranked: all, impressions, or uniform-N and popular-N (marked as sampled)
-  --data.split.strategy last        last, time, random or users; `recloom data split --help` explains them
-  --trainer.max_epochs 50           epochs at most
-  --early_stopping.patience 10      epochs without a better validation after which training ends; null: never
-  --trainer.accelerator auto        cpu, gpu, ...; --trainer.devices, --trainer.precision as in Lightning
-  --seed_everything 0               of everything random
+  --model.lr 0.001                learning rate of AdamW
+  --model.metrics ndcg@10,mrr     measured in validation and test; the first is
+                                  watched if ndcg@10 is not among them
+  --trainer.max_epochs 50         epochs at most
+  --early_stopping.patience 10    epochs without a better validation after
+                                  which training ends; null: never
+  --trainer.accelerator auto      cpu, gpu, ...; --trainer.devices and
+                                  --trainer.precision as in Lightning
+  --seed_everything 0             of everything random
 
 Where:
-  --run DIR                         folder of the run
-  --overwrite                       replace what a finished fit left there
-  --ckpt_path last                  go on with an interrupted fit; give --run, and nothing else is needed
+  --run DIR                       folder of the run
+  --overwrite                     replace what a finished fit left there
+  --ckpt_path last                go on with an interrupted fit; give --run,
+                                  and nothing else is needed
 
 Examples:
   recloom fit --model EASE --data data/movies
-  recloom fit --model SASRec --data data/movies --model.recommender.dim 32 --model.loss GBCE --run runs/small
+  recloom fit --model SASRec --data data/movies --model.loss GBCE --run runs/a
   recloom fit --config configs/ml-1m/sasrec.yaml --data data/ml-1m
 """
 MEASURE = """\
@@ -44,23 +66,29 @@ usage: recloom {verb} RUN [options]
 
 {what}
 
-  RUN                               folder of a run
-  --data DIR                        the dataset, where it is not where the run was trained from
-  --ckpt_path FILE                  a checkpoint; by default the best of the run, else the last
-  --model.metrics ndcg@5,hit@20     other metrics than the run was trained with
-  --data.candidates all             other candidates: all, impressions, uniform-N, popular-N
-  --data.seen masked                kept: items of the history may be recommended again
-  --trainer.accelerator auto        cpu, gpu, ...
+  RUN                             folder of a run
+  --data DIR                      the dataset, where it is not where the run
+                                  was trained from
+  --ckpt_path FILE                a checkpoint; by default the best, else the
+                                  last
+  --model.metrics ndcg@5,hit@20   other metrics than the run was trained with
+  --data.candidates all           other candidates: all, impressions, rated,
+                                  uniform-N, popular-N
+  --data.seen masked              kept: items of the history may be recommended
+                                  again
+  --trainer.accelerator auto      cpu, gpu, ...
 
 Example:
   recloom {verb} runs/movies/SASRec
 """
 WHAT = {
     "validate": "Measure a run on the validation part. Prints the figures and writes nothing.",
-    "test": "Measure a run on the test part. Prints the metrics with 95 % intervals, and writes metrics.json and\n"
+    "test": "Measure a run on the test part. Prints the metrics with 95 % intervals, in all\n"
+    "and by warm, cold and tail items, and writes metrics.json and\n"
     "per_user_test.parquet into the run, which `recloom compare` reads.",
-    "predict": "Rank for the requests of the test part. Writes predictions.parquet into the run: user_id, item_id,\n"
-    "score and rank of the ten best. For every user, after all they met: `recloom recommend RUN --all`.",
+    "predict": "Rank for the requests of the test part. Writes predictions.parquet into the\n"
+    "run: user_id, item_id, score and rank of the ten best. For every user, after\n"
+    "all they met: `recloom recommend RUN --all`.",
 }
 LIGHTNING = {
     "fit": "Train a recommender on a prepared dataset.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from recloom.command import command
 from recloom.errors import RecloomError
@@ -23,7 +23,8 @@ def embed(
 ) -> None:
     """Turn the texts of items or users into vectors.
 
-    Use them with `recloom fit --model SASRec --model.recommender.item_input id+vector --data.vectors FILE`.
+    Give those of items to `recloom fit --model SASRec --model.recommender.item_input id+vector` with
+    `--data.vectors OUT`, those of users to `--model KAR` with `--data.user_vectors OUT`.
 
     Args:
         data: the prepared dataset.
@@ -33,18 +34,20 @@ def embed(
             dataset's own table.
         columns: text columns, joined in this order; by default `title`, of `texts` its column `text` or, where it
             has none, every text column.
-        out: Parquet file to write; by default `vectors.parquet` (or `user-vectors.parquet`) in the dataset.
+        out: Parquet file to write, by default beside the texts and named after them: `TEXTS-vectors.parquet`, of the
+            dataset's own texts `items-vectors.parquet` (or `users-vectors.parquet`) in the dataset.
         overwrite: replace a file that was made with another encoder or from other texts.
     """
     import json
 
     from recloom.language.hashing import HashingNgrams
 
+    from .next_command import fit_with_vectors, vectors_of
     from .text_vectors import origin_of, read_texts, refuse_other_texts, reusable, write_vectors
 
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"
-    target = out or data / ("vectors.parquet" if of == "items" else "user-vectors.parquet")
+    target = out or vectors_of(texts or data / f"{of}.parquet")
     if not target.parent.is_dir():
         raise RecloomError(f"{target.parent} is not a folder; make it, or choose another --out")
     rows = read_texts(data, of, texts, columns)
@@ -54,6 +57,20 @@ def embed(
     known = reusable(target, key, spec, overwrite)
     written = write_vectors(rows, key, chosen, spec, known, target, made)
     print(
-        f"wrote {target}: {written['rows']:,} of {len(rows):,} {of} with text, {written['dim']} numbers each "
-        f"({written['encoded']:,} texts encoded, {written['reused']:,} known before, {written['empty']:,} without text)"
+        f"wrote {target}: {written['rows']:,} of {len(rows):,} {of}, {written['dim']} numbers each\n"
+        f"{written['encoded']:,} texts encoded, {written['reused']:,} known before, "
+        f"{written['empty']:,} {of} without text"
     )
+    print(fit_with_vectors(data, target) if of == "items" else _for_users(target, made))
+
+
+def _for_users(vectors: Path, made: dict[str, Any]) -> str:
+    """Which model reads vectors of users, and under which condition."""
+    first = made.get("first")
+    if "split_hash" in made and first is None:
+        return (
+            "KAR refuses it: its texts tell whole training histories, and so the labels.\n"
+            f"For a model of your own:\n  --data.user_vectors {vectors}"
+        )
+    known = f", on the split of its texts:\n  --data.known_first {first}" if first else ":\n "
+    return f"KAR reads it beside vectors of items{known} --data.user_vectors {vectors}"

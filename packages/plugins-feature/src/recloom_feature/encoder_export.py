@@ -15,6 +15,7 @@ from recloom.data.directory import new_directory
 from recloom.errors import RecloomError
 from torch import Tensor, nn
 
+from .model_folder import MODULES, check_model_folder
 from .onnx_encoder import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder, sha256
 
 Weights = Literal["float32", "int8"]
@@ -78,12 +79,13 @@ def export_encoder(
 
 def _settings(model: Path) -> tuple[Literal["mean", "cls"], int | None]:
     """Pooling, and how many tokens are read, of a sentence-transformers folder; mean of a plain one."""
+    check_model_folder(model)
     missing = [name for name in ("config.json", TOKENIZER) if not (model / name).is_file()]
     if missing:
         raise RecloomError(
             f"{model} holds no {missing[0]}; expected the folder of a model with a fast tokeniser"
         )
-    parts = _json(model / "modules.json", [])
+    parts = _json(model / MODULES, [])
     strange = [part["type"] for part in parts if part["type"].rpartition(".")[2] not in PARTS]
     if strange:
         raise RecloomError(

@@ -22,10 +22,12 @@ def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: 
     """
     if not out.parent.is_dir():
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
+    if out.is_dir():
+        raise RecloomError(f"{out} is a folder; choose another --out")
     if overwrite or not out.exists():
         return
     try:
-        found = json.loads((pq.read_schema(out).metadata or {}).get(key, b"{}"))
+        found = json.loads((pq.read_metadata(out).metadata or {}).get(key, b"{}"))
     except (pa.ArrowInvalid, OSError, ValueError):
         found = {}
     wanted = json.loads(json.dumps(recipe))

@@ -56,7 +56,8 @@ def profile(
             model may be trained on the rest (30 in KAR).
         last: without `first`, how many of the most recent training interactions are shown.
         topics: file with a topic on each line, the closed list; by default 28 general ones.
-        pairs: Parquet or .csv file of user_id and item_id, for `reason`.
+        pairs: Parquet or .csv file of user_id and item_id, for `reason`, such as the predictions.parquet of
+            `recloom predict`.
         limit: only the first so many items, users or pairs.
         answer_tokens: how long an answer may be; by default 100 to 700 tokens, by kind.
         overwrite: replace a file that was made from other data, prompts or options.
@@ -68,6 +69,8 @@ def profile(
     from recloom.data.split import digest, parts_of
 
     from .generated import refuse_another
+    from .next_command import embed as next_embed
+    from .next_command import measure_reasons
     from .profile_file import MADE_FROM, write_profiles
     from .profile_kinds import model_of, wrong_citation
     from .profile_questions import histories, item_records, questions, read_pairs, subjects
@@ -103,15 +106,17 @@ def profile(
     total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
     left_out = total.get(kind, catalog.num_items) - len(every)
     print(
-        f"wrote {out}: {count:,} of {len(about):,} ({found.asked_again:,} asked twice, {len(found.failures):,} failed, "
-        f"{left_out:,} left out: {_lacking(kind)})"
+        f"wrote {out}: {count:,} of {len(about):,}, {found.asked_again:,} asked twice, "
+        f"{len(found.failures):,} failed"
     )
+    if left_out:
+        print(f"{left_out:,} left out: {_lacking(kind)}")
     if failures:
         print(f"what failed, and why: {failures}")
     print(errand.bill)
-    if count and kind != "reason":
-        of = " --of users" if kind == "user" else ""
-        print(f"next: recloom embed {data}{of} --texts {out} --out {out.with_suffix('.vectors.parquet')}")
+    if count:
+        of = "users" if kind == "user" else "items"
+        print(measure_reasons(data, out) if kind == "reason" else next_embed(data, of, out))
 
 
 def _check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from recloom.errors import RecloomError, at_least
 from recloom.language import TextEncoder
 from recloom.language.fingerprint import contents
 
+from .model_folder import MODULES, check_model_folder, expected
 from .token_batches import AT_ONCE, token_batches
 
 if TYPE_CHECKING:
@@ -97,10 +99,14 @@ class SentenceTransformers(TextEncoder):
                 "SentenceTransformers needs the sentence-transformers library: "
                 "pip install 'recloom-feature[sentence-transformers]'. HashingNgrams works without it."
             ) from error
+        folder = Path(self.model)
+        check_model_folder(folder)
         try:
             return SentenceTransformer(self.model, device=self.device)
         except (OSError, ValueError) as error:
+            advice = "Give the name of a model that can be downloaded, or a folder that holds one."
+            if folder.is_dir() and not (folder / MODULES).is_file():
+                advice = expected(folder)
             raise RecloomError(
-                f"no sentence-transformers model could be loaded from {self.model!r} ({error}). "
-                "Give the name of a model that can be downloaded, or a folder that holds one."
+                f"no sentence-transformers model could be loaded from {self.model!r} ({error}). {advice}"
             ) from error

@@ -21,7 +21,7 @@ Left out: training phi (weighted SFT, DPO), and asking for the next texts while 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from recloom.command import command
 from recloom.language import TextEncoder
@@ -44,7 +44,7 @@ def texts(
     """Sample K texts of each item from a language model (SeRALM, a reconstruction), for `recloom seralm rounds`.
 
     One question an item, about its own record alone. An item whose question fails has no texts; the reason is kept
-    beside the file.
+    beside the file, in the same name with `.failures.jsonl`. A second run asks nothing, and an interrupted one goes on.
 
     Args:
         data: the prepared dataset.
@@ -55,29 +55,35 @@ def texts(
         temperature: of sampling, above 0.
         max_tokens: of an answer.
         seed: of sampling.
-        overwrite: replace an existing file.
+        overwrite: replace a file that was made from other data or with other options.
     """
     from recloom.data.catalog import Catalog
+    from recloom.data.prepare import read_card
     from recloom.errors import RecloomError, at_least
 
-    from .seralm_questions import item_questions, write_answers
+    from .generated import failures_of, refuse_another
+    from .next_command import seralm_rounds
+    from .seralm_questions import MADE_FROM, item_questions, write_answers
 
     at_least(1, k=k, max_tokens=max_tokens)
     if not temperature > 0:
         raise RecloomError(f"temperature must be above 0, or all {k} texts are the same; found {temperature}")
-    if out.exists() and not overwrite:
-        raise RecloomError(f"{out} exists. Choose another --out, or replace it with --overwrite.")
-    if not out.parent.is_dir():
-        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
     ids, questions = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
+    made: dict[str, Any] = {
+        "data_hash": read_card(data).data_hash(), "prompt": questions[0].prompt, "model": dict(llm.model.identity),
+        "columns": columns, "k": k, "temperature": temperature, "max_tokens": max_tokens, "seed": seed,
+    }  # fmt: skip
+    refuse_another(out, MADE_FROM, made, overwrite)
     with llm.open() as errand:
         asked = errand.ask(questions, progress="texts")
-    written = write_answers(out, ids, asked)
-    print(
-        f"wrote {out}: {written.texts:,} texts of {written.items:,} items, {written.failures:,} questions failed"
-    )
+    written = write_answers(out, ids, asked, made)
+    print(f"wrote {out}: {written.texts:,} texts of {written.items:,} items, {written.failures:,} failed")
+    if written.alike:
+        print(f"{written.alike:,} items got one text every time, so that nothing is to be chosen for them")
+    if written.failures:
+        print(f"what failed, and why: {failures_of(out)}")
     print(errand.bill)
-    print(f"Next: recloom seralm rounds {data} --texts {out} --out FOLDER")
+    print(seralm_rounds(data, out))
 
 
 @command("seralm rounds")
@@ -146,4 +152,4 @@ def rounds(
     encode_texts(found, chosen, folder)
     variants = read_variants(folder.file("variants.parquet"), catalog)
     work = Rounds(data, catalog, variants, folder, trained, max_epochs, seed, beta, prior, draws)
-    finish(work, work.run(times), serve)
+    finish(work, work.run(times), serve, chosen, fit)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+from recloom.language import TextEncoder
 from rich.console import Console
 from rich.table import Table
 
+from .next_command import fit_with_vectors
 from .seralm_folder import METHOD, write_json
 from .seralm_rounds import Rounds
 from .seralm_tables import read_posterior, write_served
@@ -25,30 +29,44 @@ COLUMNS = {
 }
 
 
-def finish(work: Rounds, reports: Sequence[Mapping[str, Any]], serve: Literal["best", "mean"]) -> None:
-    """Write `vectors.parquet` and `report.json`, and tell what came of it."""
+def finish(
+    work: Rounds,
+    reports: Sequence[Mapping[str, Any]],
+    serve: Literal["best", "mean"],
+    encoder: TextEncoder,
+    config: Path | None = None,
+) -> None:
+    """Write `vectors.parquet` and `report.json`, and tell what came of it; `config` is the file of the fits."""
     last = work.folder.round(len(reports)).file("posterior.parquet")
     target = work.folder.file("vectors.parquet")
     q = read_posterior(last, work.variants, work.catalog)
     # the choice among texts was learnt from training rows, so a run with another split must not read it
     made = {"texts": "texts.parquet", "columns": None} | reports[-1]["trained_on"]
-    write_served(target, work.catalog, work.variants, q, serve, made)
+    write_served(
+        target, work.catalog, work.variants, q, serve, made, json.dumps(encoder.identity, sort_keys=True)
+    )
     write_json(
         work.folder.file("report.json"),
         {"language_model": PHI, "language_model_calls_when_serving": 0, "served": serve}
         | {"beta": work.beta, "prior": work.prior, "rounds": list(reports)},
     )
     _show(reports)
-    print(f"The language model is {PHI}.")
-    spread = reports[-1]["reward_spread"]
-    if spread is not None and spread < WEAK * work.beta:
-        print(
-            f"The texts of an item differ by {spread:.3g} nats of reward, of which beta {work.beta:g} makes little; "
-            f"--beta {spread:.1g} in a new folder would choose more sharply."
-        )
-    print(
-        f"wrote {target}. Next: recloom fit --model {work.recipe.model} --data {work.data} --data.vectors {target} "
-        f"--model.recommender.item_input {work.recipe.options['item_input']}"
+    print("The language model stays as it was (selection only).")
+    print(_sharpness(reports[-1]["reward_spread"], work.beta), end="")
+    shown = work.folder.path / target.name
+    print(f"wrote {shown}")
+    print(fit_with_vectors(work.data, shown, work.recipe.model, work.recipe.options["item_input"], config))
+
+
+def _sharpness(spread: float | None, beta: float) -> str:
+    """What to change where the rewards hardly moved the posterior."""
+    if not spread:
+        return "No item that was judged has texts that differ: nothing was chosen.\n"
+    if spread >= WEAK * beta:
+        return ""
+    return (
+        f"The texts of an item differ by {spread:.3g} nats of reward, little for beta {beta:g};\n"
+        f"--beta {spread:.1g} in a new folder would choose more sharply.\n"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 from recloom.data.catalog import Catalog
-from recloom.data.origin import ORIGIN
+from recloom.data.origin import ENCODER, ORIGIN
 from recloom.errors import DataError
 from torch import Tensor
 
@@ -129,6 +129,7 @@ def write_served(
     q: Tensor,
     how: Literal["best", "mean"],
     made: Mapping[str, Any] | None = None,
+    encoder: str = "",
 ) -> None:
     """`item_id`, `vector` for each item that has a text, as `--data.vectors` reads it; `made` is their origin."""
     has = variants.exists.any(1)[1:]
@@ -136,6 +137,7 @@ def write_served(
     ids = catalog.items["item_id"].filter(pl.Series(has.numpy()))
     vectors = pl.Series("vector", rows, dtype=pl.Array(pl.Float32, rows.shape[1]))
     facts = {ORIGIN.decode(): json.dumps(made)} if made else {}
+    facts |= {ENCODER.decode(): encoder} if encoder else {}
     write_table(path, pl.DataFrame([ids, vectors]), facts)
 
 

@@ -15,6 +15,7 @@ from recloom.plugins import collect
 from recloom.schemas import SplitSpec
 
 from .generated import failures_of, refuse_another, write_generated
+from .next_command import fit_with_pairs
 from .simulate_file import METADATA, MadeFrom, simulated_table
 from .simulate_pairs import LETTERS, Choice, Verdict, by_answers, by_scores, draw_pairs
 from .training_rows import Met, TrainingRows, item_lines, read_training
@@ -62,8 +63,10 @@ class Simulation:
         refuse_another(out, METADATA, made, overwrite)
         with llm.open() as errand:
             answers = self.ask(errand, pairs, lines, by)
-        self.write(pairs, answers, made, out)
+        records = self.write(pairs, answers, made, out)
         print(errand.bill)
+        if records:
+            print(fit_with_pairs(data, out, split, split_path))
 
     def way(self, model: LanguageModel) -> Way:
         """How the model is asked; RecloomError where it cannot be asked so."""
@@ -128,8 +131,8 @@ class Simulation:
             return by_scores(forth.scores, back.scores, self.disagreement)
         return None
 
-    def write(self, pairs: list[Asked], answers: list[Answer], made: dict[str, Any], out: Path) -> None:
-        """The file, the failures, and a line for the reader."""
+    def write(self, pairs: list[Asked], answers: list[Answer], made: dict[str, Any], out: Path) -> int:
+        """The file, the failures, and lines for the reader; the number of records."""
         verdicts = [self.verdict(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
         records = [
             self.record(pair, found, made["prompt"])
@@ -148,6 +151,7 @@ class Simulation:
         failures = [(of, one) for of, one in zip(orders, answers, strict=True) if isinstance(one, Failure)]
         write_generated(simulated_table(records), out, METADATA, facts.model_dump(mode="json"), failures)
         print(told(out, facts, len(records)))
+        return len(records)
 
     def record(self, pair: Asked, found: Verdict, prompt: str) -> dict[str, Any]:
         """A row of the file."""
@@ -172,15 +176,16 @@ def template(by: Way) -> tuple[Any, str]:
 def told(out: Path, facts: MadeFrom, records: int) -> str:
     """What came of it, in words."""
     bias = facts.position_bias
-    rate = "no pair was answered" if bias is None else f"position bias {bias:.1%}"
-    listed = f", listed in {failures_of(out)}" if facts.failed else ""
-    none = (
-        ""
-        if records
-        else "\nColdStart has nothing to learn from this file: ask another model, or more pairs."
+    answered = facts.asked - facts.failed
+    lines = [f"wrote {out}: {records:,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}"]
+    lines.append(
+        "no pair was answered"
+        if bias is None
+        else f"position bias {bias:.1%} ({facts.same_letter:,} of {answered:,} answered pairs got one letter in both "
+        "orders)"
     )
-    return (
-        f"wrote {out}: {records:,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}; {rate} "
-        f"({facts.same_letter:,} of {facts.asked - facts.failed:,} answered pairs got one letter in both orders), "
-        f"{facts.failed:,} pairs failed{listed}{none}"
-    )
+    if facts.failed:
+        lines += [f"{facts.failed:,} pairs failed", f"what failed, and why: {failures_of(out)}"]
+    if not records:
+        lines.append("ColdStart has nothing to learn from this file: ask another model, or more pairs.")
+    return "\n".join(lines)

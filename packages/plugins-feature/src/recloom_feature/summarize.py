@@ -30,7 +30,7 @@ def summarize(
 ) -> None:
     """Summarise what users like from the texts of their training items, as LLM-TRSR does.
 
-    Turn the summaries into vectors with `recloom embed DATA --of users --texts FILE`.
+    Turn the summaries into vectors with `recloom embed DATA --of users --texts OUT`.
 
     Args:
         data: the prepared dataset.

@@ -13,6 +13,7 @@ from recloom.language.errand import Asking
 from recloom.schemas import SplitSpec
 
 from .generated import failures_of, refuse_another, write_generated
+from .next_command import embed
 from .summarize_prompt import Prompts, named, prompt
 from .summarize_rounds import METHODS, Told
 from .training_rows import Met, TrainingRows, item_lines, read_training
@@ -58,10 +59,12 @@ class Summarizing:
         told = [Told(one.blocks(self.block)) for one in able]
         with llm.open() as errand:
             METHODS[self.method](errand, Prompts(llm.model, self.prompt_tokens), told, lines)
-        self.write(able, told, made, out)
+        written = self.write(able, told, made, out)
         if len(able) < len(met):
             print(f"{len(met) - len(able):,} users have no training item with a text")
         print(errand.bill)
+        if written:
+            print(embed(data, "users", out))
 
     def recipe(self, rows: TrainingRows, model: LanguageModel) -> dict[str, Any]:
         """Everything that the texts are made from, as plain data."""
@@ -76,8 +79,8 @@ class Summarizing:
             "model": dict(model.identity),
         }
 
-    def write(self, users: list[Met], told: list[Told], made: dict[str, Any], out: Path) -> None:
-        """The file, the failures, and a line for the reader."""
+    def write(self, users: list[Met], told: list[Told], made: dict[str, Any], out: Path) -> int:
+        """The file, the failures, and lines for the reader; the number of summaries."""
         found = [(user, one) for user, one in zip(users, told, strict=True) if one.failure is None]
         failures = [(user.user, one.failure) for user, one in zip(users, told, strict=True) if one.failure]
         records = [
@@ -94,7 +97,7 @@ class Summarizing:
         table = pl.DataFrame(records, schema=SCHEMA).to_arrow()
         counts = {"asked": len(users), "failed": len(failures)}
         write_generated(table, out, METADATA, made | counts, failures)
-        listed = f", listed in {failures_of(out)}" if failures else ""
-        print(
-            f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed{listed}"
-        )
+        print(f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed")
+        if failures:
+            print(f"what failed, and why: {failures_of(out)}")
+        return len(found)

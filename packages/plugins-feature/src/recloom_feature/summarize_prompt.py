@@ -6,6 +6,7 @@ Instruction and earlier summary stay as they are. Nothing is cut at the end of a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,7 @@ from recloom.prompts import PromptTemplate
 
 ANSWER_TOKENS = 400
 """Of an answer: a summary of 120 words, with room for the object round it."""
+NAMES = ("summarize-block", "summarize-update", "summarize-merge")
 LONGEST = 4000
 """Characters of a summary; the prompts that read one cut none."""
 UNKNOWN = "word " * 200
@@ -42,6 +44,11 @@ class Prompts:
     model: LanguageModel
     limit: int
 
+    @cached_property
+    def templates(self) -> dict[str, tuple[PromptTemplate, str]]:
+        """Template, and its name with version, by name: read once, since thousands of prompts are filled."""
+        return {name: (one, named(one)) for name, one in collect("register_prompts").items() if name in NAMES}
+
     def of_block(self, items: list[str]) -> tuple[Question, int] | Failure:
         """The question for a summary of these items, oldest first, and how many of them it holds."""
         return self.fitted("summarize-block", "items", items, {})
@@ -58,12 +65,12 @@ class Prompts:
         self, name: str, field: str, lines: list[str], fixed: dict[str, Any]
     ) -> tuple[Question, int] | Failure:
         """As many of the last lines as the limit allows, one at least; a Failure where that one is too long."""
-        template = prompt(name)
+        template, known_as = self.templates[name]
         needed = 0
         for first in range(len(lines)):
             question = Question(
                 tuple(template.render(**{field: lines[first:]}, **fixed)),
-                named(template),
+                known_as,
                 max_tokens=ANSWER_TOKENS,
             )
             needed = worst_case(self.model, question).prompt_tokens

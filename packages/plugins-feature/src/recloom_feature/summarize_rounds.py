@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from recloom.language.errand import Errand
+from recloom.language.errand import LAST, Errand, Later
 from recloom.language.question import Failure, Question
 
 from .summarize_prompt import UNKNOWN, Prompts, Summary
@@ -55,10 +56,8 @@ def recurrent(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: di
     for at in range(rounds):
         active = [user for user in users if user.failure is None and len(user.blocks) > at]
         asked = [question(user, at, user.summaries[-1] if at else "") for user in active]
-        later = [
-            question(user, then, unknown(user, then)) for user in active for then in range(at + 1, len(user.blocks))
-            if errand.asking.run != "ask"
-        ]  # fmt: skip
+        coming = [(user, then) for user in active for then in range(at + 1, len(user.blocks))]
+        later = _later([partial(question, user, then, unknown(user, then)) for user, then in coming])
         answered = _round(errand, active, asked, later, f"block {at + 1} of {rounds}")
         for user, count in answered:
             user.shown.append(user.blocks[at].rows[-count:])
@@ -70,16 +69,13 @@ def hierarchical(errand: Errand, prompts: Prompts, users: Sequence[Told], lines:
     asked = [
         prompts.of_block([lines[item] for item in block.items]) for user in users for block in user.blocks
     ]
-    later = [
-        prompts.of_merge([unknown(user, at) for at in range(len(user.blocks))])
-        for user in users
-        if errand.asking.run != "ask"
-    ]
+    merges = [[unknown(user, at) for at in range(len(user.blocks))] for user in users]
+    later = _later([partial(prompts.of_merge, summaries) for summaries in merges])
     for user, count in _round(errand, owners, asked, later, "blocks"):
         user.shown.append(user.blocks[len(user.shown)].rows[-count:])
     active = [user for user in users if user.failure is None]
     merging = [prompts.of_merge(user.summaries) for user in active]
-    for user, count in _round(errand, active, merging, (), "merging"):
+    for user, count in _round(errand, active, merging, LAST, "merging"):
         user.shown = user.shown[-count:]  # a summary that was trimmed away takes its items with it
 
 
@@ -94,8 +90,18 @@ METHODS: dict[str, Callable[[Errand, Prompts, Sequence[Told], dict[str, str]], N
 }
 
 
+def _later(fitted: Sequence[Callable[[], Fitted]]) -> Later:
+    """Questions of the rounds to come; a prompt that is too long asks nothing."""
+
+    def questions() -> list[Question]:
+        found = (each() for each in fitted)
+        return [one[0] for one in found if not isinstance(one, Failure)]
+
+    return Later(len(fitted), questions)
+
+
 def _round(
-    errand: Errand, owners: Sequence[Told], asked: Sequence[Fitted], later: Sequence[Fitted], progress: str
+    errand: Errand, owners: Sequence[Told], asked: Sequence[Fitted], later: Later, progress: str
 ) -> list[tuple[Told, int]]:
     """Ask what can be asked; answers and failures go to their owners.
 
@@ -107,8 +113,7 @@ def _round(
             owner.failure = owner.failure or one
         else:
             able.append((owner, *one))
-    coming = [one[0] for one in later if not isinstance(one, Failure)]
-    answers = errand.answers([question for _, question, _ in able], Summary, later=coming, progress=progress)
+    answers = errand.answers([question for _, question, _ in able], Summary, later=later, progress=progress)
     for (owner, question, count), found in zip(able, answers.found, strict=True):
         owner.prompt = question.prompt
         if isinstance(found, Failure):

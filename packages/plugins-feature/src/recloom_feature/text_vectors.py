@@ -18,15 +18,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.data.origin import ORIGIN, origin
+from recloom.data.origin import ENCODER, ORIGIN, origin
 from recloom.errors import DataError, RecloomError
 from recloom.language import TextEncoder
+from recloom.language.progress import Progress
 
 BLOCK = 512
 """Texts encoded between two looks at the clock."""
 SAVED_EVERY = 30.0
 """Seconds of work that an interruption may lose."""
-ENCODER = b"recloom.encoder"
 HISTORY = ("data_hash", "split_hash", "first")
 """What texts that were written from training histories say of them."""
 
@@ -159,20 +159,15 @@ def text_hash(text: str) -> str:
 
 def _encoded(texts: dict[str, str], encoder: TextEncoder) -> Iterator[dict[str, Any]]:
     """Blocks of hash to vector, similar lengths together, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     order = sorted(texts, key=lambda hash_: len(texts[hash_]))
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(order))
+    with Progress("encoding", len(order)) as progress:
         for start in range(0, len(order), BLOCK):
             block = order[start : start + BLOCK]
             vectors = np.asarray(encoder.encode([texts[hash_] for hash_ in block]), np.float32)
             if not np.isfinite(vectors).all():
                 raise RecloomError(f"{type(encoder).__name__} gave a vector with a number that is not finite")
             yield dict(zip(block, vectors, strict=True))
-            progress.advance(task, len(block))
+            progress.advance(len(block), 0)
 
 
 def _write(

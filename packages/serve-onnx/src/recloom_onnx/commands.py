@@ -140,6 +140,6 @@ def _verify(
         batches,
         provider=provider,
     )
-    Console().print(report(parity))
+    Console().print(report(parity, manifest.num_items))
     if not parity.verified:
         raise RecloomError(f"{path} does not equal its run and will not be served: {parity.failures[0]}")

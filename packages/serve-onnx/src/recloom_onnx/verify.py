@@ -164,8 +164,8 @@ def latency(session: Session, cases: list[Case]) -> dict[str, float]:
     return {"p50": p50, "p95": p95}
 
 
-def report(parity: Parity) -> Table:
-    """The outcome as a table for the screen."""
+def report(parity: Parity, num_items: int) -> Table:
+    """The outcome as a table for the screen; metrics are those of lists among all `num_items`."""
     from recloom.terminal import plain
     from rich.table import Table
 
@@ -182,9 +182,8 @@ def report(parity: Parity) -> Table:
         "size": f"{parity.bytes / 1e6:.1f} MB",
     }
     for name, value in parity.artefact.items():
-        rows[f"{name} over {parity.test_requests:,} test users: artefact, recommender"] = (
-            f"{value:.4f}, {parity.reference[name]:.4f}"
-        )
+        among = f"among all {num_items:,} items, {parity.test_requests:,} test users"
+        rows[f"{name} {among}: artefact, recommender"] = f"{value:.4f}, {parity.reference[name]:.4f}"
     for number, failure in enumerate(parity.failures, 1):
         rows[f"failure {number}"] = failure
     for name, text in rows.items():

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .origin import ENCODER, check_encoder, encoder_of
 
 Table = pl.DataFrame
 VECTOR = "vector"
@@ -30,14 +31,16 @@ class Catalog:
     Args:
         items: `item_id` first (unique strings), then any attributes, such as `title`.
         users: `user_id` first (unique strings), then any attributes; may be empty.
+        encoder: what made the vectors of the items, as their file says; empty where none does.
     """
 
-    def __init__(self, items: Table, users: Table | None = None) -> None:
+    def __init__(self, items: Table, users: Table | None = None, encoder: str = "") -> None:
         self.items = _checked(items, "item_id")
         self.users = _checked(
             pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}) if users is None else users,
             "user_id",
         )
+        self.encoder = encoder
         self._digest = ""
         self.num_items = self.items.height
         self.num_users = self.users.height
@@ -131,17 +134,18 @@ class Catalog:
         Raises DataError where the file is not one, holds a number that is not finite, vectors of several sizes,
         an item twice, or no vector of any item here.
         """
-        return Catalog(_with_vectors(self.items, "item_id", Path(path)), self.users)
+        return Catalog(_with_vectors(self.items, "item_id", Path(path)), self.users, encoder_of(path))
 
     def with_user_vectors(self, path: str | Path) -> Catalog:
         """The same with the vectors of a Parquet file of `user_id` and `vector`; errors as in `with_vectors`."""
-        return Catalog(self.items, _with_vectors(self.users, "user_id", Path(path)))
+        return Catalog(self.items, _with_vectors(self.users, "user_id", Path(path)), self.encoder)
 
     def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
         """The same with new items after the others; what `items` lacks of the columns is empty.
 
         vectors: a file as for `with_vectors`, with a vector of every new item. Raises DataError where it is
-        needed and missing, has no use, lacks an item, or holds vectors of another size.
+        needed and missing, has no use, lacks an item, or holds vectors of another size or another encoder; warns
+        where it is not known which encoder made them.
         """
         if vectors is not None and VECTOR not in self.items.columns:
             raise DataError("the items of this run have no vectors, so vectors of new items have no use")
@@ -155,8 +159,9 @@ class Catalog:
                 _vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left"
             )
             self._check_vectors(items, vectors)
+            check_encoder(vectors, self.encoder)
         typed = items.with_columns(pl.col(name).cast(self.items.schema[name]) for name in items.columns)
-        return Catalog(pl.concat([self.items, typed], how="diagonal"), self.users)
+        return Catalog(pl.concat([self.items, typed], how="diagonal"), self.users, self.encoder)
 
     def _check_vectors(self, items: Table, path: str | Path) -> None:
         lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
@@ -190,12 +195,15 @@ class Catalog:
 
     def to_bytes(self) -> dict[str, bytes]:
         """Both tables as Parquet, for a checkpoint that needs nothing beside it."""
-        return {name: _parquet(table) for name, table in (("items", self.items), ("users", self.users))}
+        facts = {ENCODER.decode(): self.encoder} if self.encoder else {}
+        return {"items": _parquet(self.items, facts), "users": _parquet(self.users, {})}
 
     @classmethod
     def from_bytes(cls, tables: dict[str, bytes]) -> Catalog:
         """The inverse of `to_bytes`."""
-        return cls(pl.read_parquet(io.BytesIO(tables["items"])), pl.read_parquet(io.BytesIO(tables["users"])))
+        items, users = (io.BytesIO(tables[name]) for name in ("items", "users"))
+        made_by = pl.read_parquet_metadata(items).get(ENCODER.decode(), "")
+        return cls(pl.read_parquet(items), pl.read_parquet(users), made_by)
 
     @cached_property
     def _item_enum(self) -> pl.Enum:
@@ -270,7 +278,7 @@ def _index(ids: Iterable[Any], known: pl.Enum) -> np.ndarray[Any, np.dtype[np.in
     return codes.fill_null(0).to_numpy()
 
 
-def _parquet(table: Table) -> bytes:
+def _parquet(table: Table, facts: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
-    table.write_parquet(buffer)
+    table.write_parquet(buffer, metadata=facts or None)
     return buffer.getvalue()

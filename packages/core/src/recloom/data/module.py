@@ -85,6 +85,8 @@ class RecDataModule(L.LightningDataModule):
         self.windows, self.pairs, self.seen = windows, pairs, seen
         self.candidates, self.vectors, self.user_vectors = candidates, vectors, user_vectors
         self.positive, self.known_first = positive, known_first
+        self.added = 0
+        """Items that a run was given after training, beyond those of the dataset; with `all` they are ranked too."""
         self._ready = False
         at_least(1, batch_size=batch_size, eval_rows=eval_rows)
         at_least(0, num_workers=num_workers, seed=seed, known_first=known_first)
@@ -182,7 +184,7 @@ class RecDataModule(L.LightningDataModule):
             data = RatedRequests(self.visible[part], self.parts[part])
         else:
             data = Requests(self.visible[part], self.parts[part], self._candidates(part))
-        width = self.catalog.num_items if self.candidates == "all" else 1024
+        width = self.num_items if self.candidates == "all" else 1024
         rows = self.eval_rows or max(1, min(1024, SCORES_AT_ONCE // max(1, width)))
         return loader(data, BatchSampler(len(data), rows), self.num_workers)
 
@@ -198,12 +200,18 @@ class RecDataModule(L.LightningDataModule):
             seen=self.seen,
             positive=self.positive if self.candidates == "rated" else None,
             users=len(self.requests(part).dataset),  # type: ignore[arg-type]
-            num_items=self.catalog.num_items,
+            num_items=self.num_items,
+            added=self.num_items - self.catalog.num_items,
         )
+
+    @property
+    def num_items(self) -> int:
+        """Items that may be ranked: those of the dataset, and among `all` those that the run knows beyond them."""
+        return self.catalog.num_items + (self.added if self.candidates == "all" else 0)
 
     def _candidates(self, part: Part) -> Tensor:
         if self.candidates == "all":
-            return torch.arange(1, self.catalog.num_items + 1)
+            return torch.arange(1, self.num_items + 1)
         return sampled_candidates(self.candidates, self.parts[part], self.train, self.everything, self.seed)
 
     def _period(self, part: Literal["valid", "test"]) -> tuple[int, int | None]:

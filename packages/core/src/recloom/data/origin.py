@@ -7,6 +7,7 @@ hands it on. A file that says nothing is taken as it is.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..errors import DataError
 
 ORIGIN = b"recloom.texts"
 """The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first."""
+ENCODER = b"recloom.encoder"
+"""Another key: class and options of the encoder that made the vectors, as JSON."""
 
 
 def origin(path: str | Path) -> dict[str, Any]:
@@ -22,6 +25,30 @@ def origin(path: str | Path) -> dict[str, Any]:
 
     found = (pq.read_metadata(path).metadata or {}).get(ORIGIN)
     return dict(json.loads(found)) if found else {}
+
+
+def encoder_of(path: str | Path) -> str:
+    """The encoder that made the vectors, as JSON; empty where the file does not say."""
+    import pyarrow.parquet as pq
+
+    kept: bytes = (pq.read_metadata(path).metadata or {}).get(ENCODER, b"")
+    return kept.decode()
+
+
+def check_encoder(path: str | Path, own: str) -> None:
+    """Raise DataError where another encoder than `own` made the vectors; warn where either is not known ("")."""
+    made_by = encoder_of(path)
+    if made_by and own and made_by != own:
+        raise DataError(
+            f"the vectors of {path} were made by {made_by}, and those of this run by {own}: equal numbers mean other "
+            "things. Make them with the encoder of the run's own."
+        )
+    if not (made_by and own):
+        silent = "the file of the run's own vectors" if made_by else f"{path}"
+        warnings.warn(
+            f"{silent} does not say which encoder made its vectors, so that both are of one was not checked",
+            stacklevel=2,
+        )
 
 
 def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..command import command
 from ..errors import RecloomError
 from ..runfolder import CHECKPOINTS, finished
+from ..segments import LEGEND
 from ..terminal import visible
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class Comparison:
     reference: str
     cells: list[Cell]
     interrupted: list[str] = field(default_factory=list)
-    """Runs whose fit did not come to its end."""
+    """Runs whose fit did not come to its end; an asterisk marks them in the table."""
+    comparisons: int = 0
+    """Tests of this comparison: over so many `p_holm` is adjusted."""
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -82,7 +85,7 @@ class Comparison:
         table = Table(box=None, pad_edge=False)
         for column in ("metric", "run"):
             table.add_column(column, overflow="fold")
-        for column in ("value", "95 % interval", "difference", "p"):
+        for column in ("value", "95 % interval", "difference", "p (Holm)"):
             table.add_column(column, justify="right", no_wrap=True)
         labels = self._labels()
         for metric in dict.fromkeys(cell.metric for cell in self.cells):
@@ -95,23 +98,31 @@ class Comparison:
         return table
 
     def _labels(self) -> dict[str, str]:
-        """What a run is called in the table: its model, or its folder where two runs have one model."""
+        """What a run is called in the table: its model, or its folder where two runs have one model; then marks."""
         from rich.markup import escape
 
         models = {cell.run: cell.model for cell in self.cells}
         alone = len(set(models.values())) == len(models)
-        return {run: escape(model if alone else run) for run, model in models.items()}
+        marks = {run: "*" if run in self.interrupted else "" for run in models}
+        return {run: escape((model if alone else run) + marks[run]) for run, model in models.items()}
 
     def notes(self) -> list[str]:
         """Lines to print below the table: what the numbers hold for, and how they were compared."""
         told = ", ".join(
-            f"{key} {self.protocol[key]}" for key in ("dataset", "part", "candidates", "seen", "users")
+            f"{key} {self.protocol[key]}"
+            for key in ("dataset", "part", "candidates", "seen", "users", "added")
+            if self.protocol.get(key)
         )
-        how = f"Intervals over users; difference to {self.reference}, paired; p after Holm."
+        how = f"Intervals over users; difference to {self.reference}, paired by user."
+        tests = f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table."
+        parts = [LEGEND] if any("/" in cell.metric for cell in self.cells) else []
         broken = [
-            f"{run}: training was interrupted, this is the state it had reached." for run in self.interrupted
+            f"* {run}: training was interrupted, this is the state it had reached."
+            for run in self.interrupted
         ]
-        return [visible(line) for line in (told, how, *broken)]
+        return [
+            visible(line) for line in (told, how, *([tests] if self.comparisons else []), *parts, *broken)
+        ]
 
 
 def compare(
@@ -144,7 +155,7 @@ def compare(
         _cell(name, results[name], metric, tests.get((name, metric))) for name in names for metric in chosen
     ]
     interrupted = [name for name in names if (Path(name) / CHECKPOINTS).is_dir() and not finished(Path(name))]
-    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells, interrupted)
+    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells, interrupted, len(tests))
 
 
 @command("compare")
@@ -180,9 +191,12 @@ def _check_protocols(results: dict[str, Results]) -> None:
         if one.get(field) != other.get(field)
     ]
     if faults:
+        advice = "Test the runs again under one protocol."
+        if len({run.protocol.added for run in results.values()}) > 1:
+            advice = "A run with added items ranks more items; compare the run that they were added to."
         raise RecloomError(
             "compare: expected runs of one protocol, found differences; numbers of different protocols "
-            "are different metrics. Test the runs again under one protocol.\n  " + "\n  ".join(faults)
+            f"are different metrics. {advice}\n  " + "\n  ".join(faults)
         )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from ..errors import RecloomError
 from ..schemas import Protocol, Record
-from .significance import LEVEL, intervals
+from ..segments import LEGEND
+from .significance import LEVEL, bounds_of_draws, intervals
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,7 +34,7 @@ class MetricValue(Record):
 
     mean: float | None
     low: float | None
-    """The 95 % bootstrap interval over users; null for metrics without a value per user."""
+    """The 95 % bootstrap interval over users; null for metrics of all lists together, such as coverage."""
     high: float | None
     n: int
     """Requests with a value."""
@@ -69,26 +70,30 @@ def write_results(
     values: Mapping[str, float],
     per_user: Mapping[str, NDArray[np.float64]],
     users: Sequence[str] | NDArray[np.integer[Any]],
+    of_draws: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] | None = None,
     seed: int | None = None,
     lower_is_better: Iterable[str] = (),
     resamples: int = 1000,
 ) -> Results:
     """Write both files into `run_dir`, each in one step, and return what `metrics.json` says.
 
-    values, per_user and lower_is_better are what a `Meter` gives; users are the raw ids of its requests, in
-    order. Raises RecloomError when a column does not have one value for each request.
+    values, per_user, of_draws and lower_is_better are what a `Meter` gives; users are the raw ids of its requests,
+    in order. Raises RecloomError when a column does not have one value for each request.
     """
     run = Path(run_dir)
     table = _per_user_frame(users, per_user)
     sure = intervals(dict(per_user), table["user_id"].to_numpy(), resamples=resamples)
+    bounds = {name: (spread.low, spread.high) for name, spread in sure.items()}
+    bounds |= bounds_of_draws(of_draws or {}, table["user_id"].n_unique(), resamples=resamples)
     worse = set(lower_is_better)
     metrics = {}
     for name, value in values.items():
         spread = sure.get(name)
+        low, high = bounds.get(name, (math.nan, math.nan))
         metrics[name] = MetricValue(
             mean=_finite(value),
-            low=_finite(spread.low) if spread else None,
-            high=_finite(spread.high) if spread else None,
+            low=_finite(low),
+            high=_finite(high),
             n=spread.n if spread else len(table),
             undefined=spread.undefined if spread else 0,
             higher_is_better=name not in worse,
@@ -166,7 +171,8 @@ def show(results: Results) -> None:
     console = Console(highlight=False)
     console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
     console.print(table)
-    for line in filter(None, (_absent(requests(results)), describe(results.protocol))):
+    legend = LEGEND if columns[1:] else ""
+    for line in filter(None, (legend, _absent(requests(results)), describe(results.protocol))):
         console.print(plain(line, 400))
 
 
@@ -186,8 +192,9 @@ def _absent(counts: Mapping[str, int]) -> str:
 
 def describe(protocol: Protocol) -> str:
     """One line that says what a number on this protocol means."""
+    added = f" ({protocol.added:,} of them added after training)" if protocol.added else ""
     return (
-        f"{protocol.users:,} users, {protocol.num_items:,} items, split {protocol.split.strategy}, "
+        f"{protocol.users:,} users, {protocol.num_items:,} items{added}, split {protocol.split.strategy}, "
         f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
     )
 

@@ -76,6 +76,28 @@ def intervals(
     return found
 
 
+def bounds_of_draws(
+    functions: Mapping[str, Callable[[Array], Array]], users: int, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Bounds of the 95 % interval of metrics that are more than a mean over requests.
+
+    functions: metric to what gives (D,) values for (D, U) weights, how often each of U users was drawn; NaN where
+    undefined. Draws are those of `intervals`. Bounds are NaN for fewer than two users, and where no draw has a value.
+    """
+    if not functions:
+        return {}
+    blocks = [
+        [function(weights) for function in functions.values()] for weights in _draws(users, resamples, seed)
+    ]
+    found = {}
+    for name, values in zip(functions, zip(*blocks, strict=True), strict=True):
+        column = np.concatenate(values)[:, None]  # (D, 1)
+        low, high = _percentiles(column)[:, 0].tolist()
+        sure = users > 1 and not np.isnan(column).all()
+        found[name] = (low, high) if sure else (float("nan"), float("nan"))
+    return found
+
+
 def paired_difference(
     ours: Array,
     theirs: Array,
@@ -138,14 +160,9 @@ def _per_user(values: Array, users: NDArray[np.generic] | None) -> tuple[Array, 
 
 def _bootstrap(sums: Array, counts: Array, resamples: int, seed: int) -> Array:
     """Means (resamples, M) over users drawn with replacement."""
-    users, rng = len(sums), np.random.default_rng(seed)
-
-    def draws(rows: int) -> Array:
-        picked = rng.integers(0, users, (rows, users), dtype=np.int64) + np.arange(rows)[:, None] * users
-        return np.bincount(picked.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
-
     both = np.concatenate([sums, counts], axis=1)  # (U, 2 M)
-    total, number = np.split(np.concatenate(list(_products(draws, both, resamples))), 2, axis=1)
+    drawn = np.concatenate([weights @ both for weights in _draws(len(sums), resamples, seed)])
+    total, number = np.split(drawn, 2, axis=1)
     with np.errstate(invalid="ignore"):  # no user with a value was drawn
         return np.asarray(total / number)
 
@@ -154,22 +171,30 @@ def _sign_flip(sums: Array, resamples: int, seed: int) -> float:
     """Monte Carlo p-value of the sum under random signs; never below 1 / (resamples + 1)."""
     users, rng = len(sums), np.random.default_rng(seed)
 
-    def coins(rows: int) -> Array:
+    def heads(rows: int) -> Array:
         flips = np.frombuffer(rng.bytes((rows * users + 7) // 8), dtype=np.uint8)
-        return np.unpackbits(flips, count=rows * users).reshape(rows, users).astype(np.float64)
+        return np.unpackbits(flips, count=rows * users).reshape(rows, users).astype(np.float64) @ sums
 
     total = sums.sum()
-    flipped = 2 * np.concatenate(list(_products(coins, sums[:, None], resamples)))[:, 0] - total
+    flipped = 2 * np.concatenate([heads(rows) for rows in _blocks(users, resamples)]) - total
     tolerance = 1e-12 * np.abs(sums).sum()  # sums in another order are the same sums
     extreme = (np.abs(flipped) >= abs(total) - tolerance).sum()
     return float((1 + extreme) / (1 + resamples))
 
 
-def _products(draw: Callable[[int], Array], columns: Array, resamples: int) -> Iterator[Array]:
-    """`draw(rows) @ columns` block by block, `resamples` rows in all."""
-    rows = max(1, BLOCK // max(1, len(columns)))
+def _draws(users: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Block by block (rows, users): how often each user is in each of `resamples` draws with replacement."""
+    rng = np.random.default_rng(seed)
+    for rows in _blocks(users, resamples):
+        picked = rng.integers(0, users, (rows, users), dtype=np.int64) + np.arange(rows)[:, None] * users
+        yield np.bincount(picked.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
+
+
+def _blocks(users: int, resamples: int) -> Iterator[int]:
+    """Rows of each block, `resamples` in all."""
+    rows = max(1, BLOCK // max(1, users))
     for start in range(0, resamples, rows):
-        yield draw(min(rows, resamples - start)) @ columns
+        yield min(rows, resamples - start)
 
 
 def _percentiles(means: Array) -> Array:

@@ -129,7 +129,12 @@ def _check_items(ids: list[str], catalog: Catalog, where: str, data: Path | None
 
 def _lists(table: pl.DataFrame, name: str, path: Path) -> list[list[str]]:
     kind = table.schema[name]
-    if isinstance(kind, pl.List | pl.Array) and not kind.inner.is_nested():
+    if isinstance(kind, pl.List) and _cites(kind.inner):
+        entry = pl.element().struct
+        told = pl.format("{}: {}", entry.field("attribute"), entry.field("value"))
+        rows = table.select(pl.col(name).list.eval(told))[name].to_list()
+        parts = [[one for one in row or () if one is not None] for row in rows]
+    elif isinstance(kind, pl.List | pl.Array) and not kind.inner.is_nested():
         rows = table[name].cast(pl.List(pl.String)).to_list()
         parts = [[one for one in row or () if one is not None] for row in rows]
     elif kind.is_nested():
@@ -137,6 +142,11 @@ def _lists(table: pl.DataFrame, name: str, path: Path) -> list[list[str]]:
     else:
         parts = [one.split("|") for one in _strings(table, name, path)]
     return [[one.strip() for one in row if one.strip()] for row in parts]
+
+
+def _cites(kind: Any) -> bool:
+    """Whether entries name an attribute and its value, as `recloom profile --kind reason` writes them."""
+    return isinstance(kind, pl.Struct) and {field.name for field in kind.fields} == {"attribute", "value"}
 
 
 def _numbers(table: pl.DataFrame, name: str, path: Path) -> list[list[float]]:

@@ -50,7 +50,8 @@ def text_metrics(
         reference: column of texts that people wrote.
         data: prepared dataset with the items.
         items: column of the raw ids of the recommended items.
-        cited: column of the attributes that a text gives as reasons, as a list or with `|` between.
+        cited: column of the attributes that a text gives as reasons, as a list, with `|` between, or as
+            `recloom profile --kind reason` writes them (`cites`).
         named: column of the items that a text names, by title or raw id, as a list or with `|` between.
         quoted: the items that a text names are what it puts between double quotation marks.
         feature: column of the feature that a text should speak of.
@@ -142,15 +143,13 @@ def _name(model: LanguageModel) -> str:
 
 def _log_probs(model: LanguageModel, texts: Sequence[str]) -> list[list[float]]:
     """Of each text's tokens, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from ..language.progress import Progress
 
     step = 8 * model.batch_size
-    columns = (TextColumn("reading texts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[list[float]] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(texts))
+    with Progress("reading texts", len(texts)) as progress:
         for start in range(0, len(texts), step):
-            found += model.token_log_probs(texts[start : start + step])
-            progress.advance(task, min(step, len(texts) - start))
+            part = texts[start : start + step]
+            found += model.token_log_probs(part)
+            progress.advance(len(part), 0)
     return found

@@ -8,7 +8,7 @@ weights on first use, not in the constructor.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
@@ -64,12 +64,29 @@ class Generation:
         texts: the n answers.
         prompt_tokens, completion_tokens: over all n answers; 0 where they came from a cache.
         cut: how many of the answers ended at max_tokens, where the backend knows.
+        estimated: whether the tokens are an estimate by `count_tokens`, since nobody reported them.
     """
 
     texts: list[str]
     prompt_tokens: int
     completion_tokens: int
     cut: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How probable a language model finds given options, and what it cost to know.
+
+    Attributes:
+        log_probs: the natural logarithm of the probability of each option.
+        prompt_tokens, completion_tokens, estimated: as of a Generation.
+    """
+
+    log_probs: list[float]
+    prompt_tokens: int
+    completion_tokens: int = 0
+    estimated: bool = False
 
 
 class LanguageModel(Component):
@@ -141,11 +158,11 @@ class LanguageModel(Component):
         (found,) = self.score_batch([prompt], [options])
         if isinstance(found, QuestionError):
             raise found
-        return found
+        return found.log_probs
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[list[float] | QuestionError]:
+    ) -> list[Scores | QuestionError]:
         """`score` for several prompts, each with options of its own."""
         raise RecloomError(
             f"{type(self).__name__} cannot score answers: it gives texts, no probabilities. "
@@ -165,6 +182,10 @@ class LanguageModel(Component):
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, for plans and budgets; where the tokeniser is not at hand, one for 3.5 characters."""
         return math.ceil(len(text) / 3.5)
+
+    def estimate(self, texts: Iterable[str]) -> int:
+        """Tokens of texts by `count_tokens`, where nobody reports how many there were."""
+        return sum(map(self.count_tokens, texts))
 
 
 def core_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from . import Message
 from .question import Failure, Question, Reply
+from .secrecy import without_secrets
 
 if TYPE_CHECKING:
     from . import LanguageModel
-    from .asking import Asked, Bill
+    from .asking import Asked
+    from .bill import Bill
     from .budget import Budget, Meter
     from .ledger import Ledger
 
@@ -168,12 +170,12 @@ def only_object(text: str) -> dict[str, Any]:
 
 
 def failure_lines(rows: Sequence[tuple[str, Failure]]) -> str:
-    """What failed, one JSON line each: of what, why, and what the model said."""
+    """What failed, one JSON line each: of what, why, and what the model said, without secrets."""
     lines = (
-        json.dumps({"of": of, "reason": failure.reason, "texts": list(failure.texts)}, ensure_ascii=True)
+        {"of": of, "reason": failure.reason, "texts": [without_secrets(text) for text in failure.texts]}
         for of, failure in rows
     )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{json.dumps(line, ensure_ascii=True)}\n" for line in lines)
 
 
 def _objects(text: str, start: int) -> Iterator[Any]:

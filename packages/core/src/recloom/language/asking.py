@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecloomError
+from .bill import Bill, EndedEarly, error_of
 from .budget import Budget, Meter
 from .progress import Progress
 from .question import Failure, Question, Reply
@@ -18,49 +19,6 @@ from .sending import Run
 if TYPE_CHECKING:
     from . import LanguageModel
     from .ledger import Ledger
-
-
-@dataclass(frozen=True)
-class Bill:
-    """What came of a list of questions, and what it cost.
-
-    Attributes:
-        questions: how many there were.
-        repeated: how many were equal to an earlier one.
-        cached: how many, of those left, the ledger held.
-        calls: how many were asked.
-        failures: how many of the calls gave no reply; they are asked again the next time.
-        prompt_tokens, completion_tokens: of the calls, as the model reported them; scores report none.
-        money: their price, None where prices are not known.
-        seconds: wall time.
-    """
-
-    questions: int
-    repeated: int
-    cached: int
-    calls: int
-    failures: int
-    prompt_tokens: int
-    completion_tokens: int
-    money: float | None
-    seconds: float
-
-    def __add__(self, other: Bill) -> Bill:
-        """Of both together; money is None where one has none."""
-        money = None if self.money is None or other.money is None else self.money + other.money
-        return Bill(
-            self.questions + other.questions, self.repeated + other.repeated, self.cached + other.cached,
-            self.calls + other.calls, self.failures + other.failures, self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens, money, self.seconds + other.seconds,
-        )  # fmt: skip
-
-    def __str__(self) -> str:
-        money = "" if self.money is None else f", {self.money:.4f} in money"
-        return (
-            f"{self.questions:,} questions: {self.repeated:,} repeated, {self.cached:,} from the ledger, "
-            f"{self.calls:,} asked, {self.failures:,} of them failed; {self.prompt_tokens:,} prompt and "
-            f"{self.completion_tokens:,} completion tokens{money}, {self.seconds:.1f} s"
-        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +58,23 @@ def ask(
 
     Raises BudgetError before the first batch that might exceed the budget.
     """
+    try:
+        return ask_round(model, questions, ledger, budget=budget, offline=offline, progress=progress)
+    except EndedEarly as end:
+        error = error_of(end.cause, end.bill, ledger.path)
+    raise error  # outside, so that it keeps the cause it came with
+
+
+def ask_round(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    ledger: Ledger,
+    *,
+    budget: Budget | Meter | None = None,
+    offline: bool = False,
+    progress: str = "asking",
+) -> Asked:
+    """`ask` for one of several rounds: what ends it early is raised as EndedEarly, with the bill of this round."""
     begun = time.perf_counter()
     identity = model.identity
     wanted, keys = distinct(identity, questions)
@@ -112,12 +87,20 @@ def ask(
             f"{identity.get('class')}. Ask them without --llm.offline, or import them with `recloom llm import`."
         )
     meter = budget if isinstance(budget, Meter) else Meter(budget or Budget())
+    ended: BaseException | None = None
     if missing:
         refuse_secrets("the identity of the language model", dumps(dict(identity)))
         with Progress(progress, len(wanted), cached) as bar:
-            found |= Run(model, identity, ledger, meter, bar).run(missing)
+            run = Run(model, identity, ledger, meter, bar)
+            run.run(missing)
+        found, ended = found | run.found, run.error
+    if ended:  # a reply may have been kept by a thread that nobody waited for
+        found = {**ledger.get_many(missing), **found}
     bill = _bill(questions, wanted, found, missing, meter)
-    return Asked([found[key] for key in keys], replace(bill, seconds=time.perf_counter() - begun), keys)
+    bill = replace(bill, seconds=time.perf_counter() - begun)
+    if ended:
+        raise EndedEarly(ended, bill)
+    return Asked([found[key] for key in keys], bill, keys)
 
 
 def distinct(
@@ -138,10 +121,13 @@ def _bill(
     missing: Mapping[str, Question],
     meter: Meter,
 ) -> Bill:
-    replies = [reply for key in missing if isinstance(reply := found[key], Reply)]
+    asked = [found[key] for key in missing if key in found]
+    replies = [reply for reply in asked if isinstance(reply, Reply)]
     tokens = sum(r.prompt_tokens for r in replies), sum(r.completion_tokens for r in replies)
     prices = meter.budget.prices
     return Bill(
-        len(questions), len(questions) - len(wanted), len(wanted) - len(missing), len(missing),
-        len(missing) - len(replies), *tokens, prices.cost(*tokens) if prices else None, 0.0,
+        questions=len(questions), repeated=len(questions) - len(wanted), cached=len(wanted) - len(missing),
+        calls=len(asked), failures=len(asked) - len(replies), prompt_tokens=tokens[0], completion_tokens=tokens[1],
+        money=prices.cost(*tokens) if prices else None, currency=prices.currency if prices else "",
+        estimated=sum(r.estimated for r in replies), unasked=len(missing) - len(asked),
     )  # fmt: skip

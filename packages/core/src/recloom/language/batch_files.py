@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from . import Message
 from .asking import distinct
 from .ledger import Ledger
 from .openai import OpenAIChat
-from .question import Question, Reply
+from .question import Failure, Question, Reply
 from .replies import as_reply
 from .reply_lines import dumps, json_lines, to_line, write_lines
 from .secrecy import refuse_secrets, without_secrets
@@ -51,14 +50,14 @@ class Taken:
     Attributes:
         kept: replies new in the ledger.
         held: replies that the ledger held already.
-        failures: reasons of results without a usable answer, counted.
+        failures: id and reason of each result without a usable answer, in their order.
         unknown: results whose id is not among the questions, or came before in the file.
         missing: questions without a result.
     """
 
     kept: int = 0
     held: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, Failure]] = field(default_factory=list)
     unknown: int = 0
     missing: int = 0
 
@@ -164,9 +163,9 @@ def _take(
             ledger.put(key, model.identity, question, reply)
             taken.held, taken.kept = taken.held + len(held), taken.kept + 1 - len(held)
         else:
-            taken.failures[reply.reason] += 1
+            taken.failures.append((key, reply))
     except QuestionError as error:
-        taken.failures[without_secrets(str(error))] += 1
+        taken.failures.append((key, Failure(without_secrets(str(error)))))
 
 
 class _Filed:

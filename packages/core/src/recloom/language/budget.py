@@ -87,11 +87,11 @@ class Cost:
 def worst_case(model: LanguageModel, question: Question) -> Cost:
     """What a question costs at most: its prompt as the model counts tokens, and n answers of full length.
 
-    A question with options costs its prompt and the options.
+    A question with options costs its prompt, the options, and the one token with which a server scores them.
     """
     parts = [*(message["content"] for message in question.messages), *(question.options or ())]
     prompt = sum(map(model.count_tokens, parts)) + PER_MESSAGE * len(question.messages) + PER_CONVERSATION
-    answers = 0 if question.options is not None else question.n * question.max_tokens
+    answers = 1 if question.options is not None else question.n * question.max_tokens
     return Cost(1, prompt, answers, counted=prompt)
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..command import command
+from ..usage import LIGHTNING
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
 
 
 @command("llm show")
@@ -13,33 +18,20 @@ def show(*, ledger: Path | None = None, json: bool = False) -> None:
 
     Args:
         ledger: the file, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
-        json: print JSON instead of a table.
+        json: print JSON instead of tables, with the versions of prompts in full.
     """
     from dataclasses import asdict
 
-    from .ledger import Ledger, ledger_path
-
-    held = Ledger(ledger_path(ledger), offline=True)
+    held = _held(ledger)
     totals = held.totals()
     if json:
         import json as encoder
 
         print(encoder.dumps([asdict(total) for total in totals], indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from .ledger_table import tables
 
-    from ..terminal import plain
-
-    table = Table(title=plain(str(held.path), 400), title_justify="left", box=None, pad_edge=False)
-    for name in ("model", "prompt"):
-        table.add_column(name, overflow="fold")
-    for name in ("replies", "prompt tokens", "completion tokens", "first", "last"):
-        table.add_column(name, justify="right")
-    for one in totals:
-        counts = (f"{n:,}" for n in (one.replies, one.prompt_tokens, one.completion_tokens))
-        table.add_row(plain(one.model), plain(one.prompt), *counts, one.first[:10], one.last[:10])
-    Console().print(table)
+    tables(held.path, totals)
 
 
 @command("llm export")
@@ -55,11 +47,10 @@ def export(
         overwrite: replace an existing file.
     """
     from ..errors import RecloomError
-    from .ledger import Ledger, ledger_path
 
     if out.exists() and not overwrite:
         raise RecloomError(f"{out} exists. Choose another name, or replace it with --overwrite.")
-    held = Ledger(ledger_path(ledger), offline=True)
+    held = _held(ledger)
     count = held.export(out, keys.read_text("utf-8").split() if keys else None)
     print(f"{count:,} replies written to {out}")
 
@@ -83,26 +74,27 @@ def load(file: Path, *, ledger: Path | None = None) -> None:
 
 @command("llm batch-import")
 def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -> None:
-    """Take the results of a provider's batch into a ledger, in any order; failures are counted by reason.
+    """Take the results of a provider's batch into a ledger, in any order.
+
+    What failed is counted by reason, and listed with its id in `RESULTS.failures.jsonl`, without the ending of
+    RESULTS.
 
     Args:
         results: what the provider returned, its output or its errors.
         requests: the file of requests that was sent; the `.questions.jsonl` written with it must lie beside it.
         ledger: the file to add to, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
     """
-    from ..terminal import visible
-    from .batch_files import read_batch
+    from .batch_files import questions_path, read_batch
+    from .batch_report import keep_failures, tell
     from .ledger import Ledger, ledger_path
+    from .reply_lines import json_lines
 
+    for file in (questions_path(requests), results):
+        next(json_lines(file), None)  # files that cannot be read leave no empty ledger behind
     kept = Ledger(ledger_path(ledger))
     taken = read_batch(results, requests, kept)
-    print(f"{taken.kept:,} replies are new in {kept.path}, {taken.held:,} were held already")
-    print(
-        f"{taken.failures.total():,} results failed, {taken.unknown:,} belong to no open question, "
-        f"{taken.missing:,} questions have no result"
-    )
-    for reason, count in taken.failures.most_common(10):
-        print(visible(f"  {count:,} x {reason}".replace("\n", " ")))
+    tell(taken, kept.path)
+    keep_failures(taken, results)
 
 
 @command("llm plan", passes_on=True)
@@ -114,34 +106,86 @@ def plan(command: list[str]) -> None:
     Args:
         command: the command with its options, as they stand after `recloom`.
     """
-    _called(command, ["--llm.run=plan"])
+    from ..errors import Finished
+    from ..terminal import command_line
+
+    try:
+        _called(command, ["--llm.run=plan"])
+    except Finished:
+        print(f"next: {command_line(*command)}")
+        raise
 
 
 @command("llm batch-export", passes_on=True)
 def batch_export(out: Path, command: list[str]) -> None:
     """Write what a command would ask as requests for a provider's batch; the ledger's replies are left out.
 
+    `recloom llm batch-export requests.jsonl profile data/ml --kind item ... --llm.model OpenAIChat ...`
+
     Args:
         out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.
         command: the command with its options, as they stand after `recloom`.
     """
-    _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
+    from ..errors import Finished
+    from ..terminal import command_line
+    from .errand import NothingLeft
+
+    try:
+        _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
+    except NothingLeft:
+        print(f"next: {command_line(*command)}")
+        raise
+    except Finished:
+        print("And then, to another file, what is asked next; where nothing is, this says so:")
+        print(f"  {command_line('llm', 'batch-export', 'ANOTHER', *command)}")
+        raise
+
+
+def _held(ledger: Path | None) -> Ledger:
+    """A ledger to be read; RecloomError where there is none, with the commands that make one."""
+    from ..errors import RecloomError
+    from .ledger import Ledger, ledger_path
+
+    path = ledger_path(ledger)
+    if not path.exists():
+        made = ", ".join(f"`recloom {name}`" for name in asking_commands())
+        raise RecloomError(
+            f"there is no ledger at {path}. A command that asks a language model makes it with its first reply "
+            f"({made or 'no installed plugin has one'}), `recloom llm import FILE` fills one from an export, and "
+            "--ledger names another."
+        )
+    return Ledger(path, offline=True)
 
 
 def _called(words: list[str], more: list[str]) -> None:
     """Call another command with further options; only one that asks has them."""
     from ..errors import RecloomError
-    from ..invoke import find_command, invoke, no_command, options, typed
-    from ..usage import LIGHTNING
+    from ..invoke import find_command, invoke
+    from ..spec import unknown
+
+    if words[0].startswith("-"):
+        raise RecloomError(
+            f"say the command before its options, such as `profile DATA ... {words[0]}`; found {words[0]} first"
+        )
+    found, known = find_command(words), asking_commands()
+    name = found[0] if found else words[0] if words[0] in LIGHTNING else ""
+    if not name:
+        group = any(one.startswith(f"{words[0]} ") for one in known)
+        raise RecloomError(unknown(" ".join(words[: 1 + group]), known, "commands that ask a language model"))
+    if found is None or name not in known:
+        raise RecloomError(
+            f"`recloom {name}` does not take --llm options: it asks no language model itself. "
+            f"Those that do: {', '.join(known)}."
+        )
+    invoke(name, found[1], [*found[2], *more])
+
+
+def asking_commands() -> list[str]:
+    """Names of the commands that ask a language model."""
+    from ..invoke import commands_with
     from .errand import Asking
 
-    found = find_command(words)
-    if found is None and words[0] not in LIGHTNING:
-        raise no_command(words, LIGHTNING)
-    if found is None or options(typed(found[1])).get("llm") is not Asking:
-        name = found[0] if found else words[0]
-        raise RecloomError(f"`recloom {name}` does not take --llm options: it asks no language model itself.")
-    invoke(found[0], found[1], [*found[2], *more])
+    return commands_with("llm", Asking)
 
 
 COMMANDS = (show, export, load, batch_import, plan, batch_export)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from ..errors import QuestionError, RecloomError
-from . import Generation, LanguageModel, Message
+from . import Generation, LanguageModel, Message, Scores
 
 Policy = Literal[
     "overlap", "prompt_order", "reverse", "oracle", "always_A", "garbage", "truncated_json", "hallucinate"
@@ -35,8 +35,8 @@ class Fake(LanguageModel):
     Args:
         policy: how candidates are put in order: `overlap` (most words in common with the rest of the data),
             `prompt_order`, `reverse`, `oracle` (by `labels`), `always_A` (the first of them, alone). What is
-            not a choice is answered with the data's most frequent words. `garbage` gives noise,
-            `truncated_json` half of an answer, `hallucinate` invents a share of the titles.
+            not a choice is answered with the data's most frequent words, above temperature 0 with some of them.
+            `garbage` gives noise, `truncated_json` half of an answer, `hallucinate` invents a share of the titles.
         labels: for `oracle`, how good each candidate is; unnamed ones are 0.
         share: for `hallucinate`, how many of the titles are invented.
         seed: of the noise.
@@ -71,32 +71,35 @@ class Fake(LanguageModel):
         texts, cut = [], 0
         for number in range(n):
             noise = self._digest(messages, (seed, number if temperature else 0))
-            words = self._answer(asked_in(messages), schema, noise).split(" ")
+            words = self._answer(asked_in(messages), schema, noise, temperature > 0).split(" ")
             texts.append(" ".join(words[:max_tokens]))
             cut += len(words) > max_tokens
-        asked = sum(self.count_tokens(message["content"]) for message in messages)
-        return Generation(texts, asked, sum(map(self.count_tokens, texts)), cut)
+        return Generation(texts, self._read(messages), self.estimate(texts), cut, estimated=True)
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[list[float] | QuestionError]:
+    ) -> list[Scores | QuestionError]:
         """Log-probabilities that put the options in the order of the policy; option k of the order has 2^-(k+1)."""
-        found: list[list[float] | QuestionError] = []
+        found: list[Scores | QuestionError] = []
         for messages, given in zip(prompts, options, strict=True):
             text = asked_in(messages)
             candidates = lists(text)[-1] if lists(text) else []
             named = candidates if len(candidates) == len(given) else list(given)  # A, B, ... stand for a list
             place = {at: rank for rank, at in enumerate(self._order(named, text))}
-            found.append([-0.6931471805599453 * (place[at] + 1) for at in range(len(given))])
+            log_probs = [-0.6931471805599453 * (place[at] + 1) for at in range(len(given))]
+            found.append(Scores(log_probs, self._read(messages), estimated=True))
         return found
 
-    def _answer(self, text: str, schema: dict[str, Any] | None, noise: str) -> str:
+    def _read(self, messages: Sequence[Message]) -> int:
+        return self.estimate(message["content"] for message in messages)
+
+    def _answer(self, text: str, schema: dict[str, Any] | None, noise: str, sampled: bool) -> str:
         if self.policy == "garbage":
             return f"{noise[:20]} %% {noise[20:40]}"
         if schema is not None:
             answer = json.dumps(self._filled(schema, text, noise), ensure_ascii=False)
         else:
-            answer = self._ranked(text, noise)
+            answer = self._ranked(text, noise, sampled)
         return answer[: len(answer) // 2] if self.policy == "truncated_json" else answer
 
     def _filled(self, schema: dict[str, Any], text: str, noise: str) -> Any:
@@ -104,10 +107,12 @@ class Fake(LanguageModel):
         record = {"invention": noise[:6]} if invented else record_of(text)
         return _fill(schema, schema, _Material(data_of(text), record, noise))
 
-    def _ranked(self, text: str, noise: str) -> str:
+    def _ranked(self, text: str, noise: str, sampled: bool) -> str:
         found = lists(text)
         if not found:
-            return ", ".join(frequent(data_of(text)))
+            said = frequent(data_of(text))
+            kept = [word for word, digit in zip(said, noise, strict=False) if int(digit, 16) % 2]
+            return ", ".join(kept or said if sampled else said)
         order = self._order(found[-1], text)
         if re.search(r"^A\. ", text, re.MULTILINE) and len(order) == 2:
             return "AB"[order[0]]

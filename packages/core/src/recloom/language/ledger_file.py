@@ -44,10 +44,12 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger that exists, in a folder that may be read-only."""
-    if not path.is_file():
+    if path.exists() and not path.is_file():
+        raise RecloomError(f"{path} is no file, so it is no ledger. Name another with --ledger.")
+    if not path.exists():
         raise RecloomError(
-            f"{path} is no file, and offline none is made. Name a ledger with --ledger (--llm.ledger where a command "
-            "asks), or ask without --llm.offline first."
+            f"there is no ledger at {path}. Name another with --ledger; one is made by the first command that asks a "
+            "language model, and filled by `recloom llm import FILE` from an export."
         )
     try:
         return _connect(path, "mode=ro")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ..errors import QuestionError, RecloomError
-from . import Generation, LanguageModel, Message
+from . import Generation, LanguageModel, Message, Scores
 from .openai_server import OpenAIServer
 
 MOST_LOGPROBS = 20
@@ -73,18 +73,19 @@ class OpenAIChat(OpenAIServer, LanguageModel):
                 found.prompt_tokens + more.prompt_tokens,
                 found.completion_tokens + more.completion_tokens,
                 found.cut + more.cut,
+                found.estimated or more.estimated,
             )
         return found
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[list[float] | QuestionError]:
+    ) -> list[Scores | QuestionError]:
         """The log-probability of each option as the first token of the answer, with or without a blank before it.
 
         Raises RecloomError where the server gives no log-probabilities. A question whose options cannot be told
         apart, or are not all among the 20 most probable tokens, becomes a QuestionError.
         """
-        found: list[list[float] | QuestionError] = []
+        found: list[Scores | QuestionError] = []
         for messages, given in zip(prompts, options, strict=True):
             try:
                 found.append(self._scored(messages, given))
@@ -97,24 +98,33 @@ class OpenAIChat(OpenAIServer, LanguageModel):
         reply = self._reply(messages, body)
         choices = [_text(choice, self.host) for choice in _choices(reply, self.host)[:n]]
         texts = [text for text, _ in choices]
+        asked, answered, estimated = self._tokens(reply, messages, self.estimate(texts))
+        return Generation(texts, asked, answered, sum(cut for _, cut in choices), estimated)
+
+    def _tokens(
+        self, reply: dict[str, Any], messages: Sequence[Message], written: int
+    ) -> tuple[int, int, bool]:
+        """Of the prompt and of the answers; then whether either is an estimate, as the server does not say."""
         asked, answered = _usage(reply)
-        if asked is None:
-            asked = sum(self.count_tokens(message["content"]) for message in messages)
-        if answered is None:
-            answered = sum(map(self.count_tokens, texts))
-        return Generation(texts, asked, answered, sum(cut for _, cut in choices))
+        read = self.estimate(message["content"] for message in messages)
+        return (
+            read if asked is None else asked,
+            written if answered is None else answered,
+            asked is None or answered is None,
+        )
 
     def _reply(self, messages: Sequence[Message], body: dict[str, Any]) -> dict[str, Any]:
         body = {"model": self.model, "messages": list(messages)} | body | self.extra
         return self.post("/chat/completions", {name: part for name, part in body.items() if part is not None})
 
-    def _scored(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+    def _scored(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
         tokens = [option.removeprefix(" ") for option in options]
         if "" in tokens or len(set(tokens)) < len(tokens):
             raise QuestionError(f"options must be different and not empty; found {list(options)}")
         # at temperature 1 the probabilities are the model's own on every server; what is drawn does not matter
         body = {"temperature": 1.0, self.token_limit: 1, "logprobs": True, "top_logprobs": MOST_LOGPROBS}
-        (choice, *_) = _choices(self._reply(messages, body), self.host)
+        reply = self._reply(messages, body)
+        (choice, *_) = _choices(reply, self.host)
         known = _first_tokens(choice, f"{self.model} at {self.host}")
         absent = [token for token in tokens if token not in known and f" {token}" not in known]
         if absent:
@@ -122,7 +132,8 @@ class OpenAIChat(OpenAIServer, LanguageModel):
                 f"{absent} not among the {len(known)} most probable tokens that {self.host} returned. An option must "
                 "be one token, such as A or yes; with longer ones use a language model that runs locally."
             )
-        return [_logsumexp([known[form] for form in (t, f" {t}") if form in known]) for t in tokens]
+        log_probs = [_logsumexp([known[form] for form in (t, f" {t}") if form in known]) for t in tokens]
+        return Scores(log_probs, *self._tokens(reply, messages, written=1))
 
 
 def _choices(reply: dict[str, Any], host: str) -> list[dict[str, Any]]:

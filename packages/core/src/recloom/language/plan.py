@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import RecloomError
+from . import LanguageModel
 from .asking import distinct
 from .budget import Cost, Prices, worst_case
 from .question import Question
@@ -14,7 +15,7 @@ from .question import Question
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from . import LanguageModel
+    from .bill import Bill
     from .ledger import Ledger
 
 
@@ -27,11 +28,12 @@ class Plan:
         repeated: how many are equal to an earlier one.
         cached: how many, of those left, the ledger holds.
         calls: how many are left to ask.
-        prompt_tokens: of the calls, as the model counts them (an estimate where it has no tokeniser at hand).
+        prompt_tokens: of the calls, as the model counts them.
         completion_tokens: at most.
         money: at most, None where prices are not known.
         currency: of the money.
         seconds: at the given rate, None without one.
+        estimated: whether the model has no tokeniser at hand, so that the prompt tokens are estimated.
     """
 
     questions: int
@@ -43,6 +45,16 @@ class Plan:
     money: float | None = None
     currency: str = ""
     seconds: float | None = None
+    estimated: bool = False
+
+    def after(self, bill: Bill) -> Plan:
+        """With the rounds that came before, all of whose replies are held."""
+        return replace(
+            self,
+            questions=self.questions + bill.questions,
+            repeated=self.repeated + bill.repeated,
+            cached=self.cached + bill.cached,
+        )
 
     def table(self) -> Table:
         """Two columns: what, and how much."""
@@ -55,16 +67,25 @@ class Plan:
             "repeated": f"{self.repeated:,}",
             "in the ledger": f"{self.cached:,}",
             "calls": f"{self.calls:,}",
-            "prompt tokens": f"{self.prompt_tokens:,}",
+            f"prompt tokens{', estimated' if self.estimated else ''}": f"{self.prompt_tokens:,}",
             "completion tokens at most": f"{self.completion_tokens:,}",
-            "money at most": "no prices given"
-            if self.money is None
-            else f"{self.money:,.4f} {self.currency}",
-            "time": "no rate given" if self.seconds is None else _duration(self.seconds),
+            "money at most": "not known" if self.money is None else f"{self.money:,.4f} {self.currency}",
+            "time": "not known" if self.seconds is None else _duration(self.seconds),
         }
         for row in rows.items():
             table.add_row(*row)
         return table
+
+    @property
+    def advice(self) -> str:
+        """What the table does not say, in lines, and which options of the command say more."""
+        lines = ["Nothing was asked. A reply that cannot be read is asked for once more."]
+        if self.money is None:
+            lines.append("For money, add prices per million tokens to the command:")
+            lines.append("  --llm.prices.prompt 0.15 --llm.prices.completion 0.6")
+        if self.seconds is None:
+            lines.append("For time, add how many calls a second are answered: --llm.rate 2")
+        return "\n".join(lines)
 
 
 def plan(
@@ -85,14 +106,21 @@ def plan(
     if rate is not None and not rate > 0:
         raise RecloomError(f"rate must be a number of calls per second above 0; found {rate}")
     wanted, _ = distinct(model.identity, questions)
-    held = ledger.get_many(wanted) if ledger else {}
-    left = [question for key, question in wanted.items() if key not in held]
+    left = left_to_ask(model, questions, ledger)
     cost = sum((worst_case(model, question) for question in left), Cost())
     return Plan(
-        len(questions), len(questions) - len(wanted), len(held), cost.calls, cost.prompt_tokens,
+        len(questions), len(questions) - len(wanted), len(wanted) - len(left), cost.calls, cost.prompt_tokens,
         cost.completion_tokens, prices.cost(cost.prompt_tokens, cost.completion_tokens) if prices else None,
         prices.currency if prices else "", cost.calls / rate if rate else None,
+        type(model).count_tokens is LanguageModel.count_tokens,
     )  # fmt: skip
+
+
+def left_to_ask(model: LanguageModel, questions: Sequence[Question], ledger: Ledger | None) -> list[Question]:
+    """The questions, each once, whose replies the ledger lacks; all of them where there is none yet."""
+    wanted, _ = distinct(model.identity, questions)
+    held = ledger.get_many(wanted) if ledger else {}
+    return [question for key, question in wanted.items() if key not in held]
 
 
 def _duration(seconds: float) -> str:

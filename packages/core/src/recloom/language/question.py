@@ -66,6 +66,7 @@ class Reply:
         prompt_tokens, completion_tokens: what it cost when it was asked.
         cached: whether it came from the ledger.
         cut: how many of the answers ended at max_tokens, where the backend knew.
+        estimated: whether the tokens are an estimate; the ledger does not keep it.
     """
 
     texts: tuple[str, ...] = ()
@@ -74,6 +75,7 @@ class Reply:
     completion_tokens: int = 0
     cached: bool = False
     cut: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import QuestionError, RecloomError
-from . import Generation
+from . import Generation, Scores
 from .question import Failure, Question, Reply
 from .reply_lines import dumps
 from .secrecy import refuse_secrets, without_secrets
@@ -37,7 +37,7 @@ def _refusal(question: Question) -> Failure | None:
 
 def _ask_batch(model: LanguageModel, questions: list[Question]) -> list[Reply | Failure]:
     messages, one = [question.messages for question in questions], questions[0]
-    found: Sequence[Generation | list[float] | QuestionError]
+    found: Sequence[Generation | Scores | QuestionError]
     if one.options is not None:
         found = model.score_batch(messages, [question.options or () for question in questions])
     else:
@@ -50,14 +50,20 @@ def _ask_batch(model: LanguageModel, questions: list[Question]) -> list[Reply | 
     return [as_reply(question, answer) for question, answer in zip(questions, found, strict=True)]
 
 
-def as_reply(question: Question, answer: Generation | Sequence[float] | QuestionError) -> Reply | Failure:
+def as_reply(question: Question, answer: Generation | Scores | QuestionError) -> Reply | Failure:
     """What a backend returned as a reply; a Failure where it is an error or not what the question asked for."""
     if isinstance(answer, QuestionError):
         return Failure(without_secrets(str(answer)))
     if isinstance(answer, Generation):
         if len(answer.texts) != question.n:
             return Failure(f"{len(answer.texts)} answers came of {question.n}", tuple(answer.texts))
-        return Reply(tuple(answer.texts), (), answer.prompt_tokens, answer.completion_tokens, cut=answer.cut)
-    if len(answer) != len(question.options or ()) or any(math.isnan(score) for score in answer):
-        return Failure(f"the scores {list(answer)[:8]} are not one number for each option")
-    return Reply(scores=tuple(answer))
+        return Reply(
+            tuple(answer.texts), (), answer.prompt_tokens, answer.completion_tokens, False, answer.cut,
+            answer.estimated,
+        )  # fmt: skip
+    scores = answer.log_probs
+    if len(scores) != len(question.options or ()) or any(math.isnan(score) for score in scores):
+        return Failure(f"the scores {scores[:8]} are not one number for each option")
+    return Reply(
+        (), tuple(scores), answer.prompt_tokens, answer.completion_tokens, estimated=answer.estimated
+    )

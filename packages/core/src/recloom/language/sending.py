@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import QuestionError, RecloomError
+from ..errors import QuestionError
 from .budget import BudgetError, Cost, Meter
 from .progress import Progress
 from .question import Failure, Question, Reply
 from .replies import answer_batch
-from .secrecy import without_secrets
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Run:
         self.found: dict[str, Reply | Failure] = {}
         self.error: BaseException | None = None
 
-    def run(self, missing: dict[str, Question]) -> dict[str, Reply | Failure]:
-        """Send batches while they fit, take what arrives, and raise what ended it early."""
+    def run(self, missing: dict[str, Question]) -> None:
+        """Send batches while they fit and take what arrives into `found`; what ends it early is kept in `error`."""
         workers = Workers(self._answer, max(1, self.model.concurrency))
         try:
             for keys in batches(missing, max(1, self.model.batch_size)):
@@ -72,11 +71,10 @@ class Run:
                     break
             while workers.under_way:
                 self._take(workers.next())
+        except KeyboardInterrupt as stop:
+            self.error = stop
         finally:
             workers.close()
-        if self.error:
-            self._stop(self.error, len(missing))
-        return self.found
 
     def _send(self, workers: Workers[Batch, Arrived], keys: list[str], missing: dict[str, Question]) -> None:
         """Send all of these, in parts where the budget has no room for all at once."""
@@ -127,16 +125,3 @@ class Run:
         self.found |= zip(arrived.batch.keys, arrived.replies, strict=False)
         self.error = self.error or arrived.error
         self.bar.advance(len(arrived.replies), sum(isinstance(reply, Failure) for reply in arrived.replies))
-
-    def _stop(self, error: BaseException, missing: int) -> None:
-        kept = sum(isinstance(reply, Reply) for reply in self.found.values())
-        left = (
-            f"{kept:,} replies of this run are kept in {self.ledger.path}, {missing - kept:,} are still to ask; "
-            "the same command goes on from there"
-        )
-        if not isinstance(error, RecloomError):
-            error.add_note(left)
-            raise error
-        more = " with a larger budget" if isinstance(error, BudgetError) else ""
-        kind = BudgetError if isinstance(error, BudgetError) else RecloomError
-        raise kind(f"{without_secrets(str(error)).rstrip('.')}. {left}{more}.") from None

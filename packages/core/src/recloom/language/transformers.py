@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ..errors import QuestionError, RecloomError, at_least
-from . import Generation, LanguageModel, Message
+from . import Generation, LanguageModel, Message, Scores
 from .fingerprint import contents
 
 if TYPE_CHECKING:
@@ -135,12 +135,13 @@ class Transformers(LanguageModel):
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[list[float] | QuestionError]:
+    ) -> list[Scores | QuestionError]:
+        """As in the contract. Tokens are counted as read: a prompt once, and what leads to the end of each option."""
         from .causal import by_length, score_options
 
         asked = [self._asked(*each) for each in zip(prompts, options, strict=True)]
-        found: list[list[float] | QuestionError] = [
-            one if isinstance(one, QuestionError) else [] for one in asked
+        found: list[Scores | QuestionError] = [
+            one if isinstance(one, QuestionError) else Scores([], 0) for one in asked
         ]
         sound = [(at, one) for at, one in enumerate(asked) if not isinstance(one, QuestionError) and one[1]]
         for batch in by_length([len(prompt) for _, (prompt, _) in sound], self.batch_size):
@@ -152,8 +153,8 @@ class Transformers(LanguageModel):
                 self._pad,
                 self.batch_size,
             )
-            for (at, _), values in zip(chosen, scores, strict=True):
-                found[at] = values
+            for (at, (prompt, answers)), values in zip(chosen, scores, strict=True):
+                found[at] = Scores(values, len(prompt) + sum(len(answer) - 1 for answer in answers))
         return found
 
     def token_log_probs(self, texts: Sequence[str]) -> list[list[float]]:

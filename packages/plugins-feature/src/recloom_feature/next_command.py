@@ -1,0 +1,64 @@
+"""The command that reads what a command wrote, as it can be typed: what is printed behind `next:`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recloom.schemas import SplitSpec
+from recloom.terminal import command_line
+
+
+def vectors_of(texts: Path) -> Path:
+    """Where `recloom embed` writes the vectors of a file of texts, if nobody says: beside it, named after it."""
+    return texts.with_name(f"{texts.stem}-vectors.parquet")
+
+
+def embed(data: Path, of: str, texts: Path) -> str:
+    """Turn a file of texts into vectors."""
+    whose = ("--of", "users") if of == "users" else ()
+    return f"next: {command_line('embed', data, *whose, '--texts', texts)}"
+
+
+def fit_with_vectors(
+    data: Path,
+    vectors: Path,
+    model: str = "SASRec",
+    item_input: str = "id+vector",
+    config: Path | None = None,
+) -> str:
+    """Train a model that reads vectors of items."""
+    words = () if config is None else ("--config", config)
+    return "next: " + command_line(
+        "fit", *words, "--model", model, "--model.recommender.item_input", item_input, "--data", data,
+        "--data.vectors", vectors,
+    )  # fmt: skip
+
+
+def fit_with_pairs(data: Path, pairs: Path, split: SplitSpec, split_path: Path | None) -> str:
+    """Train on simulated preferences, on the same split."""
+    return "next: " + command_line(
+        "fit", "--model", "SASRec", "--data", data, *split_words(split, split_path), "--model.loss", "ColdStart",
+        "--model.loss.pairs", pairs,
+    )  # fmt: skip
+
+
+def seralm_rounds(data: Path, texts: Path) -> str:
+    """Choose among the texts of items, in a folder named after them."""
+    folder = texts.with_name(f"{texts.stem}-rounds")
+    return f"next: {command_line('seralm', 'rounds', data, '--texts', texts, '--out', folder)}"
+
+
+def split_words(split: SplitSpec, split_path: Path | None) -> list[str]:
+    """The options with which `recloom fit` divides a dataset so."""
+    if split_path is not None:
+        return ["--data.split_path", str(split_path)]
+    changed = split.model_dump(mode="json", exclude_defaults=True)
+    return [word for name, value in changed.items() for word in (f"--data.split.{name}", str(value))]
+
+
+def measure_reasons(data: Path, reasons: Path) -> str:
+    """Measure how faithful reasons are to the records that they cite."""
+    return "next: " + command_line(
+        "text-metrics", reasons, "--metrics", "distinct@2,faithfulness,faithful_texts", "--data", data,
+        "--items", "item_id", "--cited", "cites",
+    )  # fmt: skip
