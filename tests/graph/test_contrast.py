@@ -23,7 +23,10 @@ USERS, ITEMS = 30, 40
 class TestSimGCL(RecommenderTests):
     recommender = SimGCL
     config: ClassVar = {"dim": 16, "num_layers": 2}
-    loss: ClassVar = {"class_path": "NoisyViews", "init_args": {"weight": 0.02}}  # all of one colour shall be alike
+    loss: ClassVar = {
+        "class_path": "NoisyViews",
+        "init_args": {"weight": 0.02},
+    }  # all of one colour shall be alike
 
 
 class TestSGL(RecommenderTests):

@@ -143,7 +143,7 @@ def _weighed(path: Path, table: pl.DataFrame) -> pl.DataFrame:
         place = int(wrong.arg_max() or 0)
         raise DataError(
             f"{path}, edge {place + 1}: the weight must be a number above 0; found {table['weight'][place]!r}. "
-            "Leave the weights out with --weighted false, or mend the file."
+            "Leave the weights out with --no-weighted, or mend the file."
         )
     return table.with_columns(numbers.alias("weight"))
 

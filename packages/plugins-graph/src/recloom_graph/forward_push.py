@@ -21,7 +21,9 @@ def forward_push(
     """(N,) ranks for a (N,) restart distribution: at no node above the exact PageRank, and missing little of it.
 
     What is missing is epsilon times the number of edges in sum at most, and in an undirected graph without weights
-    epsilon times the degree at each node; a node without edges counts as one. Raises RecloomError for a damping outside [0, 1) or an epsilon not above 0.
+    epsilon times the degree at each node; a node without edges counts as one.
+
+    Raises RecloomError for a damping outside [0, 1) or an epsilon not above 0.
     """
     if not 0 <= damping < 1 or not epsilon > 0:
         raise RecloomError(
