@@ -10,7 +10,8 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
-from recloom_graph.adjacency import csr, transition
+from recloom_graph.forward_push import forward_push
+from recloom_graph.graph import Graph
 from recloom_graph.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
 
 
@@ -54,12 +55,12 @@ def solved(sources: torch.Tensor, targets: torch.Tensor, restart: np.ndarray, da
 
 
 def test_a9_1_a_triangle_with_a_shortcut():
-    ranks = pagerank(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3)
+    ranks = pagerank(Graph(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3))
     assert ranks.numpy() == pytest.approx([0.3878, 0.2148, 0.3974], abs=5e-5)
 
 
 def test_a9_1_a_chain_whose_end_restarts():
-    ranks = pagerank(*edges((0, 1), (1, 2)), 3)
+    ranks = pagerank(Graph(*edges((0, 1), (1, 2)), 3))
     assert ranks.numpy() == pytest.approx([0.1844, 0.3412, 0.4744], abs=5e-5)
 
 
@@ -69,7 +70,7 @@ EXPECTED = {"i1": 0.577381, "u1": 0.309524, "i2": 0.083333, "u2": 0.023810, "i3"
 
 def test_a9_1_restart_on_one_item_of_a_bipartite_graph():
     both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
-    walk = transition(csr(both[1], both[0], 5))
+    walk = Graph(*both, 5).transition
     ranks = personalised_pagerank(walk, one_hot(5, 2), damping=0.5, tolerance=1e-8)[:, 0]
     assert ranks[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
 
@@ -84,7 +85,7 @@ def test_a9_1_the_recommender_ranks_i2_above_i3():
 def test_a9_1_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping):
     sources, targets = random_edges(40, 1)
     restart = np.random.default_rng(2).dirichlet(np.ones(40), 7).T
-    walk = transition(csr(targets, sources, 40))
+    walk = Graph(sources, targets, 40).transition
     found = personalised_pagerank(walk, torch.from_numpy(restart).float(), damping, tolerance=1e-9)
     wanted = np.stack([solved(sources, targets, v, damping) for v in restart.T], 1)
     assert np.abs(found.numpy() - wanted).max() < 1e-6
@@ -95,7 +96,7 @@ def test_a9_1_damping_zero_returns_the_restart():
     sources, targets = random_edges(40, 1)
     restart = one_hot(40, 5, 9)
     assert torch.equal(
-        personalised_pagerank(transition(csr(targets, sources, 40)), restart, damping=0), restart
+        personalised_pagerank(Graph(sources, targets, 40).transition, restart, damping=0), restart
     )
 
 
@@ -110,14 +111,14 @@ def test_a9_1_a_single_step_on_the_karate_club():
     networkx = pytest.importorskip("networkx")
     club = networkx.karate_club_graph()
     both = edges(*club.edges, *[(b, a) for a, b in club.edges])
-    assert pagerank(*both, 34, damping=0.8, max_steps=1)[0] == pytest.approx(0.13, abs=0.005)
-    assert pagerank(*both, 34, tolerance=1e-9)[0] == pytest.approx(0.0970, abs=5e-5)
+    assert pagerank(Graph(*both, 34), damping=0.8, max_steps=1)[0] == pytest.approx(0.13, abs=0.005)
+    assert pagerank(Graph(*both, 34), tolerance=1e-9)[0] == pytest.approx(0.0970, abs=5e-5)
 
 
 def test_it_stops_by_tolerance():
     sources, targets = random_edges(40, 1)
-    coarse = pagerank(sources, targets, 40, tolerance=1e-3)
-    fine = pagerank(sources, targets, 40, tolerance=1e-9)
+    coarse = pagerank(Graph(sources, targets, 40), tolerance=1e-3)
+    fine = pagerank(Graph(sources, targets, 40), tolerance=1e-9)
     error = (coarse - fine).abs().sum()
     assert 1e-6 < error < 40 * 1e-3 / (1 - 0.85)
 
@@ -165,7 +166,7 @@ def test_damping_outside_its_range_is_refused(damping):
     with pytest.raises(RecloomError, match=r"damping must be at least 0 and below 1.*found"):
         PersonalizedPageRank(catalog(1, 1), damping=damping)
     with pytest.raises(RecloomError, match="damping"):
-        pagerank(*edges((0, 1)), 2, damping=damping)
+        pagerank(Graph(*edges((0, 1)), 2), damping=damping)
 
 
 def test_export_says_why_not():
@@ -190,3 +191,46 @@ def test_ml_latest_small_is_ranked_in_seconds():
     ranks = model.ranks(history)
     assert process_time() - begin < 10
     assert torch.allclose(ranks.sum(1), torch.tensor(1 / 1.85), atol=1e-2)  # items hold 1/(1 + damping)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_forward_push_stays_below_power_iteration_by_its_bound(seed):
+    sources, targets = random_edges(40, seed)
+    graph = Graph(sources, targets, 40)
+    restart = torch.zeros(40)
+    restart[[4, 9]] = 0.5
+    exact = solved(sources, targets, restart.numpy().astype(float), 0.85)
+    degree = graph.matrix.crow_indices().diff().clamp(min=1).numpy()
+    for epsilon in (1e-2, 1e-4, 1e-9):
+        missing = exact - forward_push(graph, restart, epsilon=epsilon).numpy()
+        assert missing.min() > -1e-6
+        assert missing.sum() <= epsilon * degree.sum() + 1e-5
+    assert forward_push(graph, restart, epsilon=1e-12).numpy() == pytest.approx(exact, abs=1e-6)
+
+
+def test_forward_push_of_an_undirected_graph_is_bound_node_by_node():
+    sources, targets = random_edges(40, 2)
+    graph = Graph(sources, targets, 40, directed=False)
+    restart = one_hot(40, 7)[:, 0]
+    exact = pagerank(graph, restart, tolerance=1e-10)
+    missing = exact - forward_push(graph, restart, epsilon=1e-3)
+    assert (missing <= 1e-3 * graph.degree.clamp(min=1) + 1e-6).all()
+    assert missing.max() > 1e-4
+
+
+def test_forward_push_by_hand_touches_nothing_far_away():
+    """One push from i1 with damping .5 leaves (1 - .5) on i1 and .25 waiting at u1, which epsilon .3 lets wait."""
+    both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
+    graph = Graph(*both, 5)
+    restart = one_hot(5, 2)[:, 0]
+    assert forward_push(graph, restart, 0.5, epsilon=0.3).tolist() == [0, 0, 0.5, 0, 0]
+    found = forward_push(graph, restart, 0.5, epsilon=1e-9)
+    assert found[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
+
+
+def test_forward_push_options():
+    graph = Graph(*edges((0, 1)), 2)
+    with pytest.raises(RecloomError, match="found damping 1"):
+        forward_push(graph, torch.tensor([1.0, 0.0]), damping=1.0)
+    with pytest.raises(RecloomError, match="epsilon 0"):
+        forward_push(graph, torch.tensor([1.0, 0.0]), epsilon=0)

@@ -17,6 +17,7 @@ from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
 from .recommender import Queries, Recommender, VectorRecommender
+from .spec import build
 
 
 class Loss(nn.Module):
@@ -204,6 +205,17 @@ class LogLoss(Loss):
             )
         real = batch.candidates > 0
         return binary_cross_entropy_with_logits(recommender.score(batch)[real], batch.labels[real])
+
+
+def own_loss(recommender: Recommender, beside: str) -> Loss:
+    """The loss that the recommender asks for, to stand beside another one; RecloomError where it is training-free."""
+    if recommender.default_loss is None:
+        raise RecloomError(
+            f"{beside} trains a recommender, and {type(recommender).__name__} is not trained. "
+            "Choose one that is, such as SASRec, or name a loss with --model.loss.base."
+        )
+    found: Loss = build("register_losses", recommender.default_loss)
+    return found
 
 
 def queries(recommender: Recommender, batch: Batch, loss: Loss) -> Queries:

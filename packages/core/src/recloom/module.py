@@ -57,7 +57,8 @@ class RecModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe: Spec = describe(recommender)
-        self.given_loss, self.metrics = loss, list(metrics)
+        self._given = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
+        self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps, self.schedule = warmup_steps, schedule
         self.loss: Loss | None = None
@@ -76,6 +77,11 @@ class RecModule(L.LightningModule):
         if not self.metrics:
             raise RecloomError("metrics must name at least one metric, such as [ndcg@10]")
         at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
+
+    @property
+    def given_loss(self) -> Loss | None:
+        """The loss that was asked for; None = what the recommender asks for."""
+        return self._given[0]
 
     # -- building -------------------------------------------------------------------------------------
 
@@ -306,11 +312,21 @@ class RecModule(L.LightningModule):
             self.build(
                 Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
             )
+        if self._trainer is None or not self.trainer.training:
+            self._leave_loss(checkpoint)
         for name, value in checkpoint["state_dict"].items():
             *path, last = name.split(".")
             owner = self.get_submodule(".".join(path))
             if last in owner._buffers:
                 setattr(owner, last, torch.empty_like(value))
+
+    def _leave_loss(self, checkpoint: dict[str, Any]) -> None:
+        """What a loss learnt serves training alone; elsewhere it was not prepared and has no room for it."""
+        state = {
+            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith("loss.")
+        }
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("loss.")}
+        checkpoint["state_dict"] = state | own
 
     def _check_recipe(self, saved: Spec) -> None:
         """Refuse a checkpoint of another recommender, naming what differs."""

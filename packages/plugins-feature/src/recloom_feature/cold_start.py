@@ -21,9 +21,8 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError, at_least
-from recloom.losses import Loss
+from recloom.losses import Loss, own_loss
 from recloom.recommender import Recommender
-from recloom.spec import build
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -62,7 +61,7 @@ class ColdStart(Loss):
     def prepare(self, recommender: Recommender, catalog: Catalog) -> None:
         """Read the records as indices of this catalogue; RecloomError where one names an unknown id."""
         if self.base is None:
-            self.base = own_loss(recommender)
+            self.base = own_loss(recommender, "ColdStart")
         self.base.prepare(recommender, catalog)
         self.simulated = read_simulated(Path(self.pairs))
         for name, index in self.simulated.indices(catalog).items():
@@ -132,14 +131,3 @@ class ColdStart(Loss):
 def preference(scores: Tensor) -> Tensor:
     """-mean log sigmoid(s+ - s-) of (n, 2) scores, the preferred item's first."""
     return softplus(scores[:, 1] - scores[:, 0]).mean()
-
-
-def own_loss(recommender: Recommender) -> Loss:
-    """The loss that the recommender asks for; RecloomError where it is training-free."""
-    if recommender.default_loss is None:
-        raise RecloomError(
-            f"ColdStart trains a recommender, and {type(recommender).__name__} is not trained. "
-            "Choose one that is, such as SASRec, or name a loss with --model.loss.base."
-        )
-    found: Loss = build("register_losses", recommender.default_loss)
-    return found

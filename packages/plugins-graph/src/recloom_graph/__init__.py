@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
+    from recloom.losses import Loss
     from recloom.recommender import Recommender
 
 
@@ -14,5 +16,22 @@ if TYPE_CHECKING:
 def register_models() -> list[type[Recommender]]:
     from .lightgcn import LightGCN
     from .pagerank import PersonalizedPageRank
+    from .sgl import SGL
+    from .simgcl import SimGCL
 
-    return [LightGCN, PersonalizedPageRank]
+    return [LightGCN, SimGCL, SGL, PersonalizedPageRank]
+
+
+@hookimpl
+def register_losses() -> list[type[Loss]]:
+    from .contrast import DroppedEdges, NoisyViews
+    from .rlmrec import RLMRecCon, RLMRecGen
+
+    return [NoisyViews, DroppedEdges, RLMRecCon, RLMRecGen]
+
+
+@hookimpl
+def register_commands() -> list[Callable[..., None]]:
+    from .pagerank_command import pagerank
+
+    return [pagerank]

@@ -3,10 +3,15 @@
 Vectors e^(0) of users and items are smoothed over the interaction graph, e^(k+1) = D^-1/2 A D^-1/2 e^(k),
 without self-loops, weights or nonlinearity. The final vector is the mean of the layers 0..K; the score is
 the inner product. K = 0 is matrix factorisation.
+
+Losses beside BPR see the model through four methods: `tables` are the final vectors of the step under way,
+`layer0` what they come from, `view` the same under another matrix or with noise, and `masked` hides nodes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +24,9 @@ from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_ho
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from .adjacency import Graph, bipartite, propagate, symmetric
+from .dataset_graphs import bipartite
+from .propagation import propagate
+from .sparse import StoredMatrix
 
 
 class LightGCN(VectorRecommender):
@@ -38,22 +45,26 @@ class LightGCN(VectorRecommender):
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
     examples: ClassVar[Literal["windows", "pairs"]] = "pairs"
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "BPR", "init_args": {"l2": 1e-4}}
+    first_layer: ClassVar[Literal[0, 1]] = 0
+    """Of the layers whose mean is the final vector."""
 
     def __init__(
         self, catalog: Catalog, dim: int = 64, num_layers: int = 3, item_input: ItemInput = "id"
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim)
-        at_least(0, num_layers=num_layers)
+        at_least(self.first_layer, num_layers=num_layers)
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
         self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
-        self.graph = Graph()
+        self.graph = StoredMatrix()
         self.final: Final | None = None
+        self._step: Tensor | None = None
+        self._hidden: tuple[Tensor, Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def fit(self, interactions: Interactions) -> None:
-        self.graph.store(symmetric(bipartite(interactions)).to(self.users.weight.device))
+        self.graph.store(bipartite(interactions).symmetric.to(self.users.weight.device))
         self.final = None
 
     def extend(self, catalog: Catalog) -> None:
@@ -64,9 +75,48 @@ class LightGCN(VectorRecommender):
 
     def training_queries(self, batch: Batch) -> Queries:
         """One propagation; `batch.labels[:, 0]` is the item of each pair."""
-        self.final = None  # the weights are about to change
-        users, items = self._propagated(self.num_layers)
+        self.final, self._step = None, None  # the weights are about to change, or have changed
+        users, items = self.tables()
         return Queries(embedding(batch.user, users), batch.labels[:, 0], items, batch.user)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Final vectors (num_users + 1, d) and (num_items + 1, d), with gradients.
+
+        Those of the last `training_queries`, until their backward pass begins: losses side by side share them.
+        """
+        if self._step is None:
+            step = self.view()
+            if not torch.is_grad_enabled():
+                return self.halves(step)
+            step.register_hook(self._end_step)  # type: ignore[no-untyped-call]
+            self._step = step
+        return self.halves(self._step)
+
+    def layer0(self) -> Tensor:
+        """(N, d) vectors of users, then of items, before any propagation; hidden ones replaced."""
+        stacked = torch.cat([self.users.weight, self.items.table()])
+        if self._hidden is None:
+            return stacked
+        nodes, token = self._hidden
+        return stacked.index_copy(0, nodes, token.expand(len(nodes), -1))
+
+    def view(self, matrix: Tensor | None = None, noise: float = 0.0) -> Tensor:
+        """(N, d) final vectors as another matrix of the same nodes, or noise after each layer, would make them."""
+        matrix = self.graph.matrix() if matrix is None else matrix
+        return propagate(matrix, self.layer0(), self.num_layers, self.first_layer, noise)
+
+    def halves(self, stacked: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, d) to the rows of users and the rows of items."""
+        return stacked[: self.num_users + 1], stacked[self.num_users + 1 :]
+
+    @contextmanager
+    def masked(self, nodes: Tensor, token: Tensor) -> Iterator[None]:
+        """While it lasts, layer 0 of these (M,) nodes is the token (d,)."""
+        self._hidden, self._step = (nodes, token), None
+        try:
+            yield
+        finally:
+            self._hidden, self._step = None, None
 
     def initial_vectors(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of layer 0. Shrinking the final vectors instead would lose the paper's figures."""
@@ -94,18 +144,19 @@ class LightGCN(VectorRecommender):
         return self.final
 
     def _computed(self) -> Final:
-        users, items = self._propagated(self.num_layers)
+        users, items = self.halves(self.view())
         degree = self.graph.degree()
         in_graph, edges = degree[: self.num_users + 1] > 0, degree[self.num_users + 1 :, None]
-        lower = self._propagated(max(0, self.num_layers - 1))[1]  # mean of the layers 0..K-1 of items
-        share = self.num_layers / (self.num_layers + 1)  # as part of the mean of K + 1 layers; 0 for K = 0
+        below = propagate(self.graph.matrix(), self.layer0(), max(0, self.num_layers - 1))
+        lower = self.halves(below)[1]  # mean of the layers 0..K-1 of items
+        share = self.num_layers / (
+            self.num_layers + 1 - self.first_layer
+        )  # as part of the final mean; 0 for K = 0
         return Final(users, items, share * lower * edges.clamp(min=1).rsqrt() * (edges > 0), in_graph)
 
-    def _propagated(self, layers: int) -> tuple[Tensor, Tensor]:
-        """Mean of the layers 0 to `layers`: (num_users + 1, d) of users, (num_items + 1, d) of items."""
-        stacked = torch.cat([self.users.weight, self.items.table()])
-        mean = propagate(self.graph.matrix(), stacked, layers)
-        return mean[: self.num_users + 1], mean[self.num_users + 1 :]
+    def _end_step(self, gradient: Tensor) -> None:
+        """The backward pass frees what the vectors of a step were computed from."""
+        self._step = None
 
 
 class Final(nn.Module):
@@ -115,7 +166,7 @@ class Final(nn.Module):
 
         e_u^(k+1) = sum over i in H of e_i^(k) / sqrt(|H| d_i)
         e_u = (1/(K+1)) sum over k = 0..K-1 of e_u^(k+1) = |H|^-1/2 sum over i in H of reach_i
-        reach_i = d_i^-1/2 (1/(K+1)) sum over k = 0..K-1 of e_i^(k)
+        reach_i = d_i^-1/2 (1/(K+1)) sum over k = 0..K-1 of e_i^(k)    (1/K where layer 0 is left out of the mean)
 
     with e_i^(k) and the degree d_i as they are without u: first order in u, whose echo on the items is left
     out. For a user whom the graph holds nothing is left out, and the value is exactly e_u - e_u^(0)/(K+1).

@@ -18,23 +18,34 @@ from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Recommender, multi_hot
 from torch import Tensor
 
-from .adjacency import Graph, bipartite, csr, halves, transition
+from .dataset_graphs import bipartite
+from .graph import Graph
+from .sparse import StoredMatrix, halves
 
 BLOCK = 64  # walks at once: a (nodes, BLOCK) float32 state stays near the cache
 
 
 def pagerank(
-    sources: Tensor,
-    targets: Tensor,
-    num_nodes: int,
+    graph: Graph,
+    restart: Tensor | None = None,
     damping: float = 0.85,
     tolerance: float = 1e-6,
     max_steps: int = 1000,
 ) -> Tensor:
-    """PageRank (num_nodes,) of the unweighted directed graph with (E,) edges from `sources` to `targets`."""
-    uniform = torch.full((num_nodes, 1), 1 / num_nodes)
-    walk = transition(csr(targets, sources, num_nodes))
-    return personalised_pagerank(walk, uniform, damping, tolerance, max_steps)[:, 0]
+    """PageRank of a graph, by the weights of its edges.
+
+    Args:
+        restart: (N,) distribution v, or (N, B) for several at once; None = uniform.
+        damping, tolerance, max_steps: as in `personalised_pagerank`.
+
+    Returns:
+        Of the shape of `restart`; (N,) for None. Every distribution sums to 1.
+    """
+    if restart is None:
+        restart = torch.full((graph.num_nodes,), 1 / max(1, graph.num_nodes))
+    columns = restart[:, None] if restart.dim() == 1 else restart
+    ranks = personalised_pagerank(graph.transition, columns, damping, tolerance, max_steps)
+    return ranks.reshape(restart.shape)
 
 
 def personalised_pagerank(
@@ -80,10 +91,10 @@ class PersonalizedPageRank(Recommender):
         super().__init__(catalog)
         _check(damping)
         self.damping, self.tolerance = damping, tolerance
-        self.graph = Graph()
+        self.graph = StoredMatrix()
 
     def fit(self, interactions: Interactions) -> None:
-        self.graph.store(transition(bipartite(interactions)))
+        self.graph.store(bipartite(interactions).transition)
 
     def score(self, batch: Batch) -> Tensor:
         ranks = self.ranks(batch.history)

@@ -1,0 +1,131 @@
+"""Contrastive losses over two views of the same graph, beside the loss that ranks.
+
+    L = L_rank + weight * (InfoNCE(users of the batch) + InfoNCE(items of the batch))
+
+NoisyViews      both views are moved by noise after each layer (SimGCL: Yu et al., "Are Graph Augmentations
+                Necessary?", SIGIR 2022)
+DroppedEdges    both views lack edges that were drawn by chance, and are normalised by what is left (SGL: Wu et al.,
+                "Self-supervised Graph Learning for Recommendation", SIGIR 2021, edge dropout)
+
+The ranking loss sees the whole graph without noise. Users and items of a batch count once, however often they occur.
+"""
+
+from __future__ import annotations
+
+import torch
+from recloom.batch import Batch
+from recloom.data.interactions import Interactions
+from recloom.errors import RecloomError, at_least
+from recloom.losses import BPR, Loss
+from recloom.recommender import Recommender
+from torch import Tensor
+
+from . import sparse
+from .info_nce import above, graph_model, two_views
+from .lightgcn import LightGCN
+
+
+class TwoViews(Loss):
+    """A ranking loss and InfoNCE between two views that `views` makes.
+
+    Args:
+        base: the ranking loss; None = `BPR(l2=1e-4)`.
+        weight: of the contrast; 0 leaves the ranking loss as it is.
+        temperature: of InfoNCE.
+    """
+
+    def __init__(self, base: Loss | None, weight: float, temperature: float) -> None:
+        super().__init__()
+        at_least(0, weight=weight)
+        above("temperature", temperature)
+        self.base: Loss = BPR(l2=1e-4) if base is None else base
+        self.weight, self.temperature = weight, temperature
+
+    def fit(self, interactions: Interactions) -> None:
+        self.base.fit(interactions)
+
+    def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
+        loss: Tensor = self.base(recommender, batch)
+        if not self.weight:
+            return loss
+        model = graph_model(recommender, self)
+        one, other = self.views(model, batch)
+        users, items = torch.unique(batch.user), model.num_users + 1 + torch.unique(batch.labels[:, 0])
+        return loss + self.weight * sum(
+            (two_views(one, other, nodes, self.temperature) for nodes in (users, items)), loss.new_zeros(())
+        )
+
+    def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two (N, d) tables of final vectors."""
+        raise NotImplementedError(f"{type(self).__name__} must define views(model, batch)")
+
+
+class NoisyViews(TwoViews):
+    """SimGCL's loss: two views whose vectors take a random step of length `noise` after each layer.
+
+    Args:
+        base: the ranking loss; None = `BPR(l2=1e-4)`.
+        weight: of the contrast; 0 leaves the ranking loss as it is.
+        temperature: of InfoNCE.
+        noise: length of the step, in the direction of a random vector of the same signs.
+    """
+
+    def __init__(
+        self, base: Loss | None = None, weight: float = 0.5, temperature: float = 0.2, noise: float = 0.1
+    ) -> None:
+        super().__init__(base, weight, temperature)
+        above("noise", noise)
+        self.noise = noise
+
+    def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
+        return model.view(noise=self.noise), model.view(noise=self.noise)
+
+
+class DroppedEdges(TwoViews):
+    """SGL's loss with edge dropout: two views of the graph, drawn anew every epoch.
+
+    Args:
+        base: the ranking loss; None = `BPR(l2=1e-4)`.
+        weight: of the contrast; 0 leaves the ranking loss as it is.
+        temperature: of InfoNCE.
+        drop: share of the edges that a view lacks.
+    """
+
+    progress: Tensor
+    """(2,) int64: pairs seen since the views were drawn, and the seed they were drawn with."""
+
+    def __init__(
+        self, base: Loss | None = None, weight: float = 0.1, temperature: float = 0.2, drop: float = 0.1
+    ) -> None:
+        super().__init__(base, weight, temperature)
+        if not 0 < drop < 1:
+            raise RecloomError(f"drop must be above 0 and below 1; found {drop}")
+        self.drop, self.epoch = drop, 0
+        self.register_buffer("progress", torch.zeros(2, dtype=torch.long))
+        self._drawn: tuple[int, Tensor, Tensor] | None = None
+
+    def fit(self, interactions: Interactions) -> None:
+        super().fit(interactions)
+        self.epoch = len(interactions)
+
+    def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
+        seen, seed = self.progress.tolist()
+        if not seed or seen >= self.epoch:
+            seen, seed = 0, int(torch.randint(1, 2**62, ()))
+        self.progress = torch.tensor([seen + len(batch), seed], device=self.progress.device)
+        if self._drawn is None or self._drawn[0] != seed:
+            generator = torch.Generator().manual_seed(seed)
+            one, other = (dropped(model.graph.matrix(), self.drop, generator) for _ in range(2))
+            self._drawn = seed, one, other
+        _, one, other = self._drawn
+        return model.view(one), model.view(other)
+
+
+def dropped(matrix: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A symmetric CSR matrix without a share of its edges, drawn without replacement, normalised by what is left."""
+    rows, columns, _ = sparse.entries(matrix)
+    once = rows < columns
+    rows, columns = rows[once], columns[once]
+    kept = torch.randperm(len(rows), generator=generator)[: len(rows) - int(share * len(rows))]
+    half = sparse.csr(rows[kept].cpu(), columns[kept].cpu(), matrix.shape[0])
+    return sparse.symmetric(sparse.mirrored(half)).to(matrix.device)

@@ -1,0 +1,113 @@
+"""To and from the graphs of networkx, PyG and DGL; each library is imported when its function is called.
+
+Names, weights and directions survive the way to networkx and back. PyG and DGL know numbers only, so names are
+left behind, and an undirected edge stands there in both directions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from recloom.errors import RecloomError
+
+from . import sparse
+from .graph import Graph
+
+if TYPE_CHECKING:
+    import dgl
+    import networkx
+    from torch_geometric.data import Data
+
+
+def to_networkx(graph: Graph) -> networkx.Graph:
+    """A Graph or DiGraph whose nodes are the names, with `weight` on edges of a weighted graph."""
+    import networkx
+
+    found: networkx.Graph = (networkx.DiGraph if graph.directed else networkx.Graph)()
+    names = graph.names or range(graph.num_nodes)
+    found.add_nodes_from(names)
+    sources, targets, weights = (part.tolist() for part in graph.edges())
+    if graph.weighted:
+        rows = zip(sources, targets, weights, strict=True)
+        found.add_weighted_edges_from(
+            (names[source], names[target], weight) for source, target, weight in rows
+        )
+    else:
+        found.add_edges_from(
+            (names[source], names[target]) for source, target in zip(sources, targets, strict=True)
+        )
+    return found
+
+
+def from_networkx(graph: networkx.Graph, weight: str | None = "weight") -> Graph:
+    """Of any networkx graph; parallel edges become one. `weight` names an attribute, 1 where an edge lacks it."""
+    names = list(graph.nodes)
+    place = {name: number for number, name in enumerate(names)}
+    rows = [(place[source], place[target], facts) for source, target, facts in graph.edges(data=True)]
+    ends = torch.tensor([row[:2] for row in rows], dtype=torch.long).reshape(-1, 2)
+    weights = None
+    if weight is not None and any(weight in facts for *_, facts in rows):
+        weights = torch.tensor([float(facts.get(weight, 1)) for *_, facts in rows])
+    numbered = names == list(range(len(names)))
+    told = () if numbered else tuple(str(name) for name in names)
+    return Graph(ends[:, 0], ends[:, 1], len(names), weights, told, graph.is_directed())
+
+
+def to_pyg(graph: Graph) -> Data:
+    """Data with `edge_index` (2, E), and `edge_attr` (E,) of weights where the graph has them."""
+    data = needed("torch_geometric.data", "pyg")
+    rows, columns, weights = sparse.entries(graph.matrix)
+    found: Data = data.Data(edge_index=torch.stack([rows, columns]), num_nodes=graph.num_nodes)
+    if graph.weighted:
+        found.edge_attr = weights
+    return found
+
+
+def from_pyg(data: Data, directed: bool | None = None) -> Graph:
+    """Of `edge_index`, and of `edge_attr` where it is (E,); None = directed unless every edge has its mirror."""
+    rows, columns = data.edge_index
+    weights = data.edge_attr if data.edge_attr is not None and data.edge_attr.dim() == 1 else None
+    one_way = not data.is_undirected() if directed is None else directed
+    return _undirected_once(rows, columns, int(data.num_nodes), weights, one_way)
+
+
+def to_dgl(graph: Graph) -> dgl.DGLGraph:
+    """A DGLGraph, with `weight` in its edge data where the graph has weights."""
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # it writes a file into the home folder otherwise
+    library = needed("dgl", "dgl")
+    rows, columns, weights = sparse.entries(graph.matrix)
+    found = library.graph((rows, columns), num_nodes=graph.num_nodes)
+    if graph.weighted:
+        found.edata["weight"] = weights
+    return found
+
+
+def from_dgl(graph: dgl.DGLGraph, directed: bool = True) -> Graph:
+    """Of the edges and their `weight`, where they have one."""
+    rows, columns = graph.edges()
+    return _undirected_once(rows, columns, int(graph.num_nodes()), graph.edata.get("weight"), directed)
+
+
+def needed(module: str, extra: str) -> Any:
+    """An optional library. Raises RecloomError that names the extra where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise RecloomError(
+            f"this needs {name}, which cannot be imported ({error}). "
+            f"Install it with: pip install 'recloom-graph[{extra}]'"
+        ) from error
+
+
+def _undirected_once(
+    rows: torch.Tensor, columns: torch.Tensor, nodes: int, weights: torch.Tensor | None, directed: bool
+) -> Graph:
+    """An undirected edge that stands in both directions is one edge, not one of twice the weight."""
+    if not directed:
+        once = rows <= columns
+        rows, columns, weights = rows[once], columns[once], None if weights is None else weights[once]
+    return Graph(rows.long(), columns.long(), nodes, weights, directed=directed)

@@ -1,0 +1,140 @@
+"""`recloom graph pagerank`: who stands at the centre of a graph in a file, as a table and as a drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recloom.command import command
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .graph import Graph
+
+
+@command("graph pagerank")
+def pagerank(
+    file: Path,
+    *,
+    directed: bool = True,
+    weighted: bool = True,
+    relations: list[str] | None = None,
+    restart: list[str] | None = None,
+    damping: float = 0.85,
+    tolerance: float = 1e-6,
+    top: int = 10,
+    out: Path | None = None,
+    draw: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Rank the nodes of a graph in a file, such as the characters of a novel, by PageRank.
+
+    Args:
+        file: edges as `head,tail,relation` or `source,target,weight`, with a header; or two columns without one.
+        directed: whether an edge passes rank one way only; false for relations that hold both ways.
+        weighted: whether a column of weights counts.
+        relations: only edges of these relations, by default all.
+        restart: names of nodes; ranks are then those seen from them (personalised PageRank).
+        damping: the chance to walk on rather than restart.
+        tolerance: stop when the ranks changed by less than (number of nodes) * tolerance in sum.
+        top: how many nodes the table shows.
+        out: also write every node and its rank to this CSV or Parquet file.
+        draw: also draw the graph into this .svg or .html file.
+        overwrite: replace existing files.
+    """
+    from recloom.errors import RecloomError, at_least
+
+    from .edge_files import read_graph
+    from .pagerank import pagerank as ranked
+
+    at_least(1, top=top)
+    _check(out, (".csv", ".parquet"), "--out", overwrite)
+    _check(draw, (".svg", ".html"), "--draw", overwrite)
+    if tolerance <= 0:
+        raise RecloomError(f"--tolerance must be above 0; found {tolerance}")
+    graph = read_graph(file, directed, weighted, tuple(relations or ()))
+    ranks = ranked(graph, _restart(graph, restart or []), damping, tolerance)
+    _show(file, graph, ranks, top)
+    if out is not None:
+        _write_table(graph, ranks, out)
+        print(f"{graph.num_nodes:,} ranks written to {out}")
+    if draw is not None:
+        from recloom.runfolder import write_text
+
+        from .draw import draw as drawn
+
+        write_text(draw, _page(drawn(graph, ranks, f"PageRank of {file.name}"), file.name, draw))
+        print(f"drawn into {draw}")
+
+
+def _restart(graph: Graph, names: list[str]) -> Tensor | None:
+    import torch
+
+    if not names:
+        return None
+    start = torch.zeros(graph.num_nodes)
+    start[[graph.index(name) for name in names]] = 1
+    return start / start.sum()
+
+
+def _show(file: Path, graph: Graph, ranks: Tensor, top: int) -> None:
+    import torch
+    from recloom.terminal import plain
+    from rich.console import Console
+    from rich.table import Table
+
+    sources, targets, _ = graph.edges()
+    leave = torch.bincount(sources, minlength=graph.num_nodes)
+    enter = torch.bincount(targets, minlength=graph.num_nodes)
+    kind = "directed" if graph.directed else "undirected"
+    title = f"{file.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges"
+    table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("node", overflow="fold")
+    table.add_column("PageRank", justify="right")
+    for column in ("edges in", "edges out") if graph.directed else ("edges",):
+        table.add_column(column, justify="right")
+    for place, node in enumerate(ranks.argsort(descending=True, stable=True)[:top].tolist(), 1):
+        counts = (enter[node], leave[node]) if graph.directed else (enter[node] + leave[node],)
+        told = (f"{int(count):,}" for count in counts)
+        table.add_row(str(place), plain(graph.name(node)), f"{float(ranks[node]):.4f}", *told)
+    Console().print(table)
+
+
+def _write_table(graph: Graph, ranks: Tensor, out: Path) -> None:
+    import polars as pl
+
+    nodes = [graph.name(node) for node in range(graph.num_nodes)]
+    table = pl.DataFrame({"node": nodes, "pagerank": ranks.numpy()}).sort(
+        "pagerank", descending=True, maintain_order=True
+    )
+    temporary = out.with_name(f".{out.name}.tmp")
+    table.write_csv(temporary) if out.suffix == ".csv" else table.write_parquet(temporary)
+    temporary.replace(out)
+
+
+def _page(svg: str, name: str, target: Path) -> str:
+    if target.suffix == ".svg":
+        return svg
+    from html import escape
+
+    style = "body { margin: 0 } svg { width: 100vw; height: 100vh }"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PageRank of {escape(name)}</title>'
+        f"<style>{style}</style></head><body>\n{svg}</body></html>\n"
+    )
+
+
+def _check(target: Path | None, endings: tuple[str, ...], option: str, overwrite: bool) -> None:
+    """Refuse a file that cannot be written before anything is computed."""
+    from recloom.errors import RecloomError
+
+    if target is None:
+        return
+    if target.suffix not in endings:
+        raise RecloomError(f"{option} {target}: expected a name that ends in {' or '.join(endings)}")
+    if not target.parent.is_dir():
+        raise RecloomError(f"{option} {target}: there is no folder {target.parent}; make it first")
+    if target.exists() and not overwrite:
+        raise RecloomError(f"{target} exists. Choose another name, or replace it with --overwrite.")

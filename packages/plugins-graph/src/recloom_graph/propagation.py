@@ -1,0 +1,62 @@
+"""Vectors smoothed over a symmetric matrix: the mean of several products with it, cheap in both directions.
+
+    mean of the layers first..K,  e^(k+1) = A e^(k) + noise_k
+
+A is its own transpose, so the backward pass is the same sum of products as the forward pass, and no layer is kept.
+Noise does not depend on x, as far as gradients go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def propagate(adjacency: Tensor, x: Tensor, layers: int, first: int = 0, noise: float = 0.0) -> Tensor:
+    """Mean of the layers `first` to `layers` of x (N, d) under a symmetric CSR matrix (N, N): (N, d).
+
+    Args:
+        first: 0, or 1 to leave x itself out of the mean.
+        noise: length of a random step that every vector takes after each product, within its own orthant (SimGCL).
+
+    Autograd of a CSR product builds the transpose at every step, several times slower than this.
+    """
+    with torch.autocast(x.device.type, enabled=False):  # there is no bfloat16 CSR product on the CPU
+        mean: Tensor = _LayerMean.apply(adjacency, x.contiguous(), layers, first, noise)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _LayerMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, adjacency: Tensor, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
+        ctx.adjacency, ctx.layers, ctx.first = adjacency, layers, first
+        return noisy_mean(adjacency, x, layers, first, noise) if noise else mean(adjacency, x, layers, first)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, None, None]:
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return None, mean(ctx.adjacency, grads[0], ctx.layers, ctx.first), None, None, None
+
+
+def mean(adjacency: Tensor, x: Tensor, layers: int, first: int = 0) -> Tensor:
+    """As `propagate` without noise, by x + A (x + A (x + ...)): as many products as layers."""
+    total = x
+    for _ in range(layers - first):
+        total = torch.addmm(x, adjacency, total)
+    if first:
+        total = adjacency @ total
+    return total / (layers + 1 - first)
+
+
+def noisy_mean(adjacency: Tensor, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
+    """As `propagate` with noise: layer by layer, since each is moved anew."""
+    total = torch.zeros_like(x) if first else x.clone()
+    layer = x
+    for _ in range(layers):
+        layer = adjacency @ layer
+        layer = layer + noise * layer.sign() * normalize(torch.rand_like(layer), dim=1)
+        total += layer
+    return total / (layers + 1 - first)

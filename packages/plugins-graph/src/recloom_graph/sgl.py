@@ -1,0 +1,13 @@
+"""SGL: Self-supervised Graph Learning for Recommendation (Wu et al., SIGIR 2021): LightGCN with `DroppedEdges`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .lightgcn import LightGCN
+
+
+class SGL(LightGCN):
+    """LightGCN trained with contrast between views that lack edges; options as LightGCN's."""
+
+    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "DroppedEdges", "init_args": {}}

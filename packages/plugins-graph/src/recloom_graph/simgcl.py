@@ -1,0 +1,24 @@
+"""SimGCL: Are Graph Augmentations Necessary? (Yu et al., SIGIR 2022): LightGCN trained with `NoisyViews`.
+
+The final vector is the mean of the layers 1..K: layer 0 is left out, as in the paper (section 3.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from recloom.data.catalog import Catalog
+from recloom.recommender import Recommender
+
+from .lightgcn import LightGCN
+
+
+class SimGCL(LightGCN):
+    """LightGCN without layer 0 in the mean, trained with contrast between noisy views; options as LightGCN's."""
+
+    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "NoisyViews", "init_args": {}}
+    first_layer: ClassVar[Literal[0, 1]] = 1
+
+    def extend(self, catalog: Catalog) -> None:
+        """Not possible: a new item has no edge, so nothing but the layer that is left out."""
+        Recommender.extend(self, catalog)
