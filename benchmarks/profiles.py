@@ -80,7 +80,7 @@ def main() -> None:
             "replies kept": replies(),
             "asked twice": after_resume - replies() - killed["under way"],
             "seconds": round(seconds, 1),
-            "said": resumed.replace(f"{WORK}/", "").splitlines()[-4:-1],
+            "said": told(resumed),
         },
         "third run": {"requests": again, "same bytes": same},
         "profiles": found,
@@ -195,11 +195,18 @@ def use(kind: str) -> dict[str, Any]:
 
     run = library.load(WORK / "run")
     return {
-        "embedded": embedded.splitlines()[-1].replace(str(WORK) + "/", ""),
+        "embedded": told(embedded),
         "recommended after one epoch": [
             one.title for one in run.recommend(history=["Toy Story (1995)"], k=3)
         ],
     }
+
+
+def told(said: str) -> list[str]:
+    """What a command reports, without the advice that follows."""
+    return [
+        line for line in said.replace(f"{WORK}/", "").splitlines() if line and not line.startswith("next: ")
+    ]
 
 
 def recloom(*words: str) -> str:

@@ -15,8 +15,10 @@ from recloom.errors import DataError, RecloomError
 from recloom.language import Generation
 from recloom.language.errand import Asking
 from recloom.language.fake import Fake, data_of, frequent, lists
+from recloom.language.question import Failure
 from recloom.schemas import SplitSpec
 from recloom.testing.toys import WORDS, write_toy
+from recloom_feature import summarize_prompt
 from recloom_feature.embed import embed
 from recloom_feature.summarize import summarize
 from recloom_feature.summarize_file import METADATA
@@ -362,3 +364,14 @@ def test_items_without_text_are_left_out_and_users_without_any_are_counted(run, 
     with pytest.raises(DataError, match="no training item of these users has a text"):
         run(data=write_toy(tmp_path / "empty", rows, [""] * 12))
     assert frequent("the the a") == ["the"]
+
+
+def test_templates_are_read_once_however_many_prompts_are_filled(monkeypatch):
+    asked = []
+    collect = summarize_prompt.collect
+    monkeypatch.setattr(summarize_prompt, "collect", lambda hook: asked.append(hook) or collect(hook))
+    prompts = Prompts(Fake(), 2048)
+    for number in range(20):
+        assert not isinstance(prompts.of_update(f"{number}", ["title: a", "title: b"]), Failure)
+        assert not isinstance(prompts.of_block(["title: a"]), Failure)
+    assert asked == ["register_prompts"]
