@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import recloom
+from recloom.cli import main
 from recloom.data.catalog import Catalog
 from recloom.data.module import RecDataModule
-from recloom.errors import DataError
+from recloom.errors import DataError, RecloomError
 from recloom.testing.toys import toy_dataset
 
 
@@ -70,3 +72,21 @@ def test_the_data_module_reads_the_file(tmp_path):
     data.setup()
     index = int(data.catalog.user_index(["u1"])[0])
     assert data.catalog.user_vectors()[index].tolist() == [1, 2]
+
+
+def test_a_run_finds_the_file_from_another_folder(tmp_path, monkeypatch):
+    """As it finds the dataset: seen from a folder above the run."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    toy_dataset(tmp_path / "toy")
+    written(tmp_path / "v.parquet", ["u1"], [[1.0, 2.0]])
+    quiet = "--trainer.enable_progress_bar=false"
+    main(["fit", "--model=Popularity", "--data=toy", "--run=runs/p", "--data.user_vectors=v.parquet", quiet])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["test", "../runs/p", quiet])
+    assert recloom.load("../runs/p").data().catalog.user_vectors().shape[1] == 2
+    (tmp_path / "v.parquet").unlink()
+    with pytest.raises(
+        RecloomError, match=r"user vectors v\.parquet, which are not there.*--data\.user_vectors"
+    ):
+        recloom.load("../runs/p").data()

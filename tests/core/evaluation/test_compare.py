@@ -218,6 +218,8 @@ def test_over_how_many_comparisons_p_was_corrected_is_said(runs):
     alone = compare(runs, ["gini@10"])  # it has no values per user
     assert alone.comparisons == 0
     assert "Holm" not in " ".join(alone.notes())
+    assert alone.notes()[1].endswith("Differences are tested for metrics with a value per user only.")
+    assert [column.header for column in alone.table().columns] == ["metric", "run", "value", "95 % interval"]
 
 
 def test_the_command_prints_its_notes_in_one_piece(runs, capsys, monkeypatch):

@@ -57,7 +57,7 @@ class RecModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe: Spec = describe(recommender)
-        self._given = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
+        self.given_loss = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
         self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps, self.schedule = warmup_steps, schedule
@@ -78,11 +78,6 @@ class RecModule(L.LightningModule):
             raise RecloomError("metrics must name at least one metric, such as [ndcg@10]")
         at_least(0, weight_decay=weight_decay, warmup_steps=warmup_steps)
 
-    @property
-    def given_loss(self) -> Loss | None:
-        """The loss that was asked for; None = what the recommender asks for."""
-        return self._given[0]
-
     # -- building -------------------------------------------------------------------------------------
 
     def build(self, catalog: Catalog) -> None:
@@ -90,7 +85,7 @@ class RecModule(L.LightningModule):
         self.catalog = catalog
         self.recommender = cast(Recommender, build("register_models", self.recipe, catalog))
         default = self.recommender.default_loss
-        self.loss = self.given_loss or (build("register_losses", default) if default else None)
+        self.loss = self.given_loss[0] or (build("register_losses", default) if default else None)
         self.automatic_optimization = self.loss is not None
         self.popularity = torch.zeros(catalog.num_items + 1)
 
@@ -322,11 +317,9 @@ class RecModule(L.LightningModule):
 
     def _leave_loss(self, checkpoint: dict[str, Any]) -> None:
         """What a loss learnt serves training alone; elsewhere it was not prepared and has no room for it."""
-        state = {
-            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith("loss.")
-        }
-        own = {name: value for name, value in self.state_dict().items() if name.startswith("loss.")}
-        checkpoint["state_dict"] = state | own
+        saved, own = checkpoint["state_dict"], self.state_dict()
+        state = {name: value for name, value in saved.items() if not name.startswith("loss.")}
+        checkpoint["state_dict"] = state | {name: own[name] for name in own if name.startswith("loss.")}
 
     def _check_recipe(self, saved: Spec) -> None:
         """Refuse a checkpoint of another recommender, naming what differs."""

@@ -21,7 +21,7 @@ from .functional import first_k
 from .lookup import find_items
 from .module import RecModule, mask
 from .recommender import Recommender
-from .runfolder import CHECKPOINTS, RECORD, best_checkpoint, find_dataset, find_vectors, finished
+from .runfolder import CHECKPOINTS, RECORD, VECTORS, best_checkpoint, find_dataset, find_vectors, finished
 from .schemas import Recommendation, RunRecord
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Run:
         options = config | {"split": SplitSpec.model_validate(config.get("split") or {})}
         if "seed" not in options:
             options["seed"] = self.record.seed
-        options["vectors"] = find_vectors(self.folder, options.get("vectors"))
+        options |= {name: find_vectors(self.folder, options.get(name), name) for name in VECTORS}
         data = RecDataModule(
             **options | {"path": str(path or self.dataset or find_dataset(self.folder, options["path"]))}
         )

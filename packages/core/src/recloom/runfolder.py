@@ -135,16 +135,23 @@ def find_dataset(run: Path, path: str) -> Path:
     return found
 
 
-def find_vectors(run: Path, path: str | None) -> str | None:
-    """The file of item vectors that a run was trained with, looked for as the dataset is; None where it had none."""
+VECTORS = {"vectors": "item", "user_vectors": "user"}
+"""Options of the data that name a file of vectors, and whose these are."""
+
+
+def find_vectors(run: Path, path: str | None, option: str = "vectors") -> str | None:
+    """The file of vectors that a run was trained with, looked for as the dataset is; None where it had none.
+
+    option: the one of VECTORS that named it.
+    """
     if path is None:
         return None
     places = [Path(path), *(parent / path for parent in run.resolve().parents)]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise RecloomError(
-            f"the run {run} was trained with the item vectors {path}, which are not there now. Put the file back, or "
-            "say where it is with --data.vectors."
+            f"the run {run} was trained with the {VECTORS[option]} vectors {path}, which are not there now. Put the "
+            f"file back, or say where it is with --data.{option}."
         )
     return str(found)
 

@@ -26,6 +26,7 @@ from .run import Run, load, write_predictions
 from .runfolder import (
     CHECKPOINTS,
     RECORD,
+    VECTORS,
     best_checkpoint,
     find_dataset,
     find_vectors,
@@ -120,15 +121,15 @@ class RecCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         usual = (RichProgressBar, TQDMProgressBar)  # what Lightning puts there unasked
-        self.trainer.callbacks = [
-            TrainingBar() if type(one) in usual else one for one in self.trainer.callbacks
-        ]
+        trainer: Any = self.trainer
+        trainer.callbacks = [TrainingBar() if type(one) in usual else one for one in trainer.callbacks]
 
     def _not_a_fit(self, config: Any, run: Path) -> None:
         """A run is measured without logs of its own, with the dataset wherever it is now."""
         config.trainer.logger = False
         config.data.path = str(find_dataset(run, config.data.path))
-        config.data.vectors = find_vectors(run, config.data.vectors)
+        for name in VECTORS:
+            config.data[name] = find_vectors(run, config.data[name], name)
         if self.subcommand == "test" and not os.access(run, os.W_OK):
             raise RecloomError(
                 f"the results cannot be kept in {run}, which is not writable. Copy the run, and test that."
@@ -178,7 +179,7 @@ class RecCLI(LightningCLI):
 def training_free(module: RecModule) -> bool:
     """Whether all the work is done in the recommender's `fit`."""
     return (
-        module.given_loss is None
+        module.given_loss[0] is None
         and find("register_models", module.recipe["class_path"]).default_loss is None
     )
 

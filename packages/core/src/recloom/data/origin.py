@@ -31,8 +31,8 @@ def encoder_of(path: str | Path) -> str:
     """The encoder that made the vectors, as JSON; empty where the file does not say."""
     import pyarrow.parquet as pq
 
-    kept: bytes = (pq.read_metadata(path).metadata or {}).get(ENCODER, b"")
-    return kept.decode()
+    facts: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
+    return facts.get(ENCODER, b"").decode()
 
 
 def check_encoder(path: str | Path, own: str) -> None:

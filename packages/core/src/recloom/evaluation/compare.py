@@ -85,15 +85,15 @@ class Comparison:
         table = Table(box=None, pad_edge=False)
         for column in ("metric", "run"):
             table.add_column(column, overflow="fold")
-        for column in ("value", "95 % interval", "difference", "p (Holm)"):
+        numbers = ("value", "95 % interval", *(("difference", "p (Holm)") if self.comparisons else ()))
+        for column in numbers:
             table.add_column(column, justify="right", no_wrap=True)
         labels = self._labels()
         for metric in dict.fromkeys(cell.metric for cell in self.cells):
             best = _best(self.cells, metric)
             for place, cell in enumerate(c for c in self.cells if c.metric == metric):
-                table.add_row(
-                    metric if place == 0 else "", labels[cell.run], *_shown(cell, cell.mean == best)
-                )
+                shown = _shown(cell, cell.mean == best)[: len(numbers)]
+                table.add_row(metric if place == 0 else "", labels[cell.run], *shown)
             table.add_section()
         return table
 
@@ -113,16 +113,18 @@ class Comparison:
             for key in ("dataset", "part", "candidates", "seen", "users", "added")
             if self.protocol.get(key)
         )
-        how = f"Intervals over users; difference to {self.reference}, paired by user."
-        tests = f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table."
+        how = ["Intervals over users. Differences are tested for metrics with a value per user only."]
+        if self.comparisons:
+            how = [
+                f"Intervals over users; difference to {self.reference}, paired by user.",
+                f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table.",
+            ]
         parts = [LEGEND] if any("/" in cell.metric for cell in self.cells) else []
         broken = [
             f"* {run}: training was interrupted, this is the state it had reached."
             for run in self.interrupted
         ]
-        return [
-            visible(line) for line in (told, how, *([tests] if self.comparisons else []), *parts, *broken)
-        ]
+        return [visible(line) for line in (told, *how, *parts, *broken)]
 
 
 def compare(
