@@ -31,6 +31,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "checkerboard_epochs": 15,
     },
     "LightGCN": {"config": {"dim": 16}},
+    "SimGCL": {  # contrast drives users of one colour apart, who are to be alike here: so little of it
+        "config": {"dim": 16, "num_layers": 2},
+        "loss": {"class_path": "NoisyViews", "init_args": {"weight": 0.02}},
+    },
+    "SGL": {
+        "config": {"dim": 16, "num_layers": 2},
+        "loss": {"class_path": "DroppedEdges", "init_args": {"weight": 0.005}},
+    },
 }
 """What a test class sets beyond the defaults, by model."""
 

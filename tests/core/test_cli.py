@@ -203,7 +203,7 @@ def test_a_reader_that_stops_reading_is_no_error():
 def test_the_page_shows_every_command_and_no_other():
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     cells = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `recloom "))
-    shown = re.findall(r"`recloom ((?:data |llm |encoder |items |seralm )?[a-z-]+)", cells)
+    shown = re.findall(r"`recloom ((?:data |llm |encoder |items |seralm |graph )?[a-z-]+)", cells)
     assert sorted(shown) == sorted([*cli.LIGHTNING, *collect("register_commands")])
 
 

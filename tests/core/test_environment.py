@@ -29,7 +29,8 @@ def test_plugins_as_json(capsys):
     rows = {row["plugin"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == [entry.name for entry in installed()]
     assert rows["graph"] == {
-        "plugin": "graph", "version": version("recloom-graph"), "state": "ok", "hooks": ["models"],
+        "plugin": "graph", "version": version("recloom-graph"), "state": "ok",
+        "hooks": ["models", "losses", "commands"],
     }  # fmt: skip
     assert {hook for row in rows.values() for hook in row["hooks"]} <= {
         h.removeprefix("register_") for h in HOOKS

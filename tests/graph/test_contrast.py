@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import polars as pl
 import pytest
 import torch
@@ -8,31 +6,14 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR, Loss
-from recloom.testing import RecommenderTests
 from recloom_graph.contrast import DroppedEdges, NoisyViews, dropped
 from recloom_graph.dataset_graphs import bipartite
 from recloom_graph.info_nce import info_nce
 from recloom_graph.lightgcn import LightGCN
 from recloom_graph.propagation import propagate
-from recloom_graph.sgl import SGL
 from recloom_graph.simgcl import SimGCL
 
 USERS, ITEMS = 30, 40
-
-
-class TestSimGCL(RecommenderTests):
-    recommender = SimGCL
-    config: ClassVar = {"dim": 16, "num_layers": 2}
-    loss: ClassVar = {
-        "class_path": "NoisyViews",
-        "init_args": {"weight": 0.02},
-    }  # all of one colour shall be alike
-
-
-class TestSGL(RecommenderTests):
-    recommender = SGL
-    config: ClassVar = {"dim": 16, "num_layers": 2}
-    loss: ClassVar = {"class_path": "DroppedEdges", "init_args": {"weight": 0.005}}
 
 
 class Zero(Loss):
