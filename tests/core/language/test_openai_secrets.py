@@ -280,6 +280,7 @@ def test_an_answer_that_spells_the_key_in_escapes_is_not_kept(stub, monkeypatch,
 def test_a_key_in_a_variable_of_any_name_is_searched_for(stub, monkeypatch):
     from recloom.language.secrecy import without_secrets
 
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("MY_ACCESS", KEY)
     OpenAIChat("small", base_url=stub.url, key_env="MY_ACCESS").generate(ASKED)
     assert without_secrets(f"say {KEY}") == "say [value of MY_ACCESS]"

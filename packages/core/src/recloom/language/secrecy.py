@@ -20,7 +20,7 @@ def secrets() -> dict[str, str]:
         os.fsdecode(name) for name in os.environb if name.upper().endswith(ENDINGS)
     }  # bytes: often called
     names |= NAMED
-    held = {value: name for name in names if len(value := os.environ.get(name, "")) >= SHORTEST}
+    held = {value: name for name in sorted(names) if len(value := os.environ.get(name, "")) >= SHORTEST}
     return dict(sorted(held.items(), key=lambda pair: -len(pair[0])))
 
 
