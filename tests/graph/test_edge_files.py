@@ -72,6 +72,7 @@ def test_hostile_names_stay_text(tmp_path):
             "edge 2: the weight must be a number above 0; found 'heavy'",
         ),
         ("source,target,weight\na,b,-1\n", "found '-1'"),
+        ("head,tail\na,b\nCrouch, Barty,Voldemort\n", "is not a table of edges"),
         ("one\ntwo\n", "has 1 column.*expected at least the two ends"),
     ],
 )

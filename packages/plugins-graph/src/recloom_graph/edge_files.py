@@ -73,7 +73,7 @@ def _table(path: Path) -> pl.DataFrame:
     try:
         table = pl.read_csv(
             io.BytesIO("\n".join(lines[1:] if named else lines).encode()),
-            separator=separator, has_header=False, infer_schema=False, truncate_ragged_lines=True,
+            separator=separator, has_header=False, infer_schema=False,
         )  # fmt: skip
     except (pl.exceptions.PolarsError, pl.exceptions.NoDataError) as error:
         if not lines or isinstance(error, pl.exceptions.NoDataError):
