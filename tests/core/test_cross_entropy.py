@@ -34,6 +34,22 @@ def test_equals_the_plain_computation(monkeypatch, scale, block, with_bias):
         assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_row_that_counts_three_times_is_the_same_as_three_rows(monkeypatch, with_bias):
+    monkeypatch.setattr(cross_entropy, "BLOCK", 25)
+    x, w, target, b = tensors()
+    counts = torch.tensor([1, 3, 1, 0, 2, 1, 1])
+    given = (x, w, b) if with_bias else (x, w)
+    rows = torch.repeat_interleave(torch.arange(7), counts)
+    expected = linear_cross_entropy(x[rows], w, target[rows], b if with_bias else None)
+    loss = linear_cross_entropy(x, w, target, b if with_bias else None, counts)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    for mine, theirs in zip(
+        torch.autograd.grad(loss, given), torch.autograd.grad(expected, given), strict=True
+    ):
+        assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
 def test_large_logits_stay_finite_in_float32():
     x, w, target, _ = (t.float() if t.is_floating_point() else t for t in tensors(scale=100.0))
     x, w = x.detach().requires_grad_(), w.detach()

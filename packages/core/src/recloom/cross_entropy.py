@@ -20,7 +20,11 @@ SAFE = 60.0
 
 
 def linear_cross_entropy(
-    vectors: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None = None
+    vectors: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean of -log softmax(vectors @ items.T + bias)[target] over the rows.
 
@@ -29,16 +33,24 @@ def linear_cross_entropy(
         items: (V, d) item vectors; every row is a class.
         targets: (N,) int64 classes.
         bias: (V,) or None.
+        weights: (N,) of the rows in the mean, such as how often a row occurs; None = 1 each.
 
     Returns:
         A scalar; 0 when N is 0. Gradients reach vectors, items and bias.
     """
-    return _LinearCrossEntropy.apply(vectors, items, targets, bias)  # type: ignore[no-untyped-call, no-any-return]
+    return _LinearCrossEntropy.apply(vectors, items, targets, bias, weights)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, items: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        vectors: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        weights: Tensor | None,
+    ) -> Tensor:
         need = any(ctx.needs_input_grad)
         rows = max(1, BLOCK // max(1, items.shape[0]))
         x, w = vectors.detach(), items.detach()
@@ -59,26 +71,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 logits -= top[:, None]
                 hit = hit - top
             mass = logits.exp_().sum(1)  # (R,), and logits now hold exp(logit)
-            total += (mass.log() - hit).sum(dtype=torch.float64)
+            loss = mass.log() - hit
+            share = None if weights is None else weights[start : start + rows].to(x.dtype)
+            total += (loss if share is None else loss * share).sum(dtype=torch.float64)
             if gx is None or gw is None:
                 continue
-            scale = mass.reciprocal()[:, None]
+            scale = (mass.reciprocal() if share is None else share / mass)[:, None]
             torch.mm(logits, w, out=gx[start : start + rows]).mul_(scale)
-            gx[start : start + rows] -= w[tb]
+            gx[start : start + rows] -= w[tb] if share is None else w[tb] * share[:, None]
             gw.addmm_(logits.T, xb * scale)
             if gb is not None:
                 gb += (logits * scale).sum(0)
         if gw is not None:
-            gw.index_add_(0, targets, x, alpha=-1)
+            gw.index_add_(0, targets, x if weights is None else x * weights.to(x.dtype)[:, None], alpha=-1)
         if gb is not None:
-            gb.index_add_(0, targets, gb.new_full(targets.shape, -1.0))
+            gone = gb.new_ones(targets.shape) if weights is None else weights.to(gb.dtype)
+            gb.index_add_(0, targets, gone, alpha=-1)
         ctx.save_for_backward(gx, gw, gb)
-        ctx.rows = max(1, x.shape[0])
-        loss: Tensor = (total / ctx.rows).to(x.dtype)
-        return loss
+        ctx.rows = max(1, x.shape[0]) if weights is None else float(weights.sum()) or 1.0
+        mean: Tensor = (total / ctx.rows).to(x.dtype)
+        return mean
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, None]:
         scale = grads[0] / ctx.rows
         gx, gw, gb = ctx.saved_tensors
-        return gx * scale, gw * scale, None, None if gb is None else gb * scale
+        return gx * scale, gw * scale, None, None if gb is None else gb * scale, None

@@ -12,15 +12,19 @@ from torch.nn.functional import normalize
 from .lightgcn import LightGCN
 
 
-def info_nce(anchors: Tensor, pool: Tensor, places: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    anchors: Tensor, pool: Tensor, places: Tensor, temperature: float, counts: Tensor | None = None
+) -> Tensor:
     """Mean over n of -cos(a_n, p_n)/t + log sum over j of exp(cos(a_n, p_j)/t), p_n being row places_n of the pool.
 
     Args:
         anchors: (N, d).
         pool: (M, d); in blocks, so that memory does not grow with N x M.
         places: (N,) int64 row of each anchor's partner.
+        counts: (N,) how often each anchor counts in the mean; None = once.
     """
-    return linear_cross_entropy(normalize(anchors, dim=1) / temperature, normalize(pool, dim=1), places)
+    queries = normalize(anchors, dim=1) / temperature
+    return linear_cross_entropy(queries, normalize(pool, dim=1), places, weights=counts)
 
 
 def graph_model(recommender: Recommender, loss: object) -> LightGCN:

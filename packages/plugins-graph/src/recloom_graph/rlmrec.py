@@ -152,7 +152,8 @@ class RLMRecCon(SemanticLoss):
         if not len(named):
             return final.new_zeros(())
         texts = self.network(self.vectors[pool])
-        found = info_nce(final[named], texts, torch.searchsorted(pool, named), self.temperature)
+        once, counts = torch.unique(named, return_counts=True)  # who occurs twice is compared once
+        found = info_nce(final[once], texts, torch.searchsorted(pool, once), self.temperature, counts)
         return found * len(named) / len(nodes)
 
 
