@@ -16,19 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import packaged_minilm
+from paired import differences, rows
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("RECLOOM_DATA", HERE.parents[1] / "shared" / "data"))
 SEEDS = (0, 1, 2)
 METRICS = ["ndcg@10", "hit@10", "coverage@10"]
+REPORTED = ("ndcg@10", "hit@10")
 SASREC: dict[str, dict[str, tuple[str, str | None]]] = {
     "amazon-beauty": {
         "id": ("id", None),
@@ -199,8 +200,8 @@ def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
         "what": (__doc__ or "").splitlines()[0],
         "protocol": "leave-last-out, full catalogue, history masked, ties against the model",
         "selection": "each fit stopped by validation NDCG@10; SASRec's other settings are those of configs/",
-        "rows": dict(rows(tables)),
-        "paired": list(differences(name, tables)),
+        "rows": dict(rows(tables, REPORTED)),
+        "paired": list(differences(tables, pairs(name, tables), REPORTED)),
         "seeds": list(seeds),
         "machine": {"cores": os.cpu_count(), "threads": 1},
         "date": date.today().isoformat(),
@@ -209,60 +210,19 @@ def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
     (HERE / f"item_inputs-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def rows(tables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each variant's means over users and seeds with intervals, and its means of each seed."""
-    import polars as pl
-    from recloom.evaluation.significance import intervals
-
-    for variant, found in tables.items():
-        whole = pl.concat(found)
-        names = columns(whole)
-        sure = intervals({n: whole[n].to_numpy() for n in names}, whole["user_id"].to_numpy())
-        yield variant, {
-            n: {"mean": one.mean, "low": one.low, "high": one.high, "requests": one.n // len(found),
-                "of each seed": [table[n].drop_nans().mean() for table in found]}
-            for n, one in sure.items()
-        }  # fmt: skip
-
-
-def differences(name: str, tables: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each variant against ids alone, and against its shuffled control: users' means over seeds, paired."""
-    from recloom.evaluation.significance import holm, paired_difference
-
-    pairs = [(one, "SASRec id") for one in tables if one.startswith("SASRec") and one != "SASRec id"]
+def pairs(name: str, tables: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each variant against ids alone, and against its shuffled control."""
+    found = [(one, "SASRec id") for one in tables if one.startswith("SASRec") and one != "SASRec id"]
     controls = {
         "SASRec text": "SASRec shuffled text",
         "SASRec id+text": "SASRec id+shuffled text",
         "SASRec id+profile": "SASRec id+shuffled profile",
         "TextMean profile": "TextMean shuffled_profile",
     }
-    pairs += [(one, other) for one, other in controls.items() if one in tables and other in tables]
+    found += [(one, other) for one, other in controls.items() if one in tables and other in tables]
     if name == "ml-1m":
-        pairs += [("SASRec id+profile", "SASRec id+title"), ("TextMean profile", "TextMean title")]
-    made = []
-    for one, other in pairs:
-        mine, theirs = of_users(tables[one]), of_users(tables[other])
-        for metric in columns(mine):
-            if mine[metric].is_nan().all():
-                continue
-            found = paired_difference(mine[metric].to_numpy(), theirs[metric].to_numpy())
-            made.append({"what": one, "against": other, "metric": metric, "difference": found.mean,
-                         "low": found.low, "high": found.high, "users": found.n, "p": found.p_value})  # fmt: skip
-    for row, p in zip(made, holm([row["p"] for row in made]), strict=True):
-        yield row | {"p after Holm": p}
-
-
-def of_users(found: list[Any]) -> Any:
-    """One row a user: the mean over seeds."""
-    import polars as pl
-
-    whole = pl.concat(found)
-    return whole.group_by("user_id").agg(pl.col(columns(whole)).mean()).sort("user_id")
-
-
-def columns(table: Any) -> list[str]:
-    """NDCG@10 and HR@10, of all items and of each segment."""
-    return [name for name in table.columns if name.partition("/")[0] in ("ndcg@10", "hit@10")]
+        found += [("SASRec id+profile", "SASRec id+title"), ("TextMean profile", "TextMean title")]
+    return found
 
 
 def folder_of(name: str, variant: str, seed: int) -> Path:
