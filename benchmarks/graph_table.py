@@ -61,7 +61,7 @@ def train(data: Path, name: str, model: str, seed: int) -> None:
     from recloom.runfolder import finished
 
     run = folder_of(name, model, seed)
-    if finished(run) and (run / "results.json").is_file():
+    if finished(run) and (run / "metrics.json").is_file():
         return
     sys.path.insert(0, str(HERE))  # where the configuration of the run finds the callback
     options, loss = MODELS[model]

@@ -75,7 +75,7 @@ def train(data: Path, variant: str, seed: int) -> None:
     from recloom.runfolder import finished
 
     run = folder_of(variant, seed)
-    if finished(run) and (run / "results.json").is_file():
+    if finished(run) and (run / "metrics.json").is_file():
         return
     loss, text, shuffled = VARIANTS[variant]
     config: dict[str, Any] = {
