@@ -6,6 +6,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR, Loss
+from recloom_graph.backends import product
 from recloom_graph.contrast import DroppedEdges, NoisyViews, dropped
 from recloom_graph.dataset_graphs import bipartite
 from recloom_graph.info_nce import info_nce
@@ -68,7 +69,7 @@ def test_layer_0_is_left_out_of_the_mean_and_the_gradient_agrees():
     weight = torch.randn(len(dense), 5)
     expected = (dense @ y + dense @ dense @ y + dense @ dense @ dense @ y) / 3
     (expected.tanh() * weight).sum().backward()
-    found = propagate(graph, x, 3, first=1)
+    found = propagate(product(graph), x, 3, first=1)
     (found.tanh() * weight).sum().backward()
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.allclose(x.grad, y.grad, atol=1e-6)
@@ -77,7 +78,10 @@ def test_layer_0_is_left_out_of_the_mean_and_the_gradient_agrees():
 def test_noise_moves_every_vector_by_its_length_within_its_orthant():
     graph = bipartite(data()[1]).symmetric
     x = torch.randn(graph.shape[0], 5)
-    plain, moved = propagate(graph, x, 1, first=1), propagate(graph, x, 1, first=1, noise=0.3)
+    plain, moved = (
+        propagate(product(graph), x, 1, first=1),
+        propagate(product(graph), x, 1, first=1, noise=0.3),
+    )
     linked = plain.abs().sum(1) > 0
     assert (moved - plain)[linked].norm(dim=1) == pytest.approx(0.3, abs=1e-5)
     assert torch.equal(moved.sign(), plain.sign())
@@ -89,8 +93,8 @@ def test_noise_does_not_change_the_gradient():
     x = torch.randn(graph.shape[0], 5, requires_grad=True)
     y = x.detach().clone().requires_grad_()
     weight = torch.randn_like(x)
-    (propagate(graph, x, 2) * weight).sum().backward()
-    (propagate(graph, y, 2, noise=0.1) * weight).sum().backward()
+    (propagate(product(graph), x, 2) * weight).sum().backward()
+    (propagate(product(graph), y, 2, noise=0.1) * weight).sum().backward()
     assert torch.allclose(x.grad, y.grad)
 
 

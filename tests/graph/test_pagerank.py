@@ -92,6 +92,51 @@ def test_a9_1_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping
     assert found.sum(0).numpy() == pytest.approx(np.ones(7), abs=1e-5)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_undirected_graph_has_the_ranks_of_networkx_and_of_the_power_iteration(weighted):
+    networkx = pytest.importorskip("networkx")
+    rng = np.random.default_rng(4)
+    ends = np.argwhere(np.triu(rng.random((60, 60)) < 0.08))  # with loops
+    ends = ends[(ends != 7).all(1)]  # without an edge: all that restarts there is stuck
+    weights = rng.random(len(ends)) + 0.1 if weighted else np.ones(len(ends))
+    restart = rng.dirichlet(np.ones(60), 70).T  # more than one block
+    restart[:, 0] = np.eye(60)[7]
+    given = torch.from_numpy(weights).float() if weighted else None
+    graph = Graph(*edges(*ends.tolist()), 60, given, directed=False)
+    found = pagerank(graph, torch.from_numpy(restart).float(), tolerance=1e-10)
+    power = personalised_pagerank(graph.transition, torch.from_numpy(restart).float(), tolerance=1e-10)
+    assert torch.allclose(found, power, atol=1e-6)
+    peer = networkx.Graph()
+    peer.add_nodes_from(range(60))
+    peer.add_weighted_edges_from((a, b, w) for (a, b), w in zip(ends.tolist(), weights, strict=True))
+    for column in (0, 1, 69):
+        wanted = networkx.pagerank(
+            peer, 0.85, dict(enumerate(restart[:, column])), tol=1e-12, max_iter=1000,
+            dangling=dict(enumerate(restart[:, column])),
+        )  # fmt: skip
+        assert found[:, column].numpy() == pytest.approx([wanted[node] for node in range(60)], abs=1e-6)
+    uniform = pagerank(graph, tolerance=1e-10).numpy()
+    assert uniform == pytest.approx(list(networkx.pagerank(peer, tol=1e-12).values()), abs=1e-6)
+
+
+def test_a_loose_tolerance_is_a_walk_all_the_same():
+    graph = Graph(*edges(*BIPARTITE), 5, directed=False)
+    ranks = pagerank(graph, one_hot(5, 2, 0), tolerance=1e3)
+    assert ranks.sum(0).numpy() == pytest.approx([1, 1])
+    fewest = pagerank(graph, one_hot(5, 2, 0), max_steps=1)
+    assert torch.equal(ranks, fewest)
+
+
+def test_walks_of_a_batch_do_not_depend_on_each_other():
+    rng = np.random.default_rng(0)
+    pairs = [(int(u) + 1, int(i) + 1) for u, i in np.argwhere(rng.random((30, 50)) < 0.1)]
+    model = fitted(pairs, 30, 50, tolerance=1e-5)
+    history = torch.from_numpy(rng.integers(0, 51, (40, 6)))
+    together = model.ranks(history)
+    alone = torch.cat([model.ranks(row[None]) for row in history])
+    assert torch.allclose(together, alone, atol=1e-7)
+
+
 def test_a9_1_damping_zero_returns_the_restart():
     sources, targets = random_edges(40, 1)
     restart = one_hot(40, 5, 9)

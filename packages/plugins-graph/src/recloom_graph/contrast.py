@@ -21,6 +21,7 @@ from recloom.recommender import Recommender
 from torch import Tensor
 
 from . import sparse
+from .backends import Product
 from .info_nce import above, graph_model, two_views
 from .lightgcn import LightGCN
 
@@ -102,7 +103,7 @@ class DroppedEdges(TwoViews):
             raise RecloomError(f"drop must be above 0 and below 1; found {drop}")
         self.drop, self.epoch = drop, 0
         self.register_buffer("progress", torch.zeros(2, dtype=torch.long))
-        self._drawn: tuple[int, Tensor, Tensor] | None = None
+        self._drawn: tuple[int, Product, Product] | None = None
 
     def fit(self, interactions: Interactions) -> None:
         super().fit(interactions)
@@ -115,7 +116,8 @@ class DroppedEdges(TwoViews):
         self.progress = torch.tensor([seen + len(batch), seed], device=self.progress.device)
         if self._drawn is None or self._drawn[0] != seed:
             generator = torch.Generator().manual_seed(seed)
-            one, other = (dropped(model.graph.matrix(), self.drop, generator) for _ in range(2))
+            matrix = model.graph.matrix()
+            one, other = (model.product(dropped(matrix, self.drop, generator)) for _ in range(2))
             self._drawn = seed, one, other
         _, one, other = self._drawn
         return model.view(one), model.view(other)

@@ -76,8 +76,7 @@ def from_pyg(data: Data, directed: bool | None = None) -> Graph:
 
 def to_dgl(graph: Graph) -> dgl.DGLGraph:
     """A DGLGraph, with `weight` in its edge data where the graph has weights."""
-    os.environ.setdefault("DGLBACKEND", "pytorch")  # it writes a file into the home folder otherwise
-    library = needed("dgl", "dgl")
+    library = dgl_library()
     rows, columns, weights = sparse.entries(graph.matrix)
     found = library.graph((rows, columns), num_nodes=graph.num_nodes)
     if graph.weighted:
@@ -89,6 +88,12 @@ def from_dgl(graph: dgl.DGLGraph, directed: bool = True) -> Graph:
     """Of the edges and their `weight`, where they have one."""
     rows, columns = graph.edges()
     return _undirected_once(rows, columns, int(graph.num_nodes()), graph.edata.get("weight"), directed)
+
+
+def dgl_library() -> Any:
+    """DGL over torch. Raises RecloomError as `needed` does."""
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # it writes a file into the home folder otherwise
+    return needed("dgl", "dgl")
 
 
 def needed(module: str, extra: str) -> Any:

@@ -24,6 +24,7 @@ from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_ho
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from .backends import Backend, Product, library, product
 from .dataset_graphs import bipartite
 from .propagation import propagate
 from .sparse import StoredMatrix
@@ -40,6 +41,8 @@ class LightGCN(VectorRecommender):
         dim: size of the vectors.
         num_layers: K, how many hops vectors travel; 0 is matrix factorisation, which cannot fold in.
         item_input: how items enter layer 0, see `recloom.item_embedding`.
+        backend: which library multiplies with the graph, see `backends`: the numbers are the same, and what one
+            trained another goes on with.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
@@ -49,16 +52,24 @@ class LightGCN(VectorRecommender):
     """Of the layers whose mean is the final vector."""
 
     def __init__(
-        self, catalog: Catalog, dim: int = 64, num_layers: int = 3, item_input: ItemInput = "id"
+        self,
+        catalog: Catalog,
+        dim: int = 64,
+        num_layers: int = 3,
+        item_input: ItemInput = "id",
+        backend: Backend = "torch",
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim)
         at_least(self.first_layer, num_layers=num_layers)
+        library(backend)  # one that is not installed says so now, not after the data are read
+        self.backend: Backend = backend
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
         self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
         self.graph = StoredMatrix()
         self.final: Final | None = None
+        self._own: tuple[Tensor, Product] | None = None
         self._step: Tensor | None = None
         self._hidden: tuple[Tensor, Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
@@ -100,10 +111,17 @@ class LightGCN(VectorRecommender):
         nodes, token = self._hidden
         return stacked.index_copy(0, nodes, token.expand(len(nodes), -1))
 
-    def view(self, matrix: Tensor | None = None, noise: float = 0.0) -> Tensor:
+    def view(self, other: Product | None = None, noise: float = 0.0) -> Tensor:
         """(N, d) final vectors as another matrix of the same nodes, or noise after each layer, would make them."""
-        matrix = self.graph.matrix() if matrix is None else matrix
-        return propagate(matrix, self.layer0(), self.num_layers, self.first_layer, noise)
+        return propagate(other or self.product(), self.layer0(), self.num_layers, self.first_layer, noise)
+
+    def product(self, matrix: Tensor | None = None) -> Product:
+        """With a matrix of the same nodes, or with that of the graph, for which it is built once."""
+        if matrix is not None:
+            return product(matrix, self.backend)
+        if self._own is None or self._own[0] is not self.graph.crow:  # another graph, or on another device
+            self._own = self.graph.crow, product(self.graph.matrix(), self.backend)
+        return self._own[1]
 
     def halves(self, stacked: Tensor) -> tuple[Tensor, Tensor]:
         """(N, d) to the rows of users and the rows of items."""
@@ -147,7 +165,7 @@ class LightGCN(VectorRecommender):
         users, items = self.halves(self.view())
         degree = self.graph.degree()
         in_graph, edges = degree[: self.num_users + 1] > 0, degree[self.num_users + 1 :, None]
-        below = propagate(self.graph.matrix(), self.layer0(), max(0, self.num_layers - 1))
+        below = propagate(self.product(), self.layer0(), max(0, self.num_layers - 1))
         lower = self.halves(below)[1]  # mean of the layers 0..K-1 of items
         share = self.num_layers / (
             self.num_layers + 1 - self.first_layer
@@ -211,5 +229,5 @@ def _table(rows: int, dim: int) -> nn.Embedding:
 
 
 def _forget(model: LightGCN, _: object) -> None:
-    """Weights were loaded, so vectors computed from others are void."""
-    model.final = None
+    """Weights and graph were loaded, so what was computed from others is void."""
+    model.final, model._own = None, None

@@ -14,49 +14,53 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .backends import Product
 
-def propagate(adjacency: Tensor, x: Tensor, layers: int, first: int = 0, noise: float = 0.0) -> Tensor:
-    """Mean of the layers `first` to `layers` of x (N, d) under a symmetric CSR matrix (N, N): (N, d).
+
+def propagate(product: Product, x: Tensor, layers: int, first: int = 0, noise: float = 0.0) -> Tensor:
+    """Mean of the layers `first` to `layers` of x (N, d) under a symmetric matrix (N, N): (N, d).
 
     Args:
+        product: with that matrix, see `backends`.
         first: 0, or 1 to leave x itself out of the mean.
         noise: length of a random step that every vector takes after each product, within its own orthant (SimGCL).
 
     Autograd of a CSR product builds the transpose at every step, several times slower than this.
     """
     with torch.autocast(x.device.type, enabled=False):  # there is no bfloat16 CSR product on the CPU
-        mean: Tensor = _LayerMean.apply(adjacency, x.contiguous(), layers, first, noise)  # type: ignore[no-untyped-call]
+        mean: Tensor = _LayerMean.apply(product, x.contiguous(), layers, first, noise)  # type: ignore[no-untyped-call]
     return mean
 
 
 class _LayerMean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, adjacency: Tensor, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
-        ctx.adjacency, ctx.layers, ctx.first = adjacency, layers, first
-        return noisy_mean(adjacency, x, layers, first, noise) if noise else mean(adjacency, x, layers, first)
+    def forward(ctx: Any, product: Product, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
+        ctx.product, ctx.layers, ctx.first = product, layers, first
+        return noisy_mean(product, x, layers, first, noise) if noise else mean(product, x, layers, first)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, None, None]:
         with torch.autocast(grads[0].device.type, enabled=False):
-            return None, mean(ctx.adjacency, grads[0], ctx.layers, ctx.first), None, None, None
+            found = mean(ctx.product, grads[0].contiguous(), ctx.layers, ctx.first)
+        return None, found, None, None, None
 
 
-def mean(adjacency: Tensor, x: Tensor, layers: int, first: int = 0) -> Tensor:
+def mean(product: Product, x: Tensor, layers: int, first: int = 0) -> Tensor:
     """As `propagate` without noise, by x + A (x + A (x + ...)): as many products as layers."""
     total = x
     for _ in range(layers - first):
-        total = torch.addmm(x, adjacency, total)
+        total = product(total).add_(x)
     if first:
-        total = adjacency @ total
+        total = product(total)
     return total / (layers + 1 - first)
 
 
-def noisy_mean(adjacency: Tensor, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
+def noisy_mean(product: Product, x: Tensor, layers: int, first: int, noise: float) -> Tensor:
     """As `propagate` with noise: layer by layer, since each is moved anew."""
     total = torch.zeros_like(x) if first else x.clone()
     layer = x
     for _ in range(layers):
-        layer = adjacency @ layer
+        layer = product(layer)
         layer = layer + noise * layer.sign() * normalize(torch.rand_like(layer), dim=1)
         total += layer
     return total / (layers + 1 - first)

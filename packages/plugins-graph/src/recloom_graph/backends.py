@@ -1,0 +1,74 @@
+"""Which library multiplies a symmetric sparse matrix with vectors; what it needs of a matrix is built once.
+
+    torch   a sum over bags of rows, nothing beside torch
+    dgl     messages u_mul_e, summed by `update_all`
+    pyg     LGConv without a normalisation of its own, on a CSR adjacency
+
+They are one sum over neighbours, so they give the same numbers but for rounding, and no gradient of their own:
+`propagate` has it from the symmetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from recloom.errors import RecloomError
+from torch import Tensor
+
+from . import sparse
+from .convert import dgl_library, needed
+
+Backend = Literal["torch", "dgl", "pyg"]
+Product = Callable[[Tensor], Tensor]
+"""(N, d) vectors to the (N, d) product of a matrix with them."""
+
+
+def library(backend: Backend) -> Any:
+    """What a backend is imported from; None for torch. RecloomError for another name, or naming the extra it needs."""
+    if backend not in get_args(Backend):
+        raise RecloomError(f"backend must be one of {', '.join(get_args(Backend))}; found {backend!r}")
+    if backend == "dgl":
+        return dgl_library()
+    return needed("torch_geometric.nn", "pyg") if backend == "pyg" else None
+
+
+def product(matrix: Tensor, backend: Backend = "torch") -> Product:
+    """Of a symmetric (N, N) CSR matrix. Raises RecloomError as `library` does."""
+    found = library(backend)
+    if backend == "dgl":
+        return _dgl(matrix, found)
+    return _pyg(matrix, found) if backend == "pyg" else _torch(matrix)
+
+
+def _torch(matrix: Tensor) -> Product:
+    def summed(x: Tensor) -> Tensor:
+        return sparse.product(matrix, x)
+
+    return summed
+
+
+def _dgl(matrix: Tensor, dgl: Any) -> Product:
+    rows, columns, weights = sparse.entries(matrix)
+    graph = dgl.graph((columns.int(), rows.int()), num_nodes=matrix.shape[0], device=matrix.device)
+    graph.edata["weight"] = weights[:, None]  # (E, 1)
+    message, summed = dgl.function.u_mul_e("x", "weight", "m"), dgl.function.sum("m", "y")
+
+    def passed(x: Tensor) -> Tensor:
+        with graph.local_scope():
+            graph.ndata["x"] = x
+            graph.update_all(message, summed)
+            found: Tensor = graph.ndata["y"]
+            return found
+
+    return passed
+
+
+def _pyg(matrix: Tensor, layers: Any) -> Product:
+    convolution = layers.LGConv(normalize=False)
+
+    def convolved(x: Tensor) -> Tensor:
+        found: Tensor = convolution(x, matrix)
+        return found
+
+    return convolved
