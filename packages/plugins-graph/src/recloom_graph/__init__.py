@@ -32,6 +32,7 @@ def register_losses() -> list[type[Loss]]:
 
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
+    from .embedding.embed_command import embed
     from .pagerank_command import pagerank
 
-    return [pagerank]
+    return [embed, pagerank]

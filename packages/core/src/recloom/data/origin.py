@@ -1,7 +1,7 @@
-"""What vectors were made from, as their file says: texts may hold rows of a dataset that a run must not see.
+"""What vectors were made from, as their file says: texts or a graph may hold rows of a dataset that a run must not see.
 
 `recloom profile` and `recloom summarize` write of which split they were shown the training part, and `recloom embed`
-hands it on. A file that says nothing is taken as it is.
+hands it on; `recloom graph embed` writes which rows are edges. A file that says nothing is taken as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataError
 
 ORIGIN = b"recloom.texts"
-"""The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first."""
+"""The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first; graph."""
 ENCODER = b"recloom.encoder"
 """Another key: class and options of the encoder that made the vectors, as JSON."""
 
@@ -57,6 +57,11 @@ def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:
     wanted = {"data_hash": data_hash, "split_hash": split_hash}
     names = [name for name, value in wanted.items() if made.get(name, value) != value]
     words = " and ".join({"data_hash": "dataset", "split_hash": "split"}[name] for name in names)
+    if names and made.get("graph"):
+        raise DataError(
+            f"the graph behind {path} was made from the training rows of another {words}, so the vectors may tell what "
+            "this run holds out. Make them again with the split of this run (--split as --data.split here)."
+        )
     if names:
         raise DataError(
             f"the texts behind {path} were written from the training rows of another {words}, so they may tell what "
@@ -70,12 +75,19 @@ def check_first(path: str | Path, known_first: int | None) -> None:
     first = made.get("first")
     if "split_hash" not in made or (first is not None and known_first is not None and first <= known_first):
         return
+    of_graph = bool(made.get("graph"))
+    if first is None and of_graph:
+        raise DataError(
+            f"the vectors of {path} were learnt from whole training histories, so they tell the labels that this "
+            "model is to learn. Make them with `recloom graph embed --first 30`, and train with --data.known_first 30."
+        )
     if first is None:
         raise DataError(
             f"the texts behind {path} were written from whole training histories, so they tell the labels that this "
             "model is to learn. Write them with `recloom profile --first 30`, and train with --data.known_first 30."
         )
     raise DataError(
-        f"the texts behind {path} were written from the first min((n + 1) // 2, {first}) training interactions of "
-        f"each user, which must not be learnt from. Set --data.known_first {first}; found {known_first}."
+        f"the {'edges' if of_graph else 'texts'} behind {path} were made from the first min((n + 1) // 2, {first}) "
+        f"training interactions of each user, which must not be learnt from. Set --data.known_first {first}; "
+        f"found {known_first}."
     )

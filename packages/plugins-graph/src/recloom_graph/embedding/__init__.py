@@ -1,0 +1,1 @@
+"""Vectors of nodes, learnt from a graph alone."""

@@ -1,0 +1,106 @@
+"""Pairs of nodes that are joined, and as many that are not, some of both kept for a measurement.
+
+All pairs that could be edges are numbered. The n-th non-edge is then found by counting the edges before it, so
+non-edges are drawn uniformly, each at most once, without trying any in vain. A pair has no direction, and a loop is
+no pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recloom.errors import DataError, RecloomError
+from torch import Tensor
+
+from ..graph import Graph
+
+
+@dataclass(frozen=True)
+class EdgeSplit:
+    """(P, 2) int64 pairs, the smaller node first: edges and as many non-edges, for training and held out."""
+
+    edges: Tensor
+    non_edges: Tensor
+    held_out: Tensor
+    held_out_non_edges: Tensor
+
+
+class PairNumbers:
+    """Numbers of all pairs of different nodes, from 0.
+
+    Args:
+        num_nodes: of the graph.
+        sides: where given, only nodes below it are paired with nodes from it on, as users with items.
+    """
+
+    def __init__(self, num_nodes: int, sides: int | None = None) -> None:
+        self.num_nodes, self.sides = num_nodes, sides
+        self.total = num_nodes * (num_nodes - 1) // 2 if sides is None else sides * (num_nodes - sides)
+
+    def number(self, pairs: Tensor) -> Tensor:
+        """(P,) of (P, 2) pairs, the smaller node first."""
+        low, high = pairs.unbind(1)
+        if self.sides is None:
+            return high * (high - 1) // 2 + low
+        if bool(((low >= self.sides) | (high < self.sides)).any()):
+            raise DataError(
+                f"an edge joins two nodes of one side; expected nodes below {self.sides} with others"
+            )
+        return low * (self.num_nodes - self.sides) + high - self.sides
+
+    def pair(self, number: Tensor) -> Tensor:
+        """(P, 2) pairs of (P,) numbers."""
+        if self.sides is not None:
+            width = self.num_nodes - self.sides
+            return torch.stack([number // width, number % width + self.sides], 1)
+        high = ((1 + (1 + 8 * number.double()).sqrt()) / 2).long()
+        high -= (high * (high - 1) // 2 > number).long()  # the root may be off by one
+        high += (high * (high + 1) // 2 <= number).long()
+        return torch.stack([number - high * (high - 1) // 2, high], 1)
+
+
+def edge_pairs(graph: Graph) -> Tensor:
+    """(E, 2) int64: the pairs that are joined, whichever way; loops are left out."""
+    sources, targets, _ = graph.edges()
+    pairs = torch.stack([torch.minimum(sources, targets), torch.maximum(sources, targets)], 1)
+    distinct: Tensor = torch.unique(pairs[sources != targets], dim=0)
+    return distinct
+
+
+def non_edges(numbers: PairNumbers, edges: Tensor, count: int, random: np.random.Generator) -> Tensor:
+    """(count, 2) int64 pairs that are not joined, each once, drawn uniformly.
+
+    Raises DataError where there are not so many.
+    """
+    taken = numbers.number(edges).sort().values
+    free = numbers.total - len(taken)
+    if count > free:
+        raise DataError(
+            f"the graph has {len(taken):,} edges and {free:,} pairs without one; expected at least {count:,} of these "
+            "to tell edges from. Take --method node2vec for a graph as dense as this."
+        )
+    nth = torch.from_numpy(random.choice(free, count, replace=False))
+    before = taken - torch.arange(len(taken))  # non-edges before each edge
+    return numbers.pair(nth + torch.searchsorted(before, nth, right=True))
+
+
+def split_edges(graph: Graph, share: float, seed: int, sides: int | None = None) -> EdgeSplit:
+    """Hold a share of the edges out, drawn uniformly, and draw as many non-edges as there are edges.
+
+    Raises DataError where nothing is left to train on, or nothing would be held out though it is asked for.
+    """
+    if not 0 <= share < 1:
+        raise RecloomError(f"held_out must be at least 0 and below 1; found {share}")
+    edges = edge_pairs(graph)
+    held = round(share * len(edges))
+    if held == len(edges) or (share and not held):
+        raise DataError(
+            f"of {len(edges):,} edges a share of {share:g} is {held:,}; expected at least one edge to train on and, "
+            "where a share is asked for, one to hold out. Choose another --held-out, or 0."
+        )
+    random = np.random.default_rng(seed)
+    edges = edges[torch.from_numpy(random.permutation(len(edges)))]
+    others = non_edges(PairNumbers(graph.num_nodes, sides), edges, len(edges), random)
+    return EdgeSplit(edges[held:], others[held:], edges[:held], others[:held])

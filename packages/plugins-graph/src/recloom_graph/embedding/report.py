@@ -1,0 +1,79 @@
+"""What `recloom graph embed` prints: the graph, how training went, and who is close to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from recloom.terminal import plain
+from torch import Tensor
+from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from .link_prediction import LinkEmbedding
+    from .sources import Nodes, Source
+
+SHOWN = 6
+"""Losses that are printed: of the first epoch, of the last, and of some between."""
+EXAMPLES, NEAREST = 4, 3
+WIDTH = 34
+
+
+def heading(name: str, source: Source) -> str:
+    """How large the graph is."""
+    graph = source.graph
+    kind = "directed" if graph.directed else "undirected"
+    without = f"; {source.lonely:,} without an edge have no vector" if source.lonely else ""
+    return f"{name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges{without}"
+
+
+def losses_line(losses: Sequence[float]) -> str:
+    """The loss of some epochs, by their numbers."""
+    count = min(SHOWN, len(losses))
+    epochs = sorted({round(at) for at in torch.linspace(1, len(losses), count).tolist()})
+    return "loss by epoch: " + "  ".join(f"{epoch}: {losses[epoch - 1]:.4f}" for epoch in epochs)
+
+
+def link_lines(embedding: LinkEmbedding) -> str:
+    """What was memorised, and what of it holds elsewhere."""
+    trained, held = len(embedding.batches.pairs), len(embedding.split.held_out)
+    told = f"accuracy {embedding.accuracy():.4f} on {trained:,} training pairs, half of them edges"
+    if not held:
+        return f"{told}; none were held out"
+    return (
+        f"{told}\nAUC {embedding.auc():.4f} on {held:,} held-out edges and as many non-edges (0.5 is chance)"
+    )
+
+
+def show_neighbours(nodes: Nodes, degree: Tensor, vectors: Tensor, known: Tensor) -> None:
+    """The nodes with the most edges, and which are nearest to them by cosine, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(nodes.key.removesuffix("_id"))
+    table.add_column("nearest")
+    table.add_column("cosine", justify="right")
+    for node, found in neighbours(nodes, degree, vectors, known):
+        for at, (other, cosine) in enumerate(found):
+            name = "" if at else nodes.titles[node]
+            table.add_row(plain(name, WIDTH), plain(nodes.titles[other], WIDTH), f"{cosine:.2f}")
+    Console().print(table)
+
+
+def neighbours(
+    nodes: Nodes, degree: Tensor, vectors: Tensor, known: Tensor
+) -> list[tuple[int, list[tuple[int, float]]]]:
+    """Of the nodes of most edges: their places among `nodes`, and places and cosines of the nearest."""
+    mine = slice(nodes.first, nodes.first + len(nodes.ids))
+    kept = known[mine].nonzero().squeeze(1)
+    unit = normalize(vectors[mine][kept], dim=1)
+    chosen = degree[mine][kept].argsort(descending=True, stable=True)[:EXAMPLES]
+    cosines = unit[chosen] @ unit.T  # (examples, nodes)
+    cosines.scatter_(1, chosen[:, None], -2.0)  # nobody is their own neighbour
+    values, places = cosines.topk(min(NEAREST, len(kept) - 1), dim=1)
+    return [
+        (int(kept[node]), [(int(kept[place]), float(value)) for place, value in zip(row, near, strict=True)])
+        for node, row, near in zip(chosen, places, values, strict=True)
+    ]

@@ -1,0 +1,133 @@
+"""The graphs that `recloom graph embed` takes: of the training rows of a dataset, or of a file of edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from recloom.data.catalog import Catalog
+from recloom.data.interactions import Interactions
+from recloom.data.known_first import known_first
+from recloom.data.prepare import read_card
+from recloom.data.split import digest, parts_of
+from recloom.errors import DataError
+from recloom.schemas import SplitSpec
+from torch import Tensor
+
+from ..dataset_graphs import bipartite, co_occurrence, sessions
+from ..edge_files import read_graph
+from ..graph import Graph
+
+Kind = Literal["bipartite", "co-occurrence", "sessions"]
+GAP = 1800.0
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one kind, which follow each other.
+
+    Attributes:
+        key: the column of their ids: `item_id`, `user_id` or `node`.
+        ids: one of each node.
+        titles: what people call them.
+        first: the node of the first of them.
+    """
+
+    key: str
+    ids: Sequence[str]
+    titles: Sequence[str]
+    first: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A graph, and whose nodes its nodes are.
+
+    Attributes:
+        graph: every node of it has an edge.
+        nodes: of each kind; the last kind is what is shown.
+        lonely: how many things were left out, as no edge leads to them.
+        made_of: of which data, for the file of vectors.
+    """
+
+    graph: Graph
+    nodes: tuple[Nodes, ...]
+    lonely: int = 0
+    made_of: dict[str, Any] = field(default_factory=dict)
+
+
+def of_file(path: Path, directed: bool, weighted: bool, relations: tuple[str, ...]) -> Source:
+    """Of a file as `edge_files.py` reads it."""
+    graph = read_graph(path, directed, weighted, relations)
+    return Source(graph, (Nodes("node", graph.names, graph.names, 0),))
+
+
+def of_dataset(
+    folder: Path,
+    kind: Kind,
+    split: SplitSpec,
+    split_path: Path | None = None,
+    gap: float = GAP,
+    first: int | None = None,
+) -> Source:
+    """Of the training rows of a prepared dataset; users and items without any are left out.
+
+    Args:
+        gap: seconds between two items of a session.
+        first: only the first min((n + 1) // 2, first) training rows of a user count, which `--data.known_first`
+            keeps from what a click model learns from.
+    """
+    card, catalog = read_card(folder), Catalog.load(folder)
+    _, part = parts_of(folder, card, split, split_path)
+    rows = Interactions.load(folder, catalog).select(
+        torch.from_numpy(part.eq_missing("train").to_numpy().copy())
+    )
+    if not len(rows):
+        raise DataError(
+            f"the split leaves no training rows of {folder}. Lower min_user, min_item, valid or test."
+        )
+    if first is not None:
+        rows = _beginnings(rows, first)
+    graph = _graph(rows, kind, gap)
+    if not graph.num_edges:
+        raise DataError(
+            f"the graph of {kind} of {folder} has no edge: no two training rows of a user belong together. "
+            + (f"Raise --gap; found {gap:g}." if kind == "sessions" else "Take --graph bipartite.")
+        )
+    made_of = {"graph": kind, "data_hash": card.data_hash(), "split_hash": digest(part), "first": first}
+    kept, graph = with_edges(graph)
+    users = catalog.num_users + 1 if kind == "bipartite" else 0  # nodes before those of items
+    of_users, of_items = kept[kept < users] - 1, kept[kept >= users] - users - 1
+    nodes = [Nodes("item_id", catalog.item_ids(of_items + 1), catalog.titles(of_items + 1), len(of_users))]
+    if users:
+        ids = catalog.users["user_id"].gather(of_users.numpy()).to_list()
+        nodes.insert(0, Nodes("user_id", ids, ids, 0))
+    lonely = catalog.num_items + max(0, users - 1) - len(kept)
+    return Source(graph, tuple(nodes), lonely, made_of)
+
+
+def with_edges(graph: Graph) -> tuple[Tensor, Graph]:
+    """(K,) the nodes that an edge touches, and the graph of them alone, without names."""
+    sources, targets, weights = graph.edges()
+    kept, ends = torch.unique(torch.cat([sources, targets]), return_inverse=True)
+    sources, targets = ends.split(len(sources))
+    weighted = weights if graph.weighted else None
+    return kept, Graph(sources, targets, len(kept), weighted, directed=graph.directed)
+
+
+def _graph(rows: Interactions, kind: Kind, gap: float) -> Graph:
+    if kind == "bipartite":
+        return bipartite(rows)
+    return co_occurrence(rows) if kind == "co-occurrence" else sessions(rows, gap)
+
+
+def _beginnings(rows: Interactions, limit: int) -> Interactions:
+    """Of each user only the interactions from which may be known, as `known_first.py` says."""
+    place = torch.arange(len(rows)) - torch.repeat_interleave(
+        rows.lengths.cumsum(0) - rows.lengths, rows.lengths
+    )
+    counts = known_first(rows.lengths, limit)
+    return rows.select(place < torch.repeat_interleave(counts, rows.lengths))

@@ -1,0 +1,76 @@
+"""Lightning trains an embedding: a bar on the error stream, no files, and Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from recloom.errors import RecloomError, at_least
+from recloom.quiet import calm
+from recloom.stopping import stopped_by_sigterm
+from recloom.training_bar import TrainingBar
+
+from .link_prediction import LinkEmbedding
+from .skip_gram import SkipGram
+
+
+class Losses(Callback):
+    """Keeps the mean loss of every epoch; RecloomError where one is not finite."""
+
+    def __init__(self) -> None:
+        self.by_epoch: list[float] = []
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        loss = float(trainer.callback_metrics["loss"])
+        if not math.isfinite(loss):
+            raise RecloomError(
+                f"in epoch {trainer.current_epoch + 1} the loss is {loss}; expected a finite one. Steps of "
+                f"{pl_module.lr:g} are too large here: choose a smaller --lr."
+            )
+        self.by_epoch.append(loss)
+
+
+def train(embedding: SkipGram | LinkEmbedding, epochs: int) -> list[float]:
+    """Train it where it stands, on the accelerator that there is; the mean loss of every epoch.
+
+    Raises KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM.
+    """
+    at_least(1, epochs=epochs)
+    calm()
+    losses = Losses()
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[TrainingBar(), losses],
+    )
+    with warnings.catch_warnings(), stopped_by_sigterm(), _interruptible():
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__`")  # there are no workers
+        trainer.fit(embedding)
+    return losses.by_epoch
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning turns Ctrl-C into exit status 1 and stops listening for it; both are undone."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)

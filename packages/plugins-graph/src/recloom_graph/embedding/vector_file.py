@@ -1,0 +1,64 @@
+"""Files of vectors: Parquet, an id and a vector in each row, whole or absent, with what they were made from."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from recloom.data.origin import ENCODER, ORIGIN
+from recloom.errors import RecloomError
+from torch import Tensor
+
+from .sources import Nodes
+
+
+def writable(target: Path, option: str, overwrite: bool) -> None:
+    """Raise RecloomError, before anything is trained, for a file that cannot be written or must not be replaced."""
+    if target.suffix != ".parquet":
+        raise RecloomError(f"{option} {target}: expected a name that ends in .parquet")
+    if not target.parent.is_dir():
+        raise RecloomError(f"{option} {target}: there is no folder {target.parent}; make it first")
+    if target.is_dir():
+        raise RecloomError(f"{option} {target} is a folder; name a file")
+    if target.exists() and not overwrite:
+        raise RecloomError(f"{target} exists. Choose another {option}, or replace it with --overwrite.")
+    if not os.access(target.parent, os.W_OK):
+        raise RecloomError(f"{option} {target}: the folder cannot be written to; name a file elsewhere")
+
+
+def write_vectors(
+    target: Path,
+    nodes: Nodes,
+    vectors: Tensor,
+    known: Tensor,
+    recipe: dict[str, Any],
+    made_of: dict[str, Any],
+) -> int:
+    """Write the vectors of these nodes and return how many there are; a node that is not known has no row.
+
+    Args:
+        vectors: (N, dim) of all nodes of the graph.
+        known: (N,) bool, whether a node was trained.
+        recipe: how they were made; vectors of another recipe mean other things.
+        made_of: of which data; a run that holds other rows out refuses them.
+    """
+    mine = slice(nodes.first, nodes.first + len(nodes.ids))
+    kept = known[mine]
+    matrix = vectors[mine][kept].numpy()
+    ids = [name for name, has in zip(nodes.ids, kept.tolist(), strict=True) if has]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    facts = {ENCODER: json.dumps(recipe | made_of, sort_keys=True).encode()}
+    if made_of:
+        facts[ORIGIN] = json.dumps({"texts": None, "columns": None} | made_of).encode()
+    table = pa.table({nodes.key: pa.array(ids), "vector": lists}).replace_schema_metadata(facts)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(ids)
