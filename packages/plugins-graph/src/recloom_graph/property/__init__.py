@@ -1,0 +1,1 @@
+"""Properties of nodes and of whole graphs, predicted by graph convolutions."""

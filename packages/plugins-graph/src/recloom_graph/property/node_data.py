@@ -1,0 +1,73 @@
+"""NodeData: graphs of published node classification sets, in the layouts of their publishers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recloom.errors import DataError
+from recloom.standalone import StandaloneData
+from torch.utils.data import DataLoader
+
+from .node_graph import PARTS, NodeGraph
+from .planetoid import is_planetoid, read_planetoid
+
+
+class NodeData(StandaloneData):
+    """One graph with labelled nodes, in the layout of Planetoid.
+
+    Args:
+        path: folder that holds the files.
+        name: of the set among them, such as `cora`.
+        seed: of everything random.
+    """
+
+    def __init__(self, path: str, name: str = "", seed: int = 0) -> None:
+        super().__init__(path, name, seed)
+        self._graph: NodeGraph | None = None
+
+    @property
+    def graph(self) -> NodeGraph:
+        """The graph, read when it is first asked for."""
+        if self._graph is None:
+            self._graph = self.read()
+            for part in PARTS:
+                if not len(self._graph.parts.get(part, ())):
+                    raise DataError(f"{self.path}: the {part} part of the split is empty")
+        return self._graph
+
+    def read(self) -> NodeGraph:
+        """From the files. Raises DataError where the folder holds no layout that is known."""
+        folder = Path(self.path)
+        if is_planetoid(folder, self.name):
+            return read_planetoid(folder, self.name)
+        raise DataError(
+            f"{folder} holds no set {self.name!r}: expected ind.{self.name or 'NAME'}.allx and its companions "
+            "(Planetoid). Say which set with --data.name."
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the graph."""
+        assert self.graph
+
+    def protocol(self) -> dict[str, str | int | float]:
+        graph = self.graph
+        counts = {f"{part}_nodes": len(graph.parts[part]) for part in PARTS}
+        facts = {"nodes": len(graph.features), "edges": graph.edges.shape[1], "classes": graph.num_classes}
+        return {
+            "data": self.name or Path(self.path).name,
+            "data_hash": graph.digest(),
+            "split": graph.split,
+        } | (counts | facts)
+
+    def train_dataloader(self) -> DataLoader[NodeGraph]:
+        return self._whole()
+
+    def val_dataloader(self) -> DataLoader[NodeGraph]:
+        return self._whole()
+
+    def test_dataloader(self) -> DataLoader[NodeGraph]:
+        return self._whole()
+
+    def _whole(self) -> DataLoader[NodeGraph]:
+        """The whole graph as the only batch."""
+        return DataLoader([self.graph], batch_size=None)  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""NodeProperty: the class of each node of one graph."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from recloom.errors import RecloomError, at_least
+from recloom.standalone import StandaloneModule
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from .convolutions import Convolution, Convolutions
+from .node_data import NodeData
+from .node_graph import NodeGraph
+
+
+class NodeProperty(StandaloneModule):
+    """Predicts a class of every node with graph convolutions, from features and edges of the whole graph.
+
+    It learns from the labels of the training nodes by cross entropy; the epoch of the best validation accuracy is
+    tested. The defaults are those of GCN on Cora (Kipf and Welling, ICLR 2017).
+
+    Args:
+        conv: `GCN`, `SAGE` or `GAT`.
+        dim: size of the vectors between convolutions.
+        num_layers: convolutions.
+        dropout: between convolutions.
+        input_dropout: of the features.
+        batch_norm: whether values are normalised between convolutions.
+        heads: of GAT; they divide `dim`.
+        lr: learning rate of Adam.
+        weight_decay: of Adam.
+    """
+
+    data_class = NodeData
+    monitor = "val/accuracy"
+    defaults: ClassVar[dict[str, Any]] = {
+        "trainer.max_epochs": 200,
+        "trainer.log_every_n_steps": 1,
+        "early_stopping.patience": 100,
+    }
+
+    def __init__(
+        self,
+        conv: Convolution = "GCN",
+        dim: int = 16,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        input_dropout: float = 0.5,
+        batch_norm: bool = False,
+        heads: int = 8,
+        lr: float = 0.01,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__()
+        at_least(0, weight_decay=weight_decay)
+        if not 0 < lr < float("inf"):
+            raise RecloomError(f"lr must be above 0 and finite; found {lr}. Try 0.01.")
+        self.options: dict[str, Any] = {
+            "conv": conv, "num_layers": num_layers, "dropout": dropout, "input_dropout": input_dropout,
+            "batch_norm": batch_norm, "heads": heads,
+        }  # fmt: skip
+        self.dim, self.lr, self.weight_decay = dim, lr, weight_decay
+        self.network: Convolutions | None = None
+
+    def configure_model(self) -> None:
+        if self.network is None:
+            graph = self._data().graph
+            self.build(graph.features.shape[1], graph.num_classes)
+
+    def build(self, num_features: int, num_classes: int) -> None:
+        """Make the layers; their weights are new."""
+        self.network = Convolutions(num_features, self.dim, num_classes, **self.options)
+
+    def forward(self, graph: NodeGraph) -> Tensor:
+        """(N, C) logits."""
+        found: Tensor = self._network()(graph.features, graph.edges)
+        return found
+
+    def embeddings(self, graph: NodeGraph) -> Tensor:
+        """(N, dim) vectors of the nodes: what enters the last convolution; of one layer, the features."""
+        return self._network().before_last(graph.features, graph.edges)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def training_step(self, batch: NodeGraph, batch_idx: int) -> Tensor:
+        nodes = batch.parts["train"]
+        loss = cross_entropy(self(batch)[nodes], batch.labels[nodes])
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(nodes))
+        return loss
+
+    def validation_step(self, batch: NodeGraph, batch_idx: int) -> None:
+        self._measure(batch, "valid", "val")
+
+    def test_step(self, batch: NodeGraph, batch_idx: int) -> None:
+        self._measure(batch, "test", "test")
+
+    def _measure(self, graph: NodeGraph, part: str, prefix: str) -> None:
+        nodes = graph.parts[part]
+        logits, labels = self(graph)[nodes], graph.labels[nodes]
+        self.log(f"{prefix}/accuracy", accuracy(logits, labels), prog_bar=True, batch_size=len(nodes))
+        self.log(f"{prefix}/loss", cross_entropy(logits, labels), batch_size=len(nodes))
+
+    def _network(self) -> Convolutions:
+        if self.network is None:
+            raise RecloomError(
+                "NodeProperty has no layers yet: fit it, or call build(num_features, num_classes)"
+            )
+        return self.network
+
+    def _data(self) -> NodeData:
+        data = self.data
+        assert isinstance(data, NodeData)
+        return data
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of (N, C) rows whose largest value stands at (N,) labels."""
+    return (logits.argmax(1) == labels).float().mean()
