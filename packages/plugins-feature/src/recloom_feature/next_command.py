@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recloom.data.split import split_words
 from recloom.schemas import SplitSpec
 from recloom.terminal import command_line
 
@@ -46,14 +47,6 @@ def seralm_rounds(data: Path, texts: Path) -> str:
     """Choose among the texts of items, in a folder named after them."""
     folder = texts.with_name(f"{texts.stem}-rounds")
     return f"next: {command_line('seralm', 'rounds', data, '--texts', texts, '--out', folder)}"
-
-
-def split_words(split: SplitSpec, split_path: Path | None) -> list[str]:
-    """The options with which `recloom fit` divides a dataset so."""
-    if split_path is not None:
-        return ["--data.split_path", str(split_path)]
-    changed = split.model_dump(mode="json", exclude_defaults=True)
-    return [word for name, value in changed.items() for word in (f"--data.split.{name}", str(value))]
 
 
 def measure_reasons(data: Path, reasons: Path) -> str:

@@ -205,6 +205,14 @@ def parts_of(
     return spec, assign(frame, spec, card.time)
 
 
+def split_words(split: SplitSpec, split_path: Path | None) -> list[str]:
+    """The options with which `recloom fit` divides a dataset so."""
+    if split_path is not None:
+        return ["--data.split_path", str(split_path)]
+    changed = split.model_dump(mode="json", exclude_defaults=True)
+    return [word for name, value in changed.items() for word in (f"--data.split.{name}", str(value))]
+
+
 def load_split(folder: str | Path, card: DatasetCard) -> tuple[SplitSpec, pl.Series]:
     """Read a split for exactly this dataset: its spec and the part of each row of `interactions.parquet`.
 
