@@ -13,15 +13,15 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.module import RecDataModule
 from recloom.errors import DataError, RecloomError
+from recloom.language.generated import write_generated
+from recloom.language.training_rows import read_training
 from recloom.losses import BPR, CrossEntropy, Loss, SampledSoftmax
 from recloom.module import RecModule
 from recloom.recommender import VectorRecommender
 from recloom.schemas import SplitSpec
 from recloom.testing.training import quiet
 from recloom_feature.cold_start import ColdStart, preference
-from recloom_feature.generated import write_generated
 from recloom_feature.simulate_file import METADATA, MadeFrom, simulated_table
-from recloom_feature.training_rows import read_training
 from recloom_graph.lightgcn import LightGCN
 from recloom_pretrain.bert4rec import BERT4Rec
 from recloom_pretrain.sasrec import SASRec

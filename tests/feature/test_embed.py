@@ -14,9 +14,8 @@ import pytest
 import recloom
 from recloom.cli import main
 from recloom.errors import DataError, RecloomError
-from recloom.language import TextEncoder
+from recloom.language import TextEncoder, text_vectors
 from recloom.language.hashing import HashingNgrams
-from recloom_feature import text_vectors
 from recloom_feature.embed import embed
 
 

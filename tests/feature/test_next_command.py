@@ -8,9 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from recloom.cli import main
-from recloom.data.split import write_split
+from recloom.data.split import split_words, write_split
 from recloom.schemas import SplitSpec
-from recloom_feature.next_command import split_words
 
 EPOCH = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
 TIME = ["--split.strategy", "time", "--split.test", "0.3"]

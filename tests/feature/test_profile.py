@@ -105,7 +105,7 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     main(line.removeprefix("next: recloom ").split())
     vectors = pl.read_parquet(tmp_path / "out-vectors.parquet")
     assert vectors["item_id"].to_list() == [row["item_id"] for row in rows]
-    from recloom_feature.text_vectors import text_hash
+    from recloom.language.text_vectors import text_hash
 
     assert vectors["text_hash"].to_list() == [text_hash(row["text"]) for row in rows]
 

@@ -13,13 +13,13 @@ from recloom.data.prepare import write
 from recloom.data.synth import World, synthesise
 from recloom.language.errand import Asking
 from recloom.language.fake import Fake
+from recloom.language.training_rows import read_training
 from recloom.losses import SampledSoftmax
 from recloom.module import RecModule
 from recloom.schemas import Source, SplitSpec
 from recloom.testing.training import quiet
 from recloom_feature.cold_start import ColdStart
 from recloom_feature.simulate import simulate
-from recloom_feature.training_rows import read_training
 from recloom_pretrain.sasrec import SASRec
 
 SPLIT = SplitSpec(strategy="time", valid=0, test=0.3)

@@ -41,9 +41,15 @@ def embed(
     import json
 
     from recloom.language.hashing import HashingNgrams
+    from recloom.language.text_vectors import (
+        origin_of,
+        read_texts,
+        refuse_other_texts,
+        reusable,
+        write_vectors,
+    )
 
     from .next_command import fit_with_vectors, vectors_of
-    from .text_vectors import origin_of, read_texts, refuse_other_texts, reusable, write_vectors
 
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"

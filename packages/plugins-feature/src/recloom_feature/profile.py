@@ -69,17 +69,18 @@ def profile(
     from recloom.data.catalog import Catalog
     from recloom.data.prepare import read_card
     from recloom.data.split import digest, parts_of
+    from recloom.language.generated import refuse_another
+    from recloom.language.records import records_of
 
-    from .generated import refuse_another
     from .next_command import embed as next_embed
     from .next_command import measure_reasons
     from .profile_file import MADE_FROM, write_profiles
     from .profile_kinds import model_of, wrong_citation
-    from .profile_questions import histories, item_records, questions, read_pairs, subjects
+    from .profile_questions import histories, questions, read_pairs, subjects
 
     card, catalog = read_card(data), Catalog.load(data)
     used, part = parts_of(data, card, split, split_path)
-    records = item_records(catalog.items, columns) if kind != "user" else {}
+    records = records_of(catalog.items, columns) if kind != "user" else {}
     known = histories(data, part, catalog, first, last) if kind in HISTORIES else {}
     wanted = read_pairs(pairs, catalog) if pairs else None
     every = subjects(kind, catalog, records, known, wanted, scenario, chosen)

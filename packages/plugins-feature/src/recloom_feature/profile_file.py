@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 from recloom.language.answers import Answers
+from recloom.language.generated import failures_of, write_generated
 from recloom.language.question import Failure
 
-from .generated import failures_of, write_generated
 from .profile_kinds import Kind, as_text, schema_of
 from .profile_questions import Subject
 

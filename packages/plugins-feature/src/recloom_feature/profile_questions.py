@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from recloom.data.catalog import COUNTED, VECTOR, Catalog
+from recloom.data.catalog import Catalog
 from recloom.errors import DataError
 from recloom.language.question import Question
+from recloom.language.records import lines_of, records_of
 from recloom.plugins import collect
-from recloom.prompts import INVISIBLE
 
 from .profile_kinds import FACTORS, Kind, Scenario
 
@@ -47,24 +47,6 @@ class Subject:
     fields: dict[str, Any]
     rows: list[int] = field(default_factory=list)
     record: dict[str, str] = field(default_factory=dict)
-
-
-def item_records(items: pl.DataFrame, columns: Sequence[str] | None) -> dict[str, dict[str, str]]:
-    """Attributes by name of each item that has any, by item id; numbers and lists as text, empty ones left out."""
-    known = [name for name in items.columns if name not in ("item_id", VECTOR, *COUNTED)]
-    chosen = list(columns) if columns else known
-    counted = [name for name in chosen if name in COUNTED]
-    if counted:
-        raise DataError(
-            f"the column {counted[0]!r} was computed over held-out interactions too, so no prompt shows it"
-        )
-    absent = [name for name in chosen if name not in known]
-    if absent:
-        raise DataError(f"the items have no column {absent[0]!r}; they have {', '.join(known) or 'none'}")
-    texts = items.select("item_id", *(_as_text(items, name) for name in chosen))
-    records = {row.pop("item_id"): row for row in texts.to_dicts()}
-    found = {id_: {name: _shown(text) for name, text in row.items() if text} for id_, row in records.items()}
-    return {id_: record for id_, record in found.items() if record}
 
 
 def histories(
@@ -111,10 +93,12 @@ def subjects(
     factors = {"factors": list(FACTORS[scenario])} if kind in ("item", "user") else {}
     listed = {"topics": list(topics)} if kind in ("user", "topics") else {}
     if kind == "user":
-        people = _people(catalog.users)
+        people = records_of(catalog.users)
         return [
             Subject(
-                {"user_id": user}, {"person": people[user], "history": h.lines} | factors | listed, h.rows
+                {"user_id": user},
+                {"person": lines_of(people.get(user, {})), "history": h.lines} | factors | listed,
+                h.rows,
             )
             for user, h in known.items()
         ]
@@ -122,7 +106,7 @@ def subjects(
         return [
             Subject(
                 {"user_id": user, "item_id": item},
-                {"history": known[user].lines, "attributes": _lines(records[item])},
+                {"history": known[user].lines, "attributes": lines_of(records[item])},
                 known[user].rows,
                 records[item],
             )
@@ -130,7 +114,7 @@ def subjects(
             if user in known and item in records
         ]
     return [
-        Subject({"item_id": item}, {"attributes": _lines(record)} | factors | listed, [], record)
+        Subject({"item_id": item}, {"attributes": lines_of(record)} | factors | listed, [], record)
         for item, record in records.items()
         if kind != "title" or "title" in record
     ]
@@ -173,18 +157,6 @@ def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
     return pairs
 
 
-def _as_text(table: pl.DataFrame, name: str) -> pl.Expr:
-    column = pl.col(name)
-    if isinstance(table[name].dtype, pl.List):
-        column = column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    return column.cast(pl.String).fill_null("").str.strip_chars()
-
-
-def _shown(text: str) -> str:
-    """As a prompt shows it, delimiters aside: what is cited is looked up in it."""
-    return " ".join(INVISIBLE.sub(" ", text).split())
-
-
 def _titles(items: pl.DataFrame) -> pl.DataFrame:
     """The title of each item, its id where it has none."""
     title = pl.col("title").cast(pl.String).str.strip_chars() if "title" in items.columns else pl.lit("")
@@ -198,13 +170,3 @@ def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
 
     lengths = torch.from_numpy(grouped["row"].list.len().cast(pl.Int64).to_numpy().copy())
     return pl.Series("k", known_first(lengths, limit).numpy())
-
-
-def _people(users: pl.DataFrame) -> dict[str, list[str]]:
-    names = [name for name in users.columns if name not in ("user_id", VECTOR, *COUNTED)]
-    texts = users.select("user_id", *(_as_text(users, name) for name in names))
-    return {row.pop("user_id"): _lines({k: v for k, v in row.items() if v}) for row in texts.to_dicts()}
-
-
-def _lines(record: dict[str, str]) -> list[str]:
-    return [f"{name}: {text}" for name, text in record.items()]

@@ -61,8 +61,8 @@ def texts(
     from recloom.data.catalog import Catalog
     from recloom.data.prepare import read_card
     from recloom.errors import RecloomError, at_least
+    from recloom.language.generated import failures_of, refuse_another
 
-    from .generated import failures_of, refuse_another
     from .next_command import seralm_rounds
     from .seralm_questions import MADE_FROM, item_questions, write_answers
 

@@ -13,12 +13,12 @@ from recloom.data.catalog import Catalog
 from recloom.errors import DataError
 from recloom.language.answers import failure_lines
 from recloom.language.asking import Asked
+from recloom.language.generated import failures_of
 from recloom.language.question import Failure, Question
 from recloom.plugins import collect
 from recloom.prompts import PromptTemplate
 from recloom.runfolder import write_text
 
-from .generated import failures_of
 from .seralm_folder import write_table
 
 MADE_FROM = b"recloom.seralm.texts"

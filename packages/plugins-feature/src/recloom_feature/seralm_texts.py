@@ -10,10 +10,10 @@ import polars as pl
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError
 from recloom.language import TextEncoder
+from recloom.language.text_vectors import reusable, write_vectors
 
 from .seralm_folder import Folder, write_table
 from .seralm_tables import places, read_table
-from .text_vectors import reusable, write_vectors
 
 
 def given_texts(path: Path, catalog: Catalog) -> pl.DataFrame:

@@ -10,15 +10,15 @@ import numpy as np
 from recloom.errors import DataError, RecloomError
 from recloom.language import LanguageModel
 from recloom.language.errand import Asking, Errand
+from recloom.language.generated import failures_of, refuse_another, write_generated
 from recloom.language.question import Failure, Question, Reply
+from recloom.language.training_rows import Met, TrainingRows, item_lines, read_training
 from recloom.plugins import collect
 from recloom.schemas import SplitSpec
 
-from .generated import failures_of, refuse_another, write_generated
 from .next_command import fit_with_pairs
 from .simulate_file import METADATA, MadeFrom, simulated_table
 from .simulate_pairs import LETTERS, Choice, Verdict, by_answers, by_scores, draw_pairs
-from .training_rows import Met, TrainingRows, item_lines, read_training
 
 Answer = Choice | Reply | Failure
 Way = Literal["scores", "answers"]

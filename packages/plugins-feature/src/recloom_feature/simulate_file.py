@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +38,7 @@ class MadeFrom(Record):
     split: SplitSpec
     split_hash: str
     training: str
-    """Digest of the training rows, see `training_digest`."""
+    """Digest of the training rows, see `recloom.language.training_rows.training_digest`."""
     augment: Literal["pairwise", "positive"]
     asked_by: Literal["scores", "answers"]
     """Whether log-probabilities of the letters were compared, or a letter was read from an answer."""
@@ -118,9 +117,3 @@ def read_simulated(path: Path) -> Simulated:
 def simulated_table(records: list[dict[str, Any]]) -> pa.Table:
     """The records in their order."""
     return pl.DataFrame(records, schema=SCHEMA).to_arrow()
-
-
-def training_digest(users: Ints, items: Ints) -> str:
-    """16 hex digits that are equal exactly for equal (N,) pairs of user and item indices, in whatever order."""
-    keys = np.sort(users.astype(np.int64) << 32 | items.astype(np.int64))
-    return hashlib.sha256(keys.tobytes()).hexdigest()[:16]

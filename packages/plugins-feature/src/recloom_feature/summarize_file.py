@@ -10,13 +10,13 @@ import polars as pl
 from recloom.errors import DataError
 from recloom.language import LanguageModel
 from recloom.language.errand import Asking
+from recloom.language.generated import failures_of, refuse_another, write_generated
+from recloom.language.training_rows import Met, TrainingRows, item_lines, read_training
 from recloom.schemas import SplitSpec
 
-from .generated import failures_of, refuse_another, write_generated
 from .next_command import embed
 from .summarize_prompt import Prompts, named, prompt
 from .summarize_rounds import METHODS, Told
-from .training_rows import Met, TrainingRows, item_lines, read_training
 
 METADATA = b"recloom.summaries"
 SCHEMA: dict[str, Any] = {

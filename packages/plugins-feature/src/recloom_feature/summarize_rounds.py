@@ -14,9 +14,9 @@ from functools import partial
 
 from recloom.language.errand import LAST, Errand, Later
 from recloom.language.question import Failure, Question
+from recloom.language.training_rows import Met
 
 from .summarize_prompt import UNKNOWN, Prompts, Summary
-from .training_rows import Met
 
 Fitted = tuple[Question, int] | Failure
 

@@ -9,6 +9,7 @@ from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
     from recloom.losses import Loss
+    from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
 
 
@@ -31,8 +32,16 @@ def register_losses() -> list[type[Loss]]:
 
 
 @hookimpl
+def register_prompts() -> list[PromptTemplate]:
+    from recloom.prompts import load_prompts
+
+    return load_prompts(__package__)
+
+
+@hookimpl
 def register_commands() -> list[Callable[..., None]]:
     from .embedding.embed_command import embed
     from .pagerank_command import pagerank
+    from .profile_command import profile
 
-    return [embed, pagerank]
+    return [embed, pagerank, profile]

@@ -18,11 +18,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.data.new_items import read_table
-from recloom.data.origin import ENCODER, ORIGIN, origin
-from recloom.errors import DataError, RecloomError
-from recloom.language import TextEncoder
-from recloom.language.progress import Progress
+
+from ..data.new_items import read_table
+from ..data.origin import ENCODER, ORIGIN, origin
+from ..errors import DataError, RecloomError
+from . import TextEncoder
+from .progress import Progress
 
 BLOCK = 512
 """Texts encoded between two looks at the clock."""

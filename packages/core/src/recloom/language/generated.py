@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.errors import RecloomError
-from recloom.language.answers import failure_lines
-from recloom.language.question import Failure
+
+from ..errors import RecloomError
+from .answers import failure_lines
+from .question import Failure
 
 
 def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: bool) -> None:

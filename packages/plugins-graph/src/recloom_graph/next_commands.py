@@ -1,0 +1,25 @@
+"""The commands that read what a command wrote, as they can be typed: what is printed behind `next:`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from recloom.data.split import split_words
+from recloom.schemas import SplitSpec
+from recloom.terminal import command_line
+
+
+def after_profiles(
+    data: Path, files: Mapping[str, Path], users: bool, split: SplitSpec, split_path: Path | None
+) -> str:
+    """Turn profiles of items, and of users where there are any, into vectors, and learn beside them."""
+    vectors = {name: file.with_name(f"{file.stem}-vectors.parquet") for name, file in files.items()}
+    steps = [command_line("embed", data, "--texts", files["items"])]
+    words = ["--data.vectors", vectors["items"]]
+    if users:
+        steps.append(command_line("embed", data, "--of", "users", "--texts", files["users"]))
+        words += ["--data.user_vectors", vectors["users"]]
+    fit = ("fit", "--model", "LightGCN", "--model.loss", "RLMRecCon", "--data", data)
+    steps.append(command_line(*fit, *split_words(split, split_path), *words))
+    return "\n".join(f"next: {step}" for step in steps)

@@ -1,0 +1,106 @@
+"""`recloom graph profile`: the command; `rlmrec_profiles.py` knows what is asked and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recloom.command import command
+from recloom.errors import RecloomError, at_least
+from recloom.language.errand import Asking
+from recloom.schemas import SplitSpec
+
+MOST = 100
+"""Items that the question about a user takes."""
+
+
+@command("graph profile")
+def profile(
+    data: Path,
+    *,
+    llm: Asking,
+    split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
+    split_path: Path | None = None,
+    description: str = "description",
+    columns: list[str] | None = None,
+    sample: int = 10,
+    seed: int = 0,
+    answer_tokens: int = 700,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Ask a language model who would like each item, and then what each user likes (RLMRec).
+
+    Users are asked about when all items are: they are shown a draw of their training items, each with what was said
+    of it. Turn both files into vectors with `recloom embed`, for the losses RLMRecCon and RLMRecGen.
+
+    Args:
+        data: the prepared dataset.
+        llm: whom to ask, what it may cost, and where replies are kept.
+        split: how interactions are divided, as in training; only the training part is used.
+        split_path: folder written by `recloom data split`, used instead of `split`.
+        description: column of the items that describes them; an item is shown by its title and this.
+        columns: attributes shown beside the title of an item without description, apart by blanks; by default all.
+        sample: how many training items of a user are shown, drawn uniformly.
+        seed: of the draw.
+        answer_tokens: how long an answer may be.
+        out: folder of `item-profiles.parquet` and `user-profiles.parquet`, by default the dataset; what failed goes
+            beside them, to the same names with `.failures.jsonl`.
+        overwrite: replace files that were made from other data, prompts or options.
+    """
+    at_least(1, sample=sample, answer_tokens=answer_tokens)
+    at_least(0, seed=seed)
+    if sample > MOST:
+        raise RecloomError(f"a user is shown by at most {MOST} items; found --sample {sample}")
+    from recloom.language.errand import Later
+    from recloom.language.generated import failures_of, refuse_another
+    from recloom.language.training_rows import read_training
+
+    from .neighbours import Shown, drawn
+    from .next_commands import after_profiles
+    from .rlmrec_profiles import (
+        MADE_FROM,
+        Profile,
+        UserProfile,
+        about_items,
+        about_users,
+        item_records,
+        said_of,
+        unsaid,
+        write_profiles,
+    )  # fmt: skip
+
+    rows = read_training(data, split, split_path)
+    items = item_records(rows.catalog, description, columns)
+    users = drawn(rows.train, "user_id", sample, seed)
+    titles = {item: items.get(item, {}).get("title", item) for item in rows.catalog.items["item_id"]}
+    first = about_items(items, answer_tokens)
+    folder = out or data
+    files = {"items": folder / "item-profiles.parquet", "users": folder / "user-profiles.parquet"}
+    made: dict[str, Any] = {
+        "data_hash": rows.card.data_hash(), "model": dict(llm.model.identity), "description": description,
+        "columns": columns, "answer_tokens": answer_tokens, "item_prompt": first[0].prompt,
+    }  # fmt: skip
+    of_users = {"split": rows.spec.model_dump(mode="json"), "split_hash": rows.split_hash}
+    prompt = about_users(dict(list(users.items())[:1]), titles, {}, answer_tokens)[0].prompt
+    of_users = made | of_users | {"sample": sample, "seed": seed, "user_prompt": prompt}
+    refuse_another(files["items"], MADE_FROM, made, overwrite)
+    refuse_another(files["users"], MADE_FROM, of_users, overwrite)
+
+    later = Later(len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens))
+    with llm.open() as errand:
+        found = errand.answers(first, Profile, later=later, progress="item profiles")
+        second = about_users(users, titles, said_of(items, found), answer_tokens)
+        liked = errand.answers(second, UserProfile, progress="user profiles")
+    nothing = dict.fromkeys(items, Shown([], []))
+    counts = {
+        "items": write_profiles(files["items"], "item_id", nothing, first, found, made),
+        "users": write_profiles(files["users"], "user_id", users, second, liked, of_users),
+    }
+    for name, file in files.items():
+        print(f"wrote {file}: {name} {counts[name]}")
+        if counts[name].failed:
+            print(f"what failed, and why: {failures_of(file)}")
+    print(errand.bill)
+    if counts["items"].written:
+        print(after_profiles(data, files, bool(counts["users"].written), split, split_path))

@@ -1,0 +1,166 @@
+"""The texts of RLMRec (Ren et al., WWW 2024): first who would like each item, then what each user likes.
+
+An item is shown by its title and its description or, where it has none, its attributes; a user by a draw of training
+items, each with the title and what was said of it. Only the summarization is encoded; the reasoning is asked for
+because it makes the summarization better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from recloom.data.catalog import Catalog
+from recloom.errors import DataError
+from recloom.language.answers import Answers
+from recloom.language.generated import write_generated
+from recloom.language.question import Failure, Question
+from recloom.language.records import Record, lines_of, records_of
+from recloom.plugins import collect
+
+from .neighbours import Shown
+
+MADE_FROM = b"recloom.rlmrec"
+"""The key of a file's metadata: what was asked of whom, and of which data."""
+UNKNOWN = "word " * 200
+"""Stands for what is not yet said of an item, where costs are planned."""
+
+
+def at_most(words: int) -> Callable[[str], str]:
+    """A check of how long a text is."""
+
+    def check(text: str) -> str:
+        text = text.strip()
+        found = len(text.split())
+        if not any(character.isalnum() for character in text):
+            raise ValueError("must say something, or None")
+        if found > words:
+            raise ValueError(f"must have at most {words} words, found {found}")
+        return text
+
+    return check
+
+
+class Profile(BaseModel):
+    """What the model must answer of an item: who would like it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    summarization: Annotated[str, Field(max_length=4000), AfterValidator(at_most(200))]
+    reasoning: Annotated[str, Field(max_length=4000), AfterValidator(at_most(200))]
+
+    @property
+    def none(self) -> bool:
+        """Whether the model says that nothing can be said."""
+        return self.summarization.strip(" .'\"").casefold() == "none"
+
+
+class UserProfile(Profile):
+    """What it must answer of a user: what they like."""
+
+    summarization: Annotated[str, Field(max_length=2000), AfterValidator(at_most(100))]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many profiles came of so many questions, how many were asked twice, failed, or said that nothing can be."""
+
+    written: int
+    asked: int
+    twice: int
+    failed: int
+    none: int
+
+    def __str__(self) -> str:
+        none = f", of {self.none:,} nothing could be said" if self.none else ""
+        return f"{self.written:,} of {self.asked:,}, {self.twice:,} asked twice, {self.failed:,} failed{none}"
+
+
+def item_records(catalog: Catalog, description: str, columns: Sequence[str] | None) -> dict[str, Record]:
+    """By id title and description of each item that has one, else title and attributes; what has neither is left out.
+
+    Args:
+        description: a column of the items, which they need not have.
+        columns: the attributes that stand in for it; None = all.
+    """
+    everything, chosen = records_of(catalog.items), records_of(catalog.items, columns)
+    found = {}
+    for item, record in everything.items():
+        title = {"title": record["title"]} if "title" in record else {}
+        told = {description: record[description]} if description in record else chosen.get(item, {})
+        found[item] = title | told
+    kept = {item: record for item, record in found.items() if record}
+    if not kept:
+        raise DataError("no item has a title or an attribute that a language model could be shown")
+    return kept
+
+
+def about_items(records: Mapping[str, Record], tokens: int) -> list[Question]:
+    """One question for each item."""
+    return _questions("rlmrec-item", "record", [lines_of(record) for record in records.values()], tokens)
+
+
+def about_users(
+    shown: Mapping[str, Shown], titles: Mapping[str, str], said: Mapping[str, str], tokens: int
+) -> list[Question]:
+    """One question for each user: the items drawn, each with its title and what was said of it, if anything was."""
+    return _questions(
+        "rlmrec-user",
+        "items",
+        [
+            [f"{titles[item]}: {said[item]}" if item in said else titles[item] for item in one.ids]
+            for one in shown.values()
+        ],
+        tokens,
+    )
+
+
+def unsaid(shown: Mapping[str, Shown], items: Mapping[str, Record]) -> dict[str, str]:
+    """In place of what will be said of the items: as long as anything may be, and no two alike."""
+    return {item: f"{item} {UNKNOWN}" for one in shown.values() for item in one.ids if item in items}
+
+
+def said_of(items: Mapping[str, Record], found: Answers[Profile]) -> dict[str, str]:
+    """The summarization of each item that has one."""
+    pairs = zip(items, found.found, strict=True)
+    return {item: one.summarization for item, one in pairs if isinstance(one, Profile) and not one.none}
+
+
+def write_profiles(
+    out: Path,
+    key: str,
+    about: Mapping[str, Shown],
+    questions: Sequence[Question],
+    found: Answers[Any],
+    made_from: dict[str, Any],
+) -> Counts:
+    """Write what succeeded and what failed, each file whole.
+
+    Args:
+        key: `item_id` or `user_id`.
+        about: by id, which training items and rows each was made from.
+    """
+    told = list(zip(about.items(), questions, found.found, found.keys, strict=True))
+    rows = [
+        {key: id_, "text": one.summarization, "reasoning": one.reasoning, "items": shown.ids, "source": shown.rows}
+        | {"prompt": question.prompt, "key": reply}
+        for (id_, shown), question, one, reply in told
+        if isinstance(one, Profile) and not one.none
+    ]  # fmt: skip
+    texts, kinds = pl.String, {"items": pl.List(pl.String), "source": pl.List(pl.Int64)}
+    names = (key, "text", "reasoning", "items", "source", "prompt", "key")
+    table = pl.DataFrame(rows, schema={name: kinds.get(name, texts) for name in names})
+    failures = [(id_, one) for (id_, _), _, one, _ in told if isinstance(one, Failure)]
+    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    write_generated(arrow, out, MADE_FROM, made_from, failures)
+    none = len(told) - len(rows) - len(failures)
+    return Counts(len(rows), len(told), found.asked_again, len(failures), none)
+
+
+def _questions(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[Question]:
+    template = collect("register_prompts")[name]
+    known_as = f"{template.name}@{template.version}"
+    return [Question(tuple(template.render(**{field: one})), known_as, max_tokens=tokens) for one in lines]
