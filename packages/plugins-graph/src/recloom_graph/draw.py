@@ -60,7 +60,7 @@ def draw(graph: Graph, ranks: Tensor, title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img">',
         f"<style>{STYLE}</style>",
         f'<text x="20" y="32" font-size="20" font-weight="600">{_text(title, 90)}</text>',
-        f'<text x="20" y="54" font-size="{SIZE:.0f}">{_text(_caption(graph, shown), 120)}</text>',
+        f'<text x="20" y="54" font-size="{SIZE:.0f}">{_text(_caption(graph, shown), 160)}</text>',
         *_lines(shown, places),
         *_circles(shown, places, radii, share, ranks.tolist()),
         *_names(shown, places, radii, ranks),

@@ -89,7 +89,7 @@ def _show(file: Path, graph: Graph, ranks: Tensor, top: int) -> None:
     enter = torch.bincount(targets, minlength=graph.num_nodes)
     kind = "directed" if graph.directed else "undirected"
     title = f"{file.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges"
-    table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right")
     table.add_column("node", overflow="fold")
     table.add_column("PageRank", justify="right")
@@ -99,7 +99,9 @@ def _show(file: Path, graph: Graph, ranks: Tensor, top: int) -> None:
         counts = (enter[node], leave[node]) if graph.directed else (enter[node] + leave[node],)
         told = (f"{int(count):,}" for count in counts)
         table.add_row(str(place), plain(graph.name(node)), f"{float(ranks[node]):.4f}", *told)
-    Console().print(table)
+    console = Console()
+    console.print(plain(title, console.width))
+    console.print(table)
 
 
 def _write_table(graph: Graph, ranks: Tensor, out: Path) -> None:
