@@ -43,8 +43,10 @@ class Walker:
                 raise RecloomError(f"{name} must be above 0 and finite; found {value}")
         self.num_nodes, self.p, self.q = graph.num_nodes, p, q
         self.crow, self.col = graph.matrix.crow_indices(), graph.matrix.col_indices()
-        weights = graph.matrix.values().double()
-        self.before = torch.cat([weights.new_zeros(1), weights.cumsum(0)]) if graph.weighted else None
+        self.before: Tensor | None = None
+        if graph.weighted:
+            weights = graph.matrix.values().double()
+            self.before = torch.cat([weights.new_zeros(1), weights.cumsum(0)])
         self.joined = joined(graph) if q != 1 else None
         self.top = max(1.0, 1 / q)
         self.extra = max(0.0, 1 / p - self.top)
