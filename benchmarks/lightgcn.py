@@ -31,7 +31,7 @@ from recloom.data.interactions import Interactions
 from recloom.data.module import RecDataModule
 from recloom.losses import BPR
 from recloom.module import RecModule
-from recloom_graph.adjacency import bipartite, symmetric
+from recloom_graph.dataset_graphs import bipartite
 from recloom_graph.lightgcn import LightGCN
 from torch import Tensor
 from torch.nn.functional import embedding, softplus
@@ -82,7 +82,7 @@ class Product(torch.autograd.Function):
 def bare(train: Interactions) -> list[float]:
     """The shortest loop that trains the same model on the same data."""
     torch.manual_seed(SEED)
-    matrix = symmetric(bipartite(train))
+    matrix = bipartite(train).symmetric
     all_users, all_items = train.pairs()
     first = train.num_users + 1
     seen = torch.zeros(first, train.num_items + 1, dtype=torch.bool)

@@ -14,20 +14,53 @@ DIAMOND = graph((0, 1), (0, 2), (1, 2), (1, 3), (3, 4), nodes=5)
 """From 0 to 1: back to 0, on to 2 (a neighbour of 0), or to 3 (two steps from 0)."""
 
 
-def share(walker: Walker, walked: int = 60_000) -> torch.Tensor:
+def share(walker: Walker, walked: int = 200_000) -> torch.Tensor:
     """(5,) how often each node follows after 0, 1."""
-    generator = torch.Generator().manual_seed(0)
-    here, came = torch.full((walked,), 1), torch.zeros(walked, dtype=torch.long)
-    found = walker._step(here, came, generator)
-    return torch.bincount(found, minlength=5) / walked
+    walks = walker.walks(torch.zeros(walked, dtype=torch.long), 3, torch.Generator().manual_seed(0))
+    found = walks[walks[:, 1] == 1, 2]
+    return torch.bincount(found, minlength=5) / len(found)
 
 
-@pytest.mark.parametrize(("p", "q"), [(1, 1), (4, 1), (0.25, 2), (1, 0.1), (2, 50)])
-def test_a9_2_steps_of_node2vec_have_the_weights_of_the_paper(p, q):
+P_AND_Q = [(1, 1), (4, 1), (0.25, 2), (0.25, 1), (1, 0.1), (2, 50), (0.1, 0.5)]
+
+
+@pytest.mark.parametrize(("p", "q"), P_AND_Q)
+def test_a9_2_steps_of_node2vec_have_the_weights_of_the_paper(p, q, monkeypatch):
     expected = torch.tensor([1 / p, 0, 1, 1 / q, 0])
-    assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(
+    wanted = (expected / expected.sum()).numpy()
+    assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(wanted, abs=0.01)
+    monkeypatch.setattr(
+        "recloom_graph.walks.BITMAP", 0
+    )  # as in a graph that is too large for a bit for each pair
+    assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize(("p", "q"), P_AND_Q)
+def test_a9_2_weights_of_edges_multiply_those_of_the_paper(p, q):
+    weights = torch.tensor([2.0, 0.5, 1.0, 3.0, 1.0])  # of 1 to 0, 2 and 3: 2, 1, 3
+    weighted = graph((0, 1), (0, 2), (1, 2), (1, 3), (3, 4), nodes=5, weights=weights)
+    expected = torch.tensor([2 / p, 0, 1, 3 / q, 0])
+    assert share(Walker(weighted, p, q)).numpy() == pytest.approx(
         (expected / expected.sum()).numpy(), abs=0.01
     )
+
+
+def test_a9_2_a_directed_walk_goes_back_only_where_an_edge_does():
+    one_way = graph((0, 1), (1, 2), (1, 3), (0, 2), nodes=4, directed=True)
+    walks = Walker(one_way, 0.1, 4).walks(
+        torch.zeros(40_000, dtype=torch.long), 3, torch.Generator().manual_seed(0)
+    )
+    third = torch.bincount(walks[walks[:, 1] == 1, 2], minlength=4).float()
+    assert (third / third.sum()).tolist() == pytest.approx([0, 0, 0.8, 0.2], abs=0.015)
+
+
+def test_long_walks_repeat_the_law_of_their_first_steps():
+    """What follows 0, 1 far from the start, where walks have drawn unlike numbers of proposals."""
+    walks = Walker(DIAMOND, 0.25, 2).walks(torch.arange(5).repeat(2000), 40, torch.Generator().manual_seed(1))
+    came, here, then = walks[:, 20:-2].flatten(), walks[:, 21:-1].flatten(), walks[:, 22:].flatten()
+    found = torch.bincount(then[(came == 0) & (here == 1)], minlength=5).float()
+    assert found.sum() > 10_000
+    assert (found / found.sum()).tolist() == pytest.approx([4 / 5.5, 0, 1 / 5.5, 0.5 / 5.5, 0], abs=0.01)
 
 
 def test_a9_2_p_and_q_of_1_are_deepwalk_draw_for_draw():
@@ -35,7 +68,8 @@ def test_a9_2_p_and_q_of_1_are_deepwalk_draw_for_draw():
     one = Walker(DIAMOND).walks(starts, 8, torch.Generator().manual_seed(3))
     again = Walker(DIAMOND, 1, 1).walks(starts, 8, torch.Generator().manual_seed(3))
     assert torch.equal(one, again)
-    steps = torch.bincount(Walker(DIAMOND)._proposed(torch.full((30_000,), 1), None), minlength=5) / 30_000
+    walks = Walker(DIAMOND).walks(torch.ones(30_000, dtype=torch.long), 2, torch.Generator().manual_seed(0))
+    steps = torch.bincount(walks[:, 1], minlength=5) / 30_000
     assert steps.numpy() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3, 0], abs=0.015)
 
 

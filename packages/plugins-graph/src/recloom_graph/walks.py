@@ -6,10 +6,13 @@ Leskovec, KDD 2016) multiplies them, coming from t, standing at v and looking at
     1/p  where x = t,    1  where x is a neighbour of t,    1/q  elsewhere
 
 Its steps are drawn by rejection: a neighbour is proposed as DeepWalk would, and accepted with the factor above over
-the largest of the three. That is exact, needs no table of pairs of edges, and all walks take a step together.
+the largest of the three. That is exact and needs no table of pairs of edges. All walks draw together, and each goes
+on at its own pace: none waits for another whose proposal was rejected.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from recloom.errors import DataError, RecloomError
@@ -17,6 +20,9 @@ from torch import Tensor
 
 from . import sparse
 from .graph import Graph
+
+BLOCK = 32_768  # walks at once: what a draw looks at stays in the cache
+BITMAP = 2**31  # pairs of nodes up to which a bit each says whether an edge joins them
 
 END = -1
 """Stands after the last node of a walk that could not go on."""
@@ -36,11 +42,16 @@ class Walker:
             if not 0 < value < float("inf"):
                 raise RecloomError(f"{name} must be above 0 and finite; found {value}")
         self.num_nodes, self.p, self.q = graph.num_nodes, p, q
-        self.crow, self.col = graph.matrix.crow_indices().long(), graph.matrix.col_indices().long()
-        weights = graph.matrix.values().double()
-        self.before = torch.cat([weights.new_zeros(1), weights.cumsum(0)]) if graph.weighted else None
-        rows, columns, _ = sparse.entries(graph.matrix)
-        self.keys = rows * graph.num_nodes + columns  # sorted, as rows and columns are
+        self.crow, self.col = graph.matrix.crow_indices(), graph.matrix.col_indices()
+        self.before: Tensor | None = None
+        if graph.weighted:
+            weights = graph.matrix.values().double()
+            self.before = torch.cat([weights.new_zeros(1), weights.cumsum(0)])
+        self.joined = joined(graph) if q != 1 else None
+        self.top = max(1.0, 1 / q)
+        self.extra = max(0.0, 1 / p - self.top)
+        if graph.directed or graph.weighted:  # there may be no way back, or one of another weight
+            self.top, self.extra = self.top + self.extra, 0.0
 
     def walks(self, starts: Tensor, length: int, generator: torch.Generator | None = None) -> Tensor:
         """(S, length) int64 walks from (S,) nodes, which come first; END after a node that no edge leaves."""
@@ -48,50 +59,86 @@ class Walker:
             raise RecloomError(f"a walk has 1 node at least; found length {length}")
         if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) < self.num_nodes:
             raise DataError(f"walks start at nodes 0 to {self.num_nodes - 1}; found another one")
-        found = torch.full((len(starts), length), END)
-        found[:, 0] = starts
-        going = torch.arange(len(starts))
-        for place in range(1, length):
-            here = found[going, place - 1]
-            leaves = self.crow[here + 1] > self.crow[here]
-            going, here = going[leaves], here[leaves]
-            if not len(going):
-                break
-            came = found[going, place - 2] if place > 1 else None
-            found[going, place] = self._step(here, came, generator)
-        return found
+        blocks = [self._block(block, length, generator) for block in torch.split(starts.int(), BLOCK)]
+        return torch.cat(blocks).long()
 
-    def _step(self, here: Tensor, came: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """(M,) the next nodes."""
-        if came is None or self.p == self.q == 1:
-            return self._proposed(here, generator)
-        largest = max(1 / self.p, 1.0, 1 / self.q)
-        following = torch.empty_like(here)
-        left = torch.arange(len(here))
-        while len(left):
-            at, before = here[left], came[left]
-            next_node = self._proposed(at, generator)
-            factor = torch.where(self._joined(before, next_node), 1.0, 1 / self.q)
-            factor = torch.where(next_node == before, 1 / self.p, factor)
-            taken = torch.rand(len(left), generator=generator) * largest < factor
-            following[left[taken]] = next_node[taken]
-            left = left[~taken]
-        return following
+    def _block(self, here: Tensor, length: int, generator: torch.Generator | None) -> Tensor:
+        """(S, length) int32 walks. A draw reads where each walk stands, and takes one step of those it accepts."""
+        count = len(here)
+        found = torch.full((length, count), END, dtype=torch.int32)
+        found[0] = here
+        flat, last = found.view(-1), (length - 1) * count
+        slot, came = torch.arange(count), torch.full_like(here, END)  # slot: of `here` in `flat`
+        while True:
+            first = self.crow.index_select(0, here)
+            degree = self.crow.index_select(0, here + 1) - first
+            going = (slot < last) & (degree > 0)
+            share = int(going.count_nonzero())
+            if share == 0:
+                return found.T.contiguous()
+            if share < 0.8 * len(here):
+                slot, came, here, first, degree = (part[going] for part in (slot, came, here, first, degree))
+                going = going[going]
+            proposed, draw = self._proposed(came, first, degree, generator)
+            taken = self._taken(came, proposed, draw).logical_and_(going).int()
+            slot = slot + taken * count
+            came = torch.addcmul(came, here - came, taken)  # `here` where taken; torch.where is slower by far
+            here = torch.addcmul(here, proposed - here, taken)
+            flat.scatter_(0, slot, here)
 
-    def _proposed(self, here: Tensor, generator: torch.Generator | None) -> Tensor:
-        """(M,) neighbours by the weights of the edges."""
-        first, last = self.crow[here], self.crow[here + 1]
-        share = torch.rand(len(here), generator=generator, dtype=torch.float64)
+    def _proposed(
+        self, came: Tensor, first: Tensor, degree: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """(M,) neighbours by the weights of the edges, and (M,) draws from 0 to `top` that do not depend on them.
+
+        What the factor of the way back has beyond `top` is an edge of its own, which leads back and nowhere else.
+        Otherwise all other proposals would be rejected more often because of it.
+        """
+        share = torch.rand(len(came), generator=generator, dtype=torch.float64)
         if self.before is None:
-            place = first + (share * (last - first)).long()
+            share *= degree + self.extra / self.top
+            step = share.int()
+            draw, place = share - step, first + step  # what is left of a uniform draw is one again
         else:
-            low, high = self.before[first], self.before[last]
-            place = torch.searchsorted(self.before, low + share * (high - low), right=True) - 1
-        return self.col[place.clamp(min=first, max=last - 1)]
+            low, high = self.before.index_select(0, first), self.before.index_select(0, first + degree)
+            place = torch.searchsorted(self.before, low + share * (high - low), right=True).int() - 1
+            place = place.clamp(min=first, max=first + degree - 1)
+            draw = torch.rand(len(came), generator=generator, dtype=torch.float64)
+        proposed = self.col.index_select(0, place.clamp(max=len(self.col) - 1))
+        if self.extra:
+            proposed = torch.addcmul(proposed, came - proposed, (share >= degree).int())
+        return proposed, draw * self.top
 
-    def _joined(self, sources: Tensor, targets: Tensor) -> Tensor:
-        """(M,) bool: whether an edge leads from each source to its target."""
-        wanted = sources * self.num_nodes + targets
-        place = torch.searchsorted(self.keys, wanted).clamp(max=max(0, len(self.keys) - 1))
-        joined: Tensor = torch.eq(self.keys[place], wanted)
-        return joined
+    def _taken(self, came: Tensor, proposed: Tensor, draw: Tensor) -> Tensor:
+        """(M,) bool: whether a proposal is accepted. A first step, which came from nowhere, cannot go back there."""
+        low, high = sorted((1.0, 1 / self.q))
+        taken = draw < low
+        if self.joined is not None:
+            near = self.joined(came, proposed)
+            taken |= (draw < high) & (near if self.q > 1 else ~near)
+        back = proposed == came
+        taken = (taken & ~back) | (back & (draw < 1 / self.p))
+        return taken.logical_or_(came == END).logical_and_(proposed != END)
+
+
+def joined(graph: Graph) -> Callable[[Tensor, Tensor], Tensor]:
+    """(M,) sources and (M,) targets to (M,) bool: whether an edge leads from each to the other."""
+    size = graph.num_nodes
+    rows, columns, _ = sparse.entries(graph.matrix)
+    keys = rows * size + columns  # sorted, as rows and columns are
+
+    def sought(sources: Tensor, targets: Tensor) -> Tensor:
+        wanted = sources.long() * size + targets
+        place = torch.searchsorted(keys, wanted).clamp(max=max(0, len(keys) - 1))
+        return torch.eq(keys.index_select(0, place), wanted)
+
+    if size**2 > BITMAP:
+        return sought
+    bits = torch.zeros(size**2 // 8 + 1, dtype=torch.uint8)
+    bits.index_add_(0, keys >> 3, torch.bitwise_left_shift(torch.ones_like(keys), keys & 7).byte())
+
+    def looked_up(sources: Tensor, targets: Tensor) -> Tensor:
+        wanted = (sources.long() * size + targets).clamp(min=0)  # END joins nothing, and is not asked for
+        return (bits.index_select(0, wanted >> 3) >> (wanted.byte() & 7)).bitwise_and_(1).bool()
+
+    return looked_up
