@@ -38,10 +38,28 @@ def test_a_file_that_says_nothing_is_taken_as_it_is(tmp_path):
 def test_texts_of_another_split_or_dataset_are_refused(tmp_path):
     path = vectors(tmp_path / "v.parquet", {"data_hash": "d", "split_hash": "s", "first": None})
     check_split(path, "d", "s")
-    with pytest.raises(DataError, match="training rows of another split, so they may tell what this run"):
+    with pytest.raises(DataError, match=r"training rows of another split, so they may tell what this run"):
         check_split(path, "d", "t")
-    with pytest.raises(DataError, match="another dataset and split"):
+    with pytest.raises(DataError, match=r"another dataset and split"):
         check_split(path, "e", "t")
+
+
+def test_a_graph_of_another_split_is_refused_as_what_it_is(tmp_path):
+    made = {"data_hash": "d", "split_hash": "s", "first": None, "graph": "bipartite"}
+    path = vectors(tmp_path / "v.parquet", made)
+    check_split(path, "d", "s")
+    with pytest.raises(
+        DataError, match=r"the graph behind .* was made from the training rows of another split"
+    ):
+        check_split(path, "d", "t")
+    with pytest.raises(
+        DataError, match=r"learnt from whole training histories.*recloom graph embed --first 30"
+    ):
+        check_first(path, 30)
+    path = vectors(tmp_path / "v.parquet", made | {"first": 30})
+    with pytest.raises(DataError, match=r"the edges behind .* Set --data.known_first 30; found 15"):
+        check_first(path, 15)
+    check_first(path, 30)
 
 
 @pytest.mark.parametrize(

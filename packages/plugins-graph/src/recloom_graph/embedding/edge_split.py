@@ -19,12 +19,16 @@ from ..graph import Graph
 
 @dataclass(frozen=True)
 class EdgeSplit:
-    """(P, 2) int64 pairs, the smaller node first: edges and as many non-edges, for training and held out."""
+    """(P, 2) int64 pairs, the smaller node first: edges and as many non-edges, for training and held out.
+
+    `others` draws further non-edges for training: no edge, and nothing that is held out.
+    """
 
     edges: Tensor
     non_edges: Tensor
     held_out: Tensor
     held_out_non_edges: Tensor
+    others: NonEdges
 
 
 class PairNumbers:
@@ -69,27 +73,35 @@ def edge_pairs(graph: Graph) -> Tensor:
     return distinct
 
 
-def non_edges(numbers: PairNumbers, edges: Tensor, count: int, random: np.random.Generator) -> Tensor:
-    """(count, 2) int64 pairs that are not joined, each once, drawn uniformly.
+class NonEdges:
+    """Pairs that are not joined, drawn uniformly.
 
-    Raises DataError where there are not so many.
+    Args:
+        numbers: of all pairs.
+        taken: (P, 2) different pairs that are never drawn, the smaller node first.
     """
-    taken = numbers.number(edges).sort().values
-    free = numbers.total - len(taken)
-    if count > free:
-        raise DataError(
-            f"the graph has {len(taken):,} edges and {free:,} pairs without one; expected at least {count:,} of these "
-            "to tell edges from. Take --method node2vec for a graph as dense as this."
+
+    def __init__(self, numbers: PairNumbers, taken: Tensor) -> None:
+        ordered = numbers.number(taken).sort().values
+        self.numbers, self.free = numbers, numbers.total - len(ordered)
+        self.before = ordered - torch.arange(len(ordered))  # free pairs before each taken one
+
+    def draw(self, count: int, random: np.random.Generator, again: bool = False) -> Tensor:
+        """(count, 2) int64 pairs; each once, or, where `again`, independently."""
+        nth = (
+            random.integers(self.free, size=count)
+            if again
+            else random.choice(self.free, count, replace=False)
         )
-    nth = torch.from_numpy(random.choice(free, count, replace=False))
-    before = taken - torch.arange(len(taken))  # non-edges before each edge
-    return numbers.pair(nth + torch.searchsorted(before, nth, right=True))
+        free = torch.from_numpy(nth)
+        return self.numbers.pair(free + torch.searchsorted(self.before, free, right=True))
 
 
 def split_edges(graph: Graph, share: float, seed: int, sides: int | None = None) -> EdgeSplit:
     """Hold a share of the edges out, drawn uniformly, and draw as many non-edges as there are edges.
 
-    Raises DataError where nothing is left to train on, or nothing would be held out though it is asked for.
+    Raises DataError where nothing is left to train on, nothing would be held out though it is asked for, or the
+    graph has fewer non-edges than edges.
     """
     if not 0 <= share < 1:
         raise RecloomError(f"held_out must be at least 0 and below 1; found {share}")
@@ -100,7 +112,14 @@ def split_edges(graph: Graph, share: float, seed: int, sides: int | None = None)
             f"of {len(edges):,} edges a share of {share:g} is {held:,}; expected at least one edge to train on and, "
             "where a share is asked for, one to hold out. Choose another --held-out, or 0."
         )
-    random = np.random.default_rng(seed)
+    numbers, random = PairNumbers(graph.num_nodes, sides), np.random.default_rng(seed)
+    free = NonEdges(numbers, edges)
+    if free.free < len(edges):
+        raise DataError(
+            f"the graph has {len(edges):,} edges and {free.free:,} pairs without one; expected at least as many, to "
+            "tell edges from. Take --method node2vec for a graph as dense as this."
+        )
     edges = edges[torch.from_numpy(random.permutation(len(edges)))]
-    others = non_edges(PairNumbers(graph.num_nodes, sides), edges, len(edges), random)
-    return EdgeSplit(edges[held:], others[held:], edges[:held], others[:held])
+    non_edges = free.draw(len(edges), random)
+    others = NonEdges(numbers, torch.cat([edges, non_edges[:held]]))
+    return EdgeSplit(edges[held:], non_edges[held:], edges[:held], non_edges[:held], others)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Method = Literal["node2vec", "deepwalk", "link"]
 Kind = Literal["bipartite", "co-occurrence", "sessions"]
 OF_WALKS = {"walk_length", "walks", "context", "negatives"}
-OWN = {"node2vec": OF_WALKS | {"p", "q"}, "deepwalk": OF_WALKS, "link": {"held_out"}}
+OWN = {"node2vec": OF_WALKS | {"p", "q"}, "deepwalk": OF_WALKS, "link": {"held_out", "resample"}}
 """Options that some methods have and others lack."""
 EPOCHS = {"node2vec": 5, "deepwalk": 5, "link": 500}
 
@@ -45,6 +45,7 @@ def embed(
     context: int | None = None,
     negatives: int | None = None,
     held_out: float | None = None,
+    resample: bool = True,
     epochs: int | None = None,
     lr: float | None = None,
     seed: int = 0,
@@ -81,13 +82,21 @@ def embed(
         context: nodes of the windows within which nodes of a walk belong together, by default 10 (OGB: 20).
         negatives: other nodes that each such pair is told from, by default 5.
         held_out: share of the edges that `link` is measured on and not shown, by default 0.1.
+        resample: whether `link` draws its non-edges anew in every epoch, as the course does not.
         epochs: by default 5, for `link` 500.
         lr: step size, by default 0.01 of Adam; of SGD for `link`, 0.1, and more the more nodes there are.
         seed: the same one gives the same vectors.
         overwrite: replace existing files.
     """
     walked = {"p": p, "q": q, "walk_length": walk_length, "walks": walks, "context": context}
-    given = {**walked, "negatives": negatives, "held_out": held_out, "dim": dim, "lr": lr}
+    given = {
+        **walked,
+        "negatives": negatives,
+        "held_out": held_out,
+        "resample": None if resample else False,
+        "dim": dim,
+        "lr": lr,
+    }
     chosen = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
     _refuse_idle(method, chosen)
     of_dataset = {

@@ -3,7 +3,8 @@
     p(u, v) = s(z_u . z_v),   L = mean binary cross-entropy over the edges and as many sampled non-edges
 
 z starts uniform in [0, 1), so that every pair looks like an edge at first. Memorising all pairs is easy; what was
-learnt shows on pairs that are held out. There a random guess has an AUC of 0.5.
+learnt shows on pairs that are held out, where a random guess has an AUC of 0.5. The course samples non-edges once;
+with new ones in every epoch there is more to learn and less to memorise, so that is the default.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import lightning as L
+import numpy as np
 import torch
 from recloom.errors import RecloomError, at_least
 from recloom.functional import auc
@@ -19,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..graph import Graph
-from .edge_split import split_edges
+from .edge_split import EdgeSplit, split_edges
 
 LR, NODES = 0.1, 34
 """The step size of the course, and the nodes of its graph."""
@@ -27,22 +29,32 @@ BATCH = 1 << 16
 
 
 class PairBatches(IterableDataset[tuple[Tensor, Tensor]]):
-    """(B, 2) pairs and (B,) labels: all at once where they are few, else shuffled every epoch."""
+    """(B, 2) pairs and (B,) labels: the edges and as many non-edges, shuffled where they take several batches.
 
-    def __init__(self, pairs: Tensor, labels: Tensor, batch_size: int, seed: int) -> None:
-        self.pairs, self.labels, self.batch_size = pairs, labels, batch_size
-        self.generator = torch.Generator().manual_seed(seed)
+    Args:
+        split: the pairs for training.
+        resample: whether every epoch draws its non-edges anew.
+        batch_size: pairs of a batch.
+        seed: the same one gives the same batches, epoch by epoch.
+    """
+
+    def __init__(self, split: EdgeSplit, resample: bool, batch_size: int, seed: int) -> None:
+        self.split, self.resample, self.batch_size = split, resample, batch_size
+        self.random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return -(-len(self.pairs) // self.batch_size)
+        return -(-2 * len(self.split.edges) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        pairs, labels = self.split.edges, labelled(len(self.split.edges))
+        drawn = self.split.others.draw(len(pairs), self.random, again=True) if self.resample else None
+        pairs = torch.cat([pairs, self.split.non_edges if drawn is None else drawn])
         if len(self) == 1:
-            yield self.pairs, self.labels
+            yield pairs, labels
             return
-        order = torch.randperm(len(self.pairs), generator=self.generator)
+        order = torch.from_numpy(self.random.permutation(len(pairs)))
         for rows in torch.split(order, self.batch_size):
-            yield self.pairs[rows], self.labels[rows]
+            yield pairs[rows], labels[rows]
 
 
 class LinkEmbedding(L.LightningModule):
@@ -52,6 +64,7 @@ class LinkEmbedding(L.LightningModule):
         graph: edges and, by their absence, non-edges.
         dim: size of a vector.
         held_out: share of the edges that is kept for `auc`, with as many non-edges; 0 = none.
+        resample: whether every epoch draws its non-edges anew; False, with nothing held out, is the course's.
         sides: where given, nodes below it are paired with nodes from it on and with no others, as users with items.
         batch_size: pairs of a step; smaller graphs take one step an epoch.
         lr: of SGD; None = 0.1, the step size of the course, times num_nodes / 34 on graphs larger than the course's:
@@ -65,6 +78,7 @@ class LinkEmbedding(L.LightningModule):
         graph: Graph,
         dim: int = 16,
         held_out: float = 0.1,
+        resample: bool = True,
         sides: int | None = None,
         batch_size: int = BATCH,
         lr: float | None = None,
@@ -81,8 +95,7 @@ class LinkEmbedding(L.LightningModule):
         self.lr = LR * max(1.0, graph.num_nodes / NODES) if lr is None else lr
         self.momentum = momentum
         self.split = split_edges(graph, held_out, seed, sides)
-        pairs = torch.cat([self.split.edges, self.split.non_edges])
-        self.batches = PairBatches(pairs, _labels(len(pairs)), batch_size, seed)
+        self.batches = PairBatches(self.split, resample, batch_size, seed)
         self.nodes = nn.Embedding(graph.num_nodes, dim)
         nn.init.uniform_(self.nodes.weight, 0, 1, generator=torch.Generator().manual_seed(seed))
         self.known = torch.zeros(graph.num_nodes, dtype=torch.bool)
@@ -99,16 +112,16 @@ class LinkEmbedding(L.LightningModule):
         return binary_cross_entropy_with_logits(self.scores(pairs), labels)
 
     def accuracy(self) -> float:
-        """Share of the training pairs that are told right."""
-        right = (self._measured(self.batches.pairs) > 0) == (self.batches.labels > 0)
-        return right.float().mean().item()
+        """Share of the training edges, and of as many non-edges of those that it may train on, that are told right."""
+        found = self._measured(self.split.edges, self.split.non_edges) > 0
+        return (found == (labelled(len(self.split.edges)) > 0)).float().mean().item()
 
     def auc(self) -> float:
         """On the held-out pairs: the chance that an edge scores above a non-edge; NaN where none are held out."""
         if not len(self.split.held_out):
             return float("nan")
-        pairs = torch.cat([self.split.held_out, self.split.held_out_non_edges])
-        return auc(self._measured(pairs), _labels(len(pairs))).item()
+        scores = self._measured(self.split.held_out, self.split.held_out_non_edges)
+        return auc(scores, labelled(len(self.split.held_out))).item()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(*batch)
@@ -126,11 +139,12 @@ class LinkEmbedding(L.LightningModule):
         return self.nodes.weight.detach().cpu().clone()
 
     @torch.no_grad()
-    def _measured(self, pairs: Tensor) -> Tensor:
-        """`scores`, in blocks."""
-        return torch.cat([self.scores(block.to(self.device)).cpu() for block in torch.split(pairs, BATCH)])
+    def _measured(self, edges: Tensor, non_edges: Tensor) -> Tensor:
+        """Scores of edges and non-edges, in blocks."""
+        blocks = torch.split(torch.cat([edges, non_edges]), BATCH)
+        return torch.cat([self.scores(block.to(self.device)).cpu() for block in blocks])
 
 
-def _labels(count: int) -> Tensor:
-    """(count,) 1 for the first half, 0 for the second."""
-    return (torch.arange(count) < count // 2).float()
+def labelled(edges: int) -> Tensor:
+    """(2 * edges,) labels of so many edges and as many non-edges after them."""
+    return (torch.arange(2 * edges) < edges).float()

@@ -37,8 +37,8 @@ def losses_line(losses: Sequence[float]) -> str:
 
 def link_lines(embedding: LinkEmbedding) -> str:
     """What was memorised, and what of it holds elsewhere."""
-    trained, held = len(embedding.batches.pairs), len(embedding.split.held_out)
-    told = f"accuracy {embedding.accuracy():.4f} on {trained:,} training pairs, half of them edges"
+    trained, held = len(embedding.split.edges), len(embedding.split.held_out)
+    told = f"accuracy {embedding.accuracy():.4f} on {trained:,} training edges and as many non-edges"
     if not held:
         return f"{told}; none were held out"
     return (

@@ -2,10 +2,13 @@
 
     L = - mean over pairs (c, x) of [ log s(z_c . w_x) + sum over k nodes n of log s(-z_c . w_n) ]
 
-Two nodes of a walk are a pair, both ways, where a window of `context` nodes holds both. z are the vectors, w a second
-table for nodes as somebody's context, s the logistic function; n is drawn as `walk_batches.py` says, and may be x by
-chance. Perozzi et al., "DeepWalk" (KDD 2014), with the loss of Mikolov et al. (NIPS 2013); Grover and Leskovec,
-"node2vec" (KDD 2016).
+Two nodes of a walk are a pair, both ways, where a window of `context` nodes holds both. z stands for a node as a
+centre, w for a node as somebody's context, s is the logistic function; n is drawn as `walk_batches.py` says, and may
+be x by chance. Perozzi et al., "DeepWalk" (KDD 2014), with the loss of Mikolov et al. (NIPS 2013); Grover and
+Leskovec, "node2vec" (KDD 2016).
+
+The vector of a node is z + w (Levy, Goldberg and Dagan, TACL 2015), so that nodes are close which meet the same and
+which meet each other. By z alone a hub is closest to nodes that meet nobody else.
 
 The pairs of a walk are a band of the product of its z and its w, so no pair is gathered. The nodes n are drawn once
 for all the centres of a walk, k (context - 1) of them, and weighted so that each pair meets k in expectation.
@@ -114,5 +117,5 @@ class SkipGram(L.LightningModule):
         return torch.optim.Adam(tables, self.lr, fused=True)
 
     def vectors(self) -> Tensor:
-        """(N, dim) float32."""
-        return self.centres.weight.detach().cpu().clone()
+        """(N, dim) float32: z + w."""
+        return (self.centres.weight + self.contexts.weight).detach().cpu()
