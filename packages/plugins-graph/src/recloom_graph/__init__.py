@@ -10,6 +10,7 @@ from recloom.plugins import hookimpl
 if TYPE_CHECKING:
     from recloom.losses import Loss
     from recloom.recommender import Recommender
+    from recloom.standalone import StandaloneModule
 
 
 @hookimpl
@@ -23,6 +24,13 @@ def register_models() -> list[type[Recommender]]:
 
 
 @hookimpl
+def register_modules() -> list[type[StandaloneModule]]:
+    from .property.node_property import NodeProperty
+
+    return [NodeProperty]
+
+
+@hookimpl
 def register_losses() -> list[type[Loss]]:
     from .contrast import DroppedEdges, NoisyViews
     from .rlmrec import RLMRecCon, RLMRecGen
@@ -33,5 +41,6 @@ def register_losses() -> list[type[Loss]]:
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
     from .pagerank_command import pagerank
+    from .property.predict_command import predict
 
-    return [pagerank]
+    return [pagerank, predict]

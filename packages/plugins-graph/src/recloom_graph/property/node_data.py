@@ -51,13 +51,15 @@ class NodeData(StandaloneData):
 
     def protocol(self) -> dict[str, str | int | float]:
         graph = self.graph
-        counts = {f"{part}_nodes": len(graph.parts[part]) for part in PARTS}
-        facts = {"nodes": len(graph.features), "edges": graph.edges.shape[1], "classes": graph.num_classes}
         return {
             "data": self.name or Path(self.path).name,
             "data_hash": graph.digest(),
             "split": graph.split,
-        } | (counts | facts)
+            **{f"{part}_nodes": len(graph.parts[part]) for part in PARTS},
+            "nodes": len(graph.features),
+            "edges": graph.edges.shape[1],
+            "classes": graph.num_classes,
+        }
 
     def train_dataloader(self) -> DataLoader[NodeGraph]:
         return self._whole()
@@ -71,3 +73,14 @@ class NodeData(StandaloneData):
     def _whole(self) -> DataLoader[NodeGraph]:
         """The whole graph as the only batch."""
         return DataLoader([self.graph], batch_size=None)  # type: ignore[arg-type]
+
+
+class GivenNodes(NodeData):
+    """A graph that is in memory already."""
+
+    def __init__(self, graph: NodeGraph, name: str, seed: int = 0) -> None:
+        super().__init__("memory", name, seed)
+        self.given = graph
+
+    def read(self) -> NodeGraph:
+        return self.given
