@@ -25,9 +25,10 @@ def register_models() -> list[type[Recommender]]:
 
 @hookimpl
 def register_modules() -> list[type[StandaloneModule]]:
+    from .property.graph_property import GraphProperty
     from .property.node_property import NodeProperty
 
-    return [NodeProperty]
+    return [NodeProperty, GraphProperty]
 
 
 @hookimpl

@@ -100,8 +100,7 @@ def spectral(graph: Graph, dim: int, seed: int) -> Tensor:
     start = np.random.default_rng(seed).standard_normal(graph.num_nodes).astype(np.float32)
     size = min(dim, graph.num_nodes - 2)
     _, vectors = eigsh(csr_matrix(tuple(parts), shape=tuple(matrix.shape)), k=size, v0=start, tol=1e-3)
-    found = torch.from_numpy(vectors.copy()).float()
-    return found * len(found) ** 0.5
+    return torch.from_numpy((vectors * graph.num_nodes**0.5).astype(np.float32))
 
 
 def shuffled(edges: Tensor, nodes: int, seed: int) -> Tensor:
