@@ -23,9 +23,9 @@ LAYERS = (
     "data.examples data.impressions data.rated data.sampling data.module lookup",
     "recommender",
     "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",
-    "module",
+    "module standalone",
     "evaluation evaluation.* runfolder",
-    "stopping training_bar quiet run config_errors training",
+    "stopping training_bar quiet run config_errors run_words run_cli standalone_cli training",
     "recommend environment new_items new_plugin contest demo defaults testing testing.*",
     "cli",
 )

@@ -30,7 +30,7 @@ def test_plugins_as_json(capsys):
     assert list(rows) == [entry.name for entry in installed()]
     assert rows["graph"] == {
         "plugin": "graph", "version": version("recloom-graph"), "state": "ok",
-        "hooks": ["models", "losses", "prompts", "commands"],
+        "hooks": ["models", "modules", "losses", "prompts", "commands"],
     }  # fmt: skip
     assert {hook for row in rows.values() for hook in row["hooks"]} <= {
         h.removeprefix("register_") for h in HOOKS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import itertools
 import re
@@ -25,10 +26,11 @@ NAMED = {"model.recommender": ("register_models", "models"), "model.loss": ("reg
 NEED = {"model.recommender": "--model NAME, such as SASRec", "data.path": "--data DIR, a prepared dataset"}
 
 
-def explain(error: Exception, args: Any) -> str:
-    """A message that names the key and the nearest valid one."""
+def explain(error: Exception, args: Any, module: type = RecModule, data: type = RecDataModule) -> str:
+    """A message that names the key and the nearest valid one, among the options of `module` and `data`."""
     text = re.sub(r"recloom\w*\.[\w.]*\.", "", str(error)).strip()
-    for reader in (_wrong_name, _wrong_option, _missing, _wrong_key, _ambiguous, _wrong_value):
+    wrong_key = functools.partial(_wrong_key, module=module, data=data)
+    for reader in (_wrong_name, _wrong_option, _missing, wrong_key, _wrong_value):
         found = reader(text, args)
         if found:
             return found
@@ -41,7 +43,8 @@ def _wrong_name(text: str, args: Any) -> str | None:
     if found is None or found[1] not in NAMED:
         return None
     hook, what = NAMED[found[1]]
-    return f"--{found[1]}: " + unknown(found[2], collect(hook), what)
+    known = {**collect(hook), **(collect("register_modules") if what == "models" else {})}
+    return f"--{found[1]}: " + unknown(found[2], known, what)
 
 
 def _wrong_option(text: str, args: Any) -> str | None:
@@ -65,18 +68,14 @@ def _missing(text: str, args: Any) -> str | None:
     return f"say {' and '.join(NEED.get(name, f'--{name}') for name in names)}. `recloom fit --help` shows examples."
 
 
-def _wrong_key(text: str, args: Any) -> str | None:
+def _wrong_key(text: str, args: Any, module: type, data: type) -> str | None:
     found = re.search(
         r"(?:[Uu]nrecognized arguments|does not accept option|[Gg]roup '?\w*'? does not accept|not expected|nested key)"
         r"[^-\w]*-*([\w.]+)",
         text,
     )
-    return _unknown_key(found[1], args) if found else None
-
-
-def _ambiguous(text: str, args: Any) -> str | None:
-    found = re.search(r"ambiguous option: --([\w.]+)", text)
-    return _unknown_key(found[1], args) if found else None
+    found = found or re.search(r"ambiguous option: --([\w.]+)", text)
+    return _unknown_key(found[1], args, module, data) if found else None
 
 
 def _wrong_value(text: str, args: Any) -> str | None:
@@ -97,9 +96,9 @@ def _wrong_value(text: str, args: Any) -> str | None:
     )
 
 
-def _unknown_key(key: str, args: Any) -> str:
-    known = [f"model.{name}" for name in inspect.signature(RecModule).parameters]
-    known += [f"data.{name}" for name in inspect.signature(RecDataModule).parameters]
+def _unknown_key(key: str, args: Any, module: type, data: type) -> str:
+    known = [f"model.{name}" for name in inspect.signature(module).parameters]
+    known += [f"data.{name}" for name in inspect.signature(data).parameters]
     known += [f"early_stopping.{name}" for name in inspect.signature(EarlyStop).parameters]
     known += OTHER_KEYS
     stem = key.removesuffix(".class_path")

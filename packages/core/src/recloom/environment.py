@@ -65,6 +65,7 @@ def _describe(entry: EntryPoint) -> dict[str, Any]:
 
 KINDS = {
     "models": "--model NAME",
+    "modules": "no recommenders: --model NAME, with data of their own",
     "losses": "--model.loss NAME",
     "metrics": "--model.metrics NAME@K,...",
     "text_metrics": "recloom text-metrics FILE --metrics NAME@N,...",
@@ -76,7 +77,9 @@ KINDS = {
 
 @command("list")
 def list_command(
-    kind: Literal["models", "losses", "metrics", "text_metrics", "readers", "language_models", "prompts"]
+    kind: Literal[
+        "models", "modules", "losses", "metrics", "text_metrics", "readers", "language_models", "prompts"
+    ]
     | None = None,
 ) -> None:
     """Show what can be named: recommenders, losses, metrics, readers, language models and encoders.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .metrics import Metric
     from .prompts import PromptTemplate
     from .recommender import Recommender
+    from .standalone import StandaloneModule
     from .text_metrics import TextMetric
 
 hookspec = HookspecMarker("recloom")
@@ -22,6 +23,11 @@ hookspec = HookspecMarker("recloom")
 @hookspec
 def register_models() -> Iterable[type[Recommender]]:  # type: ignore[empty-body]
     """Return recommenders; the class name is the public name (`--model.recommender SASRec`)."""
+
+
+@hookspec
+def register_modules() -> Iterable[type[StandaloneModule]]:  # type: ignore[empty-body]
+    """Return modules that are no recommenders; the class name is the public name (`--model NodeProperty`)."""
 
 
 @hookspec

@@ -21,8 +21,19 @@ from .functional import first_k
 from .lookup import find_items
 from .module import RecModule, mask
 from .recommender import Recommender
-from .runfolder import CHECKPOINTS, RECORD, VECTORS, best_checkpoint, find_dataset, find_vectors, finished
+from .runfolder import (
+    CHECKPOINTS,
+    RECORD,
+    VECTORS,
+    best_checkpoint,
+    find_dataset,
+    find_vectors,
+    finished,
+    no_recommender,
+    refuse_standalone,
+)
 from .schemas import Recommendation, RunRecord
+from .standalone import STATE
 
 if TYPE_CHECKING:
     from .evaluation.results import Results
@@ -262,7 +273,11 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Run:
         if checkpoint.parent.name == CHECKPOINTS
         else path.parent
     )
-    return Run(folder, restore(read_checkpoint(checkpoint)), Path(data) if data else None)
+    refuse_standalone(folder)
+    saved = read_checkpoint(checkpoint)
+    if STATE in saved:
+        raise RecloomError(no_recommender(path, saved[STATE]["module"]))
+    return Run(folder, restore(saved), Path(data) if data else None)
 
 
 def restore(checkpoint: dict[str, object]) -> RecModule:

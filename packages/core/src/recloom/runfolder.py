@@ -126,13 +126,26 @@ def lock(run: Path) -> None:
 
 def find_dataset(run: Path, path: str) -> Path:
     """The dataset that a run was trained on: as it was named, or so seen from a folder above the run."""
-    places = [Path(path), *(parent / path for parent in run.resolve().parents)]
-    found = next((place for place in places if (place / "dataset.json").is_file()), None)
+    found = next((place for place in _seen_from(run, path) if (place / "dataset.json").is_file()), None)
     if found is None:
         raise RecloomError(
             f"the run {run} was trained on the dataset {path}, which is not there now. Say where it is with --data."
         )
     return found
+
+
+def find_data(run: Path, path: str) -> Path:
+    """The data that a standalone module was trained on: as they were named, or so seen from a folder above the run."""
+    found = next((place for place in _seen_from(run, path) if place.exists()), None)
+    if found is None:
+        raise RecloomError(
+            f"the run {run} was trained on {path}, which is not there now. Say where it is with --data."
+        )
+    return found
+
+
+def _seen_from(run: Path, path: str) -> list[Path]:
+    return [Path(path), *(parent / path for parent in run.resolve().parents)]
 
 
 VECTORS = {"vectors": "item", "user_vectors": "user"}
@@ -146,8 +159,7 @@ def find_vectors(run: Path, path: str | None, option: str = "vectors") -> str | 
     """
     if path is None:
         return None
-    places = [Path(path), *(parent / path for parent in run.resolve().parents)]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in _seen_from(run, path) if place.is_file()), None)
     if found is None:
         raise RecloomError(
             f"the run {run} was trained with the {VECTORS[option]} vectors {path}, which are not there now. Put the "
@@ -169,6 +181,33 @@ def best_checkpoint(run: Path) -> Path:
 def finished(run: Path) -> bool:
     """Whether the fit came to its end; it writes `run.json` last."""
     return (run / RECORD).is_file()
+
+
+def standalone_name(config: Path) -> str | None:
+    """The standalone module that a config file is of; None where it is a recommender's, or no such file."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    name = found.get("module") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def refuse_standalone(run: Path) -> None:
+    """Raise RecloomError for a run of a standalone module, which cannot recommend, be exported or compared."""
+    name = standalone_name(run / "config.yaml")
+    if name is not None:
+        raise RecloomError(no_recommender(run, name))
+
+
+def no_recommender(run: Path, name: str) -> str:
+    """What to say where a recommender is needed."""
+    return (
+        f"{run} is a run of {name}, which is no recommender: nothing can be recommended, exported, verified or "
+        f"compared with it. Measure it with `recloom test {run}` or `recloom validate {run}`."
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -198,10 +237,15 @@ def write_record(run: Path, trainer: Any, module: RecModule, data: RecDataModule
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         best=None if best is None else float(best),
-        seconds=round(time.monotonic() - STARTED, 2),
+        seconds=seconds_so_far(),
         versions=versions(),
     )
     write_text(run / RECORD, record.model_dump_json(indent=2) + "\n")
+
+
+def seconds_so_far() -> float:
+    """Seconds since this process began."""
+    return round(time.monotonic() - STARTED, 2)
 
 
 def versions() -> dict[str, str]:

@@ -134,6 +134,41 @@ class RunRecord(Record):
     """Items that came after the fit; the numbers of this record hold for the items before them."""
 
 
+class ModuleRecord(Record):
+    """`run.json` of a module that is no recommender."""
+
+    format: Literal["recloom-module-1"] = "recloom-module-1"
+    module: str
+    seed: int
+    data: str
+    """The folder of the data as it was given."""
+    protocol: dict[str, str | int | float]
+    """The data's digest, how they are split, and what else makes two numbers comparable."""
+    epochs: int
+    steps: int
+    monitor: str
+    best: float | None
+    """The monitored validation metric of the best checkpoint."""
+    seconds: float
+    versions: dict[str, str]
+
+
+class ModuleResults(Record):
+    """`metrics.json` of a module that is no recommender."""
+
+    format: Literal["recloom-module-results-1"] = "recloom-module-results-1"
+    module: str
+    seed: int
+    protocol: dict[str, str | int | float]
+    checkpoint: str
+    """`best` by validation, or another one that was asked for."""
+    epoch: int
+    """The epoch of that checkpoint, counted from 0."""
+    monitor: str
+    metrics: dict[str, float]
+    versions: dict[str, str]
+
+
 class Recommendation(Record):
     """One recommended item."""
 

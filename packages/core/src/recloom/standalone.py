@@ -26,6 +26,8 @@ class StandaloneData(L.LightningDataModule):
         seed: of everything random.
     """
 
+    name: str
+
     def __init__(self, path: str, name: str = "", seed: int = 0) -> None:
         super().__init__()
         self.path, self.name, self.seed = path, name, seed

@@ -7,8 +7,8 @@ usage: recloom fit --model NAME --data DIR [options]
        recloom fit --config FILE [options]
        recloom fit --run RUN --ckpt_path last
 
-Train a recommender on a prepared dataset. A run is one folder, by default
-runs/DATA/MODEL.
+Train a recommender on a prepared dataset, or another module on data of its own
+(`recloom list modules`). A run is one folder, by default runs/DATA/MODEL.
 
 Which (`recloom list` shows what is installed):
   --model NAME                  recommender, such as SASRec, EASE or LightGCN

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from recloom.losses import Loss
     from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
+    from recloom.standalone import StandaloneModule
 
 
 @hookimpl
@@ -21,6 +22,14 @@ def register_models() -> list[type[Recommender]]:
     from .simgcl import SimGCL
 
     return [LightGCN, SimGCL, SGL, PersonalizedPageRank]
+
+
+@hookimpl
+def register_modules() -> list[type[StandaloneModule]]:
+    from .property.graph_property import GraphProperty
+    from .property.node_property import NodeProperty
+
+    return [NodeProperty, GraphProperty]
 
 
 @hookimpl
@@ -43,5 +52,6 @@ def register_commands() -> list[Callable[..., None]]:
     from .embedding.embed_command import embed
     from .pagerank_command import pagerank
     from .profile_command import profile
+    from .property.predict_command import predict
 
-    return [embed, pagerank, profile]
+    return [embed, pagerank, predict, profile]

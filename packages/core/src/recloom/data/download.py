@@ -59,6 +59,27 @@ def fetch(name: str, into: Path | None = None) -> Path:
     return folder / known.inner if known.inner else folder
 
 
+def fetch_zip(url: str, folder: Path, inner: str = "") -> None:
+    """Fetch a zip file and unpack it into a new folder, whole or not at all.
+
+    Args:
+        inner: folder inside the archive whose contents are kept, without it.
+
+    Raises DataError where the network fails, the archive is unsafe, or it holds no such folder.
+    """
+    with new_directory(folder) as partial:
+        archive = partial / url.rpartition("/")[2]
+        _download(url, archive)
+        unpack(archive, partial)
+        archive.unlink()
+        if inner and not (partial / inner).is_dir():
+            raise DataError(f"{url} holds no folder {inner!r}; it may have changed. Unpack it by hand.")
+        for child in list((partial / inner).iterdir()) if inner else ():
+            child.rename(partial / child.name)
+        if inner:
+            (partial / inner).rmdir()
+
+
 def _fetch_file(url: str, folder: Path, known: Known) -> None:
     target = folder / url.rpartition("/")[2]
     found = _download(url, target)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..errors import RecloomError
+from ..runfolder import refuse_standalone
 from ..schemas import Protocol, Record
 from ..segments import LEGEND
 from .significance import LEVEL, bounds_of_draws, intervals
@@ -113,6 +114,7 @@ def write_results(
 
 def read_results(run_dir: str | Path) -> Results:
     """Read a run's `metrics.json`. Raises RecloomError when it is missing or does not say what it should."""
+    refuse_standalone(Path(run_dir))
     path = Path(run_dir) / METRICS_FILE
     if not path.is_file():
         raise RecloomError(

@@ -7,6 +7,7 @@ GAT    h' = sum of neighbours W h by attention   Velickovic et al., ICLR 2018
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 from recloom.errors import RecloomError, at_least
@@ -56,8 +57,8 @@ class Convolutions(nn.Module):
         sizes = [in_dim, *[dim] * (num_layers - 1), out_dim]
         last = num_layers - 1
         self.convs = nn.ModuleList(
-            _convolution(conv, *sizes[layer : layer + 2], dropout, 1 if layer == last else heads)
-            for layer in range(num_layers)
+            _convolution(conv, size, to, dropout, 1 if layer == last else heads)
+            for layer, (size, to) in enumerate(pairwise(sizes))
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(dim) if batch_norm else nn.Identity() for _ in range(last))
 

@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 
 RECONSTRUCT, ARRAY, DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
 MATRIX, MAPPING, LIST = "scipy.sparse.csr csr_matrix", "collections defaultdict", "__builtin__ list"
+Array = np.ndarray[Any, Any]
 KNOWN = (RECONSTRUCT, ARRAY, DTYPE, MATRIX, MAPPING, LIST)
 NUMBERS = re.compile(r"[biuf][1248]")
 """Kinds of array elements that are read: no objects, no records."""
@@ -130,9 +131,10 @@ def _since_mark(stack: list[Any]) -> list[Any]:
     return values
 
 
-def read_array(path: Path) -> np.ndarray[Any, Any]:
+def read_array(path: Path) -> Array:
     """The array of numbers in a pickle file. Raises DataError where it holds something else."""
-    return _checked(path, read(path), _array, "an array of numbers")
+    found: Array = _checked(path, read(path), _array, "an array of numbers")
+    return found
 
 
 def read_csr(path: Path) -> csr_matrix:
@@ -140,9 +142,12 @@ def read_csr(path: Path) -> csr_matrix:
     return _checked(path, read(path), _csr, "a CSR matrix")
 
 
-def read_neighbours(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def read_neighbours(path: Path) -> tuple[Array, Array]:
     """(E,) int64 nodes and (E,) int64 neighbours of a pickled mapping from node to a list of neighbours."""
-    return _checked(path, read(path), _neighbours, "a mapping from nodes to lists of neighbours")
+    found: tuple[Array, Array] = _checked(
+        path, read(path), _neighbours, "a mapping from nodes to lists of neighbours"
+    )
+    return found
 
 
 def _checked(path: Path, value: Any, convert: Any, what: str) -> Any:
@@ -152,7 +157,7 @@ def _checked(path: Path, value: Any, convert: Any, what: str) -> Any:
         raise DataError(f"{path} holds no {what.partition(' ')[2]} ({error}); expected {what}") from error
 
 
-def _array(note: Any) -> np.ndarray[Any, Any]:
+def _array(note: Any) -> Array:
     _expect(note, RECONSTRUCT)
     _, shape, dtype, column_wise, text = note.state
     _expect(dtype, DTYPE)
@@ -173,7 +178,7 @@ def _csr(note: Any) -> csr_matrix:
     return matrix
 
 
-def _neighbours(note: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _neighbours(note: Any) -> tuple[Array, Array]:
     _expect(note, MAPPING)
     counts = [len(found) for found in note.entries.values()]
     nodes = np.repeat(np.array(list(note.entries), np.int64), counts)

@@ -9,15 +9,16 @@ from recloom.standalone import StandaloneData
 from torch.utils.data import DataLoader
 
 from .node_graph import PARTS, NodeGraph
+from .ogb import is_ogb, read_nodes, set_folder
 from .planetoid import is_planetoid, read_planetoid
 
 
 class NodeData(StandaloneData):
-    """One graph with labelled nodes, in the layout of Planetoid.
+    """One graph with labelled nodes, in the layout of Planetoid or of OGB.
 
     Args:
         path: folder that holds the files.
-        name: of the set among them, such as `cora`.
+        name: of the set among them, such as `cora`; or `ogbn-arxiv`, which is fetched if it is not there.
         seed: of everything random.
     """
 
@@ -40,9 +41,11 @@ class NodeData(StandaloneData):
         folder = Path(self.path)
         if is_planetoid(folder, self.name):
             return read_planetoid(folder, self.name)
+        if is_ogb(folder) or self.name.startswith("ogb"):
+            return read_nodes(set_folder(folder, self.name, "nodeproppred"))
         raise DataError(
             f"{folder} holds no set {self.name!r}: expected ind.{self.name or 'NAME'}.allx and its companions "
-            "(Planetoid). Say which set with --data.name."
+            "(Planetoid), or raw/edge.csv.gz and its companions (OGB). Say which set with --data.name."
         )
 
     def setup(self, stage: str | None = None) -> None:
@@ -51,13 +54,15 @@ class NodeData(StandaloneData):
 
     def protocol(self) -> dict[str, str | int | float]:
         graph = self.graph
-        counts = {f"{part}_nodes": len(graph.parts[part]) for part in PARTS}
-        facts = {"nodes": len(graph.features), "edges": graph.edges.shape[1], "classes": graph.num_classes}
         return {
             "data": self.name or Path(self.path).name,
             "data_hash": graph.digest(),
             "split": graph.split,
-        } | (counts | facts)
+            **{f"{part}_nodes": len(graph.parts[part]) for part in PARTS},
+            "nodes": len(graph.features),
+            "edges": graph.edges.shape[1],
+            "classes": graph.num_classes,
+        }
 
     def train_dataloader(self) -> DataLoader[NodeGraph]:
         return self._whole()
@@ -71,3 +76,14 @@ class NodeData(StandaloneData):
     def _whole(self) -> DataLoader[NodeGraph]:
         """The whole graph as the only batch."""
         return DataLoader([self.graph], batch_size=None)  # type: ignore[arg-type]
+
+
+class GivenNodes(NodeData):
+    """A graph that is in memory already."""
+
+    def __init__(self, graph: NodeGraph, name: str, seed: int = 0) -> None:
+        super().__init__("memory", name, seed)
+        self.given = graph
+
+    def read(self) -> NodeGraph:
+        return self.given

@@ -22,7 +22,8 @@ class NodeGraph:
     Attributes:
         features: (N, F) float32.
         edges: (2, E) int64, from source to target; an undirected edge stands in both directions.
-        labels: (N,) int64 class, -1 where unknown.
+        labels: (N,) int64 class, -1 where unknown; or, where a node has several classes, (N, C) float32 shares that
+            sum to 1, all 0 where unknown.
         parts: node numbers of `train`, `valid` and `test`, each (n,) int64 and each labelled.
         num_classes: how many classes there are.
         split: name of the split.
@@ -46,11 +47,16 @@ class NodeGraph:
         for part, rows in self.parts.items():
             if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < nodes:
                 raise DataError(f"the {part} part names node {int(rows.max())}; expected 0 to {nodes - 1}")
-            if bool((self.labels[rows] < 0).any()):
+            if not bool(self.labelled[rows].all()):
                 raise DataError(f"the {part} part holds a node without label")
         told = torch.cat([*self.parts.values()])
-        if len(told.unique()) < len(told):
+        if len(torch.unique(told)) < len(told):
             raise DataError("a node stands in two parts of the split, so it would be learnt and measured")
+
+    @property
+    def labelled(self) -> Tensor:
+        """(N,) whether the label of a node is known."""
+        return self.labels >= 0 if self.labels.dim() == 1 else self.labels.sum(1) > 0
 
     def digest(self) -> str:
         """16 hex digits that are equal for equal features, edges, labels and parts."""

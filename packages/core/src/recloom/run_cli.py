@@ -1,0 +1,213 @@
+"""Lightning's command line as every run uses it: one folder, whole checkpoints, a bar, and how it is stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from .checkpoint import LastCheckpoint
+from .config_errors import explain
+from .errors import RecloomError, Terminated
+from .quiet import calm
+from .runfolder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
+from .stopping import EarlyStop, stopped_by_sigterm
+from .training_bar import TrainingBar
+
+SHARED_RUN = "RECLOOM_RUN"
+"""Tells the other processes of a distributed fit which folder the first one chose."""
+MONITOR = "val/ndcg@10"
+CSV = "lightning.pytorch.loggers.CSVLogger"
+GO_ON = "go on with: recloom fit --run {} --ckpt_path last"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Write the full configuration to `config.yaml` in the run folder once a fit has begun.
+
+    Not in `setup`, as Lightning's own does: a checkpoint that does not fit must leave the run as it was.
+    """
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        return None
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            write_config(Path(trainer.default_root_dir), self.parser.dump(self.config, skip_none=False))
+            (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI of which a run is one folder, whatever is trained in it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run", type=str | None, default=None, help="folder of the run (default: runs/DATA/MODEL)"
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="replace what a finished fit left in the folder of the run",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(EarlyStop, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": MONITOR,
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        shared = os.environ.pop(SHARED_RUN, None)
+        first = shared is None and os.environ.get("LOCAL_RANK", "0") == "0"
+        if not (config.run or shared) and "LOCAL_RANK" in os.environ:
+            raise RecloomError(
+                "this program runs in several processes, which must agree on the folder of the run. "
+                "Name it with --run, or in Python with run=."
+            )
+        given = config.run or shared
+        run = Path(given) if given else new_run(*self.named(config))
+        if first:
+            os.environ[SHARED_RUN] = str(run)
+        if self.subcommand == "fit" and first:
+            make_room(run, resume=config.ckpt_path is not None, overwrite=config.overwrite)
+        config.overwrite = False  # a config kept in the run must not replace another one later
+        config.run = str(run)
+        if self.subcommand != "fit":
+            self._measured(config, run)
+        self._watch(config)
+        config.trainer.default_root_dir = str(run)
+        config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
+        config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
+        if "verbose" in config:
+            config.verbose = False  # the table with intervals is shown instead
+        if self.subcommand == "fit" and (config.trainer.logger is None or _is_ours(config.trainer.logger)):
+            config.trainer.logger = _component(CSV, save_dir=str(run), name="logs")
+
+    def after_instantiate_classes(self) -> None:
+        usual = (RichProgressBar, TQDMProgressBar)  # what Lightning puts there unasked
+        trainer: Any = self.trainer
+        trainer.callbacks = [TrainingBar() if type(one) in usual else one for one in trainer.callbacks]
+
+    def named(self, config: Any) -> tuple[str, str]:
+        """Of what data and what model the folder of a new run is named after."""
+        raise NotImplementedError
+
+    def not_a_fit(self, config: Any, run: Path) -> None:
+        """Before a run is measured: find its data wherever they are now."""
+        raise NotImplementedError
+
+    def watched(self, config: Any) -> tuple[str, str] | None:
+        """Metric and mode to watch where none was asked for; None = MONITOR."""
+        raise NotImplementedError
+
+    def _measured(self, config: Any, run: Path) -> None:
+        """A run is measured without logs of its own."""
+        config.trainer.logger = False
+        self.not_a_fit(config, run)
+        if self.subcommand == "test" and not os.access(run, os.W_OK):
+            raise RecloomError(
+                f"the results cannot be kept in {run}, which is not writable. Copy the run, and test that."
+            )
+
+    def _watch(self, config: Any) -> None:
+        unasked = [one for one in (config.checkpoint, config.early_stopping) if one.monitor == MONITOR]
+        found = self.watched(config) if unasked else None
+        if found is not None:
+            for watcher in unasked:
+                watcher.monitor, watcher.mode = found
+
+    def after_validate(self) -> None:
+        for name, value in self.trainer.callback_metrics.items():
+            print(f"{name:20} {float(value):.4f}")
+
+    def tell_interrupted(self) -> None:
+        """Where the fit did not come to its end, say so, and how to go on."""
+        folder = Path(self.trainer.default_root_dir)
+        if not finished(folder):
+            print(f"training was interrupted: this is the state it had reached ({GO_ON.format(folder)})")
+
+
+Line = TypeVar("Line", bound=RunCLI)
+
+
+def how_far(trainer: Any) -> str:
+    """How far training went, and what it reached on the validation part."""
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if not trainer.current_epoch:
+        return ""
+    stopped = any(getattr(callback, "stopped_epoch", 0) for callback in trainer.callbacks)
+    epochs = f", {trainer.current_epoch} epochs" + (", stopped early" if stopped else "")
+    return epochs + (
+        f", best {trainer.checkpoint_callback.monitor} {float(best):.4f}" if best is not None else ""
+    )
+
+
+def start(line: type[Line], module: type, data: type, args: Any) -> Line:
+    """Run a command line of Lightning; what it cannot read and what stops it is told in our words."""
+    calm()
+    quiet = {"exit_on_error": False}
+    parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
+    try:
+        with stopped_by_sigterm():
+            return line(
+                module,
+                data,
+                args=args,
+                save_config_callback=SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "max_epochs": 50,
+                    "accelerator": "auto",
+                    "devices": 1,
+                    "use_distributed_sampler": False,
+                    "enable_model_summary": False,
+                },
+                parser_kwargs=parsers | quiet,
+            )
+    except ArgumentError as error:
+        raise RecloomError(explain(error, args, module, data)) from error
+    except (SystemExit, KeyboardInterrupt) as stop:
+        cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__context__
+        if not isinstance(cause, KeyboardInterrupt):
+            raise
+        raise type(cause)(_stopped(cause, verb=args[0] if isinstance(args, list) else "fit")) from None
+    except MisconfigurationException as error:
+        raise RecloomError(
+            f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
+        ) from error
+    finally:
+        begun = os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
+        if begun and sys.exc_info()[0]:
+            leave_nothing(Path(begun))
+
+
+def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
+    """What to say where somebody stopped the work: what is left of it, and how to go on."""
+    word = "terminated" if isinstance(cause, Terminated) else "interrupted"
+    if verb != "fit":
+        return word
+    folder = Path(os.environ.get(SHARED_RUN, ""))
+    kept = (folder / CHECKPOINTS / "last.ckpt").is_file()
+    return f"{word}; {GO_ON.format(folder) if kept else 'nothing was kept yet'}"
+
+
+def _component(class_path: str, **init_args: Any) -> Namespace:
+    return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
+
+
+def _is_ours(logger: Any) -> bool:
+    """Whether a logger of a configuration is the one that a fit is given where none is asked for."""
+    return getattr(logger, "class_path", "") == CSV and logger.init_args.get("name") == "logs"

@@ -1,0 +1,79 @@
+"""The words of `recloom fit|validate|test|predict`: short names written out, and what the folder of a run adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import RecloomError
+from .runfolder import CHECKPOINTS, best_checkpoint, latest_run
+
+SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
+
+
+def expand(args: list[str]) -> list[str]:
+    """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`, `test RUN` for `test --run RUN`."""
+    words: list[str] = []
+    for place, word in enumerate(args):
+        flag, equals, value = word.partition("=")
+        if (place and args[place - 1] == "--model.metrics") or (flag == "--model.metrics" and equals):
+            flag, value = (flag, _listed(value)) if equals else (_listed(word), value)
+        words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
+    if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
+        words.insert(1, "--run")
+    return words
+
+
+def _listed(names: str) -> str:
+    """`a,b` as `[a,b]`."""
+    return names if names.startswith("[") else f"[{names}]"
+
+
+def with_run_folder(args: list[str]) -> list[str]:
+    """Make `--run DIR` bring the run's config and checkpoint; make `--ckpt_path last` find the newest run."""
+    verb, words = args[0], args[1:]
+    run, checkpoint = value(words, "--run"), value(words, "--ckpt_path")
+    if "-h" in words or "--help" in words:
+        return args
+    if verb == "fit" and checkpoint in ("last", "best"):
+        run = run or str(latest_run())
+        words = [*without(words, "--ckpt_path"), "--ckpt_path", str(load_path(run, checkpoint))]
+    elif verb == "fit":
+        return args
+    elif not run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+        raise RecloomError(f"say which run: `recloom {verb} runs/DATA/MODEL`")
+    elif run and checkpoint is None:
+        words += ["--ckpt_path", str(best_checkpoint(Path(run)))]
+    if run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+        words = ["--config", str(Path(run) / "config.yaml"), "--run", run, *without(words, "--run")]
+    return [verb, *words]
+
+
+def load_path(run: str, name: str) -> Path:
+    """The checkpoint `last` or `best` of a run."""
+    path = Path(run) / CHECKPOINTS / f"{name}.ckpt"
+    if not path.is_file():
+        raise RecloomError(
+            f"{run} holds no {CHECKPOINTS}/{name}.ckpt to resume from. Start it with `recloom fit --run {run}`."
+        )
+    return path
+
+
+def value(words: list[str], flag: str) -> str | None:
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def without(words: list[str], flag: str) -> list[str]:
+    kept, skip = [], False
+    for word in words:
+        if skip or word.startswith(flag + "="):
+            skip = False
+        elif word == flag:
+            skip = True
+        else:
+            kept.append(word)
+    return kept

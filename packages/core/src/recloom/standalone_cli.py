@@ -1,0 +1,132 @@
+"""`recloom fit|validate|test` of modules that are no recommenders: `recloom fit --model NodeProperty --data DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from .checkpoint import read_checkpoint
+from .errors import RecloomError
+from .plugins import collect
+from .run_cli import RunCLI, how_far, start
+from .run_words import value, without
+from .runfolder import (
+    RECORD,
+    find_data,
+    seconds_so_far,
+    standalone_name,
+    versions,
+    write_text,
+)
+from .schemas import ModuleRecord, ModuleResults
+from .spec import unknown
+from .standalone import StandaloneData, StandaloneModule
+
+VERBS = ("fit", "validate", "test")
+
+
+class StandaloneCLI(RunCLI):
+    """The command line of a StandaloneModule and its data."""
+
+    model_class: type[StandaloneModule]
+    model: StandaloneModule
+    datamodule: StandaloneData
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        kind = self.model_class
+        parser.add_argument(
+            "--module", type=str, default=kind.__name__, help="what is trained (--model NAME)"
+        )
+        parser.set_defaults(kind.defaults)
+
+    def named(self, config: Any) -> tuple[str, str]:
+        parts = (Path(config.data.path).resolve().name, config.data.get("name"))
+        return "-".join(part for part in parts if part), self.model_class.__name__
+
+    def not_a_fit(self, config: Any, run: Path) -> None:
+        config.data.path = str(find_data(run, config.data.path))
+
+    def watched(self, config: Any) -> tuple[str, str] | None:
+        kind = self.model_class
+        return kind.monitor.format(**vars(config.model)), kind.mode
+
+    def after_fit(self) -> None:
+        trainer: Any = self.trainer
+        if not trainer.is_global_zero:
+            return
+        folder, watcher = Path(trainer.default_root_dir), trainer.checkpoint_callback
+        best = watcher.best_model_score
+        record = ModuleRecord(
+            module=type(self.model).__name__,
+            seed=self.datamodule.seed,
+            data=str(self.datamodule.path),
+            protocol=self.datamodule.protocol(),
+            epochs=trainer.current_epoch,
+            steps=trainer.global_step,
+            monitor=watcher.monitor,
+            best=None if best is None else float(best),
+            seconds=seconds_so_far(),
+            versions=versions(),
+        )
+        write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+        print(f"trained: {folder}{how_far(trainer)} (next: recloom test {folder})")
+
+    def after_test(self) -> None:
+        trainer: Any = self.trainer
+        folder, path = Path(trainer.default_root_dir), Path(trainer.ckpt_path)
+        found = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
+        results = ModuleResults(
+            module=type(self.model).__name__,
+            seed=self.datamodule.seed,
+            protocol=self.datamodule.protocol(),
+            checkpoint=path.stem,
+            epoch=read_checkpoint(path)["epoch"],
+            monitor=trainer.checkpoint_callback.monitor,
+            metrics=found,
+            versions=versions(),
+        )
+        write_text(folder / "metrics.json", results.model_dump_json(indent=2) + "\n")
+        show(results)
+        self.tell_interrupted()
+
+
+def show(results: ModuleResults) -> None:
+    """Print the metrics of a test, and the protocol they hold for."""
+    from .terminal import visible
+
+    print(visible(f"{results.module}, test part of {results.protocol.get('data', 'the data')}"))
+    for name, number in results.metrics.items():
+        print(visible(f"{name:20} {number:.4f}"))
+    why = f", the best by {results.monitor}" if results.checkpoint == "best" else ""
+    print(visible(f"epoch {results.epoch + 1}{why}, seed {results.seed}"))
+    print(visible(", ".join(f"{name} {fact}" for name, fact in results.protocol.items() if name != "data")))
+
+
+def chosen(words: Sequence[str]) -> type[StandaloneModule] | None:
+    """The standalone module that expanded words ask for, by name or by a config file; None = a recommender."""
+    known: dict[str, type[StandaloneModule]] = collect("register_modules")
+    named = value(list(words), "--model.recommender")
+    if named is not None:
+        return known.get(named)
+    config = value(list(words), "--config") or value(list(words), "-c")
+    name = standalone_name(Path(config)) if config else None
+    if name is None:
+        return None
+    if name not in known:
+        raise RecloomError(f"{config}: " + unknown(name, known, "modules that are no recommenders"))
+    return known[name]
+
+
+def run_standalone(kind: type[StandaloneModule], words: Sequence[str]) -> StandaloneCLI:
+    """Run `fit`, `validate` or `test` of a standalone module from expanded words."""
+    verb, *rest = without(list(words), "--model.recommender")
+    if verb not in VERBS:
+        raise RecloomError(
+            f"{kind.__name__} is no recommender, so it ranks nothing: `recloom {verb}` is not for it, only "
+            f"{', '.join(VERBS)}."
+        )
+    return start(StandaloneCLI, kind, kind.data_class, [verb, *rest])

@@ -1,0 +1,90 @@
+"""`recloom graph predict`: what items are, told from what they are met together with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from recloom.command import command
+
+if TYPE_CHECKING:
+    from recloom.data.catalog import Catalog
+    from torch import Tensor
+
+
+@command("graph predict")
+def predict(
+    data: Path,
+    *,
+    attribute: str,
+    out: Path | None = None,
+    vectors: Path | None = None,
+    conv: Literal["GCN", "SAGE", "GAT"] = "GCN",
+    dim: int = 64,
+    num_layers: int = 2,
+    neighbours: int = 20,
+    epochs: int = 200,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Predict an attribute of the items that lack it, from the items that the same users had.
+
+    The network learns from a part of the items with a value; the accuracy on the others is printed beside that of the
+    most frequent value, and beside that of a graph whose items were shuffled. Interactions held out for tests are not
+    looked at.
+
+    Args:
+        data: folder of a prepared dataset.
+        attribute: column of its items, such as genres; a text may hold several values between `|`.
+        out: Parquet file of the predictions, by default ATTRIBUTE.parquet.
+        vectors: Parquet file of item vectors, made by `recloom embed`; by default the graph alone tells.
+        conv: which graph convolution.
+        dim: size of the vectors between convolutions; a multiple of 8 for GAT.
+        num_layers: convolutions.
+        neighbours: edges that lead from an item, to those closest to it.
+        epochs: of training; the best by held-out items is taken.
+        seed: of what is held out, and of everything else random.
+        overwrite: replace an existing file.
+    """
+    from recloom.data.module import RecDataModule
+    from recloom.errors import RecloomError, at_least
+
+    from ..dataset_graphs import co_occurrence
+    from .attribute_network import Settings, learn, predictions
+    from .item_attributes import known_values, nearest
+
+    at_least(1, neighbours=neighbours, epochs=epochs)
+    target = out or Path(f"{attribute}.parquet")
+    if target.suffix != ".parquet":
+        raise RecloomError(f"--out {target}: expected a name that ends in .parquet")
+    if not target.parent.is_dir():
+        raise RecloomError(f"--out {target}: there is no folder {target.parent}; make it first")
+    if target.exists() and not overwrite:
+        raise RecloomError(f"{target} exists. Choose another --out, or replace it with --overwrite.")
+    module = RecDataModule(str(data), vectors=None if vectors is None else str(vectors), seed=seed)
+    module.setup()
+    known = known_values(module.catalog, attribute)
+    edges = nearest(co_occurrence(module.train), neighbours)
+    text = None if vectors is None else _tensor(module.catalog)
+    found = learn(edges, text, known, Settings(conv, dim, num_layers, epochs, seed))
+    print(f"{attribute}: {len(known.items):,} items have one of {len(known.names):,} values")
+    print(f"right for {found.accuracy:.1%} of {found.held_out:,} held-out items")
+    print(f"          {found.majority:.1%} had every item been called {found.most}")
+    print(f"          {found.shuffled:.1%} where every item has the edges of another one")
+    table = predictions(found, known, edges, module.catalog)
+    if not len(table):
+        print("no item lacks a value, so nothing is written")
+        return
+    temporary = target.with_name(f".{target.name}.tmp")
+    table.write_parquet(temporary)
+    temporary.replace(target)
+    alone = int((table["neighbours"] == 0).sum())
+    note = f"; {alone:,} of them were met with nothing, so their value is a guess" if alone else ""
+    print(f"{len(table):,} predictions written to {target}{note}")
+
+
+def _tensor(catalog: Catalog) -> Tensor:
+    """(num_items + 1, F) vectors of the items, 0 for padding."""
+    import torch
+
+    return torch.from_numpy(catalog.vectors())

@@ -1,0 +1,120 @@
+"""`recloom graph predict`: what an item is, from the items that the same users had."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from recloom.cli import main
+from recloom.data.catalog import Catalog
+from recloom.errors import DataError
+from recloom_graph.graph import Graph
+from recloom_graph.property.item_attributes import known_values, nearest, parts_of, shuffled
+
+KINDS = ["noir", "farce", "opera"]
+
+
+def items(values):
+    return pl.DataFrame({"item_id": [f"i{n}" for n in range(len(values))], "kind": values})
+
+
+def test_shares_of_an_item_with_several_values():
+    known = known_values(Catalog(items(["a|b", "a", None, "b", ""] * 8)), "kind")
+    assert sorted(known.names) == ["a", "b"]
+    a = known.names.index("a")
+    assert known.shares[[1, 2, 3, 4, 0], a].tolist() == [0.5, 1, 0, 0, 0]
+    assert known.items.tolist()[:4] == [1, 2, 4, 6]
+    assert known.lacking.tolist()[:3] == [3, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "message"),
+    [
+        (["a", "b"] * 20, "colour", "no column 'colour'; they have item_id, kind"),
+        (["a", "b"] + [None] * 30, "kind", "2 items have a value of 'kind'; at least 20"),
+        ([f"v{n}" for n in range(40)], "kind", "40 different values for 40 items"),
+        (["a"] * 40, "kind", "1 different values for 40 items; expected at least two"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(values, column, message):
+    with pytest.raises(DataError, match=message):
+        known_values(Catalog(items(values)), column)
+
+
+def test_the_parts_are_all_known_items_once_and_follow_the_seed():
+    known = known_values(Catalog(items(["a", "b", None] * 20)), "kind")
+    parts = parts_of(known, 0)
+    assert torch.cat([*parts.values()]).sort().values.tolist() == known.items.tolist()
+    assert {name: len(rows) for name, rows in parts.items()} == {"test": 8, "valid": 4, "train": 28}
+    assert not torch.equal(parts["test"], parts_of(known, 1)["test"])
+
+
+def test_edges_lead_to_the_closest():
+    weights = torch.tensor([9.0, 1.0, 4.0, 1.0])  # 0-1 strong, 0-2 weak, 2-3 medium, 1-3 weak
+    graph = Graph(torch.tensor([0, 0, 2, 1]), torch.tensor([1, 2, 3, 3]), 5, weights, directed=False)
+    assert sorted(map(tuple, nearest(graph, 1).T.tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+    assert nearest(graph, 9).shape == (2, 8)
+
+
+def test_the_control_keeps_the_graph_and_moves_the_items():
+    edges = torch.tensor([[1, 2, 3, 1], [2, 3, 1, 4]])
+    moved = shuffled(edges, 50, 0)
+    assert not torch.equal(moved, edges)
+    assert int(moved.min()) > 0
+    assert torch.bincount(moved[0])[moved[0]].tolist() == torch.bincount(edges[0])[edges[0]].tolist()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, write_dataset):
+    """Every user likes one kind; half a dozen items lack theirs."""
+    rng = np.random.default_rng(0)
+    taste = rng.integers(0, 3, 150)
+    drawn = np.stack([rng.permutation(np.arange(kind, 90, 3))[:8] for kind in taste])
+    users = np.repeat(np.arange(150), 8)
+    frame = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in users],
+            "item_id": [f"i{n}" for n in drawn.ravel()],
+            "timestamp": np.tile(np.arange(8), 150),
+        }
+    )
+    kinds = [None if n < 6 else KINDS[n % 3] for n in range(90)]
+    return write_dataset(tmp_path_factory.mktemp("data") / "tastes", frame, items(kinds))
+
+
+def test_what_items_lack_is_predicted_and_measured(dataset, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
+    monkeypatch.chdir(tmp_path)
+    main(["graph", "predict", str(dataset), "--attribute", "kind", "--epochs", "40", "--dim", "8"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "kind: 84 items have one of 3 values"
+    right, majority, control = (
+        float(line.split("%")[0].replace("right for", "").strip()) for line in lines[1:4]
+    )
+    assert right > 90
+    assert max(majority, control) < 70
+    assert lines[4] == "6 predictions written to kind.parquet"
+    found = pl.read_parquet("kind.parquet")
+    assert found.columns == ["item_id", "value", "confidence", "neighbours"]
+    told = {row["item_id"]: row["value"] for row in found.iter_rows(named=True)}
+    assert told == {f"i{n}": KINDS[n % 3] for n in range(6)}
+    assert found["confidence"].is_between(1 / 3, 1).all()
+    assert (found["neighbours"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "kind.csv"], "expected a name that ends in .parquet"),
+        (["--out", "absent/kind.parquet"], "there is no folder absent"),
+        (["--neighbours", "0"], "neighbours must be at least 1"),
+        ([], "kind.parquet exists"),
+    ],
+)
+def test_wrong_words_are_answered_before_anything_is_computed(
+    dataset, tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kind.parquet").touch()
+    with pytest.raises(SystemExit):
+        main(["graph", "predict", str(dataset), "--attribute", "kind", *words])
+    assert message in capsys.readouterr().err
