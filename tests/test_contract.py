@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "checkerboard_epochs": 15,
     },
     "LightGCN": {"config": {"dim": 16}},
+    "GaCLLM": {"config": {"dim": 16}, "vectors": True},
     "SimGCL": {  # contrast drives users of one colour apart, who are to be alike here: so little of it
         "config": {"dim": 16, "num_layers": 2},
         "loss": {"class_path": "NoisyViews", "init_args": {"weight": 0.02}},

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
+    from .gacllm import GaCLLM
     from .lightgcn import LightGCN
     from .pagerank import PersonalizedPageRank
     from .sgl import SGL
     from .simgcl import SimGCL
 
-    return [LightGCN, SimGCL, SGL, PersonalizedPageRank]
+    return [LightGCN, SimGCL, SGL, GaCLLM, PersonalizedPageRank]
 
 
 @hookimpl
@@ -40,7 +41,9 @@ def register_prompts() -> list[PromptTemplate]:
 
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
+    from .encode_command import encode
     from .pagerank_command import pagerank
     from .profile_command import profile
+    from .refine_command import refine
 
-    return [pagerank, profile]
+    return [encode, pagerank, profile, refine]
