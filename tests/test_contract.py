@@ -73,3 +73,9 @@ class TestTextMeanOfTheClosestRecentItem(RecommenderTests):
 class TestTextProjectionWithRecency(RecommenderTests):
     recommender = MODELS["TextProjection"]
     config = {"dim": 16, "half_life": 3.0, "max_len": 6}  # noqa: RUF012
+
+
+class TestGaCLLMOfLayersSideBySide(RecommenderTests):
+    recommender = MODELS["GaCLLM"]
+    config = {"dim": 16, "combine": "concat", "mlp": False}  # noqa: RUF012
+    vectors = True
