@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "checkerboard_epochs": 15,
     },
     "LightGCN": {"config": {"dim": 16}},
+    "GaCLLM": {"config": {"dim": 16}, "vectors": True},
     "SimGCL": {  # contrast drives users of one colour apart, who are to be alike here: so little of it
         "config": {"dim": 16, "num_layers": 2},
         "loss": {"class_path": "NoisyViews", "init_args": {"weight": 0.02}},
@@ -72,3 +73,9 @@ class TestTextMeanOfTheClosestRecentItem(RecommenderTests):
 class TestTextProjectionWithRecency(RecommenderTests):
     recommender = MODELS["TextProjection"]
     config = {"dim": 16, "half_life": 3.0, "max_len": 6}  # noqa: RUF012
+
+
+class TestGaCLLMOfLayersSideBySide(RecommenderTests):
+    recommender = MODELS["GaCLLM"]
+    config = {"dim": 16, "combine": "concat", "mlp": False}  # noqa: RUF012
+    vectors = True

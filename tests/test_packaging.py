@@ -35,13 +35,13 @@ kinds = {{
 }}
 models = list(kinds)
 one_step = {{"enable_progress_bar": False, "max_steps": 1, "limit_val_batches": 1}}
-labelled = {{"positive": 1, "vectors": "items.parquet", "user_vectors": "users.parquet"}}
+vectors = {{"vectors": "items.parquet", "user_vectors": "users.parquet"}}
 for of, key in (("items", "item_id"), ("users", "user_id")):
     import polars as pl
     ids = pl.read_parquet(f"data/{{of}}.parquet", columns=[key])
     ids.with_columns(vector=pl.lit([0.5, 1.0])).write_parquet(f"{{of}}.parquet")
 for name in models:
-    data = labelled if kinds[name].examples == "rated" else {{}}
+    data = {{"positive": 1, **vectors}} if kinds[name].examples == "rated" else vectors if name == "GaCLLM" else {{}}
     run = recloom.fit("data", name, run=f"runs/{{name}}", config={{"trainer": one_step, "data": data}})
     assert 0 <= run.test().metrics["ndcg@10"].mean <= 1
     assert len(recloom.load(run.folder).recommend(user="u01", k=3)) == 3

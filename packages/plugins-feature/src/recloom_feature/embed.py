@@ -76,7 +76,7 @@ def _for_users(vectors: Path, made: dict[str, Any]) -> str:
     if "split_hash" in made and first is None:
         return (
             "KAR refuses it: its texts tell whole training histories, and so the labels.\n"
-            f"For a model of your own:\n  --data.user_vectors {vectors}"
+            f"Others take it, such as GaCLLM, or LightGCN with --model.loss RLMRecCon:\n  --data.user_vectors {vectors}"
         )
     known = f", on the split of its texts:\n  --data.known_first {first}" if first else ":\n "
     return f"KAR reads it beside vectors of items{known} --data.user_vectors {vectors}"

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
+    from .gacllm import GaCLLM
     from .lightgcn import LightGCN
     from .pagerank import PersonalizedPageRank
     from .sgl import SGL
     from .simgcl import SimGCL
 
-    return [LightGCN, SimGCL, SGL, PersonalizedPageRank]
+    return [LightGCN, SimGCL, SGL, GaCLLM, PersonalizedPageRank]
 
 
 @hookimpl
@@ -50,8 +51,10 @@ def register_prompts() -> list[PromptTemplate]:
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
     from .embedding.embed_command import embed
+    from .encode_command import encode
     from .pagerank_command import pagerank
     from .profile_command import profile
     from .property.predict_command import predict
+    from .refine_command import refine
 
-    return [embed, pagerank, predict, profile]
+    return [embed, encode, pagerank, predict, profile, refine]

@@ -23,3 +23,17 @@ def after_profiles(
     fit = ("fit", "--model", "LightGCN", "--model.loss", "RLMRecCon", "--data", data)
     steps.append(command_line(*fit, *split_words(split, split_path), *words))
     return "\n".join(f"next: {step}" for step in steps)
+
+
+def after_refining(data: Path, folder: Path) -> str:
+    """Turn refined texts into vectors."""
+    where = () if folder == data else ("--folder", folder)
+    return f"next: {command_line('graph', 'encode', data, *where)}"
+
+
+def after_encoding(data: Path, vectors: Mapping[str, Path], split: SplitSpec) -> str:
+    """Train GaCLLM on the split of the texts."""
+    options = {"item": "--data.vectors", "user": "--data.user_vectors"}
+    words = [word for key, file in vectors.items() for word in (options[key], file)]
+    fit = ("fit", "--model", "GaCLLM", "--data", data, *split_words(split, None))
+    return f"next: {command_line(*fit, *words)}"

@@ -146,7 +146,7 @@ class RecDataModule(L.LightningDataModule):
                 hint = (
                     "Models of sequences and graphs read them with --model.recommender.item_input id+vector."
                     if of == "items"
-                    else "KAR does."
+                    else "KAR, GaCLLM and the losses of RLMRec do."
                 )
                 warnings.warn(
                     f"{model} as it is configured reads no vectors of {of}: --data.{option} {path} changes nothing. "

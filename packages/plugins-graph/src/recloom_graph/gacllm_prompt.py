@@ -1,0 +1,93 @@
+"""The prompts of GaCLLM within a limit of tokens: neighbours are shortened, the longest first, and nothing else is.
+
+A length c is looked for to which every longer neighbour is cut, as large as the limit allows; those that are no longer
+stay whole. A node whose own text leaves no room even for neighbours of a character each is not asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from recloom.language import LanguageModel
+from recloom.language.budget import worst_case
+from recloom.language.question import Failure, Question
+from recloom.plugins import collect
+from recloom.prompts import PromptTemplate
+
+from .neighbours import Side
+
+TEMPLATES: dict[Side, str] = {"user_id": "gacllm-user", "item_id": "gacllm-item"}
+NOTHING = "(nothing is known yet)"
+
+
+def _told(text: str) -> str:
+    if not any(character.isalnum() for character in text):
+        raise ValueError("must say something")
+    return text.strip()
+
+
+class Description(BaseModel):
+    """What the model must answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    description: Annotated[str, Field(max_length=8000), AfterValidator(_told)]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Fills the two templates for one language model.
+
+    Args:
+        model: whose tokens are counted.
+        limit: tokens of the longest prompt.
+        answer: tokens of the longest answer.
+    """
+
+    model: LanguageModel
+    limit: int
+    answer: int
+
+    @cached_property
+    def templates(self) -> dict[Side, tuple[PromptTemplate, str]]:
+        """Template, and its name with version, by side: read once, since thousands of prompts are filled."""
+        found = {side: collect("register_prompts")[name] for side, name in TEMPLATES.items()}
+        return {side: (one, f"{one.name}@{one.version}") for side, one in found.items()}
+
+    def fitted(self, side: Side, own: str, neighbours: Sequence[str]) -> Question | Failure:
+        """The question about a node, its neighbours as long as the limit allows; a Failure where that leaves none."""
+        whole = self._question(side, own, neighbours)
+        if self._tokens(whole) <= self.limit:
+            return whole
+        shortest = self._question(side, own, [_cut(one, 1) for one in neighbours])
+        needed = self._tokens(shortest)
+        if needed > self.limit:
+            return Failure(
+                f"its own text, which is never cut, needs a prompt of {needed:,} tokens, and --prompt_tokens is "
+                f"{self.limit:,}"
+            )
+        fits, low, high = shortest, 1, max(map(len, neighbours))  # a length that fits, and one that does not
+        while high - low > 1:
+            length = (low + high) // 2
+            question = self._question(side, own, [_cut(one, length) for one in neighbours])
+            if self._tokens(question) <= self.limit:
+                fits, low = question, length
+            else:
+                high = length
+        return fits
+
+    def _question(self, side: Side, own: str, neighbours: Sequence[str]) -> Question:
+        template, known_as = self.templates[side]
+        shown = [one or NOTHING for one in neighbours]
+        messages = template.render(own=own or NOTHING, neighbours=shown)
+        return Question(tuple(messages), known_as, max_tokens=self.answer)
+
+    def _tokens(self, question: Question) -> int:
+        return worst_case(self.model, question).prompt_tokens
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,98 @@
+"""`recloom graph refine`: the command; `gacllm_refine.py` asks layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from recloom.command import command
+from recloom.errors import RecloomError, at_least
+from recloom.language.errand import Asking
+from recloom.schemas import SplitSpec
+
+MOST = 100
+"""Neighbours that a prompt takes."""
+
+
+@command("graph refine")
+def refine(
+    data: Path,
+    *,
+    llm: Asking,
+    layers: int = 2,
+    neighbours: int = 10,
+    update: Literal["append", "replace"] = "append",
+    split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
+    split_path: Path | None = None,
+    columns: list[str] | None = None,
+    prompt_tokens: int = 2048,
+    answer_tokens: int = 300,
+    seed: int = 0,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Let a language model describe users by their items and items by their users, layer by layer (GaCLLM).
+
+    Each layer asks once about every user and item with a training neighbour, and shows it texts of the layer before.
+    Those without one keep their text. A reconstruction from the paper's abstract; its fine-tuning is left out. Turn
+    the texts into vectors with `recloom graph encode DATA`, for the model GaCLLM.
+
+    Args:
+        data: the prepared dataset.
+        llm: whom to ask, what it may cost, and where replies are kept.
+        layers: how often texts are refined; 0 asks nothing and writes the raw ones.
+        neighbours: how many training neighbours are shown, drawn by `seed`.
+        update: `append` puts an answer after the text that it refines, `replace` in its place.
+        split: how interactions are divided, as in training; only the training part is used.
+        split_path: folder written by `recloom data split`, used instead of `split`.
+        columns: attributes of the items that make their raw texts, apart by blanks; by default all.
+        prompt_tokens: longest prompt. Neighbours are shortened to fit, the longest first; a node whose own text is
+            too long keeps it, is not asked about, and stands among the failures.
+        answer_tokens: longest answer.
+        seed: of the draw of neighbours.
+        out: folder of `refined-items.parquet` and `refined-users.parquet`, by default the dataset; what failed goes
+            beside them, to the same names with `.failures.jsonl`.
+        overwrite: replace files that were made from other data, prompts or options.
+    """
+    at_least(1, neighbours=neighbours, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
+    at_least(0, layers=layers, seed=seed)
+    if neighbours > MOST:
+        raise RecloomError(f"a prompt takes at most {MOST} neighbours; found --neighbours {neighbours}")
+    from recloom.language.generated import failures_of, refuse_another
+    from recloom.language.training_rows import read_training
+
+    from .gacllm_prompt import Prompts
+    from .gacllm_refine import MADE_FROM, SIDES, nodes_of, raw_texts, write_refined
+    from .gacllm_refine import refine as refined
+    from .next_commands import after_refining
+
+    rows = read_training(data, split, split_path)
+    raw = raw_texts(rows.catalog, columns)
+    if not any(raw.values()):
+        raise RecloomError(f"no user and no item of {data} has an attribute, so there is no text to refine")
+    nodes = nodes_of(rows.train, neighbours, seed)
+    prompts = Prompts(llm.model, prompt_tokens, answer_tokens)
+    made: dict[str, Any] = {"data_hash": rows.card.data_hash(), "columns": columns, "layers": layers}
+    made |= {"split": rows.spec.model_dump(mode="json")}
+    if layers:
+        made |= {
+            "split_hash": rows.split_hash, "model": dict(llm.model.identity), "neighbours": neighbours,
+            "update": update, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens, "seed": seed,
+            "prompts": [known_as for _, known_as in prompts.templates.values()],
+        }  # fmt: skip
+    folder = out or data
+    files = dict(
+        zip(SIDES, (folder / "refined-users.parquet", folder / "refined-items.parquet"), strict=True)
+    )
+    for file in files.values():
+        refuse_another(file, MADE_FROM, made, overwrite)
+    with llm.open() as errand:
+        found = refined(errand, prompts, nodes, raw, layers, update)
+    for side, file in files.items():
+        failed = write_refined(file, rows.catalog, side, nodes, found, made)
+        asked = layers * sum(node.side == side for node in nodes)
+        print(f"wrote {file}: {asked - failed:,} of {asked:,} texts refined, {failed:,} failed")
+        if failed:
+            print(f"what failed, and why: {failures_of(file)}")
+    print(errand.bill)
+    print(after_refining(data, folder))
