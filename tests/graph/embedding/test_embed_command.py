@@ -17,6 +17,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.origin import check_split, encoder_of, origin
 from recloom.errors import DataError, Terminated
 from recloom_graph.embedding import training
+from recloom_graph.embedding.embed_command import usual_epochs
 
 QUICK = ["--dim", "8", "--epochs", "1", "--walks", "2", "--walk-length", "8", "--context", "3"]
 
@@ -173,6 +174,11 @@ def test_nodes_of_a_file(edges, capsys, method):
         )
     heads = [line.split()[:2] for line in shown if line.startswith("member ")]
     assert heads == [["member", "33"], ["member", "0"], ["member", "32"], ["member", "2"]]
+
+
+def test_a_large_graph_is_trained_for_fewer_epochs_by_default():
+    assert [usual_epochs("link", batches) for batches in (1, 2, 28, 5000)] == [500, 500, 36, 1]
+    assert usual_epochs("node2vec", 5000) == 5
 
 
 def test_deepwalk_is_node2vec_with_p_and_q_of_1(edges, tmp_path):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from recloom.command import command
 from recloom.errors import RecloomError
 from recloom.schemas import SplitSpec
+
+from .choices import Kind, Method
 
 if TYPE_CHECKING:
     from .link_prediction import LinkEmbedding
     from .skip_gram import SkipGram
     from .sources import Source
 
-Method = Literal["node2vec", "deepwalk", "link"]
-Kind = Literal["bipartite", "co-occurrence", "sessions"]
 OF_WALKS = {"walk_length", "walks", "context", "negatives"}
 OWN = {"node2vec": OF_WALKS | {"p", "q"}, "deepwalk": OF_WALKS, "link": {"held_out", "resample"}}
 """Options that some methods have and others lack."""
 EPOCHS = {"node2vec": 5, "deepwalk": 5, "link": 500}
+STEPS = 1000
+"""Enough for `link`, so that graphs whose epochs take several steps are trained for fewer epochs."""
 
 
 @command("graph embed")
@@ -83,7 +85,7 @@ def embed(
         negatives: other nodes that each such pair is told from, by default 5.
         held_out: share of the edges that `link` is measured on and not shown, by default 0.1.
         resample: whether `link` draws its non-edges anew in every epoch, as the course does not.
-        epochs: by default 5, for `link` 500.
+        epochs: by default 5; for `link` 500, or as many as take 1,000 steps where these are fewer.
         lr: step size, by default 0.01 of Adam; of SGD for `link`, 0.1, and more the more nodes there are.
         seed: the same one gives the same vectors.
         overwrite: replace existing files.
@@ -122,7 +124,7 @@ def embed(
     else:
         made = sources.of_file(source, directed, weighted, tuple(relations or ()))
     targets = {"user_id": users_out, "item_id": target, "node": target}
-    _learn(source, method, made, chosen, epochs or EPOCHS[method], targets)
+    _learn(source, method, made, chosen, epochs, targets)
     if source.is_dir():
         print(_next(source, target, users_out, split, split_path, first))
 
@@ -132,7 +134,7 @@ def _learn(
     method: Method,
     made: Source,
     chosen: dict[str, Any],
-    epochs: int,
+    epochs: int | None,
     targets: dict[str, Path | None],
 ) -> None:
     """Train, say how it went, and write the files."""
@@ -143,6 +145,7 @@ def _learn(
     from .vector_file import write_vectors
 
     embedding = _embedding(method, made, chosen)
+    epochs = epochs or usual_epochs(method, len(embedding.batches))
     print(f"{heading(source.name, made)}\n{method}, {epochs:,} epochs", flush=True)
     losses = train(embedding, epochs)
     print(losses_line(losses))
@@ -159,6 +162,11 @@ def _learn(
             count = write_vectors(target, nodes, vectors, known, recipe, made.made_of)
             thing = nodes.key.removesuffix("_id")
             print(f"wrote {target}: {count:,} {thing}s, {vectors.shape[1]} numbers each")
+
+
+def usual_epochs(method: Method, batches: int) -> int:
+    """How many are enough, where an epoch has so many batches."""
+    return min(EPOCHS[method], -(-STEPS // batches)) if method == "link" else EPOCHS[method]
 
 
 def _embedding(method: Method, made: Source, chosen: dict[str, Any]) -> SkipGram | LinkEmbedding:

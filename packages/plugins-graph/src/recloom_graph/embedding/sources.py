@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from recloom.data.catalog import Catalog
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..dataset_graphs import bipartite, co_occurrence, sessions
 from ..edge_files import read_graph
 from ..graph import Graph
+from .choices import Kind
 
-Kind = Literal["bipartite", "co-occurrence", "sessions"]
 GAP = 1800.0
 
 
