@@ -3,8 +3,8 @@
     python benchmarks/cora.py --data ../shared/data
 
 Trained and tested through `recloom fit` and `recloom test`, at the epoch of the best validation accuracy; Cora with the
-standard split of Planetoid. The class of an invented graph lies in its edges and colours together, so the same network
-without edges is the control. Writes cora.json here.
+standard split of Planetoid. The class of an invented graph shows in its edges and in nothing else of it; the same
+network without them is the control. Writes cora.json here.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def test_a_blocked_plugin_is_not_even_imported(site):
 
 def hooks() -> list[str]:
     found = [name for name in vars(hookspecs) if name.startswith("register_")]
-    assert len(found) == 7
+    assert len(found) == 8
     return found
 
 
@@ -222,6 +222,13 @@ def register_models():
     return [type("Trend", (Popularity,), {})]
 
 @hookimpl
+def register_modules():
+    from recloom.standalone import StandaloneModule
+    class Slope(StandaloneModule):
+        "Learns a slope."
+    return [Slope]
+
+@hookimpl
 def register_losses():
     from recloom.losses import Loss
     return [type("Hinge", (Loss,), {})]
@@ -268,6 +275,7 @@ def test_one_plugin_may_answer_every_hook(site):
     assert done.stderr == ""
     assert json.loads(done.stdout) == {
         "register_models": ["Trend"],
+        "register_modules": ["Slope"],
         "register_losses": ["Hinge"],
         "register_prompts": ["hello"],
         "register_readers": ["diary"],

@@ -103,6 +103,15 @@ def test_the_hook_collects_it_by_its_name(capsys):
     assert "Slope                   Learns the slope. [slopes]" in capsys.readouterr().out
 
 
+def test_a_kind_that_cannot_be_listed_is_answered(capsys):
+    with pytest.raises(SystemExit):
+        main(["list", "modles"])
+    assert (
+        "'modles' is not among the kinds. Did you mean modules? There are: language_models"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_run_is_a_folder_that_is_tested_at_its_best_epoch(data, capsys):
     main(["fit", "--model", "Slope", "--data", "line", *QUIET])
     told = "trained: runs/line/Slope, 4 epochs, best val/squared "

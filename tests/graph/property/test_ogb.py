@@ -25,9 +25,10 @@ NODES = {
     "split/time/train": "3\n0\n", "split/time/valid": "1\n", "split/time/test": "2\n",
 }  # fmt: skip
 MASTER = (
-    ",ogbn-tiny,ogbn-kinds,ogbn-packed\ntask type,multiclass classification,multiclass classification,"
-    "multiclass classification\ndownload_name,tiny,kinds,packed\nurl,http://example.org/tiny.zip,,\n"
-    "is hetero,False,True,False\nbinary,False,False,True\n"
+    ",ogbn-tiny,ogbn-kinds,ogbn-packed,ogbn-many,ogbn-real\ntask type,multiclass classification,multiclass "
+    "classification,multiclass classification,binary classification,regression\ndownload_name,tiny,kinds,packed,,\n"
+    "url,http://example.org/tiny.zip,,,,\nis hetero,False,True,False,False,False\n"
+    "binary,False,False,True,False,False\nnum tasks,1,1,1,112,1\n"
 )
 
 
@@ -170,9 +171,14 @@ def test_without_network_it_says_what_to_put_where(tmp_path, package, monkeypatc
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ogbn-none", "no nodeproppred set 'ogbn-none'; it has ogbn-tiny, ogbn-kinds, ogbn-packed"),
+        (
+            "ogbn-none",
+            "no nodeproppred set 'ogbn-none'; it has ogbn-tiny, ogbn-kinds, ogbn-packed, ogbn-many",
+        ),
         ("ogbn-kinds", "ogbn-kinds cannot be learnt here: it has several kinds of nodes"),
         ("ogbn-packed", "it has files of another format"),
+        ("ogbn-many", "it has several tasks for a node"),
+        ("ogbn-real", "it has regression. Read are binary classification and multiclass"),
     ],
 )
 def test_sets_that_cannot_be_learnt_are_refused_before_anything_is_fetched(package, name, message):

@@ -7,11 +7,13 @@ import platform
 import sys
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from . import hookspecs
 from . import plugins as loading
 from .command import command
+from .errors import RecloomError
+from .spec import unknown
 from .terminal import plain, visible
 
 CHECKED = (
@@ -77,16 +79,15 @@ KINDS = {
 
 @command("list")
 def list_command(
-    kind: Literal[
-        "models", "modules", "losses", "metrics", "text_metrics", "readers", "language_models", "prompts"
-    ]
-    | None = None,
+    kind: str | None = None,
 ) -> None:
     """Show what can be named: recommenders, losses, metrics, readers, language models and encoders.
 
     Args:
-        kind: one of these only.
+        kind: one of these only: models, modules, losses, metrics, text_metrics, readers, language_models, prompts.
     """
+    if kind is not None and kind not in KINDS:
+        raise RecloomError(unknown(kind, KINDS, "kinds").replace("Installed:", "There are:"))
     for name in [kind] if kind else KINDS:
         found = _registered(name)
         if found:

@@ -76,10 +76,15 @@ def known_facts(name: str, kind: Kind) -> dict[str, str]:
     if name not in table.columns[1:]:
         raise RecloomError(f"OGB has no {kind} set {name!r}; it has {', '.join(table.columns[1:])}")
     facts = dict(zip(table.to_series(0).to_list(), table[name].fill_null("").to_list(), strict=True))
-    odd = "several kinds of nodes" if facts.get("is hetero") == "True" else facts["task type"]
-    if facts.get("is hetero") == "True" or facts["task type"] not in READ or facts.get("binary") == "True":
-        odd = "files of another format" if facts.get("binary") == "True" else odd
-        raise RecloomError(f"{name} cannot be learnt here: it has {odd}. Read are {' and '.join(READ)}.")
+    odd = {
+        "several kinds of nodes": facts.get("is hetero") == "True",
+        "files of another format": facts.get("binary") == "True",
+        facts["task type"]: facts["task type"] not in READ,
+        "several tasks for a node": kind == "nodeproppred" and facts.get("num tasks", "1") != "1",
+    }
+    if any(odd.values()):
+        why = next(reason for reason, holds in odd.items() if holds)
+        raise RecloomError(f"{name} cannot be learnt here: it has {why}. Read are {' and '.join(READ)}.")
     return facts
 
 

@@ -1,7 +1,7 @@
-"""Invented graphs whose class lies in their edges and colours together, and in neither alone; in OGB's layout.
+"""Invented graphs whose class shows in their edges and in nothing else of them; in OGB's layout.
 
 Half the nodes of a graph are of one colour, half of the other. Three quarters of the edges join nodes of one colour
-(class 0) or of two (class 1); how many nodes and edges there are says nothing of the class.
+(class 0) or of two (class 1); how many nodes, colours and edges there are says nothing of the class.
 """
 
 from __future__ import annotations
