@@ -295,3 +295,44 @@ def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, caps
               "--data.vectors", "data/item-profiles-vectors.parquet", "--run", "runs/other",
               "--data.user_vectors", "data/user-profiles-vectors.parquet"])  # fmt: skip
     assert "training rows of another split" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a4_8_texts_that_tell_the_taste_help_more_than_those_of_somebody_else(
+    tmp_path, write_dataset, monkeypatch
+):
+    """Eight tastes of ten items; everybody has two items of one taste to learn from, and two to be found."""
+    import random
+
+    import recloom
+
+    monkeypatch.chdir(tmp_path)
+    drawn = random.Random(0)
+    chosen = {f"u{u}": drawn.sample([f"i{u % 8}{n}" for n in range(10)], 4) for u in range(96)}
+    rows = [(user, item, at) for user, items in chosen.items() for at, item in enumerate(items)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    words = ["amber", "birch", "cedar", "dahlia", "elder", "fern", "gorse", "hazel"]
+    names = [f"i{t}{n}" for t in range(8) for n in range(10)]
+    titles = pl.DataFrame({"item_id": names, "title": [words[int(name[1])] for name in names]})
+    write_dataset(tmp_path / "data", frame, titles)
+    main(["graph", "profile", "data", "--llm.model", "Fake"])
+    main(["embed", "data", "--texts", "data/item-profiles.parquet"])
+    main(["embed", "data", "--of", "users", "--texts", "data/user-profiles.parquet"])
+    vectors = {
+        "vectors": "data/item-profiles-vectors.parquet",
+        "user_vectors": "data/user-profiles-vectors.parquet",
+    }
+
+    def trained(shuffled: bool):
+        loss = {"class_path": "RLMRecCon", "init_args": {"weight": 1.0, "shuffled": shuffled}}
+        config = {"trainer": {"enable_progress_bar": False}, "data": vectors, "model": {"lr": 0.01}}
+        run = f"runs/{shuffled}"
+        return recloom.fit("data", "LightGCN", {"dim": 16}, loss=loss, run=run, max_epochs=8, config=config)
+
+    true, shuffled = (trained(flag).test().metrics["ndcg@10"].mean for flag in (False, True))
+    assert true > 2 * shuffled
+    main(["predict", "runs/False"])
+    lists = pl.read_parquet("runs/False/predictions.parquet")
+    _, part = parts_of(Path("data"), read_card(Path("data")), SplitSpec())
+    train = pl.read_parquet("data/interactions.parquet").filter(part.eq("train").fill_null(False))
+    assert len(lists) >= 96
+    assert not len(lists.join(train, on=["user_id", "item_id"], how="inner"))

@@ -109,6 +109,19 @@ def test_a6_2_a_plan_counts_all_layers_before_the_first(path, tmp_path, monkeypa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_plan_expects_longer_prompts_of_later_layers_but_none_beyond_the_limit():
+    from recloom_graph.gacllm_prompt import Prompts
+
+    model = Fake()
+    prompts = Prompts(model, 300, 50)
+    question = prompts.fitted("user_id", "own", ["one", "two"])
+    assert isinstance(question, Question)
+    now = worst_case(model, question).prompt_tokens
+    later = [worst_case(model, prompts.grown(question, tokens)).prompt_tokens for tokens in (0, 20, 10_000)]
+    assert later[0] == now
+    assert now + 20 <= later[1] < later[2] <= 1.3 * 300  # a word is a token, more or less
+
+
 def test_a6_3_neither_the_order_of_rows_nor_of_neighbours_matters(run, tmp_path):
     edges = [(f"u{u}", f"i{i}") for u in range(1, 8) for i in range(1, 9) if (u * i + u) % 3]
     split = SplitSpec(strategy="random", valid=0, test=0.01)  # every row is for training

@@ -7,12 +7,12 @@ stay whole. A node whose own text leaves no room even for neighbours of a charac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from recloom.language import LanguageModel
+from recloom.language import LanguageModel, Message
 from recloom.language.budget import worst_case
 from recloom.language.question import Failure, Question
 from recloom.plugins import collect
@@ -78,6 +78,13 @@ class Prompts:
             else:
                 high = length
         return fits
+
+    def grown(self, question: Question, tokens: int) -> Question:
+        """For a plan: the question longer by so many words, where the limit allows."""
+        room = max(0, min(tokens, self.limit - self._tokens(question)))
+        *others, last = question.messages
+        longer: Message = {"role": last["role"], "content": last["content"] + " word" * room}
+        return replace(question, messages=(*others, longer))
 
     def _question(self, side: Side, own: str, neighbours: Sequence[str]) -> Question:
         template, known_as = self.templates[side]

@@ -117,16 +117,17 @@ def updated(own: str, answer: str, update: Update) -> str:
 
 
 def _later(prompts: Prompts, nodes: Sequence[Node], known: Texts, layers: range, update: Update) -> Later:
-    """The questions of the layers to come, with texts as long as any in place of those not known yet."""
+    """The questions of the layers to come: those of the texts known so far, as much longer as answers may make them."""
 
     def questions() -> list[Question]:
-        found, texts = [], dict(known)
-        for layer in layers:
-            unknown = "word " * prompts.answer
+        found = []
+        for steps, layer in enumerate(layers, 1):
             for node in nodes:
-                texts[node.key] = updated(texts[node.key], f"{node.side} {node.id} {layer} {unknown}", update)
-            found += [question_of(prompts, node, texts) for node in nodes]
-        return [one for one in found if isinstance(one, Question)]
+                own = updated(known[node.key], f"{node.side} {node.id} {layer}", update)  # no two alike
+                one = prompts.fitted(node.side, own, [known[key] for key in node.neighbours])
+                if isinstance(one, Question):
+                    found.append(prompts.grown(one, steps * (1 + len(node.neighbours)) * prompts.answer))
+        return found
 
     return Later(len(nodes) * len(layers), questions)
 

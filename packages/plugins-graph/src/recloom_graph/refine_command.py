@@ -31,7 +31,7 @@ def refine(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Let a language model describe users by their items and items by their users, layer by layer (GaCLLM).
+    """Let a language model describe users and items by each other, layer by layer (GaCLLM).
 
     Each layer asks once about every user and item with a training neighbour, and shows it texts of the layer before.
     Those without one keep their text. A reconstruction from the paper's abstract; its fine-tuning is left out. Turn
