@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph \
+PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[pyg,dgl] \
 	packages/serve-onnx[cpu]
 TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables
 
