@@ -9,7 +9,7 @@ import sys
 import polars as pl
 import pytest
 from recloom.data.directory import LOCK, new_directory, remove_leftovers
-from recloom.data.prepare import read_card, sha256
+from recloom.data.prepare import read_card, read_unchanged, sha256
 from recloom.data.readers import ReadOptions
 from recloom.data.source import prepare_source
 from recloom.errors import DataError
@@ -209,6 +209,20 @@ def test_the_card_is_checked_when_read(raw, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1, "time": "days"}))
     with pytest.raises(DataError, match=r"not a dataset card: time: Input.*surprise: Extra"):
         read_card(tmp_path / "ml")
+
+
+def test_files_that_changed_are_refused_by_what_learns_from_them(raw, tmp_path):
+    prepare(raw, tmp_path / "ml")
+    assert read_unchanged(tmp_path / "ml") == read_card(tmp_path / "ml")
+    items = tmp_path / "ml" / "items.parquet"
+    pl.read_parquet(items).with_columns(pl.lit("new").alias("title")).write_parquet(items)
+    with pytest.raises(
+        DataError, match=r"items.parquet is not what was prepared .* Prepare the dataset again"
+    ):
+        read_unchanged(tmp_path / "ml")
+    items.unlink()
+    with pytest.raises(DataError, match=r"items.parquet is missing"):
+        read_unchanged(tmp_path / "ml")
 
 
 def test_misused_options_are_refused(raw, tmp_path):

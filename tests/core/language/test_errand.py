@@ -298,7 +298,7 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("say twice ml --llm.model Fake --llm.rate 0", "--llm.rate must be a number of calls per second above 0; f"),
         ("say twice ml --llm.model Fake --llm.offline", "--llm.offline asks nothing, and there is no ledger at llm-"),
         ("llm show", "there is no ledger at llm-ledger.sqlite. A command that asks a language model makes it"),
-        ("llm show --ledger no.sqlite", "with its first reply (`recloom profile`, `recloom say twice`, "),
+        ("llm show --ledger no.sqlite", "`recloom say twice`, "),
         ("llm export out.jsonl --ledger no.sqlite", "there is no ledger at no.sqlite. A command that asks"),
         ("llm batch-import results --requests out.jsonl", "out.questions.jsonl cannot be read: No such file"),
     ],

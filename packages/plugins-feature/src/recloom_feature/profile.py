@@ -67,7 +67,7 @@ def profile(
     _check(kind, first, last, pairs, limit, answer_tokens)
     chosen = _topics(topics)
     from recloom.data.catalog import Catalog
-    from recloom.data.prepare import read_card
+    from recloom.data.prepare import read_unchanged
     from recloom.data.split import digest, parts_of
     from recloom.language.generated import refuse_another
     from recloom.language.records import records_of
@@ -78,7 +78,7 @@ def profile(
     from .profile_kinds import model_of, wrong_citation
     from .profile_questions import histories, questions, read_pairs, subjects
 
-    card, catalog = read_card(data), Catalog.load(data)
+    card, catalog = read_unchanged(data), Catalog.load(data)
     used, part = parts_of(data, card, split, split_path)
     records = records_of(catalog.items, columns) if kind != "user" else {}
     known = histories(data, part, catalog, first, last) if kind in HISTORIES else {}

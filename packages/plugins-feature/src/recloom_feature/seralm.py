@@ -59,7 +59,7 @@ def texts(
         overwrite: replace a file that was made from other data or with other options.
     """
     from recloom.data.catalog import Catalog
-    from recloom.data.prepare import read_card
+    from recloom.data.prepare import read_unchanged
     from recloom.errors import RecloomError, at_least
     from recloom.language.generated import failures_of, refuse_another
 
@@ -69,9 +69,10 @@ def texts(
     at_least(1, k=k, max_tokens=max_tokens)
     if not temperature > 0:
         raise RecloomError(f"temperature must be above 0, or all {k} texts are the same; found {temperature}")
+    card = read_unchanged(data)
     ids, questions = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
     made: dict[str, Any] = {
-        "data_hash": read_card(data).data_hash(), "prompt": questions[0].prompt, "model": dict(llm.model.identity),
+        "data_hash": card.data_hash(), "prompt": questions[0].prompt, "model": dict(llm.model.identity),
         "columns": columns, "k": k, "temperature": temperature, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     refuse_another(out, MADE_FROM, made, overwrite)

@@ -280,3 +280,20 @@ def read_card(folder: str | Path) -> DatasetCard:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:3])
         raise DataError(f"{path} is not a dataset card: {wrong}. Prepare the dataset again.") from error
+
+
+def read_unchanged(folder: str | Path) -> DatasetCard:
+    """As `read_card`, of a dataset whose files are as they were prepared: what is learnt of them is named after it.
+
+    Raises DataError where a file is missing or another.
+    """
+    card = read_card(folder)
+    for name, digest in card.sha256.items():
+        path = Path(folder) / name
+        if not path.is_file() or sha256(path) != digest:
+            raise DataError(
+                f"{path} is {'not what was prepared (its sha256 differs)' if path.is_file() else 'missing'}, so what is "
+                "learnt from it would be kept under a name that is not its own. Prepare the dataset again; "
+                f"`recloom data check {folder}` looks at all of it."
+            )
+    return card

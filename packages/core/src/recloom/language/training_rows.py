@@ -12,7 +12,7 @@ import polars as pl
 
 from ..data.catalog import COUNTED, VECTOR, Catalog
 from ..data.index import factorise, in_order
-from ..data.prepare import read_card
+from ..data.prepare import read_unchanged
 from ..data.split import digest, parts_of
 from ..errors import DataError
 from ..schemas import DatasetCard, SplitSpec
@@ -102,7 +102,7 @@ class TrainingRows:
 
 def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) -> TrainingRows:
     """Divide a dataset as `RecDataModule` does, by a spec or by a folder of `recloom data split`."""
-    card, catalog = read_card(data), Catalog.load(data)
+    card, catalog = read_unchanged(data), Catalog.load(data)
     split, part = parts_of(data, card, split, split_path)
     frame = pl.read_parquet(data / "interactions.parquet", columns=COLUMNS, glob=False)
     rows = frame.with_row_index("row").with_columns(pl.col("user_id", "item_id").cast(pl.String), part=part)

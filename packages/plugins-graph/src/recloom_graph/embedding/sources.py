@@ -11,7 +11,7 @@ import torch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.data.known_first import known_first
-from recloom.data.prepare import read_card
+from recloom.data.prepare import read_unchanged
 from recloom.data.split import digest, parts_of
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
@@ -80,7 +80,7 @@ def of_dataset(
         first: only the first min((n + 1) // 2, first) training rows of a user count, which `--data.known_first`
             keeps from what a click model learns from.
     """
-    card, catalog = read_card(folder), Catalog.load(folder)
+    card, catalog = read_unchanged(folder), Catalog.load(folder)
     _, part = parts_of(folder, card, split, split_path)
     rows = Interactions.load(folder, catalog).select(
         torch.from_numpy(part.eq_missing("train").to_numpy().copy())
