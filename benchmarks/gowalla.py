@@ -114,7 +114,7 @@ def draw(curve: list[dict[str, Any]]) -> None:
     for one, (name, goal) in zip(axes, PUBLISHED.items(), strict=True):
         one.plot([point["epoch"] for point in curve], [point[name]["mean"] for point in curve], marker=".")
         one.axhline(goal, linestyle="--", color="grey")
-        one.annotate(f"published {goal:.4f}", (curve[0]["epoch"], goal), (0, 4), textcoords="offset points")
+        one.annotate(f"published {goal:.4f}", (curve[0]["epoch"], goal), (0, -12), textcoords="offset points")
         one.set(xlabel="epoch", title=f"{name} on the test part")
     figure.savefig(HERE / "gowalla.svg", metadata={"Date": None})
 
