@@ -103,3 +103,30 @@ def test_both_novels_are_read_whole(name, triples):
     lines = (DATA / "chinese-novel-kg" / f"{name}_triples.csv").read_text("utf-8-sig").splitlines()[1:]
     assert len(lines) == triples
     assert graph.num_edges == len({tuple(line.split(",")[:2]) for line in lines})
+
+
+def test_json_is_named_as_such(tmp_path):
+    path = tmp_path / "graph.json"
+    path.write_text('{"nodes": [1], "edges": []}')
+    with pytest.raises(DataError, match=r"graph.json holds JSON; expected a line for each edge"):
+        read_graph(path)
+
+
+def test_a_rare_separator_within_a_name_ends_no_line(tmp_path):
+    path = tmp_path / "edges.csv"
+    path.write_text("head,tail\na\u2028b,c\n", "utf-8")
+    assert read_graph(path).names == ("a\u2028b", "c")
+
+
+def test_a_header_that_names_no_end_is_hinted_at(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text("id,name,bio\n1,Ann,long\n")
+    with pytest.raises(DataError, match=r"found 'bio'.* A header must name its columns"):
+        read_graph(path)
+
+
+def test_a_weight_beyond_float32_is_refused_with_the_file(tmp_path):
+    path = tmp_path / "edges.csv"
+    path.write_text("source,target,weight\na,b,1e39\n")
+    with pytest.raises(DataError, match=r"edges.csv: weights of edges must lie between"):
+        read_graph(path)

@@ -84,3 +84,9 @@ def test_a_graph_without_edges():
     assert graph.num_edges == 0
     assert graph.symmetric.to_dense().sum() == 0
     assert graph.transition.to_dense().sum() == 0
+
+
+@pytest.mark.parametrize("weights", [[3e38, 3e38], [1e-44, 1.0], [1e29, 1e31]])
+def test_weights_that_float32_cannot_add_up_are_refused(weights):
+    with pytest.raises(DataError, match=r"between 1e-30 and 1e\+30, added up; found .* by the same number"):
+        Graph(torch.tensor([0, 0]), torch.tensor([1, 2]), 3, torch.tensor(weights, dtype=torch.float64))

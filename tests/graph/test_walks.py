@@ -111,3 +111,18 @@ def test_options_out_of_range():
         Walker(DIAMOND).walks(torch.arange(2), 0)
     with pytest.raises(DataError, match="nodes 0 to 4"):
         Walker(DIAMOND).walks(torch.tensor([5]), 2)
+
+
+def test_light_edges_far_from_heavy_ones_are_walked_by_their_weights():
+    ends = torch.tensor([[0, 1], [0, 2], [3, 4]])
+    graph = Graph(
+        ends[:, 0], ends[:, 1], 5, torch.tensor([1e-20, 3e-20, 1e20], dtype=torch.float64), directed=False
+    )
+    walks = Walker(graph).walks(torch.zeros(20_000, dtype=torch.long), 2, torch.Generator().manual_seed(0))
+    assert (walks[:, 1] == 2).float().mean().item() == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_walk_turns_at_once_where_only_the_way_back_is_open():
+    pair = Graph(torch.tensor([0]), torch.tensor([1]), 2, directed=False)
+    walks = Walker(pair, p=1e9).walks(torch.tensor([0, 1]), 5)
+    assert walks.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]

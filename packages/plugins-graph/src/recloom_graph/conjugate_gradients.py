@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from recloom.errors import RecloomError
 from torch import Tensor
 
 
@@ -27,13 +28,17 @@ def fixed_point(
         allowed: a column is done when |M r + b - r|, by which one more step would change it, is below this in L1,
             after one step at least.
         max_steps: products, at most.
+
+    Raises RecloomError where these were too few.
     """
     weights, tiny = weights[:, None], torch.finfo(start.dtype).tiny  # against 0 / 0 in columns that are exact
     found, left, direction = torch.zeros_like(start), start.clone(), start
     length = (left.square() * weights).sum(0)  # (B,) <left, left>
-    for done in range(max_steps):
+    for done in range(max_steps + 1):
         going = left.abs().sum(0) >= (allowed if done else 0)
         if not going.any():
+            return found
+        if done == max_steps:
             break
         moved = direction - step(direction)
         curve = (direction * moved).mul_(weights).sum(0)
@@ -42,4 +47,12 @@ def fixed_point(
         left.addcmul_(moved, stride, value=-1)
         before, length = length, (left.square() * weights).sum(0)
         direction = torch.addcmul(left, direction, length / before.clamp(min=tiny))
-    return found
+    raise unsettled(max_steps)
+
+
+def unsettled(steps: int) -> RecloomError:
+    """What is said of ranks that still change when all steps are done."""
+    return RecloomError(
+        f"the ranks still change after {steps:,} steps, so they would be wrong. Choose a smaller damping, or a larger "
+        "tolerance."
+    )

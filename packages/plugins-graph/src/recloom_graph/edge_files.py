@@ -10,6 +10,7 @@ A byte order mark and a `#` before the header are tolerated. Lines that begin wi
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,12 @@ def read_graph(
     index = ends.replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64).to_numpy()
     weights = None
     if weighted and "weight" in table.columns:
-        weights = torch.from_numpy(table["weight"].to_numpy().astype(np.float32))
+        weights = torch.from_numpy(table["weight"].to_numpy().copy())
     sources, targets = (torch.from_numpy(part.copy()) for part in np.split(index, 2))
-    return Graph(sources, targets, len(names), weights, names.to_list(), directed)
+    try:
+        return Graph(sources, targets, len(names), weights, names.to_list(), directed)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def read_edges(path: Path) -> pl.DataFrame:
@@ -104,7 +108,9 @@ def _lines(path: Path) -> list[str]:
         ) from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise DataError(f"{path} is not a text file in UTF-8; save it as CSV in UTF-8") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    if text.lstrip()[:1] in ("{", "["):
+        raise DataError(f"{path} holds JSON; expected a line for each edge, such as `head,tail,relation`")
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if lines and lines[0].startswith("#"):
         opening = lines[0].lstrip("# ")
         separator = next((mark for mark in (",", "\t", ";") if mark in opening), " ")
@@ -144,6 +150,7 @@ def _weighed(path: Path, table: pl.DataFrame) -> pl.DataFrame:
         raise DataError(
             f"{path}, edge {place + 1}: the weight must be a number above 0; found {table['weight'][place]!r}. "
             "Leave the weights out with --no-weighted, or mend the file."
+            + (" A header must name its columns, such as `head,tail,weight`." if place == 0 else "")
         )
     return table.with_columns(numbers.alias("weight"))
 

@@ -19,7 +19,8 @@ class Graph:
     Args:
         sources, targets: (E,) integer, one edge each.
         num_nodes: how many nodes there are; some may have no edge.
-        weights: (E,) above 0 and finite; None = 1 each.
+        weights: (E,) above 0; None = 1 each. Those of an edge and those of a node, added up, lie between 1e-30 and
+            1e30, or nothing that is computed of them would be right in float32.
         names: of the nodes, each its own; empty where numbers are all there is.
         directed: False gives every edge both directions; a loop stays one.
 
@@ -42,6 +43,8 @@ class Graph:
         if not directed:
             sources, targets = torch.minimum(sources, targets), torch.maximum(sources, targets)
         matrix = sparse.csr(sources, targets, num_nodes, weights)
+        if weights is not None:
+            _check_sums(matrix)
         self.matrix = matrix if directed else sparse.mirrored(matrix)
         """(N, N) float32 CSR; entry (i, j) is the weight of the edge from i to j."""
 
@@ -104,6 +107,22 @@ class Graph:
     def _loops(self) -> int:
         rows, columns, _ = sparse.entries(self.matrix)
         return int((rows == columns).sum())
+
+
+LEAST, MOST = 1e-30, 1e30
+
+
+def _check_sums(matrix: Tensor) -> None:
+    """Refuse weights whose sums, or their inverses, float32 cannot hold."""
+    values = matrix.values()
+    if not len(values):
+        return
+    least, most = float(values.min()), float(values.double().sum())
+    if least < LEAST or most > MOST:
+        raise DataError(
+            f"weights of edges must lie between {LEAST:g} and {MOST:g}, added up; found {least:g} and, in sum, "
+            f"{most:g}. Divide them all by the same number."
+        )
 
 
 def _check(

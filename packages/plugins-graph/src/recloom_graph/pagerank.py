@@ -16,13 +16,15 @@ from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Recommender, multi_hot
 from torch import Tensor
 
-from .conjugate_gradients import fixed_point
+from .conjugate_gradients import fixed_point, unsettled
 from .dataset_graphs import bipartite
 from .graph import Graph
-from .sparse import StoredMatrix, halves, product
+from .sparse import StoredMatrix, halves, product, with_values
 
 BLOCK = 64  # walks at once: a (nodes, BLOCK) float32 state stays near the cache
 MAX_ROUNDS = 500  # of two steps each
+MAX_STEPS = 100_000
+ROUNDING = 1e-14  # changes in L1 below this are those of float64
 
 
 def pagerank(
@@ -30,12 +32,12 @@ def pagerank(
     restart: Tensor | None = None,
     damping: float = 0.85,
     tolerance: float = 1e-6,
-    max_steps: int = 1000,
+    max_steps: int = MAX_STEPS,
 ) -> Tensor:
     """PageRank of a graph, by the weights of its edges: by conjugate gradients where it is undirected.
 
     Args:
-        restart: (N,) distribution v, or (N, B) for several at once; None = uniform.
+        restart: (N,) distribution v, or (N, B) for several at once, each up to a factor; None = uniform.
         damping: as in `personalised_pagerank`.
         tolerance: stop each distribution when one more step would change it by less than N * tolerance in L1. The
             lists at the top are right long before all of the ranks are: where these are all that is asked for, a
@@ -44,12 +46,14 @@ def pagerank(
 
     Returns:
         Of the shape of `restart`; (N,) for None. Every distribution sums to 1.
+
+    Raises RecloomError for a restart that is no distribution, and where the steps were too few.
     """
-    _check(damping)
+    _check(damping, tolerance)
     if restart is None:
-        restart = torch.full((graph.num_nodes,), 1 / max(1, graph.num_nodes))
+        restart = torch.ones(graph.num_nodes)
     ranks = _directed if graph.directed else _undirected
-    columns = restart[:, None] if restart.dim() == 1 else restart
+    columns = _distributions(restart, graph.num_nodes)
     blocks = [
         ranks(graph, block.contiguous(), damping, tolerance, max_steps)
         for block in torch.split(columns, BLOCK, dim=1)
@@ -58,30 +62,33 @@ def pagerank(
 
 
 def personalised_pagerank(
-    walk: Tensor, restart: Tensor, damping: float = 0.85, tolerance: float = 1e-6, max_steps: int = 1000
+    walk: Tensor, restart: Tensor, damping: float = 0.85, tolerance: float = 1e-6, max_steps: int = MAX_STEPS
 ) -> Tensor:
-    """Power iteration for many restart distributions at once.
+    """Power iteration for many restart distributions at once, in float64.
 
     Args:
         walk: (N, N) CSR matrix from `transition`; entry (j, i) is the chance of a step from i to j.
         restart: (N, B) distributions v, each column sums to 1.
         damping: chance to walk on rather than restart, from 0 (stays at v) to below 1.
-        tolerance: stop when every column changed by less than N * tolerance in L1.
-        max_steps: stop here in any case; the L1 error is at most 2 * damping ** steps.
+        tolerance: stop when every column changed by less than N * tolerance in L1, or by no more than float64 can tell.
+        max_steps: after t of them the L1 error is at most 2 * damping ** t.
 
     Returns:
         (N, B) distributions, each column sums to 1.
+
+    Raises RecloomError where the steps were too few.
     """
-    _check(damping)
-    rank = restart
+    _check(damping, tolerance)
+    matrix, start = with_values(walk, walk.values().double()), restart.double()
+    rank, allowed = start, max(ROUNDING, len(restart) * tolerance)
     for _ in range(max_steps):
-        moved = damping * product(walk, rank)
-        new = torch.addcmul(moved, 1 - moved.sum(0), restart)  # what did not move on restarts
+        moved = damping * product(matrix, rank)
+        new = torch.addcmul(moved, 1 - moved.sum(0), start)  # what did not move on restarts
         change = (new - rank).abs().sum(0)
         rank = new
-        if (change < len(restart) * tolerance).all():
-            break
-    return rank
+        if (change < allowed).all():
+            return rank.to(restart.dtype)
+    raise unsettled(max_steps)
 
 
 def _directed(graph: Graph, restart: Tensor, damping: float, tolerance: float, max_steps: int) -> Tensor:
@@ -117,7 +124,7 @@ class PersonalizedPageRank(Recommender):
 
     def __init__(self, catalog: Catalog, damping: float = 0.85, tolerance: float = 1e-7) -> None:
         super().__init__(catalog)
-        _check(damping)
+        _check(damping, tolerance)
         self.damping, self.tolerance = damping, tolerance
         self.graph = StoredMatrix()
 
@@ -167,8 +174,28 @@ def _inverse(degree: Tensor) -> Tensor:
     return torch.where(degree > 0, degree, 1).float().reciprocal()
 
 
-def _check(damping: float) -> None:
+def _distributions(restart: Tensor, num_nodes: int) -> Tensor:
+    """(N,) or (N, B) weights to (N, B) float32 distributions; RecloomError where they cannot be made one."""
+    columns = restart[:, None] if restart.dim() == 1 else restart
+    if columns.dim() != 2 or len(columns) != num_nodes:
+        raise RecloomError(
+            f"restart must be ({num_nodes},) or ({num_nodes}, B), a value for each node; found {tuple(restart.shape)}"
+        )
+    columns = columns.double()
+    sums = columns.sum(0)
+    if not bool(((columns >= 0) & columns.isfinite()).all() and ((sums > 0) & sums.isfinite()).all()):
+        raise RecloomError(
+            "restart must hold finite values of at least 0, and one above 0 in every column; found others"
+            if num_nodes
+            else "a graph without nodes has no ranks; add edges"
+        )
+    return (columns / sums).float()
+
+
+def _check(damping: float, tolerance: float) -> None:
     if not 0 <= damping < 1:
         raise RecloomError(
             f"damping must be at least 0 and below 1, or a walk may never settle; found {damping}"
         )
+    if not 0 < tolerance < float("inf"):
+        raise RecloomError(f"tolerance must be above 0 and finite; found {tolerance}")

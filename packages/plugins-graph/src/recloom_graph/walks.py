@@ -45,8 +45,10 @@ class Walker:
         self.crow, self.col = graph.matrix.crow_indices(), graph.matrix.col_indices()
         self.before: Tensor | None = None
         if graph.weighted:
-            weights = graph.matrix.values().double()
-            self.before = torch.cat([weights.new_zeros(1), weights.cumsum(0)])
+            rows, _, weights = sparse.entries(graph.matrix)
+            sums = torch.bincount(rows, weights.double(), minlength=graph.num_nodes)
+            chances = weights.double() / sums[rows]  # every node counts 1, so that light edges are not lost
+            self.before = torch.cat([chances.new_zeros(1), chances.cumsum(0)])
         self.joined = joined(graph) if q != 1 else None
         self.top = max(1.0, 1 / q)
         self.extra = max(0.0, 1 / p - self.top)
@@ -80,7 +82,7 @@ class Walker:
                 slot, came, here, first, degree = (part[going] for part in (slot, came, here, first, degree))
                 going = going[going]
             proposed, draw = self._proposed(came, first, degree, generator)
-            taken = self._taken(came, proposed, draw).logical_and_(going).int()
+            taken = self._taken(came, proposed, draw, degree).logical_and_(going).int()
             slot = slot + taken * count
             came = torch.addcmul(came, here - came, taken)  # `here` where taken; torch.where is slower by far
             here = torch.addcmul(here, proposed - here, taken)
@@ -109,8 +111,11 @@ class Walker:
             proposed = torch.addcmul(proposed, came - proposed, (share >= degree).int())
         return proposed, draw * self.top
 
-    def _taken(self, came: Tensor, proposed: Tensor, draw: Tensor) -> Tensor:
-        """(M,) bool: whether a proposal is accepted. A first step, which came from nowhere, cannot go back there."""
+    def _taken(self, came: Tensor, proposed: Tensor, draw: Tensor, degree: Tensor) -> Tensor:
+        """(M,) bool: whether a proposal is accepted. A first step, which came from nowhere, cannot go back there.
+
+        Where one edge alone leaves, there is nothing to reject.
+        """
         low, high = sorted((1.0, 1 / self.q))
         taken = draw < low
         if self.joined is not None:
@@ -118,7 +123,7 @@ class Walker:
             taken |= (draw < high) & (near if self.q > 1 else ~near)
         back = proposed == came
         taken = (taken & ~back) | (back & (draw < 1 / self.p))
-        return taken.logical_or_(came == END).logical_and_(proposed != END)
+        return taken.logical_or_(came == END).logical_or_(degree == 1).logical_and_(proposed != END)
 
 
 def joined(graph: Graph) -> Callable[[Tensor, Tensor], Tensor]:

@@ -291,9 +291,10 @@ def read_unchanged(folder: str | Path) -> DatasetCard:
     for name, digest in card.sha256.items():
         path = Path(folder) / name
         if not path.is_file() or sha256(path) != digest:
+            wrong = "not what was prepared (its sha256 differs)" if path.is_file() else "missing"
             raise DataError(
-                f"{path} is {'not what was prepared (its sha256 differs)' if path.is_file() else 'missing'}, so what is "
-                "learnt from it would be kept under a name that is not its own. Prepare the dataset again; "
+                f"{path} is {wrong}, so what is learnt from it would be kept under a name that is not its own. Prepare "
+                "the dataset again; "
                 f"`recloom data check {folder}` looks at all of it."
             )
     return card
