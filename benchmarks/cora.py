@@ -47,7 +47,7 @@ def over_seeds(words: list[str], folder: Path, seeds: int) -> dict[str, Any]:
         "mean": round(statistics.mean(found), 4),
         "sd": round(statistics.stdev(found), 4),
         "seeds": {
-            one["seed"]: {"accuracy": round(one["metrics"]["accuracy"], 4), "epoch": one["epoch"] + 1}
+            one["seed"]: {"accuracy": round(one["metrics"]["accuracy"], 4), "epoch": one["epoch"]}
             for one in runs
         },
         "protocol": runs[0]["protocol"],

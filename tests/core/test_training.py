@@ -187,6 +187,17 @@ def test_a_trained_run_is_not_overwritten_unasked(dataset, tmp_path):
     assert yaml.safe_load((run / "config.yaml").read_text())["overwrite"] is False
 
 
+def test_a_loss_that_was_asked_for_names_the_run(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "SASRec", "--model.recommender.dim", "8", "--trainer.max_epochs", "1"]
+    for loss in (["--model.loss", "GBCE"], []):
+        run_command(["fit", "--data", str(dataset), *words, *loss])
+    assert sorted(path.name for path in (tmp_path / "runs" / dataset.name).iterdir()) == [
+        "SASRec",
+        "SASRec-GBCE",
+    ]
+
+
 def test_predictions_are_written_as_raw_ids(dataset, tmp_path):
     fit(dataset, tmp_path / "run", "--trainer.max_epochs=1")
     main(["predict", str(tmp_path / "run")])

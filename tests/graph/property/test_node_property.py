@@ -65,7 +65,7 @@ def test_a9_3_the_best_epoch_by_validation_is_tested_not_the_last(folder, traine
     assert best < max(curve)
     main(["test", str(trained)])
     results = json.loads((trained / "metrics.json").read_text())
-    assert (results["checkpoint"], results["epoch"], results["monitor"]) == ("best", best, "val/accuracy")
+    assert (results["checkpoint"], results["epoch"], results["monitor"]) == ("best", best + 1, "val/accuracy")
     module, data = NodeProperty(), NodeData(str(folder), "sbm")
     module.build(80, 2)
     module.load_state_dict(read_checkpoint(trained / "checkpoints" / "best.ckpt")["state_dict"])

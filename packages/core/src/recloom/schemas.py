@@ -163,7 +163,7 @@ class ModuleResults(Record):
     checkpoint: str
     """`best` by validation, or another one that was asked for."""
     epoch: int
-    """The epoch of that checkpoint, counted from 0."""
+    """The epoch of that checkpoint, counted from 1."""
     monitor: str
     metrics: dict[str, float]
     versions: dict[str, str]

@@ -84,7 +84,7 @@ class StandaloneCLI(RunCLI):
             seed=self.datamodule.seed,
             protocol=self.datamodule.protocol(),
             checkpoint=path.stem,
-            epoch=read_checkpoint(path)["epoch"],
+            epoch=read_checkpoint(path)["epoch"] + 1,
             monitor=trainer.checkpoint_callback.monitor,
             metrics=found,
             versions=versions(),
@@ -102,7 +102,7 @@ def show(results: ModuleResults) -> None:
     for name, number in results.metrics.items():
         print(visible(f"{name:20} {number:.4f}"))
     why = f", the best by {results.monitor}" if results.checkpoint == "best" else ""
-    print(visible(f"epoch {results.epoch + 1}{why}, seed {results.seed}"))
+    print(visible(f"epoch {results.epoch}{why}, seed {results.seed}"))
     print(visible(", ".join(f"{name} {fact}" for name, fact in results.protocol.items() if name != "data")))
 
 

@@ -23,7 +23,11 @@ class RecCLI(RunCLI):
     """The command line of RecModule and RecDataModule."""
 
     def named(self, config: Any) -> tuple[str, str]:
-        return config.data.path, str(config.model.recommender.class_path).rpartition(".")[2]
+        """A loss that was asked for is part of the name: runs of several losses are told apart by it."""
+        classes = [config.model.recommender.class_path]
+        if config.model.loss is not None:
+            classes.append(config.model.loss.class_path)
+        return config.data.path, "-".join(str(one).rpartition(".")[2] for one in classes)
 
     def not_a_fit(self, config: Any, run: Path) -> None:
         config.data.path = str(find_dataset(run, config.data.path))
