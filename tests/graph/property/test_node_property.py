@@ -154,7 +154,7 @@ def test_in_python_too(trained):
         (["--model.cnv", "GAT"], r"--model\.cnv is not an option.* Did you mean --model\.conv\?"),
         (["--model.conv", "GCNN"], r"conv takes one of GCN, SAGE, GAT; found 'GCNN'"),
         (["--model.lr", "0"], "lr must be above 0 and finite"),
-        (["--data.name", "nowhere"], r"holds no set 'nowhere': expected ind\.nowhere\.allx"),
+        (["--data.name", "nowhere"], r"holds no set 'nowhere', but sbm\. Say which with --data\.name"),
     ],
 )
 def test_wrong_words_are_answered(folder, tmp_path, words, message):
@@ -167,6 +167,16 @@ def test_a_misspelt_name_finds_the_module(folder):
         RecloomError, match=r"'NodeProprty' is not among the models. Did you mean NodeProperty\?"
     ):
         run_command(["fit", "--model", "NodeProprty", "--data", str(folder)])
+
+
+def test_what_a_folder_holds_instead_is_said(folder, tmp_path):
+    with pytest.raises(DataError, match=r"holds sbm\. Say which with --data\.name"):
+        NodeData(str(folder)).setup()
+    with pytest.raises(DataError, match=r"holds no set: expected ind\.cora\.allx .*\(Planetoid\)"):
+        NodeData(str(tmp_path), "cora").setup()
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(DataError, match="is a dataset for recommenders, which has no labelled nodes"):
+        NodeData(str(tmp_path)).setup()
 
 
 def test_an_empty_part_is_refused(tmp_path):

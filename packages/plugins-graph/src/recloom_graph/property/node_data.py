@@ -43,9 +43,24 @@ class NodeData(StandaloneData):
             return read_planetoid(folder, self.name)
         if is_ogb(folder) or self.name.startswith("ogb"):
             return read_nodes(set_folder(folder, self.name, "nodeproppred"))
-        raise DataError(
-            f"{folder} holds no set {self.name!r}: expected ind.{self.name or 'NAME'}.allx and its companions "
-            "(Planetoid), or raw/edge.csv.gz and its companions (OGB). Say which set with --data.name."
+        raise self._not_there(folder)
+
+    def _not_there(self, folder: Path) -> DataError:
+        """What the folder holds instead, and how to say which set."""
+        if (folder / "dataset.json").is_file():
+            return DataError(
+                f"{folder} is a dataset for recommenders, which has no labelled nodes; expected a folder of Planetoid "
+                "or OGB files. Attributes of its items are told by `recloom graph predict`."
+            )
+        there = sorted(path.name.split(".")[1] for path in folder.glob("ind.*.allx"))
+        if there:
+            asked = f"no set {self.name!r}" if self.name else "several sets"
+            return DataError(
+                f"{folder} holds {asked}; it has {', '.join(there)}. Say which with --data.name."
+            )
+        return DataError(
+            f"{folder} holds no set: expected ind.{self.name or 'NAME'}.allx and its companions (Planetoid), or "
+            "raw/edge.csv.gz and its companions (OGB). Say where with --data, and which set with --data.name."
         )
 
     def setup(self, stage: str | None = None) -> None:
