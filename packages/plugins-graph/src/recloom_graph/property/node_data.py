@@ -54,10 +54,8 @@ class NodeData(StandaloneData):
             )
         there = sorted(path.name.split(".")[1] for path in folder.glob("ind.*.allx"))
         if there:
-            asked = f"no set {self.name!r}" if self.name else "several sets"
-            return DataError(
-                f"{folder} holds {asked}; it has {', '.join(there)}. Say which with --data.name."
-            )
+            absent = f"no set {self.name!r}, but " if self.name else ""
+            return DataError(f"{folder} holds {absent}{', '.join(there)}. Say which with --data.name.")
         return DataError(
             f"{folder} holds no set: expected ind.{self.name or 'NAME'}.allx and its companions (Planetoid), or "
             "raw/edge.csv.gz and its companions (OGB). Say where with --data, and which set with --data.name."
