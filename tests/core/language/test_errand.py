@@ -284,7 +284,7 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("llm batch-export out data check x", "`recloom data check` does not take --llm options"),
         ("llm plan say twic", "is not among the commands that ask a language model. Did you mean say twice?"),
         ("llm plan --llm.rate 2 say twice ml", "say the command before its options, such as `profile DATA ... --llm"),
-        ("say twice ml", "say --llm.model."),
+        ("say twice ml", "say --llm.model: one of Fake, "),
         ("say twice", "say DATA, --llm.model."),
         ("say twice ml --llm.model Fak", "--llm.model: 'Fak' is not among the names to choose from. Did"),
         ("say twice ml --llm.model HashingNgrams", "Installed: Fake, OpenAIChat, Transformers."),

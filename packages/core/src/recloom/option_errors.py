@@ -38,17 +38,24 @@ def _missing(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> st
     inside = re.search(r'Parser key "([\w.]+)"', said)
     before = f"{inside[1]}." if inside else ""
     names = [f"{before}{name.strip()}" for name in missing[1].split(",")]
-    return "say " + ", ".join(name.upper() if name in places else f"--{name}" for name in names)
+    words = "say " + ", ".join(name.upper() if name in places else f"--{name}" for name in names)
+    known = _known(kinds.get(names[0])) if len(names) == 1 else []
+    return f"{words}: one of {', '.join(known)}" if known else words
 
 
 def _wrong_name(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
     """A language model or an encoder that does not exist."""
     found = re.search(r'Parser key "([\w.]+)".*Expected a dot import path string: (\S+)', said, re.S)
-    classes = _classes(kinds.get(found[1])) if found else ()
-    if found is None or not classes:
+    known = _known(kinds.get(found[1])) if found else []
+    if found is None or not known:
         return None
-    known = [name for name, thing in collect(HOOK).items() if issubclass(thing, classes)]
     return f"--{found[1]}: " + unknown(found[2], known, "names to choose from")
+
+
+def _known(kind: Any) -> list[str]:
+    """Names of the installed language models or encoders that an option of this type takes."""
+    classes = _classes(kind)
+    return [name for name, thing in collect(HOOK).items() if issubclass(thing, classes)] if classes else []
 
 
 def _wrong_part(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:

@@ -18,6 +18,8 @@ ORIGIN = b"recloom.texts"
 ENCODER = b"recloom.encoder"
 """Another key: class and options of the encoder that made the vectors, as JSON."""
 
+SAME = "with the split of this run: its --data.split.NAME is --split.NAME there."
+
 
 def origin(path: str | Path) -> dict[str, Any]:
     """What the file says of its texts; nothing where it does not say."""
@@ -60,12 +62,12 @@ def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:
     if names and made.get("graph"):
         raise DataError(
             f"the graph behind {path} was made from the training rows of another {words}, so the vectors may tell what "
-            "this run holds out. Make them again with the split of this run (--split as --data.split here)."
+            f"this run holds out. Make them again {SAME}"
         )
     if names:
         raise DataError(
             f"the texts behind {path} were written from the training rows of another {words}, so they may tell what "
-            "this run holds out. Write them again with the split of this run (--split as --data.split here)."
+            f"this run holds out. Write them again {SAME}"
         )
 
 
