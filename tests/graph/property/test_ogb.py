@@ -85,7 +85,8 @@ def test_the_data_modules_find_a_set_by_its_name_or_its_folder(tmp_path):
     ("change", "message"),
     [
         ({"raw/num-edge-list": "2\n1\n0\n"}, "tells of 3 edges in 3 graphs; edge.csv.gz holds 4"),
-        ({"raw/num-node-list": "3\n2\n"}, "in 3 graphs; edge.csv.gz holds 4, num-node-list.csv.gz 2 graphs"),
+        ({"raw/num-node-list": "3\n2\n"}, "tells of 5 nodes; expected 6, the lines of .* Fetch both again"),
+        ({"raw/num-node-list": "3\n3\n"}, "in 3 graphs; edge.csv.gz holds 4, num-node-list.csv.gz 2 graphs"),
         ({"raw/edge": "0,1\n1,2\n0,1\n1,2\n"}, "an edge leads from one graph to another"),
         ({"raw/edge": "0,1\n1,2\n0,1\n1,3\n"}, "names node 6; expected 0 to 5"),
         (
@@ -93,7 +94,37 @@ def test_the_data_modules_find_a_set_by_its_name_or_its_folder(tmp_path):
             "holds values of type String; expected numbers without a header",
         ),
         ({"raw/graph-label": "1\n0\n"}, "3 graphs of 6 nodes do not fit 2 labels"),
-        ({"raw/node-feat": "-1\n0\n0\n0\n0\n0\n"}, "holds the category -1"),
+        (
+            {"raw/node-feat": "-1\n0\n0\n0\n0\n0\n"},
+            r"node-feat\.csv\.gz, line 1, column 1: found -1; expected",
+        ),
+        ({"raw/node-feat": "0\n0\n0\n0\n0\n1048576\n"}, "line 6, column 1: found 1048576; expected a whole"),
+        ({"raw/node-feat": "0\n1\n\n0\n0\n0\n"}, "line 3, column 1: found no number; expected a whole"),
+        ({"raw/node-feat": "0.5\n1\n\n0\n0\n0\n"}, "line 3, column 1: found no number; expected a finite"),
+        ({"raw/node-feat": "0.5\n1\n1e39\n0\n0\n0\n"}, "line 3, column 1: found inf; expected a finite"),
+        ({"raw/edge": "0\n1\n2\n3\n"}, r"edge\.csv\.gz has 1 columns; expected 2\. Fetch"),
+        ({"raw/edge": "0,1,1\n1,2,1\n0,1,1\n1,0,1\n"}, r"edge\.csv\.gz has 3 columns; expected 2"),
+        ({"raw/edge": "0,1\n0.5,1.9\n0,1\n1,0\n"}, r"edge\.csv\.gz, line 2, column 1: found 0\.5; expected"),
+        ({"raw/num-node-list": "3\n1000000000000\n1\n"}, "line 2, column 1: found 1000000000000; expected"),
+        ({"raw/num-node-list": "3\n2\n99999999999999999999\n"}, r"line 3, column 1: found 1e\+20; expected"),
+        (
+            {"raw/num-node-list": "3\n-3\n1\n"},
+            r"line 2, column 1: found -3; expected a whole .*Mend that line",
+        ),
+        (
+            {"raw/num-node-list": "3\n2000000000\n1\n"},
+            "of 2,000,000,004 nodes; expected 6, the lines of node",
+        ),
+        (
+            {"raw/num-edge-list": "-1\n3\n2\n"},
+            r"num-edge-list\.csv\.gz, line 1, column 1: found -1; expected",
+        ),
+        (
+            {"raw/graph-label": "0.7\n0\n1.2\n"},
+            r"line 1, column 1: found 0\.7; expected a whole number from 0 to 2",
+        ),
+        ({"raw/graph-label": "0\n1\n1000000000000\n"}, "line 3, .* expected a whole number from 0 to 2"),
+        ({"split/scaffold/train": "1.5\n"}, r"train\.csv\.gz, line 1, column 1: found 1\.5; expected"),
         ({"split/scaffold/test": "0\n"}, "a graph stands in two parts"),
         ({"split/scaffold/test": "9\n"}, "the split names graph 9; expected 0 to 2"),
         ({"split/other/test": "1\n"}, "holds other, scaffold; expected one folder"),
@@ -104,10 +135,55 @@ def test_files_that_do_not_fit_are_named(tmp_path, change, message):
         read_graphs(write(tmp_path, GRAPHS | change))
 
 
+def test_more_nodes_than_can_be_held_are_refused_where_no_feature_tells_of_them(tmp_path):
+    write(tmp_path, GRAPHS | {"raw/num-node-list": "3\n2000000000\n1\n"})
+    (tmp_path / "raw" / "node-feat.csv.gz").unlink()
+    with pytest.raises(
+        DataError, match=r"of 2,000,000,004 nodes, and there is no node-feat.* 268,435,456\. Mend"
+    ):
+        read_graphs(tmp_path)
+
+
+def test_graphs_need_no_edge(tmp_path):
+    found = read_graphs(write(tmp_path, GRAPHS | {"raw/edge": "", "raw/num-edge-list": "0\n0\n0\n"}))
+    assert found.edges.shape == (2, 0)
+    assert found[torch.tensor([2, 0])].features.tolist() == [[3, 0], [5, 0], [0, 1], [2, 1]]
+
+
+def test_a_task_without_any_label_is_kept(tmp_path):
+    found = read_graphs(write(tmp_path, GRAPHS | {"raw/graph-label": "1,\n0,\n1,\n"}))
+    assert found.labels.nan_to_num(-1).tolist() == [[1, -1], [0, -1], [1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"raw/node-label": "0\n0.7\n1.2\n1\n"},
+            r"node-label\.csv\.gz, line 2, column 1: found 0\.7; expected",
+        ),
+        ({"raw/node-label": "0\n1\n1\n1000000000000\n"}, "line 4, .* expected a whole number from 0 to 3"),
+        (
+            {"raw/num-node-list": "1000000000\n"},
+            r"1 graphs of 1,000,000,000 nodes; expected one, .* has 4, .*again",
+        ),
+        ({"raw/num-node-list": "2\n2\n"}, "tells of 2 graphs of 4 nodes; expected one"),
+        ({"raw/node-label": "0\n1\n1\n"}, r"node-label\.csv\.gz, which has 3"),
+        ({"raw/node-feat": "0.5,1\n-1,0\n2,\n0,0.25\n"}, "line 3, column 2: found no number"),
+    ],
+)
+def test_nodes_that_do_not_fit_are_named(tmp_path, change, message):
+    with pytest.raises(DataError, match=message):
+        read_nodes(write(tmp_path, NODES | change))
+
+
 def test_a_missing_or_damaged_file_is_named(tmp_path):
     write(tmp_path, GRAPHS)
     (tmp_path / "raw" / "graph-label.csv.gz").write_bytes(b"\x1f\x8bno table")
     with pytest.raises(DataError, match=r"graph-label\.csv\.gz cannot be read as a compressed table"):
+        read_graphs(tmp_path)
+    (tmp_path / "raw" / "graph-label.csv.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"graph-label\.csv\.gz is an empty file; .* Fetch it again"):
         read_graphs(tmp_path)
     (tmp_path / "raw" / "graph-label.csv.gz").unlink()
     with pytest.raises(DataError, match=r"there is no file .*graph-label\.csv\.gz"):

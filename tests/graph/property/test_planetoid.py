@@ -5,7 +5,7 @@ from recloom.errors import DataError
 from recloom_graph.property.node_graph import NodeGraph, symmetrised
 from recloom_graph.property.planetoid import read_planetoid
 
-from .planetoid_files import array, whole, write
+from .planetoid_files import array, csr, number, whole, write
 
 FEATURES = np.array([[2, 0], [0, 1], [1, 1], [0, 0], [1, 3], [4, 0], [0, 5]], np.float32)
 CLASSES = np.array([0, 1, 0, 1, 0, 0, 1])
@@ -60,7 +60,14 @@ def test_files_that_do_not_fit_are_told_apart(folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("4\n4\n", "different node numbers"), ("a\n", "no node numbers")]
+    ("text", "message"),
+    [
+        ("4\n4\n", "different node numbers from 0 on, one a line; found 2 of them. Fetch"),
+        ("4\n-1\n", "different node numbers from 0 on"),
+        ("a\n", "no node numbers"),
+        ("6\n99999999999999\n", "most of the nodes 6 to 99999999999999, .*; found 2 of them. Fetch"),
+        ("9" * 30, "no node numbers"),
+    ],
 )
 def test_an_index_must_name_different_nodes(folder, text, message):
     (folder / "ind.tiny.test.index").write_text(text)
@@ -108,3 +115,37 @@ def test_what_does_not_fit_is_refused(change, message):
     assert NodeGraph(**given).digest() == NodeGraph(**given).digest()
     with pytest.raises(DataError, match=message):
         NodeGraph(**given | change)
+
+
+@pytest.mark.parametrize(
+    ("part", "body", "message"),
+    [
+        ("y", array(np.eye(5, dtype=np.int32)), r"5 of y, 2 test nodes. Fetch all"),
+        ("tx", csr(np.eye(2, 3, dtype=np.float32)), r"in tx as in allx, .* found 3 and 2"),
+        ("ty", array(np.eye(2, 3, dtype=np.int32)), r"in ty as in ally; .* \(3,\) and \(2,\)"),
+        ("ty", array(np.ones(2, np.int32)), r"in ty as in ally; .* \(\) and \(2,\)"),
+    ],
+)
+def test_rows_and_columns_that_do_not_fit_are_told(folder, part, body, message):
+    (folder / f"ind.tiny.{part}").write_bytes(whole(body))
+    with pytest.raises(DataError, match=message):
+        read_planetoid(folder, "tiny")
+
+
+def test_more_features_than_can_be_held_are_refused(folder):
+    for part in ("allx", "tx"):
+        path = folder / f"ind.tiny.{part}"
+        rows = {"allx": 4, "tx": 2}[part]
+        path.write_bytes(
+            path.read_bytes().replace(number(rows) + number(2), number(rows) + number(2**31 - 1))
+        )
+    with pytest.raises(DataError, match=r"allx: 2,147,483,647 features of 7 nodes are too many to be held"):
+        read_planetoid(folder, "tiny")
+
+
+def test_features_that_are_no_numbers_are_refused(folder):
+    features = FEATURES[:4].copy()
+    features[2, 1] = np.nan
+    (folder / "ind.tiny.allx").write_bytes(whole(csr(features)))
+    with pytest.raises(DataError, match=r"node 2 has a feature that is not finite; .*Mend its features"):
+        read_planetoid(folder, "tiny")

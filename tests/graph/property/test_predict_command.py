@@ -107,6 +107,14 @@ def test_what_items_lack_is_predicted_and_measured(dataset, tmp_path, monkeypatc
         (["--out", "kind.csv"], "expected a name that ends in .parquet"),
         (["--out", "absent/kind.parquet"], "there is no folder absent"),
         (["--neighbours", "0"], "neighbours must be at least 1"),
+        (["--dim", "0"], "dim must be at least 1; found 0"),
+        (["--num-layers", "0"], "num_layers must be at least 1; found 0"),
+        (["--out", "folder.parquet", "--overwrite"], "--out folder.parquet is a folder; name a file"),
+        (
+            ["--attribute", "na/me"],
+            "--attribute na/me: no file can be named after it; say with --out which file",
+        ),
+        (["--attribute", ""], "no file can be named after it"),
         ([], "kind.parquet exists"),
     ],
 )
@@ -115,6 +123,26 @@ def test_wrong_words_are_answered_before_anything_is_computed(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kind.parquet").touch()
+    (tmp_path / "folder.parquet").mkdir()
+    attribute = [] if "--attribute" in words else ["--attribute", "kind"]
     with pytest.raises(SystemExit):
-        main(["graph", "predict", str(dataset), "--attribute", "kind", *words])
-    assert message in capsys.readouterr().err
+        main(["graph", "predict", str(dataset), *attribute, *words])
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_value_is_shown_and_never_obeyed(dataset, tmp_path, monkeypatch, capsys, write_dataset):
+    pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
+    monkeypatch.chdir(tmp_path)
+    rows = pl.DataFrame(
+        {
+            "user_id": [f"u{n % 20}" for n in range(240)],
+            "item_id": [f"i{n * 7 % 60}" for n in range(240)],
+            "timestamp": list(range(240)),
+        }
+    )
+    evil = "\x1b]0;pwn\x07\x1b[31mEVIL\nline2"
+    folder = write_dataset(tmp_path / "odd", rows, items([evil, evil, "b"] * 20))
+    main(["graph", "predict", str(folder), "--attribute", "kind", "--epochs", "1", "--dim", "2"])
+    out = capsys.readouterr().out
+    assert "␛]0;pwn␇␛[31mEVIL␊line2\n" in out
+    assert not {"\x1b", "\x07"} & set(out)

@@ -109,7 +109,7 @@ def embed(
     _refuse_foreign(source, of_dataset, of_file)
     _check(graph, gap, users_out, epochs, first)
     target = out or _beside(source, method)
-    from .vector_file import writable
+    from ..output_file import writable
 
     writable(target, "--out", overwrite)
     if users_out is not None:

@@ -10,24 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from recloom.data.origin import ENCODER, ORIGIN
-from recloom.errors import RecloomError
 from torch import Tensor
 
 from .sources import Nodes
-
-
-def writable(target: Path, option: str, overwrite: bool) -> None:
-    """Raise RecloomError, before anything is trained, for a file that cannot be written or must not be replaced."""
-    if target.suffix != ".parquet":
-        raise RecloomError(f"{option} {target}: expected a name that ends in .parquet")
-    if not target.parent.is_dir():
-        raise RecloomError(f"{option} {target}: there is no folder {target.parent}; make it first")
-    if target.is_dir():
-        raise RecloomError(f"{option} {target} is a folder; name a file")
-    if target.exists() and not overwrite:
-        raise RecloomError(f"{target} exists. Choose another {option}, or replace it with --overwrite.")
-    if not os.access(target.parent, os.W_OK):
-        raise RecloomError(f"{option} {target}: the folder cannot be written to; name a file elsewhere")
 
 
 def write_vectors(

@@ -42,6 +42,12 @@ class NodeGraph:
         nodes = len(self.features)
         if len(self.labels) != nodes:
             raise DataError(f"expected one label for each of {nodes:,} nodes, found {len(self.labels):,}")
+        finite = self.features.isfinite().all(1)
+        if not bool(finite.all()):
+            wrong = int(finite.logical_not().nonzero()[0, 0])
+            raise DataError(
+                f"node {wrong} has a feature that is not finite; expected finite numbers. Mend its features."
+            )
         if self.edges.numel() and not 0 <= int(self.edges.min()) <= int(self.edges.max()) < nodes:
             raise DataError(f"an edge names node {int(self.edges.max())}; expected 0 to {nodes - 1}")
         for part, rows in self.parts.items():

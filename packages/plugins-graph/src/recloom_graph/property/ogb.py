@@ -16,18 +16,22 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import polars as pl
 import torch
 from recloom.data.download import fetch_zip
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 
+from .csv_numbers import finite, read_table, whole, whole_numbers
 from .graph_set import GraphSet
 from .node_graph import PARTS, NodeGraph, symmetrised
 
 Kind = Literal["nodeproppred", "graphproppred"]
 READ = ("binary classification", "multiclass classification")
+CATEGORIES = 2**20
+"""Of a column of whole numbers; each has a vector of its own."""
+UNTOLD = 2**28
+"""Nodes that no line of features tells of: 2 GB."""
 
 
 def is_ogb(folder: Path) -> bool:
@@ -91,51 +95,68 @@ def known_facts(name: str, kind: Kind) -> dict[str, str]:
 def read_nodes(folder: Path) -> NodeGraph:
     """One graph whose nodes have a class. Raises DataError where the files do not hold that."""
     raw = folder / "raw"
-    nodes = int(_numbers(raw / "num-node-list.csv.gz").sum())
-    labels = _table(raw / "node-label.csv.gz").to_numpy()
+    labels = _labels(raw / "node-label.csv.gz")
     if labels.shape[1] != 1:
         raise DataError(
             f"{raw}/node-label.csv.gz has {labels.shape[1]} columns; expected one class for each node"
         )
-    if not (raw / "node-feat.csv.gz").is_file():
-        raise DataError(f"there is no file {raw}/node-feat.csv.gz, and nodes without features are not read")
-    features = torch.from_numpy(_table(raw / "node-feat.csv.gz").to_numpy().astype(np.float32))
-    classes = torch.from_numpy(np.nan_to_num(labels[:, 0].astype(float), nan=-1).astype(np.int64))
+    path = raw / "node-feat.csv.gz"
+    if not path.is_file():
+        raise DataError(f"there is no file {path}, and nodes without features are not read")
+    features, classes = finite(path, read_table(path)), labels[:, 0]
+    nodes = whole_numbers(raw / "num-node-list.csv.gz", 1)[:, 0]
+    if not len(features) or nodes.tolist() != [len(features)] or len(classes) != len(features):
+        raise DataError(
+            f"{raw}/num-node-list.csv.gz tells of {len(nodes):,} graphs of {int(nodes.sum()):,} nodes; expected one, "
+            f"with a line for each node in node-feat.csv.gz, which has {len(features):,}, and in node-label.csv.gz, "
+            f"which has {len(classes):,}. Fetch all of them again."
+        )
     split, parts = _split(folder)
-    edges = symmetrised(_edges(raw, torch.zeros(1, dtype=torch.long)), nodes)
+    edges = symmetrised(_edges(raw, torch.zeros(1, dtype=torch.long)), len(features))
     return NodeGraph(features, edges, classes, parts, int(classes.max()) + 1, split)
 
 
 def read_graphs(folder: Path) -> GraphSet:
     """Graphs with labels. Raises DataError where the files do not hold that."""
     raw = folder / "raw"
-    nodes = _numbers(raw / "num-node-list.csv.gz")
-    first = nodes.cumsum(0) - nodes
-    edges = symmetrised(_edges(raw, first), int(nodes.sum()))
-    labels = torch.from_numpy(
-        _table(raw / "graph-label.csv.gz").cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    )
+    nodes = whole_numbers(raw / "num-node-list.csv.gz", 1)[:, 0]
+    features = _features(raw, int(nodes.sum()))
+    edges = symmetrised(_edges(raw, nodes.cumsum(0) - nodes), len(features))
+    labels = _labels(raw / "graph-label.csv.gz")
     split, parts = _split(folder)
-    return GraphSet(_features(raw, int(nodes.sum())), edges, nodes, labels.clone(), parts, split)
+    return GraphSet(
+        features, edges, nodes, labels.float().masked_fill(labels < 0, float("nan")), parts, split
+    )
+
+
+def _labels(path: Path) -> Tensor:
+    """(N, T) int64 classes, of which there are no more than lines, or 0 and 1; -1 where one is missing."""
+    table = read_table(path)
+    return whole(path, table, largest=max(1, len(table) - 1), missing=True)
 
 
 def _features(raw: Path, nodes: int) -> Tensor:
     """(N, F) int64 where all columns are whole numbers, else float32; one category where there is no file."""
     path = raw / "node-feat.csv.gz"
+    told = f"{raw}/num-node-list.csv.gz tells of {nodes:,} nodes"
     if not path.is_file():
+        if nodes > UNTOLD:
+            raise DataError(
+                f"{told}, and there is no node-feat.csv.gz; expected at most {UNTOLD:,}. Mend it."
+            )
         return torch.zeros(nodes, 1, dtype=torch.long)
-    table = _table(path)
-    whole = all(kind.is_integer() for kind in table.dtypes)
-    found = torch.from_numpy(table.to_numpy().astype(np.int64 if whole else np.float32))
-    if whole and found.numel() and int(found.min()) < 0:
-        raise DataError(f"{path} holds the category {int(found.min())}; expected numbers from 0 on")
-    return found
+    table = read_table(path)
+    if nodes != len(table):
+        raise DataError(f"{told}; expected {len(table):,}, the lines of node-feat.csv.gz. Fetch both again.")
+    if all(kind.is_integer() for kind in table.dtypes):
+        return whole(path, table, largest=CATEGORIES - 1)
+    return finite(path, table)
 
 
 def _edges(raw: Path, first: Tensor) -> Tensor:
     """(2, E) nodes as numbered over all graphs, of which `first` (G,) are the first of each."""
-    ends = torch.from_numpy(_table(raw / "edge.csv.gz").to_numpy().astype(np.int64)).T
-    counts = _numbers(raw / "num-edge-list.csv.gz")
+    ends = whole_numbers(raw / "edge.csv.gz", 2).T
+    counts = whole_numbers(raw / "num-edge-list.csv.gz", 1)[:, 0]
     if len(counts) != len(first) or int(counts.sum()) != ends.shape[1]:
         raise DataError(
             f"{raw}/num-edge-list.csv.gz tells of {int(counts.sum()):,} edges in {len(counts):,} graphs; edge.csv.gz "
@@ -149,22 +170,5 @@ def _split(folder: Path) -> tuple[str, dict[str, Tensor]]:
     found = sorted(path.name for path in (folder / "split").glob("*") if path.is_dir())
     if len(found) != 1:
         raise DataError(f"{folder}/split holds {', '.join(found) or 'no split'}; expected one folder")
-    return found[0], {part: _numbers(folder / "split" / found[0] / f"{part}.csv.gz") for part in PARTS}
-
-
-def _numbers(path: Path) -> Tensor:
-    return torch.from_numpy(_table(path).to_numpy().astype(np.int64)[:, 0].copy())
-
-
-def _table(path: Path) -> pl.DataFrame:
-    """A compressed table without header. Raises DataError where it is absent, damaged, or holds no numbers."""
-    try:
-        table = pl.read_csv(path, has_header=False, infer_schema_length=None)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a compressed table ({error}). Fetch it again.") from error
-    wrong = [kind for kind in table.dtypes if not kind.is_numeric()]
-    if wrong:
-        raise DataError(f"{path} holds values of type {wrong[0]}; expected numbers without a header")
-    return table
+    place = folder / "split" / found[0]
+    return found[0], {part: whole_numbers(place / f"{part}.csv.gz", 1)[:, 0] for part in PARTS}

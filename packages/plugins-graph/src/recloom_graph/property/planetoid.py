@@ -19,6 +19,8 @@ from .node_graph import NodeGraph, both_ways
 
 VALID = 500
 """Nodes after the training nodes that the standard split validates on."""
+MOST = 2**30
+"""Features that are held as they are, zeros too: 4 GB."""
 
 
 def is_planetoid(folder: Path, name: str) -> bool:
@@ -39,10 +41,22 @@ def read_planetoid(folder: Path, name: str) -> NodeGraph:
     labels, test_labels = read_array(of["ally"]), read_array(of["ty"])
     trained = len(read_array(of["y"]))
     facts = {"allx": known.shape[0], "ally": len(labels), "test.index": first}
-    if len(set(facts.values())) > 1 or not unknown.shape[0] == len(test_labels) == len(test):
+    rows_fit = len(set(facts.values())) == 1 and unknown.shape[0] == len(test_labels) == len(test)
+    if not rows_fit or trained > first:
         raise DataError(
             f"the files ind.{name}.* in {folder} do not fit each other: rows of {facts}, {unknown.shape[0]} of tx, "
-            f"{len(test_labels)} of ty, {len(test)} test nodes. Fetch all of them again."
+            f"{len(test_labels)} of ty, {trained} of y, {len(test)} test nodes. Fetch all of them again."
+        )
+    if known.shape[1] != unknown.shape[1] or labels.ndim != 2 or labels.shape[1:] != test_labels.shape[1:]:
+        raise DataError(
+            f"the files ind.{name}.* in {folder} do not fit each other: expected as many columns in tx as in allx, "
+            f"and in ty as in ally; found {unknown.shape[1]} and {known.shape[1]}, {test_labels.shape[1:]} and "
+            f"{labels.shape[1:]}. Fetch all of them again."
+        )
+    if size * known.shape[1] > MOST:
+        raise DataError(
+            f"{of['allx']}: {known.shape[1]:,} features of {size:,} nodes are too many to be held; expected at most "
+            f"{MOST:,} in all. Take a smaller set."
         )
     features = np.zeros((size, known.shape[1]), np.float32)
     features[:first], features[test] = known.toarray(), unknown.toarray()
@@ -73,10 +87,19 @@ def _test_index(path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
         found = np.array(path.read_text("ascii").split(), np.int64)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
-    except ValueError as error:
-        raise DataError(f"{path} holds no node numbers ({error})") from error
-    if not found.size or len(np.unique(found)) < len(found):
-        raise DataError(f"{path}: expected different node numbers, one a line; found {found.size} of them")
+    except (OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} holds no node numbers ({error}). Fetch the file again.") from error
+    if not found.size or len(np.unique(found)) < len(found) or found.min() < 0:
+        raise DataError(
+            f"{path}: expected different node numbers from 0 on, one a line; found {found.size} of them. Fetch the "
+            "file again."
+        )
+    low, high = int(found.min()), int(found.max())
+    if (high - low) // 2 >= len(found):
+        raise DataError(
+            f"{path}: expected most of the nodes {low} to {high}, which are the last ones of the graph; found "
+            f"{len(found)} of them. Fetch the file again."
+        )
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from recloom.command import command
+from recloom.errors import RecloomError
 
 if TYPE_CHECKING:
     from recloom.data.catalog import Catalog
@@ -47,29 +48,26 @@ def predict(
         overwrite: replace an existing file.
     """
     from recloom.data.module import RecDataModule
-    from recloom.errors import RecloomError, at_least
+    from recloom.errors import at_least
+    from recloom.terminal import plain
 
     from ..dataset_graphs import co_occurrence
+    from ..output_file import writable
     from .attribute_network import Settings, learn, predictions
     from .item_attributes import known_values, nearest
 
-    at_least(1, neighbours=neighbours, epochs=epochs)
-    target = out or Path(f"{attribute}.parquet")
-    if target.suffix != ".parquet":
-        raise RecloomError(f"--out {target}: expected a name that ends in .parquet")
-    if not target.parent.is_dir():
-        raise RecloomError(f"--out {target}: there is no folder {target.parent}; make it first")
-    if target.exists() and not overwrite:
-        raise RecloomError(f"{target} exists. Choose another --out, or replace it with --overwrite.")
+    at_least(1, neighbours=neighbours, epochs=epochs, dim=dim, num_layers=num_layers)
+    target = out or _named_after(attribute)
+    writable(target, "--out", overwrite)
     module = RecDataModule(str(data), vectors=None if vectors is None else str(vectors), seed=seed)
     module.setup()
     known = known_values(module.catalog, attribute)
     edges = nearest(co_occurrence(module.train), neighbours)
     text = None if vectors is None else _tensor(module.catalog)
     found = learn(edges, text, known, Settings(conv, dim, num_layers, epochs, seed))
-    print(f"{attribute}: {len(known.items):,} items have one of {len(known.names):,} values")
+    print(f"{plain(attribute)}: {len(known.items):,} items have one of {len(known.names):,} values")
     print(f"right for {found.accuracy:.1%} of {found.held_out:,} held-out items")
-    print(f"          {found.majority:.1%} had every item been called {found.most}")
+    print(f"          {found.majority:.1%} had every item been called {plain(found.most)}")
     print(f"          {found.shuffled:.1%} where every item has the edges of another one")
     table = predictions(found, known, edges, module.catalog)
     if not len(table):
@@ -81,6 +79,14 @@ def predict(
     alone = int((table["neighbours"] == 0).sum())
     note = f"; {alone:,} of them were met with nothing, so their value is a guess" if alone else ""
     print(f"{len(table):,} predictions written to {target}{note}")
+
+
+def _named_after(attribute: str) -> Path:
+    if not attribute or Path(attribute).name != attribute:
+        raise RecloomError(
+            f"--attribute {attribute}: no file can be named after it; say with --out which file takes the predictions"
+        )
+    return Path(f"{attribute}.parquet")
 
 
 def _tensor(catalog: Catalog) -> Tensor:
