@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from recloom.checkpoint import AtomicCheckpointIO, read_checkpoint
 from recloom.data.catalog import Catalog
 from recloom.quiet import calm
+from recloom.training_bar import TrainingBar
 from torch import Tensor
 
 from ..graph import Graph
@@ -89,8 +90,8 @@ def _trained(graph: NodeGraph, settings: Settings) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         best = ModelCheckpoint(folder, "best", monitor="val/loss")  # accuracy of few items has ties
         trainer = L.Trainer(
-            accelerator="cpu", max_epochs=settings.epochs, logger=False, callbacks=[best],
-            plugins=[AtomicCheckpointIO()], enable_progress_bar=False, enable_model_summary=False,
+            accelerator="cpu", max_epochs=settings.epochs, logger=False,
+            callbacks=[best, TrainingBar()], plugins=[AtomicCheckpointIO()], enable_model_summary=False,
             num_sanity_val_steps=0,
         )  # fmt: skip
         trainer.fit(module, data)
