@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -249,3 +250,12 @@ def test_the_help_of_fit_shows_the_options_of_data(capsys):
     assert len(named) > 8
     candidates = " ".join(re.search(r"--data\.candidates(.*?)\n  --", shown, re.S)[1].split())
     assert all(kind in candidates for kind in (*GIVEN, "uniform-N", "popular-N"))
+
+
+def test_warnings_are_one_line_however_a_library_calls_the_format(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    cli.main(["--version"])
+    assert (
+        warnings.formatwarning(UserWarning("a\x1bb"), UserWarning, "file.py", 3, line=None)
+        == "warning: a␛b\n"
+    )

@@ -26,10 +26,17 @@ Start here:
 """
 
 
+def warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning in one line, without the place in the code; called as the library's `formatwarning` is."""
+    return f"warning: {visible(str(message))}\n"
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command; a RecloomError becomes a message and exit status 2."""
     given = list(sys.argv[1:] if args is None else args)
-    warnings.formatwarning = lambda message, *rest: f"warning: {visible(str(message))}\n"
+    warnings.formatwarning = warning_line
     try:
         with suppress(Finished):
             _dispatch(given)
