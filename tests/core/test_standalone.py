@@ -124,7 +124,7 @@ def test_a_run_is_a_folder_that_is_tested_at_its_best_epoch(data, capsys):
     main(["test", "runs/line/Slope"])
     results = json.loads((data / "runs/line/Slope/metrics.json").read_text())
     assert results["metrics"] == {"slope": pytest.approx(float(weight("runs/line/Slope", "best")))}
-    assert (results["checkpoint"], results["epoch"]) == ("best", 3)
+    assert (results["checkpoint"], results["epoch"]) == ("best", 4)
     assert results["protocol"] == {"data": "line", "slope": 2.0, "split": "none"}
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "epoch 4, the best by val/squared, seed 0", "slope 2.0, split none",
