@@ -181,7 +181,7 @@ def personalised(catalog: Catalog, data: Interactions, rounds: int) -> dict[str,
             "tolerance 1e-6": "an L1 change below 1e-6: scikit-network's measure, and stricter than networkx's, which "
             f"is {nodes:,} times that. igraph (PRPACK) has none to set, and stops far below.",
             "fast": f"an L1 change below {nodes:,} * 1e-6: what networkx means by tol=1e-6, and pagerank's default",
-            "networkx": "it makes a matrix of its graph at every call, which is most of its time",
+            "networkx": "it makes a matrix of its graph at every call, which counts",
         },
         "timed": clock.given,
         "seconds for 1,000": clock.seconds(),
