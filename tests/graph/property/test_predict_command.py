@@ -1,14 +1,17 @@
 """`recloom graph predict`: what an item is, from the items that the same users had."""
 
+import signal
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from recloom.cli import main
 from recloom.data.catalog import Catalog
-from recloom.errors import DataError
+from recloom.errors import DataError, Terminated
 from recloom_graph.graph import Graph
 from recloom_graph.property.item_attributes import known_values, nearest, parts_of, shuffled
+from recloom_graph.property.node_property import NodeProperty
 
 KINDS = ["noir", "farce", "opera"]
 
@@ -99,6 +102,23 @@ def test_what_items_lack_is_predicted_and_measured(dataset, tmp_path, monkeypatc
     assert told == {f"i{n}": KINDS[n % 3] for n in range(6)}
     assert found["confidence"].is_between(1 / 3, 1).all()
     assert (found["neighbours"] > 0).all()
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_an_interrupt_is_one_and_leaves_no_file(dataset, tmp_path, monkeypatch, stop, status):
+    pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(self, batch, batch_idx):
+        raise stop
+
+    monkeypatch.setattr(NodeProperty, "training_step", interrupted)
+    heard = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        main(["graph", "predict", str(dataset), "--attribute", "kind", "--epochs", "2", "--dim", "8"])
+    assert ended.value.code == status
+    assert signal.getsignal(signal.SIGINT) is heard
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

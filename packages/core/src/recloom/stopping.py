@@ -42,6 +42,25 @@ class EarlyStop(EarlyStopping):
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C, and SIGTERM as Terminated, leave a fit of Lightning, which would turn them into an exit of its own.
+
+    It also stops listening for Ctrl-C, which is undone.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
     """Let SIGTERM stop what runs in this block at once, as Ctrl-C does: by Terminated, between two calls of torch.
 

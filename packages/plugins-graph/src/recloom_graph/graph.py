@@ -19,8 +19,8 @@ class Graph:
     Args:
         sources, targets: (E,) integer, one edge each.
         num_nodes: how many nodes there are; some may have no edge.
-        weights: (E,) above 0; None = 1 each. Those of an edge and those of a node, added up, lie between 1e-30 and
-            1e30, or nothing that is computed of them would be right in float32.
+        weights: (E,) above 0; None = 1 each. Those of an edge are 1e-30 at least, and all together 1e30 at most, or
+            nothing that is computed of them would be right in float32.
         names: of the nodes, each its own; empty where numbers are all there is.
         directed: False gives every edge both directions; a loop stays one.
 

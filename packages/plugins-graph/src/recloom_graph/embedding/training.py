@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from recloom.errors import RecloomError, at_least
 from recloom.quiet import calm
-from recloom.stopping import stopped_by_sigterm
+from recloom.stopping import interruptible, stopped_by_sigterm
 from recloom.training_bar import TrainingBar
 
 from .link_prediction import LinkEmbedding
@@ -54,23 +50,7 @@ def train(embedding: SkipGram | LinkEmbedding, epochs: int) -> list[float]:
         use_distributed_sampler=False,
         callbacks=[TrainingBar(), losses],
     )
-    with warnings.catch_warnings(), stopped_by_sigterm(), _interruptible():
+    with warnings.catch_warnings(), stopped_by_sigterm(), interruptible():
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__`")  # there are no workers
         trainer.fit(embedding)
     return losses.by_epoch
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Lightning turns Ctrl-C into exit status 1 and stops listening for it; both are undone."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if main else None
-    try:
-        yield
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise stop.__context__ from None
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)

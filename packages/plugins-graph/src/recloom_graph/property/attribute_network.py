@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from recloom.checkpoint import AtomicCheckpointIO, read_checkpoint
 from recloom.data.catalog import Catalog
 from recloom.quiet import calm
+from recloom.stopping import interruptible, stopped_by_sigterm
 from recloom.training_bar import TrainingBar
 from torch import Tensor
 
@@ -94,7 +95,8 @@ def _trained(graph: NodeGraph, settings: Settings) -> Tensor:
             callbacks=[best, TrainingBar()], plugins=[AtomicCheckpointIO()], enable_model_summary=False,
             num_sanity_val_steps=0,
         )  # fmt: skip
-        trainer.fit(module, data)
+        with stopped_by_sigterm(), interruptible():
+            trainer.fit(module, data)
         module.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
     with torch.inference_mode():
         found: Tensor = module.eval()(graph)
