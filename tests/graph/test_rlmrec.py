@@ -186,6 +186,8 @@ def test_items_without_text_are_left_out():
     model, interactions = prepared(loss)
     step = batch(interactions)
     loss.vectors[USERS + 1 :] = 0
+    loss.users_from_items = False
+    loss.fit(interactions)
     torch.manual_seed(2)
     final = torch.cat(model.tables())
     only_users = loss.drawn(final, step.user, torch.arange(1, USERS + 1))

@@ -27,6 +27,7 @@ from recloom.errors import RecloomError, at_least
 from recloom.losses import Loss, own_loss
 from recloom.recommender import Recommender
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from .info_nce import above, graph_model, info_nce
 from .lightgcn import LightGCN
@@ -45,6 +46,8 @@ class SemanticLoss(Loss):
 
     vectors: Tensor
     """(N, d_s) of users and then of items, as the nodes of the graph stand."""
+    has_text: Tensor
+    """(N,) bool, whose vector is not 0."""
 
     def __init__(self, base: Loss | None, weight: float, temperature: float, shuffled: bool) -> None:
         super().__init__()
@@ -53,6 +56,7 @@ class SemanticLoss(Loss):
         self.base, self.weight, self.temperature, self.shuffled = base, weight, temperature, shuffled
         self.users_from_items = False
         self.register_buffer("vectors", torch.zeros(0, 0), persistent=False)
+        self.register_buffer("has_text", torch.zeros(0, dtype=torch.bool), persistent=False)
 
     def prepare(self, recommender: Recommender, catalog: Catalog) -> None:
         """Read the vectors of `--data.vectors` and `--data.user_vectors`, and make the network for their size.
@@ -86,17 +90,20 @@ class SemanticLoss(Loss):
         self.base.fit(interactions)
         first = interactions.num_users + 1
         if self.users_from_items:
-            users, items = interactions.pairs()
-            sums = torch.zeros_like(self.vectors[:first]).index_add_(0, users, self.vectors[first:][items])
-            self.vectors[:first] = sums / interactions.lengths.clamp(min=1)[:, None]
+            items, ends = interactions.pairs()[1], interactions.lengths.cumsum(0)
+            starts = torch.cat([ends.new_zeros(1), ends])
+            self.vectors[:first] = embedding_bag(
+                items, self.vectors[first:], starts, mode="mean", include_last_offset=True
+            )
         if self.shuffled:
             generator = torch.Generator().manual_seed(0)
             for start, stop in ((1, first), (first + 1, len(self.vectors))):  # padding stays where it is
                 self.vectors[start:stop] = self.vectors[start:stop][turned(stop - start, generator)]
+        self.has_text = (self.vectors != 0).any(1)
 
     def known(self, nodes: Tensor) -> Tensor:
         """Those of the nodes that have a vector."""
-        return nodes[(self.vectors[nodes] != 0).any(1)]
+        return nodes[self.has_text[nodes]]
 
 
 class RLMRecCon(SemanticLoss):
