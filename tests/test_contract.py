@@ -17,9 +17,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SASRec": {"config": {"dim": 16, "max_len": 10}},
     "BERT4Rec": {"config": {"dim": 16, "max_len": 10}},
     "TextProjection": {"config": {"dim": 16, "max_len": 10}},
-    "DIN": {"config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10}},
-    "DCNv2": {"config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10}},
-    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}},
+    "DIN": {
+        "config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10},
+        "checkerboard_epochs": 15,
+    },
+    "DCNv2": {
+        "config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10},
+        "checkerboard_epochs": 15,
+    },
+    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}, "checkerboard_epochs": 15},
     "KAR": {
         "config": {
             "backbone": {"class_path": "DCNv2", "init_args": {"dim": 8, "hidden": (16, 8)}},
