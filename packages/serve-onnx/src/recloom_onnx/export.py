@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .graph import INPUTS, OUTPUTS, input_names, wrap
 from .manifest import Manifest, file_digest, id_digest, weight_digest
+from .quantize import reduce_precision
 from .trace import trace
 
 INLINE_LIMIT = 1_900_000_000
@@ -34,6 +35,7 @@ def export_artefact(
     metrics: Mapping[str, float] | None = None,
     seen: Literal["masked", "kept"] = "masked",
     inline_limit: int = INLINE_LIMIT,
+    quantize: Literal["int8", "fp16"] | None = None,
 ) -> Manifest:
     """Write `out` (`model.onnx`), where needed `model.onnx.data`, and the manifest `model.json`.
 
@@ -50,6 +52,7 @@ def export_artefact(
         metrics: of the run, for the record.
         seen: whether items of the history may be recommended.
         inline_limit: bytes of weights above which they go to `model.onnx.data`.
+        quantize: store and compute in fewer bits, see `quantize.py`.
 
     Raises RecloomError where the recommender or an id cannot be exported.
     """
@@ -57,6 +60,8 @@ def export_artefact(
     _check(catalog, popularity, out)
     spec = recommender.export()
     body = trace(spec, catalog.num_items, catalog.num_users)
+    if quantize is not None:
+        reduce_precision(body, quantize)
     item_ids = catalog.items["item_id"].to_list()
     user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
     scores = popularity[1:].detach().cpu().float().numpy()
@@ -76,6 +81,7 @@ def export_artefact(
         num_items=catalog.num_items,
         num_users=catalog.num_users,
         seen=seen,
+        precision=quantize or "fp32",
         id_table=id_digest(item_ids),
         weights=weight_digest(recommender.state_dict()),
         files=files,

@@ -78,6 +78,8 @@ class Manifest(Record):
     num_users: int
     seen: Literal["masked", "kept"]
     """Whether items of the history are left out of the list."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Of weights and products; scores are float32 always."""
     id_table: str
     """sha256 of the raw item ids in index order."""
     weights: str
