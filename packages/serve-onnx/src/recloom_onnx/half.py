@@ -13,6 +13,8 @@ import onnx_ir as ir
 from onnx_ir import Attr, AttributeType, DataType, Node, Value
 from recloom.errors import RecloomError
 
+from .ids import Array
+
 HALF = {"MatMul", "Gemm", "Conv", "Einsum"}
 WIDE = {
     "CumSum", "Div", "Exp", "Log", "Pow", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
@@ -33,15 +35,12 @@ def to_half(graph: ir.Graph) -> None:
         rewriting.visit(node)
 
 
-def halved(
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+def halved(array: Array) -> Array:
     """To float16; what is finite stays finite, and what is not 0 does not become 0."""
     size = np.abs(array)
-    within = np.where(
-        (size > 0) & np.isfinite(array), np.copysign(size.clip(SMALLEST, LARGEST), array), array
-    )
-    return within.astype(np.float16)
+    near = np.copysign(size.clip(SMALLEST, LARGEST), array)
+    halves: Array = np.where((size > 0) & np.isfinite(array), near, array).astype(np.float16)
+    return halves
 
 
 class _Rewriting:

@@ -20,10 +20,11 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir import DataType, Node, Value
 
+from .ids import Array
+
 LEAST_PRODUCT = 65_536
 """Numbers in a matrix from which its product is computed in integers: finding the scales of x takes its time."""
 CENTRE = 64
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Codes(NamedTuple):
@@ -61,8 +62,8 @@ class _Rewriting:
         """Put codes in the place of a weight."""
         matrix = weight.const_value.numpy()  # type: ignore[union-attr]
         flipped = all(_multiplies(*use, flipped=True) for use in weight.uses())
-        parts = map(self.constant, coded(matrix, 0 if flipped else -1))
-        self.follow(weight, Codes(*parts, flipped), matrix.size >= LEAST_PRODUCT)
+        values, scale = map(self.constant, coded(matrix, 0 if flipped else -1))
+        self.follow(weight, Codes(values, scale, flipped), matrix.size >= LEAST_PRODUCT)
 
     def follow(self, value: Value, codes: Codes, large: bool) -> None:
         """Let all that reads `value` read its codes, and floats where codes do not do."""
@@ -86,8 +87,9 @@ class _Rewriting:
 
     def moved(self, node: Node, codes: Codes, flipped: bool) -> Codes:
         """What a node that chooses rows, or flips a matrix, makes of codes and scales."""
-        parts = (self.op(node.op_type, part, *node.inputs[1:], **node.attributes) for part in codes[:2])
-        return Codes(*parts, flipped)
+        rest, options = node.inputs[1:], node.attributes
+        values, scale = (self.op(node.op_type, part, *rest, **options) for part in codes[:2])
+        return Codes(values, scale, flipped)
 
     def product(self, node: Node, codes: Codes) -> None:
         """Compute (q(x) W8) s_x s_W, and + b, in the place of a product (..., K) x (K, M)."""
@@ -142,14 +144,14 @@ class _Rewriting:
 def _chooses_rows(node: Node) -> bool:
     """Whether it takes rows of its first input, its first axis, as they are."""
     if node.op_type == "Gather":
-        return _attribute(node, "axis", 0) == 0
+        return bool(_attribute(node, "axis", 0) == 0)
     if node.op_type == "GatherND":
         index = node.inputs[1]
         one = index is not None and index.shape is not None and index.shape[-1] == 1
         return one and _attribute(node, "batch_dims", 0) == 0
     if node.op_type == "Slice" and len(node.inputs) > 3 and node.inputs[3] is not None:
         axes = ir.convenience.get_const_tensor(node.inputs[3])
-        return axes is not None and axes.numpy().tolist() == [0]
+        return axes is not None and bool(axes.numpy().tolist() == [0])
     return False
 
 
