@@ -111,7 +111,7 @@ def test_an_artefact_that_cannot_run_fails_with_the_reason(artefact, tmp_path, m
         return run(self, given, k)
 
     monkeypatch.setattr(Session, "run", fails_alone)
-    monkeypatch.setattr("recloom_onnx.verify.latency", lambda *_: {"p50": 1.0, "p95": 1.0})
+    monkeypatch.setattr("recloom_onnx.verify.latency", lambda *_: {"p50": 1.0, "p95": 1.0, "p99": 1.0})
     parity = verify_artefact(made.path, made.reference, made.catalog)
     assert not parity.verified
     assert parity.failures[0] == "batch of 1, history of 0: shape is frozen"
