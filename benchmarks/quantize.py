@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def recommenders(run: Any, folder: Path, repeats: int) -> dict[str, Any]:
         rows[name]["alone"] = round(differs_alone(sessions[name], cases[len(cases) // 2].given), 3)
     for batch in BATCHES:
         given = {key: array[:batch] for key, array in cases[len(cases) // 2].given.items()}
-        calls = {name: lambda one=one: asked(one, given) for name, one in sessions.items()}
+        calls = {name: partial(asked, one, given) for name, one in sessions.items()}
         for name, times in in_turns(calls, repeats if batch == 1 else repeats // 5).items():
             rows[name][f"latency_ms_batch_{batch}"] = times
     return rows
@@ -213,7 +214,7 @@ def encoders(run: Any, folder: Path, repeats: int) -> dict[str, Any]:
             "overlap": round(neighbours_shared(vectors["float32"], vectors[weights]), 4),
         }
     for batch in BATCHES:
-        calls = {name: lambda one=one: one(texts[:batch]) for name, one in encode.items()}
+        calls = {name: partial(one, texts[:batch]) for name, one in encode.items()}
         for name, times in in_turns(calls, max(10, repeats // (3 * batch))).items():
             rows[name][f"latency_ms_batch_{batch}"] = times
     return rows
