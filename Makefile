@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[pyg,dgl] \
-	packages/serve-onnx[cpu]
+	packages/serve-onnx[cpu,index]
 TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables
 
 help: ## say what there is

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass
@@ -40,6 +41,14 @@ class Batch:
             return tensor if several and tensor.shape[0] == 1 else tensor[index]
 
         return Batch(**{field.name: picked(getattr(self, field.name)) for field in fields(self)})
+
+    def cut_to(self, max_len: int | None) -> Batch:
+        """The requests with histories cut or padded on the left to `max_len`, as an artefact reads them."""
+        if max_len is None:
+            return self
+        room = (max(0, max_len - self.history.shape[1]), 0)
+        history, times = (pad(part, room)[:, -max_len:] for part in (self.history, self.history_time))
+        return replace(self, history=history, history_time=times)
 
     @classmethod
     def of(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from recloom.schemas import Protocol
     from torch.utils.data import Dataset
 
-    from .manifest import Manifest
+    from .manifest import IndexReport, Manifest
+
+SAMPLE = 1000
+"""Requests by which an index is measured."""
 
 
 @command("export")
@@ -25,6 +28,8 @@ def export(
     seen: Literal["masked", "kept"] | None = None,
     quantize: Literal["int8", "fp16"] | None = None,
     ids: Literal["string", "integer"] = "string",
+    index_above: int | None = None,
+    index_recall: float = 0.95,
     max_loss: float = 0.01,
     verify: bool = True,
     data: str | None = None,
@@ -39,6 +44,9 @@ def export(
         seen: whether items of the history may be recommended; by default as the run was measured.
         max_loss: how much of the run's NDCG an int8 or fp16 artefact may lose over all test users, relative to it.
         ids: `integer` where all ids are whole numbers and callers send them as int64, -1 for none.
+        index_above: number of items from which an index by faiss finds the best ones, instead of scoring all; by
+            default never, since scoring is exact and fast enough for hundreds of thousands.
+        index_recall: how much of the exact top 10 the index is to find.
         verify: compare the artefact with the run; what was not compared is not served.
         data: folder of the dataset, where it is not where the run was trained from.
     """
@@ -46,12 +54,14 @@ def export(
 
     from recloom.run import load
 
+    from .cases import sample
     from .export import export_artefact
     from .manifest import manifest_path
 
     loaded = load(run)
     requests = _requests(loaded, data, out) if verify else None
     protocol, metrics = measured(loaded)
+    large = index_above is not None and loaded.catalog.num_items > index_above
     manifest = export_artefact(
         loaded.recommender,
         loaded.catalog,
@@ -63,6 +73,9 @@ def export(
         metrics=metrics,
         seen=seen or (protocol.seen if protocol else "masked"),
         ids=ids,
+        index_above=index_above,
+        index_recall=index_recall,
+        requests=sample(loaded.data(data).requests("valid").dataset, SAMPLE) if large else (),
     )
     beside = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
     size = sum(Path(out).with_name(name).stat().st_size for name in manifest.files)
@@ -70,6 +83,8 @@ def export(
         f"wrote {out}, with {' and '.join(beside)} beside it: {manifest.model}, {manifest.num_items:,} items, "
         f"{size / 1e6:.1f} MB"
     )
+    if manifest.index is not None:
+        _tell_index(manifest.index)
     if requests is not None:
         _verify(out, loaded, manifest, requests, max_loss=max_loss)
     else:
@@ -104,14 +119,22 @@ def verify(
     from .verify import refuse_other_run
 
     manifest, loaded = read_manifest(Path(artefact)), load(run)
-    if requests is not None and (manifest.precision != "fp32" or requests < 1):
+    if requests is not None and (not manifest.exact or requests < 1):
         raise RecloomError(
             f"--requests is {requests}, and {artefact} is {manifest.precision}; expected 1 or more, and no number "
-            "for int8 and fp16, which are shown to rank as well over all test users. Leave --requests out."
+            "for int8, fp16 and an index, which are shown to rank as well over all test users. Leave --requests out."
         )
     refuse_other_run(Path(artefact), manifest, loaded)
     batches = loaded.data(data).requests("test").dataset
     _verify(artefact, loaded, manifest, batches, requests, max_loss, provider)
+
+
+def _tell_index(found: IndexReport) -> None:
+    print(
+        f"the index looks into {found.probed:,} of {found.lists:,} lists and finds {found.recall:.1%} of the exact "
+        f"top {found.k} for {found.queries:,} requests, in {found.ms_index:g} ms where scoring all takes "
+        f"{found.ms_exact:g}"
+    )
 
 
 def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
@@ -169,5 +192,5 @@ def _verify(
         )
     Console().print(report(parity, manifest.num_items))
     if not parity.verified:
-        failed = "does not equal its run" if manifest.precision == "fp32" else "falls short of its run"
+        failed = "does not equal its run" if manifest.exact else "falls short of its run"
         raise RecloomError(f"{path} {failed} and will not be served: {parity.failures[0]}")

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx_ir as ir
+import polars as pl
+import torch
+from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
-from recloom.recommender import Recommender
+from recloom.recommender import ExportSpec, Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
 
-from .graph import ports, wrap
-from .ids import IdKind, check_integers
-from .manifest import Manifest, file_digest, id_digest, titles_path, weight_digest
+from .graph import ports, wrap, wrap_query
+from .ids import Array, IdKind, check_integers
+from .manifest import IndexReport, Manifest, file_digest, id_digest, index_path, items_path, weight_digest
 from .quantize import reduce_precision
-from .trace import trace
+from .trace import examples, trace
 
+RANDOM = 1000
+"""Requests by which an index is measured where none are given."""
 INLINE_LIMIT = 1_900_000_000
 """Bytes of weights above which they go to a file of their own; a protobuf file ends at 2 GB."""
 
@@ -38,6 +43,9 @@ def export_artefact(
     ids: IdKind = "string",
     inline_limit: int = INLINE_LIMIT,
     quantize: Literal["int8", "fp16"] | None = None,
+    index_above: int | None = None,
+    index_recall: float = 0.95,
+    requests: Iterable[Batch] = (),
 ) -> Manifest:
     """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
 
@@ -56,25 +64,39 @@ def export_artefact(
         ids: whether raw ids go in and come out as text, or as the integers that they spell.
         inline_limit: bytes of weights above which they go to `model.onnx.data`.
         quantize: store and compute in fewer bits, see `quantize.py`.
+        index_above: number of items from which an index finds the best ones instead of scoring all, see
+            `indexed.py`; None = never.
+        index_recall: how much of the exact top 10 the index is to find.
+        requests: by which that is measured; without any, random histories.
 
     Raises RecloomError where the recommender or an id cannot be exported.
     """
     out = Path(out)
     _check(catalog, popularity, out)
     spec = recommender.export()
-    body = trace(spec, catalog.num_items, catalog.num_users)
-    if quantize is not None:
-        reduce_precision(body, quantize)
     item_ids = catalog.items["item_id"].to_list()
     user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
-    scores = popularity[1:].detach().cpu().float().numpy()
     if ids == "integer":
         check_integers(item_ids, "item_id")
         check_integers(user_ids, "user_id")
-    model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, scores, seen, ids)
+    known = popularity[1:].detach().cpu().float().numpy()
+    index, report = None, None
+    if index_above is not None and catalog.num_items > index_above:
+        index, report = _indexed(spec, catalog, requests, index_recall)
+        assert spec.search is not None
+        only = ExportSpec(spec.search.query, spec.inputs, spec.max_len)
+        body = trace(only, catalog.num_items, catalog.num_users, spec.search.items.shape[1])
+    else:
+        body = trace(spec, catalog.num_items, catalog.num_users)
+    if quantize is not None:
+        reduce_precision(body, quantize)
+    if index is None:
+        model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, known, seen, ids)
+    else:
+        model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx")
     inputs, outputs = ports(spec.inputs, ids)
-    files = _save(model, catalog, out, inline_limit)
+    files = _save(model, _items(catalog, None if index is None else known), index, out, inline_limit)
     manifest = Manifest(
         model=type(recommender).__name__,
         config=dict(config or {}),
@@ -92,6 +114,7 @@ def export_artefact(
         ids=ids,
         id_table=id_digest(item_ids),
         weights=weight_digest(recommender.state_dict()),
+        index=report,
         files=files,
     )
     manifest.write(out)
@@ -126,7 +149,44 @@ def _check_ids(ids: Sequence[str], column: str) -> None:
         )
 
 
-def _save(model: ir.Model, catalog: Catalog, out: Path, inline_limit: int) -> dict[str, str]:
+def _indexed(
+    spec: ExportSpec, catalog: Catalog, requests: Iterable[Batch], recall: float
+) -> tuple[Any, IndexReport]:
+    """The index, and how it compares with scoring everything."""
+    from . import index
+
+    if spec.search is None:
+        raise RecloomError(
+            f"{type(spec.module).__name__} gives scores that are no inner products of a query with each item, so no "
+            "index finds the best of them. Export it as one file, without --index_above."
+        )
+    with torch.inference_mode():
+        parts = [spec.search.query(*fields) for fields in _fields(spec, catalog, requests)]
+    queries = torch.cat(parts).cpu().float().numpy()
+    return index.built(spec.search.items.cpu().float().contiguous().numpy(), queries, recall)
+
+
+def _fields(spec: ExportSpec, catalog: Catalog, requests: Iterable[Batch]) -> Iterator[tuple[Tensor, ...]]:
+    """What the module reads of requests, of 1,000 random ones if there are none."""
+    empty = True
+    for batch in requests:
+        empty = False
+        yield tuple(getattr(batch.cut_to(spec.max_len), name) for name in spec.inputs)
+    if empty:
+        yield examples(spec, catalog.num_items, catalog.num_users, RANDOM)
+
+
+def _items(catalog: Catalog, popularity: Array | None) -> pl.DataFrame | None:
+    """What lies beside the file: ids and titles, and popularity for an index; None where that is ids alone."""
+    table = catalog.items.select([name for name in ("item_id", "title") if name in catalog.items.columns])
+    if popularity is not None:
+        table = table.with_columns(popularity=pl.Series(popularity))
+    return table if table.width > 1 else None
+
+
+def _save(
+    model: ir.Model, items: pl.DataFrame | None, index: Any, out: Path, inline_limit: int
+) -> dict[str, str]:
     """Write to a folder beside `out`, then move each file into place; file name to sha256."""
     weights = sum(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
@@ -135,9 +195,14 @@ def _save(model: ir.Model, catalog: Catalog, out: Path, inline_limit: int) -> di
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
         ir.save(model, Path(folder) / out.name, external_data=data)
         names = [out.name, *([data] if data else [])]
-        if "title" in catalog.items.columns:
-            names.append(titles_path(out).name)
-            catalog.items.select("item_id", "title").write_parquet(Path(folder) / names[-1])
+        if index is not None:
+            from .index import write
+
+            names.append(index_path(out).name)
+            write(index, Path(folder) / names[-1])
+        if items is not None:
+            names.append(items_path(out).name)
+            items.write_parquet(Path(folder) / names[-1])
         digests = {name: file_digest(Path(folder) / name) for name in names}
         for name in reversed(names):
             (Path(folder) / name).replace(out.with_name(name))

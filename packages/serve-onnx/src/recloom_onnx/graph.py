@@ -7,7 +7,7 @@ some items are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ OUTPUTS = [
 Pair = tuple[Value, Value]
 
 
+FLAGS = ("limited", "unknown")
 BELOW = np.array(-np.inf, dtype=np.float32)
 
 
@@ -109,14 +110,7 @@ def wrap(
     graph = _Wrapper(body.graph, kind)
     given_ports, made_ports = ports(fields, kind)
     inputs = {port.name: _value(port) for port in given_ports}
-    history = graph.encode(inputs["history"], item_ids)
-    given = {**inputs, "history": history}
-    if "user" in fields:
-        given["user"] = graph.encode(inputs["user"], user_ids)
-    read = [name for name in fields if name in ("history", "history_time")]
-    if read:
-        column, blank = graph.columns(history, max_len)
-        given |= {name: graph.compact(given[name], column, blank) for name in read}
+    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids)
     scores = graph.feed([given[name] for name in fields], inputs["history"], len(item_ids))
     hidden = graph.hidden(
         [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
@@ -124,18 +118,47 @@ def wrap(
     k = graph.op("Max", inputs["k"], graph.vector(0))  # TopK and Pad refuse what is negative
     within = graph.op("Min", k, graph.vector(len(item_ids)))
     left = graph.left(scores, hidden)
-    signs = [given["history"]] if "history" in fields else []
-    if "user" in fields:
-        signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
-    unknown = graph.nothing(signs) if signs else None
+    unknown = graph.unknown(given, fields)
     allowed = graph.encode(inputs["allowed"], item_ids), graph.given(inputs["allowed"])
     some = Limits(hidden, allowed, unknown, graph.constant(popularity[None]))
     best = graph.anew(left, some, within)
-    outputs = graph.lists(best, k, within, item_ids, made_ports)
-    body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
-    body.graph.opset_imports.update(OPSETS)
-    body.graph.sort()
-    return body
+    return graph.closed(inputs.values(), graph.lists(best, k, within, item_ids, made_ports), body)
+
+
+def wrap_query(
+    body: ir.Model,
+    fields: Sequence[str],
+    max_len: int | None,
+    item_ids: Sequence[str],
+    user_ids: Sequence[str],
+    kind: IdKind = "string",
+) -> ir.Model:
+    """Turn a graph from indices to (B, d) query vectors into one from raw ids to all that a search needs.
+
+    Its outputs are `query` (B, d); `history_index`, `blocked_index` and `allowed_index`, of the shapes of what goes
+    in, 0 for what is unknown; `limited` (B,), whether a row names allowed items; and `unknown` (B,), whether
+    nothing is known of the user. Arguments as those of `wrap`.
+    """
+    graph = _Wrapper(body.graph, kind)
+    inputs = {port.name: _value(port) for port in ports(fields, kind)[0] if port.name != "k"}
+    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids)
+    unknown = graph.unknown(given, fields)
+    assert unknown is not None, "what has query vectors knows a history or a user"
+    made = {
+        "query": graph.feed([given[name] for name in fields], inputs["history"], 0),
+        "history_index": history,
+        "blocked_index": graph.encode(inputs["blocked"], item_ids),
+        "allowed_index": graph.encode(inputs["allowed"], item_ids),
+        "limited": graph.given(inputs["allowed"]),
+        "unknown": unknown,
+    }
+    kinds = {"query": DataType.FLOAT, "limited": DataType.BOOL, "unknown": DataType.BOOL}
+    outputs = []
+    for name, value in made.items():
+        output = ir.val(name, kinds.get(name, DataType.INT64), ["B", None] if name not in FLAGS else ["B"])
+        graph.tape.op("Identity", [value], output=output)
+        outputs.append(output)
+    return graph.closed(inputs.values(), outputs, body)
 
 
 class _Wrapper:
@@ -144,6 +167,39 @@ class _Wrapper:
     def __init__(self, graph: ir.Graph, kind: IdKind) -> None:
         self.graph, self.count, self.kind = graph, 0, kind
         self.tape = self.main = ir.tape.Tape(graph)
+
+    def read(
+        self,
+        inputs: Mapping[str, Value],
+        fields: Sequence[str],
+        max_len: int | None,
+        item_ids: Sequence[str],
+        user_ids: Sequence[str],
+    ) -> tuple[Value, dict[str, Value]]:
+        """The whole history (B, L) in indices, and what the model reads of a request, by field."""
+        history = self.encode(inputs["history"], item_ids)
+        given = {**inputs, "history": history}
+        if "user" in fields:
+            given["user"] = self.encode(inputs["user"], user_ids)
+        read = [name for name in fields if name in ("history", "history_time")]
+        if read:
+            column, blank = self.columns(history, max_len)
+            given |= {name: self.compact(given[name], column, blank) for name in read}
+        return history, given
+
+    def unknown(self, given: Mapping[str, Value], fields: Sequence[str]) -> Value | None:
+        """Where nothing is known of a user: (B,) bool; None where a model knows nothing of anybody."""
+        signs = [given["history"]] if "history" in fields else []
+        if "user" in fields:
+            signs.append(self.op("Unsqueeze", given["user"], self.vector(1)))
+        return self.nothing(signs) if signs else None
+
+    def closed(self, inputs: Iterable[Value], outputs: Sequence[Value], body: ir.Model) -> ir.Model:
+        """The model with these inputs and outputs."""
+        body.graph.inputs[:], body.graph.outputs[:] = list(inputs), outputs
+        body.graph.opset_imports.update(OPSETS)
+        body.graph.sort()
+        return body
 
     def op(self, kind: str, *inputs: Value, domain: str = "", **attributes: Any) -> Value:
         """One node with one output."""

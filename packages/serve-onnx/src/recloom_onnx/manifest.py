@@ -71,6 +71,26 @@ class Parity(Record):
     """The first few things that are wrong, in words."""
 
 
+class IndexReport(Record):
+    """An index over item vectors, and how it compares with scoring all of them."""
+
+    library: str
+    lists: int
+    probed: int
+    """How many of the lists a query looks into."""
+    recall: float
+    """Mean share of the exact top k that the index finds, before anything is hidden."""
+    k: int
+    queries: int
+    """Requests that this was measured with."""
+    asked: float
+    """The recall that was to be reached."""
+    ms_exact: float
+    """Median milliseconds of one search that scores all items, by faiss."""
+    ms_index: float
+    """The same by the index."""
+
+
 class Manifest(Record):
     """Everything known of an artefact."""
 
@@ -100,7 +120,14 @@ class Manifest(Record):
     """sha256 of the recommender's weights, by which another training of the same model is told apart."""
     files: dict[str, str]
     """File name to sha256; the artefact itself first, titles of items (`*.items.parquet`) last."""
+    index: IndexReport | None = None
+    """Where the artefact is a query encoder and an index (`*.faiss`)."""
     parity: Parity | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every place of a list must be the recommender's."""
+        return self.precision == "fp32" and self.index is None
 
     def write(self, path: Path) -> None:
         """Replace the manifest of the artefact at `path` in one step."""
@@ -139,10 +166,11 @@ class Manifest(Record):
             )
 
     def _next(self) -> str:
-        if self.precision == "fp32":
+        if self.exact:
             return "Export it again, or ask the model's author."
         return (
-            "Export it again without --quantize, or verify it with a larger --max_loss if you can afford one."
+            "Export it again without --quantize or with a larger --index_recall, or verify it with a larger "
+            "--max_loss if you can afford one."
         )
 
 
@@ -151,9 +179,14 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def titles_path(path: Path) -> Path:
-    """Where the titles of the items of the artefact `path` lie, if there are any."""
+def items_path(path: Path) -> Path:
+    """Where the items of the artefact `path` lie with titles, if they have any."""
     return path.with_suffix(".items.parquet")
+
+
+def index_path(path: Path) -> Path:
+    """Where the index of the artefact `path` lies, if there is one."""
+    return path.with_suffix(".faiss")
 
 
 def read_manifest(path: Path) -> Manifest:

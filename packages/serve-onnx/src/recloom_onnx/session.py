@@ -13,7 +13,7 @@ import numpy as np
 from recloom.errors import RecloomError
 
 from .ids import DTYPES, PADDING, Array, aligned, id_array, padded
-from .manifest import Manifest, read_manifest, titles_path
+from .manifest import Manifest, items_path, read_manifest
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -60,16 +60,23 @@ class Session:
             self.manifest.check_parity(self.path)
         self.inputs = [port.name for port in self.manifest.inputs]
         self._session = _load(self.path, provider, threads)
+        if self.manifest.index is not None:
+            from .indexed import Indexed
+
+            self._session = Indexed(self._session, self.path, self.manifest)
 
     @cached_property
     def titles(self) -> dict[str, str]:
         """Raw item id to title; empty where the catalogue has none."""
-        path = titles_path(self.path)
+        path = items_path(self.path)
         if path.name not in self.manifest.files:
             return {}
         import polars as pl
 
-        frame = pl.read_parquet(path, glob=False).drop_nulls()
+        frame = pl.read_parquet(path, glob=False)
+        if "title" not in frame.columns:
+            return {}
+        frame = frame.drop_nulls("title")
         return dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
 
     def recommend(

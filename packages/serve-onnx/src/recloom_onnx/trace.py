@@ -32,8 +32,13 @@ class Body(nn.Module):
         return found
 
 
-def trace(spec: ExportSpec, num_items: int, num_users: int) -> ir.Model:
+def trace(spec: ExportSpec, num_items: int, num_users: int, width: int | None = None) -> ir.Model:
     """Turn the module of `spec` into a graph for any batch size, and any length where max_len is None.
+
+    Args:
+        spec: what is traced; of its search nothing is read.
+        num_items, num_users: sizes of the catalogue.
+        width: numbers that it gives for each request; None = one for each item.
 
     Raises RecloomError naming the module that cannot be traced or has no ONNX operator.
     """
@@ -43,18 +48,18 @@ def trace(spec: ExportSpec, num_items: int, num_users: int) -> ir.Model:
     spec.module.eval()
     try:
         with torch.no_grad(), _quiet():
-            _check_shape(spec, example, num_items)
+            _check_shape(spec, example, num_items if width is None else width)
             return _converted(_traced(spec, example), spec)
     finally:
         for part, training in modes.items():
             part.training = training
 
 
-def examples(spec: ExportSpec, num_items: int, num_users: int) -> tuple[Tensor, ...]:
-    """Random inputs for the fields of `spec`: ROWS requests, the first history padded."""
+def examples(spec: ExportSpec, num_items: int, num_users: int, rows: int = ROWS) -> tuple[Tensor, ...]:
+    """Random inputs for the fields of `spec`: so many requests, the first history padded."""
     tensors = itertools.chain(spec.module.parameters(), spec.module.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    shape = (ROWS, spec.max_len or LENGTH)
+    shape = (rows, spec.max_len or LENGTH)
     random = torch.Generator().manual_seed(0)
     history = torch.randint(1, num_items + 1, shape, generator=random)
     history[0, : shape[1] // 2] = 0
@@ -62,8 +67,8 @@ def examples(spec: ExportSpec, num_items: int, num_users: int) -> tuple[Tensor, 
     known = {
         "history": history,
         "history_time": times * (history > 0),
-        "request_time": torch.full((ROWS,), 1_600_000_000),
-        "user": torch.randint(0, num_users + 1, (ROWS,), generator=random),
+        "request_time": torch.full((rows,), 1_600_000_000),
+        "user": torch.randint(0, num_users + 1, (rows,), generator=random),
     }
     missing = [name for name in spec.inputs if name not in known]
     if missing:
@@ -87,7 +92,7 @@ def _check_shape(spec: ExportSpec, example: tuple[Tensor, ...], num_items: int) 
     expected = (ROWS if example else 1, num_items)
     if found != expected:
         raise RecloomError(
-            f"{type(spec.module).__name__} gives scores of shape {found} for {expected[0]} requests; "
+            f"{type(spec.module).__name__} gives numbers of shape {found} for {expected[0]} requests; "
             f"expected {expected}, one score for each item of the catalogue"
         )
 

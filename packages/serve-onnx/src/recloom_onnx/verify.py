@@ -64,7 +64,7 @@ def verify_artefact(
     session = Session(path, provider, threads, allow_unverified=True)
     manifest = session.manifest
     _check_catalog(manifest, catalog, session.path)
-    tally = Tally(tolerance, manifest.precision == "fp32")
+    tally = Tally(tolerance, manifest.exact)
     shapes = list(shape_cases(manifest, catalog))
     timed = Spread()
     with torch.inference_mode():

@@ -23,7 +23,7 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
     In ONNX Runtime the batch is run in one, and again request by request, so that a batch size frozen into
     the graph shows.
     """
-    fields = tuple(getattr(fitted(batch, spec.max_len), name) for name in spec.inputs)
+    fields = tuple(getattr(batch.cut_to(spec.max_len), name) for name in spec.inputs)
     with torch.no_grad():
         yield "torch", spec.module.eval()(*fields)
     if find_spec("recloom_onnx") is None:
@@ -47,7 +47,7 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
 
 def searched_scores(search: Search, spec: ExportSpec, batch: Batch) -> Tensor:
     """(B, num_items) inner products of what an index would hold."""
-    fields = tuple(getattr(fitted(batch, spec.max_len), name) for name in spec.inputs)
+    fields = tuple(getattr(batch.cut_to(spec.max_len), name) for name in spec.inputs)
     with torch.no_grad():
         scores: Tensor = search.query.eval()(*fields) @ search.items.T
     return scores
@@ -63,16 +63,3 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         log.handlers = before
-
-
-def fitted(batch: Batch, max_len: int | None) -> Batch:
-    """The batch with histories cut and padded on the left to `max_len`, as an artefact does it."""
-    if max_len is None:
-        return batch
-    history, times = (
-        torch.nn.functional.pad(value, (max(0, max_len - value.shape[1]), 0))[:, -max_len:]
-        for value in (batch.history, batch.history_time)
-    )
-    return Batch.of(
-        history, batch.candidates, user=batch.user, history_time=times, request_time=batch.request_time
-    )
