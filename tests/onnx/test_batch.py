@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import recloom.recommend
+import torch
 from recloom.cli import main
+from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
 from recloom_onnx.batch.answers import BATCH, CELLS, Answers, cuts
 from recloom_onnx.batch.run import recommend_file
+from recloom_onnx.export import export_artefact
+from recloom_onnx.reference import reference_scores
 from recloom_onnx.session import Session
 from recloom_onnx.verify import verify_artefact
+
+from .conftest import Positions
 
 HISTORIES = [["7"], [], ["item 1", "item 2", "nobody"], ["07"] * 40, ["item 3"], ["a b", "NaN"], ["item 9"]]
 
 
 @pytest.fixture(scope="module")
 def passed(artefact, tmp_path_factory):
-    """An artefact of a model by its name, marked as verified."""
+    """The verified artefact of a model by its name."""
 
+    @cache
     def of(name: str) -> Path:
         made = artefact(name).copy(tmp_path_factory.mktemp("passed"))
         assert verify_artefact(made.path, made.reference, made.catalog).verified
@@ -87,7 +95,11 @@ def test_titles_stand_beside_the_items_that_have_one(verified):
     session = Session(verified.path)
     session.titles = {"item 1": "One", "item 2": "Two"}
     answers = Answers(session, 60, (), "rows", ("row", pa.int64()))
-    table, _ = answers(pa.table({"row": [1], "history": pa.array([["7"]], pa.list_(pa.string()))}))
+    lists = pa.list_(pa.string())
+    none = pa.nulls(1, lists)
+    table, _ = answers(
+        pa.table({"row": [1], "history": pa.array([["7"]], lists), "exclude": none, "allow": none})
+    )
     titles = dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
     assert (titles["item 1"], titles["item 2"], titles["item 3"]) == ("One", "Two", None)
 
@@ -110,6 +122,47 @@ def test_excluded_items_of_a_user_and_of_all(verified, tmp_path):
     rows = [["item 1", "item 2"], ["item 2"], ["item 2"]]
     assert [*found(out)] == [1, 2, 3]
     assert [*found(out).values()] == expected(verified.path, 60, [["7"]] * 3, rows)
+
+
+@pytest.mark.parametrize("rows", [[["item 5", "nobody"], None, []], [None, None, []], [None, None, None]])
+def test_only_allowed_items(verified, tmp_path, rows):
+    table = pl.DataFrame({"user_id": [*"abc"], "history": [["7"]] * 3, "allow": rows})
+    table.write_parquet(tmp_path / "users.parquet")
+    recommend_file(verified.path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=3, layout="lists")
+    wanted = Session(verified.path).recommend([["7"]] * 3, 3, allow=rows)
+    ids = pl.read_parquet(tmp_path / "lists.parquet")["item_ids"].to_list()
+    assert ids == [[place.item_id for place in places] for places in wanted]
+    assert [len(one) for one in ids] == [{"None": 3}.get(str(row), len(row or []) // 2) for row in rows]
+
+
+def test_integer_ids(tmp_path):
+    numbers = Catalog(
+        pl.DataFrame({"item_id": [str(n) for n in range(60)], "title": [f"T{n}" for n in range(60)]})
+    )
+    made = export(numbers, tmp_path / "model.onnx")
+    pl.DataFrame({"user_id": [5, 6], "history": [[7, 1], []], "exclude": [[3], None]}).write_parquet(
+        tmp_path / "users.parquet"
+    )
+    recommend_file(made, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=3, exclude=["4", "x"])
+    table = pl.read_parquet(tmp_path / "lists.parquet")
+    assert table.schema["item_id"] == pl.Int64
+    assert table["title"].to_list() == [f"T{n}" for n in table["item_id"]]
+    lists = Session(made).recommend([[7, 1], []], 3, exclude=[[3, 4], [4]])
+    assert table["item_id"].to_list() == [int(place.item_id) for places in lists for place in places]
+    pl.DataFrame({"history": [["7"]]}).write_parquet(tmp_path / "text.parquet")
+    with pytest.raises(
+        RecloomError, match=r"column 'history' of .* is .*string.*; expected list of integers"
+    ):
+        recommend_file(made, tmp_path / "text.parquet", tmp_path / "lists.parquet")
+
+
+def export(catalog: Catalog, path: Path) -> Path:
+    torch.manual_seed(0)
+    recommender, counts = Positions(catalog).eval(), torch.arange(catalog.num_items + 1).float()
+    export_artefact(recommender, catalog, counts, path, ids="integer")
+    reference = partial(reference_scores, recommender, counts)
+    assert verify_artefact(path, reference, catalog).verified
+    return path
 
 
 def test_users_who_have_everything_are_counted(verified, tmp_path, capsys):
@@ -158,8 +211,8 @@ def test_times_and_users_reach_the_model(passed, tmp_path):
     zoned = pl.DataFrame(
         given
         | {
-            "history_times": [[datetime.fromtimestamp(one) for one in row] for row in seconds],
-            "request_time": [datetime.fromtimestamp(1_600_000_000)] * 2,
+            "history_times": [[datetime.fromtimestamp(one, UTC) for one in row] for row in seconds],
+            "request_time": [datetime.fromtimestamp(1_600_000_000, UTC)] * 2,
         }
     )
     lists = Session(path).recommend(
@@ -270,23 +323,21 @@ def test_no_list_of_bad_rows_stays_from_an_earlier_result(verified, users, tmp_p
     assert not (tmp_path / "lists.rejected.parquet").exists()
 
 
-def test_an_empty_list_of_allowed_items_and_uneven_times_are_bad_rows():
+def test_uneven_times_are_bad_rows():
     from recloom_onnx.batch.check import split
 
     lists = pa.list_(pa.string())
     table = pa.table(
         {
-            "row": [1, 2, 3, 4],
-            "history": pa.array([["a"], ["a"], ["a"], ["a"]], lists),
-            "history_times": pa.array([[1], [1, 2], [1], [None]], pa.list_(pa.int64())),
-            "allow": pa.array([None, None, [], ["b"]], lists),
+            "row": [1, 2, 3],
+            "history": pa.array([["a"], ["a"], ["a"]], lists),
+            "history_times": pa.array([[1], [1, 2], [None]], pa.list_(pa.int64())),
         }
     )
     good, rejected = split(table)
     assert good["row"].to_pylist() == [1]
     assert rejected["reason"].to_pylist() == [
         "history and history_times are not of one length",
-        "allow is empty, which allows nothing; null allows everything",
         "history_times holds a null",
     ]
 

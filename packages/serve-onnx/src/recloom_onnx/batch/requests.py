@@ -8,7 +8,7 @@ lie together by user, oldest first. Either way a piece is a table of one row for
     history          list of ids
     history_times    list of int64 seconds, only where the artefact reads times; so is
     request_time     int64 seconds
-    exclude, allow   lists of ids, if the file has them
+    exclude, allow   lists of ids, or null: nothing excluded, all allowed
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RequestFile:
             )
         self._check(found, manifest)
         times = [column for name, column in TIMES.items() if name in manifest.fields]
-        ids = id_type(manifest)
+        ids = self._ids = id_type(manifest)
         self._kinds = {
             "user_id": _key_type(found, self.path),
             "history": pa.list_(ids),
@@ -113,19 +113,12 @@ class RequestFile:
                     f"{self.path} has no column {column!r}, and the artefact reads {name}; "
                     f"found {', '.join(map(repr, found.names)) or 'no column'}."
                 )
-        if "allow" in found.names and "allowed" not in [port.name for port in manifest.inputs]:
-            raise RecloomError(
-                f"{self.path} has the column 'allow', which the artefact cannot read: it has no input 'allowed'. "
-                "Export it again, or leave the column out."
-            )
 
     def _rows(self, start: int, rows: int) -> Iterator[Piece]:
         for table, first in self._tables(list(self._kinds), start, rows):
             columns = {name: _as(table[name], kind) for name, kind in self._kinds.items()}
-            if "history" not in columns:  # the model knows users, and their histories are not to be left out
-                columns["history"] = pa.array([[]] * len(table), pa.list_(pa.string()))
             number = pa.array(np.arange(first + 1, first + len(table) + 1))
-            yield Piece(pa.table({"row": number, **columns}), first + len(table))
+            yield Piece(self._complete({"row": number, **columns}), first + len(table))
 
     def _users(self, start: int, rows: int) -> Iterator[Piece]:
         """Interactions put together by user; the last user of what was read waits for the rest of his rows."""
@@ -158,7 +151,17 @@ class RequestFile:
         if "request_time" in self._kinds:  # as `recloom recommend` does: a second after the last interaction
             last = _seconds(events["timestamp"]).take(pc.subtract(offsets[1:], 1))
             columns["request_time"] = pc.add(last, 1)
-        return pa.table(columns)
+        return self._complete(columns)
+
+    def _complete(self, columns: dict[str, pa.Array]) -> pa.Table:
+        """With empty histories where the model needs none, and nothing excluded and all allowed by default."""
+        rows, ids = len(columns["row"]), self._ids
+        if "history" not in columns:
+            columns["history"] = pa.ListArray.from_arrays(
+                pa.array([0] * (rows + 1), pa.int32()), pa.array([], ids)
+            )
+        absent = {name: pa.nulls(rows, pa.list_(ids)) for name in ("exclude", "allow") if name not in columns}
+        return pa.table(columns | absent)
 
     def _tables(self, columns: list[str], start: int, rows: int) -> Iterator[tuple[pa.Table, int]]:
         """Tables of at most `rows` rows from row `start` on, each with the number of rows before it."""
@@ -179,8 +182,7 @@ class RequestFile:
 
 def id_type(manifest: Manifest) -> pa.DataType:
     """Of item ids in requests and lists: string or int64."""
-    kinds = {port.name: port.type for port in manifest.inputs}
-    return pa.int64() if kinds["history"] == "int64" else pa.string()
+    return pa.int64() if manifest.ids == "integer" else pa.string()
 
 
 def _open(path: Path) -> pq.ParquetFile:
