@@ -25,6 +25,7 @@ def export(
     ids: Literal["string", "integer"] = "string",
     verify: bool = True,
     data: str | None = None,
+    triton: str | None = None,
 ) -> None:
     """Write a run as one ONNX file from raw ids to raw ids.
 
@@ -35,6 +36,7 @@ def export(
         ids: `integer` where all ids are whole numbers and callers send them as int64, -1 for none.
         verify: compare the artefact with the run; what was not compared is not served.
         data: folder of the dataset, where it is not where the run was trained from.
+        triton: model repository of Triton Inference Server, to which the file is written as well.
     """
     from pathlib import Path
 
@@ -43,6 +45,10 @@ def export(
     from .export import export_artefact
     from .manifest import manifest_path
 
+    if triton and not verify:
+        raise RecloomError(
+            "--triton writes what will be served, so it must be verified; leave --no-verify out"
+        )
     loaded = load(run)
     requests = _requests(loaded, data, out) if verify else None
     protocol, metrics = measured(loaded)
@@ -65,6 +71,10 @@ def export(
     )
     if requests is not None:
         _verify(out, loaded, manifest, requests)
+        if triton:
+            from .triton import write_triton
+
+            print(f"wrote {write_triton(out, triton)} for Triton")
     else:
         print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
 
