@@ -49,17 +49,6 @@ def read(folder: Path):
 
 
 @pytest.fixture(scope="module")
-def passed(artefact, tmp_path_factory):
-    @cache
-    def of(name: str) -> Path:
-        made = artefact(name).copy(tmp_path_factory.mktemp("passed"))
-        assert verify_artefact(made.path, made.reference, made.catalog).verified
-        return made.path
-
-    return of
-
-
-@pytest.fixture(scope="module")
 def integers(tmp_path_factory):
     """An artefact of integer ids, with its weights in a file of their own."""
     path = tmp_path_factory.mktemp("integers") / "model.onnx"
