@@ -22,7 +22,7 @@ PIECE = 4096
 """Requests that are read, answered and written at a time, at most."""
 PLACES = 1_000_000
 """Places of their lists, at most."""
-PART = 65_536
+PART = 16_384
 """Requests of a part: so much is done again after a kill, at most."""
 
 
