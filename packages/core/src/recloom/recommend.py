@@ -47,12 +47,13 @@ def recommend_command(
         data: folder of the dataset, where it is not where the run was trained from.
     """
     if artefact is not None:
-        if run or history is not None or all or data or len(users or ()) != 1 or not out:
+        files = users or []
+        if run or history is not None or all or data or len(files) != 1 or not out:
             raise RecloomError(
                 "--artefact takes one file of requests and writes one of lists: "
                 "recloom recommend --artefact model.onnx --users users.parquet --out lists.parquet"
             )
-        _batch()(artefact, users=(users or ())[0], out=out, k=k, exclude=exclude)
+        _batch()(artefact, users=files[0], out=out, k=k, exclude=exclude)
         return
     if run is None:
         raise RecloomError(
@@ -92,7 +93,7 @@ def recommend_command(
 
 def _batch() -> Callable[..., None]:
     """The command `batch` of whoever has registered it."""
-    found = collect("register_commands").get("batch")
+    found: Callable[..., None] | None = collect("register_commands").get("batch")
     if found is None:
         raise RecloomError(
             "--artefact needs recloom-onnx, which is not installed or is blocked: pip install 'recloom-onnx[cpu]'"
