@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +40,7 @@ ITEMS = [
     *(f"item {n}" for n in range(48)),
 ]
 USERS = ["u1", "ü 2", "3"]
+HISTORIES = [["7"], [], ["item 1", "item 2", "nobody"], ["07"] * 40, ["item 3"], ["a b", "NaN"], ["item 9"]]
 
 
 class Positions(VectorRecommender):
@@ -207,3 +208,37 @@ def verified(artefact: Callable[[str], Exported], tmp_path_factory: pytest.TempP
 def each(request: pytest.FixtureRequest, artefact: Callable[[str], Exported]) -> Exported:
     """Every model in turn."""
     return artefact(request.param)
+
+
+@pytest.fixture(scope="session")
+def passed(artefact, tmp_path_factory):
+    """The verified artefact of a model by its name."""
+
+    @cache
+    def of(name: str) -> Path:
+        made = artefact(name).copy(tmp_path_factory.mktemp("passed"))
+        assert verify_artefact(made.path, made.reference, made.catalog).verified
+        return made.path
+
+    return of
+
+
+@pytest.fixture
+def users(tmp_path):
+    """A file of seven users, in three row groups."""
+    table = pl.DataFrame({"user_id": [f"u{n}" for n in range(len(HISTORIES))], "history": HISTORIES})
+    table.write_parquet(tmp_path / "users.parquet", row_group_size=3)
+    return tmp_path / "users.parquet"
+
+
+def expected(path: Path, k: int, histories=HISTORIES, blocked=None) -> list[list[tuple[str, float]]]:
+    lists = Session(path).recommend(histories, k, blocked)
+    return [[(place.item_id, pytest.approx(place.score, rel=1e-6)) for place in places] for places in lists]
+
+
+def found(out: Path, key: str = "user_id") -> dict[object, list[tuple[str, float]]]:
+    lists: dict[object, list[tuple[str, float]]] = {}
+    for row in pl.read_parquet(out).iter_rows(named=True):
+        lists.setdefault(row[key], []).append((row["item_id"], row["score"]))
+        assert row["rank"] == len(lists[row[key]])
+    return lists

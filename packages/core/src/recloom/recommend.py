@@ -1,15 +1,16 @@
-"""`recloom recommend`: for a user, for a history typed on the command line, or for all users."""
+"""`recloom recommend`: for a user, for a history typed on the command line, for all users, or for a file of them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import command
 from .errors import RecloomError
+from .plugins import collect
 
 if TYPE_CHECKING:
     from .run import Run
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 @command("recommend")
 def recommend_command(
-    run: str,
+    run: str | None = None,
     *,
+    artefact: str | None = None,
     history: list[str] | None = None,
     users: list[str] | None = None,
     all: bool = False,
@@ -30,16 +32,33 @@ def recommend_command(
 ) -> None:
     """Recommend items with a trained run.
 
+    With --artefact it is `recloom batch`, which has more options: an exported file instead of a run, and the
+    Parquet file of requests that --users names.
+
     Args:
         run: folder of the run, or a checkpoint.
+        artefact: an exported .onnx file, instead of a run; needs recloom-onnx.
         history: item ids or titles, most recent last, such as --history "Toy Story (1995)" 296.
-        users: raw ids of users in the run's data.
+        users: raw ids of users in the run's data; with --artefact a Parquet file of requests.
         all: recommend to every user of the run's data; needs --out.
         k: how many items.
         exclude: item ids or titles never to recommend.
         out: Parquet file to write instead of printing.
         data: folder of the dataset, where it is not where the run was trained from.
     """
+    if artefact is not None:
+        files = users or []
+        if run or history is not None or all or data or len(files) != 1 or not out:
+            raise RecloomError(
+                "--artefact takes one file of requests and writes one of lists: "
+                "recloom recommend --artefact model.onnx --users users.parquet --out lists.parquet"
+            )
+        _batch()(artefact, users=files[0], out=out, k=k, exclude=exclude)
+        return
+    if run is None:
+        raise RecloomError(
+            "say with what: a run (recloom recommend RUN ...), or --artefact with an exported file"
+        )
     if sum((history is not None, users is not None, all)) != 1:
         raise RecloomError("say for whom: exactly one of --history, --users and --all")
     if all and not out:
@@ -70,6 +89,16 @@ def recommend_command(
         print(f"wrote {out}")
         return
     _print(names, answers)
+
+
+def _batch() -> Callable[..., None]:
+    """The command `batch` of whoever has registered it."""
+    found: Callable[..., None] | None = collect("register_commands").get("batch")
+    if found is None:
+        raise RecloomError(
+            "--artefact needs recloom-onnx, which is not installed or is blocked: pip install 'recloom-onnx[cpu]'"
+        )
+    return found
 
 
 def _print(names: list[str], answers: list[list[Recommendation]]) -> None:

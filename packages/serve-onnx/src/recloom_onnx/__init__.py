@@ -9,6 +9,7 @@ from recloom.plugins import hookimpl
 
 @hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
+    from .batch.commands import batch
     from .commands import export, verify
 
-    return [export, verify]
+    return [batch, export, verify]

@@ -33,6 +33,7 @@ def export(
     max_loss: float = 0.01,
     verify: bool = True,
     data: str | None = None,
+    triton: str | None = None,
 ) -> None:
     """Write a run as one ONNX file from raw ids to raw ids.
 
@@ -49,6 +50,7 @@ def export(
         index_recall: how much of the exact top 10 the index is to find.
         verify: compare the artefact with the run; what was not compared is not served.
         data: folder of the dataset, where it is not where the run was trained from.
+        triton: model repository of Triton Inference Server, to which the file is written as well.
     """
     from pathlib import Path
 
@@ -58,6 +60,10 @@ def export(
     from .export import export_artefact
     from .manifest import manifest_path
 
+    if triton and not verify:
+        raise RecloomError(
+            "--triton writes what will be served, so it must be verified; leave --no-verify out"
+        )
     loaded = load(run)
     requests = _requests(loaded, data, out) if verify else None
     protocol, metrics = measured(loaded)
@@ -87,6 +93,10 @@ def export(
         _tell_index(manifest.index)
     if requests is not None:
         _verify(out, loaded, manifest, requests, max_loss=max_loss)
+        if triton:
+            from .triton import write_triton
+
+            print(f"wrote {write_triton(out, triton)} for Triton")
     else:
         print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
 

@@ -1,0 +1,1 @@
+"""Lists for a whole file of requests, Parquet in and Parquet out."""

@@ -1,0 +1,166 @@
+"""From a file of requests to a file of lists, in memory that does not grow with either."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from recloom.errors import RecloomError, at_least
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..session import Provider, Session
+from .answers import Answers, Layout
+from .check import split
+from .parts import Counts, Parts
+from .requests import RequestFile
+
+PIECE = 4096
+"""Requests that are read, answered and written at a time, at most."""
+PLACES = 1_000_000
+"""Places of their lists, at most."""
+PART = 16_384
+"""Requests of a part: so much is done again after a kill, at most."""
+
+
+class Done(NamedTuple):
+    """What `recommend_file` did."""
+
+    counts: Counts
+    resumed: int
+    """Rows of the input that were done before."""
+    seconds: float
+    rate: float
+    """Requests answered in a second, those from before not counted."""
+    rejected: Path
+    """Where rejected rows are, if there are any."""
+
+
+def recommend_file(
+    artefact: str | Path,
+    users: str | Path,
+    out: str | Path,
+    *,
+    k: int = 10,
+    exclude: Sequence[str] = (),
+    layout: Layout = "rows",
+    max_rejected: float = 0.01,
+    restart: bool = False,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    part: int = PART,
+) -> Done:
+    """Write lists for all requests of a file to a Parquet file, which appears whole or not at all.
+
+    Finished parts lie in `OUT.parts` until then, and the same call goes on from them.
+
+    Args:
+        artefact: `model.onnx`, verified.
+        users: Parquet file of requests, or a prepared dataset; see `RequestFile`.
+        out: Parquet file; one that is there is replaced at the end.
+        k: length of the lists.
+        exclude: raw item ids that nobody gets.
+        layout: `rows` for one row for each place, `lists` for one for each request.
+        max_rejected: the share of rejected rows above which the target is not written.
+        restart: drop the parts of another task.
+        provider: where the artefact runs.
+        threads: of onnxruntime; None: as many as it likes.
+        part: requests of a part.
+
+    Raises RecloomError; what was finished by then is kept.
+    """
+    at_least(1, k=k, part=part)
+    out = Path(out)
+    _check_target(out)
+    session = Session(artefact, provider=provider, threads=threads)
+    requests = RequestFile(users, session.manifest)
+    _check_apart(out, requests.path)
+    answers = Answers(session, k, exclude, layout, (requests.key, requests.key_type))
+    plan = {
+        "artefact": session.manifest.files,
+        "users": requests.fingerprint(),
+        "k": k,
+        "exclude": list(exclude),
+        "layout": layout,
+    }
+    start = time.perf_counter()
+    with Parts(out, plan, restart) as parts:
+        before = parts.total
+        try:
+            _answer(requests, answers, parts, max(1, min(PIECE, part, PLACES // answers.k)), part)
+        except KeyboardInterrupt as stop:
+            raise type(stop)(_far(parts, requests)) from None
+        _check_share(parts, requests, max_rejected)
+        parts.finish(answers.schema)
+        total = parts.total
+    seconds = time.perf_counter() - start
+    return Done(total, before.next_row, seconds, (total.requests - before.requests) / seconds, parts.rejected)
+
+
+def _answer(requests: RequestFile, answers: Answers, parts: Parts, rows: int, part: int) -> None:
+    writer = None
+    with _progress() as progress:
+        task = progress.add_task("rows", total=requests.num_rows, completed=parts.total.next_row)
+        for piece in requests.pieces(parts.total.next_row, rows):
+            good, rejected = split(piece.table)
+            lists, empty = answers(good)
+            writer = writer or parts.writer(answers.schema)
+            counts = writer.counts.plus(piece.next_row, len(good), len(rejected), empty)
+            writer.add(lists, rejected, counts)
+            if counts.requests + counts.rejected >= part:
+                writer.close()
+                writer = None
+            progress.update(task, completed=piece.next_row)
+        if writer:
+            writer.close()
+
+
+def _progress() -> Progress:
+    """On a terminal only."""
+    console = Console(stderr=True)
+    columns = (TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _check_target(out: Path) -> None:
+    """Before the work: the folder must be there and take files."""
+    if out.suffix != ".parquet":
+        raise RecloomError(
+            f"lists are written as Parquet; expected --out to end in .parquet, found {str(out)!r}"
+        )
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise RecloomError(f"{out.parent} is no folder that can be written to; choose another --out")
+    if out.is_dir():
+        raise RecloomError(f"{out} is a folder; choose another --out")
+
+
+def _check_apart(out: Path, users: Path) -> None:
+    if out.exists() and out.samefile(users):
+        raise RecloomError(
+            f"{out} is the file of requests itself, which would be replaced; choose another --out"
+        )
+
+
+def _check_share(parts: Parts, requests: RequestFile, most: float) -> None:
+    total = parts.total
+    every = total.requests + total.rejected
+    if not every:
+        raise RecloomError(f"{requests.path} holds no rows, so there is nobody to recommend to")
+    if total.rejected / every <= most and total.requests:
+        return
+    row, reason = parts.first_rejected()
+    raise RecloomError(
+        f"{total.rejected:,} of {every:,} requests of {requests.path} cannot be answered, more than --max-rejected "
+        f"{most:g} of them; the first is row {row:,}: {reason}. {parts.out} was not written. What is done is kept in "
+        f"{parts.folder}, with each rejected row in its rejected-*.parquet; mend the file and pass --restart, or "
+        "repeat the command with a larger --max-rejected."
+    )
+
+
+def _far(parts: Parts, requests: RequestFile) -> str:
+    kept = f"{parts.total.next_row:,} of {requests.num_rows:,} rows are done"
+    where = f" and kept in {parts.folder}" if parts.done else ""
+    return f"interrupted; {kept}{where}. The same command goes on from there."
