@@ -191,6 +191,7 @@ def test_options_are_spelled_out():
     free = {
         "prompts.py: render",
         "graph.py: op",
+        "int8.py: op",
         "errors.py: at_least",
         "invoke.py: call",
     }  # names are data there, not options
