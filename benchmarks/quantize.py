@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -54,6 +55,7 @@ def trained(data: Path) -> Any:
     folder = HERE / ".data" / "quantize-sasrec"
     if (folder / "run.json").is_file() and (folder / "metrics.json").is_file():
         return load(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted training left
     config = {
         "model": {"lr": 0.001},
         "data": {"windows": "all"},

@@ -192,6 +192,7 @@ def test_options_are_spelled_out():
         "prompts.py: render",
         "graph.py: op",
         "triton.py: op",
+        "int8.py: op",
         "errors.py: at_least",
         "invoke.py: call",
     }  # names are data there, not options

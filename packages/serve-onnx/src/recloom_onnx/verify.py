@@ -175,14 +175,16 @@ def report(parity: Parity, num_items: int) -> Table:
         "places that differ": f"{parity.mismatches:,}",
         "places that differ within ties": f"{parity.ties:,}",
         "largest score difference": "not a number" if difference is None else f"{difference:.2e}",
-        f"{', '.join(parity.latency_ms)} of one request": _told_latency(parity),
+        f"{', '.join(parity.latency_ms)} of one request ({parity.provider}, {parity.threads or 'all'} threads)": (
+            ", ".join(f"{value:.2f}" for value in parity.latency_ms.values()) + " ms"
+        ),
         "size": f"{parity.bytes / 1e6:.1f} MB",
     }
     for name, value in parity.artefact.items():
         among = f"among all {num_items:,} items, {parity.test_requests:,} test users"
         rows[f"{name} {among}: artefact, recommender"] = f"{value:.4f}, {parity.reference[name]:.4f}"
     if parity.overlap is not None:
-        rows["share of the recommender's ten in the artefact's ten"] = f"{parity.overlap:.2%}"
+        rows["recommender's first ten among the artefact's"] = f"{parity.overlap:.2%}"
     if parity.max_loss is not None and parity.loss is not None:
         rows["NDCG@10 lost, allowed"] = f"{parity.loss:+.2%}, {parity.max_loss:.2%}"
     for number, failure in enumerate(parity.failures, 1):
@@ -198,8 +200,3 @@ def _check_catalog(manifest: Manifest, catalog: Catalog, path: Path, owner: str 
             f"{path} holds the ids of {manifest.num_items:,} items, which are not those of {owner}'s "
             f"catalogue ({catalog.num_items:,} items). Verify it against the run it was exported from."
         )
-
-
-def _told_latency(parity: Parity) -> str:
-    times = ", ".join(f"{value:.2f} ms" for value in parity.latency_ms.values())
-    return f"{times} ({parity.provider}, {parity.threads or 'all'} threads)"
