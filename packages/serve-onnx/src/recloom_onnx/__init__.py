@@ -10,5 +10,6 @@ from recloom.plugins import hookimpl
 @hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
     from .commands import export, verify
+    from .server.command import serve
 
-    return [export, verify]
+    return [export, verify, serve]
