@@ -119,7 +119,7 @@ def test_the_new_run_is_exported_and_verified_in_one_step(place, trained, tmp_pa
     )
     assert "verified" in capsys.readouterr().out
     session = Session(tmp_path / "model.onnx")
-    given = {"history": np.array([["n1"]], object), "blocked": np.empty((1, 0), object)}
+    given = {"history": np.array([["n1"]], object)}
     given |= {"user": np.array([""], object), "history_time": np.ones((1, 1), np.int64)}
     given |= {"request_time": np.array([2])}
     ids, _ = session.run(given, WORLD.items + 3)

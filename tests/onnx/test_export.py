@@ -187,10 +187,32 @@ def test_the_manifest_says_what_the_artefact_is(artefact, catalog, tmp_path):
     assert manifest.files == {"model.onnx": file_digest(out)}
     assert manifest.parity is None
     assert [port.name for port in manifest.inputs] == [
-        "history", "blocked", "k", "history_time", "request_time", "user",
+        "history", "blocked", "allowed", "k", "history_time", "request_time", "user",
     ]  # fmt: skip
     assert [port.name for port in manifest.outputs] == ["item_id", "score"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.onnx"]
+
+
+def test_titles_lie_beside_the_file(popularity, tmp_path):
+    titles = [f"Title {n}" for n in range(59)] + [None]
+    catalog = Catalog(pl.DataFrame({"item_id": [f"i{n}" for n in range(60)], "title": titles, "year": 1}))
+    out = tmp_path / "my.onnx"
+    manifest = export_artefact(Users(catalog).eval(), catalog, popularity, out)
+    assert list(manifest.files) == ["my.onnx", "my.items.parquet"]
+    assert pl.read_parquet(tmp_path / "my.items.parquet").columns == ["item_id", "title"]
+    found = Session(out, allow_unverified=True).titles
+    assert found == {f"i{n}": f"Title {n}" for n in range(59)}
+    (tmp_path / "my.items.parquet").write_bytes(b"other")
+    with pytest.raises(RecloomError, match=r"my.items.parquet is not the file that was exported"):
+        Session(out, allow_unverified=True)
+
+
+@pytest.mark.parametrize("wrong", ["07", "-1", "x", str(2**63), "1.0", "+5"])
+def test_ids_that_are_no_integers_are_named(wrong, tmp_path):
+    catalog = Catalog(pl.DataFrame({"item_id": ["1", wrong]}))
+    with pytest.raises(RecloomError, match=r"row 2 of the catalogue has item_id '.*'; integer ids are whole"):
+        export_artefact(Users(catalog).eval(), catalog, torch.ones(3), tmp_path / "model.onnx", ids="integer")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_id_digest_depends_on_order_and_borders():

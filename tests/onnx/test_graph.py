@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
+from recloom.data.catalog import Catalog
 from recloom_onnx.cases import indexed, indices, random_requests
 from recloom_onnx.compare import compare
+from recloom_onnx.export import export_artefact
+from recloom_onnx.reference import reference_scores
+from recloom_onnx.session import Session
 from recloom_onnx.verify import verify_artefact
+
+from .conftest import MODELS
 
 ALONE = """
 import json, sys
@@ -28,7 +36,8 @@ import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1])
 history = np.array([json.loads(sys.argv[2])], dtype=object)
 ids, scores = session.run(None, {
-    "history": history, "blocked": np.empty((1, 0), dtype=object), "k": np.array([3])})
+    "history": history, "blocked": np.empty((1, 0), dtype=object),
+    "allowed": np.empty((1, 0), dtype=object), "k": np.array([3])})
 print(json.dumps(ids[0].tolist()))
 """
 
@@ -54,7 +63,11 @@ def test_any_batch_and_length(each, rows, length):
     with torch.no_grad():
         wanted = each.reference(*indexed(given, each.catalog))
     assert not compare(items, torch.from_numpy(scores), wanted, 1e-4).wrong.any()
-    assert (ids == "").any() == (length == 300)  # 300 draws of 60 items leave fewer than five
+    free = (given["allowed"] == "").all(1)
+    assert free.any() or rows == 1
+    assert (ids[free] == "").any() == (
+        length == 300 and free.any()
+    )  # 300 draws of 60 items leave fewer than five
 
 
 def test_the_file_is_valid_onnx_and_says_what_it_takes(each):
@@ -63,8 +76,9 @@ def test_the_file_is_valid_onnx_and_says_what_it_takes(each):
     ports = {port.name: (port.type, port.shape) for port in session.get_inputs()}
     assert ports["history"] == ("tensor(string)", ["B", "L"])
     assert ports["blocked"] == ("tensor(string)", ["B", "M"])
+    assert ports["allowed"] == ("tensor(string)", ["B", "A"])
     assert ports["k"] == ("tensor(int64)", [1])
-    assert set(ports) == {"history", "blocked", "k"} | set(each.recommender.inputs)
+    assert set(ports) == {"history", "blocked", "allowed", "k"} | set(each.recommender.inputs)
     found = {port.name: (port.type, port.shape) for port in session.get_outputs()}
     assert found == {"item_id": ("tensor(string)", ["B", "k"]), "score": ("tensor(float)", ["B", "k"])}
 
@@ -136,16 +150,65 @@ def test_a_known_user_without_history_is_not_unknown(artefact):
 def test_blocked_items_do_not_appear_and_everything_may_be_blocked(artefact):
     made = artefact("linear")
     ids = made.catalog.items["item_id"].to_list()
-    few, none = made.session().recommend([["7"], ["7"]], k=60, blocked=[["a b", "nobody"], ids])
+    few, none = made.session().recommend([["7"], ["7"]], k=60, exclude=[["a b", "nobody"], ids])
     assert len(few) == len(ids) - 2
     assert not {"7", "a b"} & {place.item_id for place in few}
     assert none == []
 
 
+def test_allowed_items_and_no_others_are_recommended(each):
+    session = each.session()
+    extra = {"history_times": [[1_500_000_000]], "request_times": [1_500_000_001]}
+    given = {**extra, "users": ["u1"]} if "request_time" in session.inputs else {"users": ["u1"]}
+
+    def asked(history, **more):
+        (places,) = session.recommend([history], k=60, **given, **more)
+        return {place.item_id: place.score for place in places}
+
+    everything = asked(["7"])
+    assert asked(["7"], allow=[None]) == everything
+    some = asked(["7"], allow=[["item 9", "7", "nobody", "item 9", "a b", ""]])
+    assert some == {item: everything[item] for item in ("item 9", "a b")}
+    assert asked(["7"], allow=[["item 9", "a b"]], exclude=[["a b"]]) == {"item 9": everything["item 9"]}
+    assert asked(["7"], allow=[["nobody"]]) == {}
+    assert asked(["7"], allow=[[]]) == {}
+
+
+def test_a_list_by_popularity_holds_what_is_allowed(artefact):
+    made = artefact("positions")
+    free, few, known = made.session().recommend([[], [], ["7"]], k=60, allow=[None, ["item 9", "a b"], None])
+    assert [place for place in free if place.item_id in ("item 9", "a b")] == few
+    assert len(known) == 59
+
+
+@pytest.mark.parametrize("name", ["positions", "times", "counts"])
+def test_ids_that_are_integers_go_in_and_come_out_as_integers(name, popularity, tmp_path):
+    numbers = [str(7 * n) for n in range(59)] + [str(2**63 - 1)]
+    catalog = Catalog(pl.DataFrame({"item_id": numbers}), pl.DataFrame({"user_id": ["0", "10", "20"]}))
+    recommender, path = MODELS[name](catalog).eval(), tmp_path / "model.onnx"
+    export_artefact(recommender, catalog, popularity, path, ids="integer")
+    parity = verify_artefact(path, partial(reference_scores, recommender, popularity), catalog)
+    assert (parity.failures, parity.verified, parity.mismatches) == ([], True, 0)
+    session = onnxruntime.InferenceSession(str(path))
+    types = {port.name: port.type for port in [*session.get_inputs(), *session.get_outputs()]}
+    assert types == dict.fromkeys(types, "tensor(int64)") | {"score": "tensor(float)"}
+    given = {
+        "history": np.array([[0, 7]]), "blocked": np.array([[14]]), "k": np.array([61]), "user": np.array([10]),
+        "allowed": np.empty((1, 0), np.int64), "history_time": np.array([[1, 2]]), "request_time": np.array([3]),
+    }  # fmt: skip
+    ids, _ = session.run(None, {name: given[name] for name in types if name in given})
+    assert ids.shape == (1, 61)
+    assert set(map(str, ids[0].tolist())) == {*numbers, "-1"} - {"0", "7", "14"}
+    asked = [[0, "7"], ["7", "x", ""]], 3, [["14"], []]
+    times = {"history_times": [[1, 2], [2, 2, 2]], "request_times": [3, 3]} if name == "times" else {}
+    lists = Session(path).recommend(*asked, users=["10", "nobody"], **times)
+    assert [place.item_id for place in lists[0]] == [str(one) for one in ids[0, :3]]
+    assert len(lists[1]) == 3
+
+
 def test_lists_longer_than_the_catalogue_end_in_nothing(artefact):
     made = artefact("linear")
-    given = {"history": np.array([["7"]], dtype=object), "blocked": np.empty((1, 0), dtype=object)}
-    ids, scores = made.session().run(given, 70)
+    ids, scores = made.session().run({"history": np.array([["7"]], dtype=object)}, 70)
     assert ids.shape == (1, 70)
     assert (ids[0, 59:] == "").all()
     assert (scores[0, 59:] == -np.inf).all()
@@ -167,6 +230,7 @@ def test_a_k_below_one_gives_empty_lists(artefact, k):
         given = {
             "history": np.array([["7", ""]], dtype=object),
             "blocked": np.empty((1, 0), dtype=object),
+            "allowed": np.empty((1, 0), dtype=object),
             "k": np.array([k]),
             "user": np.array(["u1"], dtype=object),
         }

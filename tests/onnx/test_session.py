@@ -12,8 +12,9 @@ import onnxruntime
 import pytest
 from recloom.errors import RecloomError
 from recloom_onnx import session as sessions
+from recloom_onnx.ids import aligned, id_array, padded
 from recloom_onnx.manifest import read_manifest
-from recloom_onnx.session import Session, pad
+from recloom_onnx.session import Session
 
 
 def test_a_verified_artefact_loads_and_recommends(verified):
@@ -147,7 +148,7 @@ def test_requests_that_make_no_sense_are_errors(verified, artefact):
     with pytest.raises(RecloomError, match="expected a list of ids for each request, found '7'"):
         session.recommend(["7"])
     with pytest.raises(RecloomError, match="blocked has 1 rows and history has 2"):
-        session.recommend([["7"], ["7"]], blocked=[[]])
+        session.recommend([["7"], ["7"]], exclude=[[]])
     with pytest.raises(RecloomError, match="Times reads history_time; give it"):
         artefact("times").session().recommend([["7"]])
     with pytest.raises(RecloomError, match=r"history_time has shape \(1, 1\), history \(1, 2\)"):
@@ -173,6 +174,15 @@ def test_ids_that_are_numbers_are_read_as_the_catalogue_reads_them(verified):
 
 
 def test_pad_aligns_right():
-    assert pad([["a"], [], ["b", "c", "d"]]).tolist() == [["", "", "a"], ["", "", ""], ["b", "c", "d"]]
-    assert pad([[5], [6, 7]], np.int64).tolist() == [[0, 5], [6, 7]]
-    assert pad([(), ()]).shape == (2, 0)
+    rows = [["a"], [], ["b", "c", "d"]]
+    assert padded(rows, "string").tolist() == [["", "", "a"], ["", "", ""], ["b", "c", "d"]]
+    assert aligned([[5], [6, 7]], np.array([5, 6, 7]), 0).tolist() == [[0, 5], [6, 7]]
+    assert padded([(), ()], "string").shape == (2, 0)
+
+
+def test_ids_that_are_integers():
+    found = id_array(
+        ["7", 7, "", -1, "-1", "07", "7.0", "x", str(2**63), str(2**63 - 1), " 7", None], "integer"
+    )
+    assert found.tolist() == [7, 7, -1, -1, -2, -2, -2, -2, -2, 2**63 - 1, -2, -2]
+    assert padded([["7"], ["0", "x"]], "integer").tolist() == [[-1, 7], [0, -2]]

@@ -135,6 +135,7 @@ def answer(artefact: Path, user: str, history: list[str], k: int = SHOWN) -> lis
     given = {
         "history": np.array([history], dtype=object),
         "blocked": np.empty((1, 0), dtype=object),
+        "allowed": np.empty((1, 0), dtype=object),
         "user": np.array([user], dtype=object),
         "k": np.array([k], dtype=np.int64),
     }

@@ -12,11 +12,12 @@ from recloom.data.catalog import Catalog
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .ids import Array
 from .manifest import Manifest
-from .session import Array
 
 BATCHES = (1, 2, 7, 64)
 ROWS = 64
+WIDEST = 300
 UNKNOWN = "\N{REPLACEMENT CHARACTER} unknown"
 
 
@@ -57,10 +58,20 @@ def random_requests(
     return {
         "history": items[index],
         "blocked": items[random.integers(0, len(items), (rows, int(random.integers(0, 4))))],
+        "allowed": items[_some_allowed(rows, len(items), random)],
         "user": users[user],
         "history_time": 1_500_000_000 + ages,
         "request_time": np.full(rows, 1_600_000_001),
     }
+
+
+def _some_allowed(rows: int, size: int, random: np.random.Generator) -> Array:
+    """(rows, A) places in a list of ids whose first two are none and unknown; about half of the rows have none."""
+    places = random.integers(0, size, (rows, int(random.integers(0, min(size, WIDEST)))))
+    places[random.random(rows) < 0.5] = 0
+    if rows > 1:
+        places[0] = 1  # nothing that is known
+    return places
 
 
 def sample(requests: Dataset[Batch], most: int) -> Iterator[Batch]:
@@ -80,6 +91,7 @@ def user_cases(requests: Iterable[Batch], catalog: Catalog) -> Iterator[Case]:
         given = {
             "history": items[batch.history.numpy()],
             "blocked": np.empty((len(batch), 0), dtype=object),
+            "allowed": np.empty((len(batch), 0), dtype=object),
             "user": users[batch.user.numpy()],
             "history_time": batch.history_time.numpy(),
             "request_time": batch.request_time.numpy(),
@@ -87,8 +99,8 @@ def user_cases(requests: Iterable[Batch], catalog: Catalog) -> Iterator[Case]:
         yield Case("test users", given, 10, batch.labels if ranked else None)
 
 
-def indexed(given: dict[str, Array], catalog: Catalog) -> tuple[Batch, Tensor]:
-    """The same requests as the recommender reads them: known items only, aligned right; and blocked items."""
+def indexed(given: dict[str, Array], catalog: Catalog) -> tuple[Batch, Tensor, Tensor]:
+    """The same requests as the recommender reads them: known items only, aligned right; blocked; allowed, by item."""
     index = indices(given["history"], catalog.item_index)
     if not index.shape[1]:
         index = index.new_zeros(len(index), 1)
@@ -102,9 +114,13 @@ def indexed(given: dict[str, Array], catalog: Catalog) -> tuple[Batch, Tensor]:
         history_time=times.gather(1, order) * known,
         request_time=torch.from_numpy(given["request_time"]),
     )
-    return batch, indices(given["blocked"], catalog.item_index)
+    free = torch.from_numpy((given["allowed"] == "").all(1))  # a row that names none is not limited
+    allowed = torch.zeros(len(index), catalog.num_items + 1, dtype=torch.bool)
+    allowed.scatter_(1, indices(given["allowed"], catalog.item_index), True)
+    return batch, indices(given["blocked"], catalog.item_index), allowed[:, 1:] | free[:, None]
 
 
 def indices(raw: Array, index: Any) -> Tensor:
-    """Raw ids of any shape to indices of that shape."""
-    return torch.from_numpy(np.array(index(raw.ravel().tolist()))).view(raw.shape)
+    """Raw ids of any shape, text or integers, to indices of that shape."""
+    text = raw if raw.dtype == object else raw.astype(str)
+    return torch.from_numpy(np.array(index(text.ravel().tolist()))).view(raw.shape)

@@ -22,6 +22,7 @@ def export(
     *,
     out: str = "model.onnx",
     seen: Literal["masked", "kept"] | None = None,
+    ids: Literal["string", "integer"] = "string",
     verify: bool = True,
     data: str | None = None,
 ) -> None:
@@ -31,6 +32,7 @@ def export(
         run: folder of the run, or a checkpoint.
         out: the file, ending in .onnx; its manifest goes beside it.
         seen: whether items of the history may be recommended; by default as the run was measured.
+        ids: `integer` where all ids are whole numbers and callers send them as int64, -1 for none.
         verify: compare the artefact with the run; what was not compared is not served.
         data: folder of the dataset, where it is not where the run was trained from.
     """
@@ -53,6 +55,7 @@ def export(
         protocol=protocol,
         metrics=metrics,
         seen=seen or (protocol.seen if protocol else "masked"),
+        ids=ids,
     )
     beside = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
     size = sum(Path(out).with_name(name).stat().st_size for name in manifest.files)

@@ -15,8 +15,9 @@ from recloom.recommender import Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
 
-from .graph import INPUTS, OUTPUTS, input_names, wrap
-from .manifest import Manifest, file_digest, id_digest, weight_digest
+from .graph import ports, wrap
+from .ids import IdKind, check_integers
+from .manifest import Manifest, file_digest, id_digest, titles_path, weight_digest
 from .trace import trace
 
 INLINE_LIMIT = 1_900_000_000
@@ -33,9 +34,10 @@ def export_artefact(
     protocol: Protocol | None = None,
     metrics: Mapping[str, float] | None = None,
     seen: Literal["masked", "kept"] = "masked",
+    ids: IdKind = "string",
     inline_limit: int = INLINE_LIMIT,
 ) -> Manifest:
-    """Write `out` (`model.onnx`), where needed `model.onnx.data`, and the manifest `model.json`.
+    """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
 
     Each file is complete or absent, and the manifest comes last. The artefact is not verified yet: its
     manifest has no parity, and `Session` refuses it until `verify_artefact` has compared it.
@@ -49,6 +51,7 @@ def export_artefact(
         protocol: of the run, for the record.
         metrics: of the run, for the record.
         seen: whether items of the history may be recommended.
+        ids: whether raw ids go in and come out as text, or as the integers that they spell.
         inline_limit: bytes of weights above which they go to `model.onnx.data`.
 
     Raises RecloomError where the recommender or an id cannot be exported.
@@ -60,22 +63,27 @@ def export_artefact(
     item_ids = catalog.items["item_id"].to_list()
     user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
     scores = popularity[1:].detach().cpu().float().numpy()
-    model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, scores, seen)
+    if ids == "integer":
+        check_integers(item_ids, "item_id")
+        check_integers(user_ids, "user_id")
+    model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, scores, seen, ids)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx")
-    files = _save(model, out, inline_limit)
+    inputs, outputs = ports(spec.inputs, ids)
+    files = _save(model, catalog, out, inline_limit)
     manifest = Manifest(
         model=type(recommender).__name__,
         config=dict(config or {}),
         versions={name: version(name) for name in ("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")},
         protocol=protocol,
         metrics=dict(metrics or {}),
-        inputs=[INPUTS[name] for name in input_names(spec.inputs)],
-        outputs=OUTPUTS,
+        inputs=inputs,
+        outputs=outputs,
         fields=list(spec.inputs),
         max_len=spec.max_len,
         num_items=catalog.num_items,
         num_users=catalog.num_users,
         seen=seen,
+        ids=ids,
         id_table=id_digest(item_ids),
         weights=weight_digest(recommender.state_dict()),
         files=files,
@@ -112,7 +120,7 @@ def _check_ids(ids: Sequence[str], column: str) -> None:
         )
 
 
-def _save(model: ir.Model, out: Path, inline_limit: int) -> dict[str, str]:
+def _save(model: ir.Model, catalog: Catalog, out: Path, inline_limit: int) -> dict[str, str]:
     """Write to a folder beside `out`, then move each file into place; file name to sha256."""
     weights = sum(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
@@ -121,6 +129,9 @@ def _save(model: ir.Model, out: Path, inline_limit: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
         ir.save(model, Path(folder) / out.name, external_data=data)
         names = [out.name, *([data] if data else [])]
+        if "title" in catalog.items.columns:
+            names.append(titles_path(out).name)
+            catalog.items.select("item_id", "title").write_parquet(Path(folder) / names[-1])
         digests = {name: file_digest(Path(folder) / name) for name in names}
         for name in reversed(names):
             (Path(folder) / name).replace(out.with_name(name))

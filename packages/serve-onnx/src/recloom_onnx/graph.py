@@ -1,18 +1,20 @@
 """The ONNX graph around a model: raw ids to indices before it, masks, top-k and raw ids after it.
 
-Shapes: B requests, L history ids, M blocked ids, N items, W = max_len or, without one, L + 2; H = M, and
-L where seen items are masked; u requests of users of whom nothing is known.
+Shapes: B requests, L history ids, M blocked ids, A allowed ids, N items, W = max_len or, without one, L + 2;
+H = M, and L where seen items are masked; u requests that are ranked anew: nothing is known of the user, or only
+some items are allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir import DataType, Value
 
+from .ids import PADDING, IdKind
 from .manifest import Port
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}
@@ -27,24 +29,55 @@ INPUTS = {
             meaning="raw item ids, most recent last; '' = none",
         ),
         Port(name="blocked", type="string", shape=["B", "M"], meaning="raw item ids never to recommend"),
+        Port(
+            name="allowed",
+            type="string",
+            shape=["B", "A"],
+            meaning="the only raw item ids to recommend; none in a row = all",
+        ),
         Port(name="k", type="int64", shape=[1], meaning="length of the lists; 0 or less = empty lists"),
         Port(name="user", type="string", shape=["B"], meaning="raw user id"),
         Port(name="history_time", type="int64", shape=["B", "L"], meaning="seconds, beside history"),
         Port(name="request_time", type="int64", shape=["B"], meaning="seconds"),
     )
 }
-"""All that an artefact can take. Ids that the artefact does not know count for nothing; L and M may be 0."""
+"""All that an artefact can take. Ids that the artefact does not know count for nothing; L, M and A may be 0."""
 OUTPUTS = [
     Port(name="item_id", type="string", shape=["B", "k"], meaning="raw item ids, best first; '' = none left"),
     Port(name="score", type="float32", shape=["B", "k"], meaning="higher is better; -inf = none left"),
 ]
 Pair = tuple[Value, Value]
+
+
+class Again(NamedTuple):
+    """Requests that are ranked anew."""
+
+    rows: Value
+    """(u, 1)."""
+    scores: Value
+    """(u, N)."""
+
+
 BELOW = np.array(-np.inf, dtype=np.float32)
 
 
 def input_names(fields: Sequence[str]) -> list[str]:
     """Inputs of the artefact of a model that reads `fields`."""
-    return ["history", "blocked", "k", *(name for name in fields if name != "history")]
+    return ["history", "blocked", "allowed", "k", *(name for name in fields if name != "history")]
+
+
+def ports(fields: Sequence[str], kind: IdKind) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs of the artefact of a model that reads `fields`."""
+    return (
+        [_of_kind(INPUTS[name], kind) for name in input_names(fields)],
+        [_of_kind(port, kind) for port in OUTPUTS],
+    )
+
+
+def _of_kind(port: Port, kind: IdKind) -> Port:
+    if kind == "string" or port.type != "string":
+        return port
+    return port.model_copy(update={"type": "int64", "meaning": port.meaning.replace("''", "-1")})
 
 
 def wrap(
@@ -55,6 +88,7 @@ def wrap(
     user_ids: Sequence[str],
     popularity: np.ndarray[Any, np.dtype[np.float32]],
     seen: Literal["masked", "kept"] = "masked",
+    kind: IdKind = "string",
 ) -> ir.Model:
     """Turn a graph from indices to scores of all items into one from raw ids to top-k raw ids.
 
@@ -66,9 +100,11 @@ def wrap(
         user_ids: raw ids of users 1 to num_users.
         popularity: (N,) scores where nothing is known of a user.
         seen: whether items of the history may be recommended.
+        kind: whether ids go in and come out as strings, or as the integers that they spell.
     """
-    graph = _Wrapper(body.graph)
-    inputs = {name: _value(INPUTS[name]) for name in input_names(fields)}
+    graph = _Wrapper(body.graph, kind)
+    given_ports, made_ports = ports(fields, kind)
+    inputs = {port.name: _value(port) for port in given_ports}
     history = graph.encode(inputs["history"], item_ids)
     given = {**inputs, "history": history}
     if "user" in fields:
@@ -83,13 +119,15 @@ def wrap(
     )
     k = graph.op("Max", inputs["k"], graph.vector(0))  # TopK and Pad refuse what is negative
     within = graph.op("Min", k, graph.vector(len(item_ids)))
-    best = graph.best(scores, hidden, within)
+    left = graph.left(scores, hidden)
     signs = [given["history"]] if "history" in fields else []
     if "user" in fields:
         signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
-    if signs:
-        best = graph.fall_back(best, signs, graph.constant(popularity[None]), hidden, within)
-    outputs = graph.lists(best, k, within, item_ids)
+    unknown = graph.nothing(signs) if signs else None
+    allowed = graph.encode(inputs["allowed"], item_ids), graph.given(inputs["allowed"])
+    again = graph.anew(left, hidden, allowed, unknown, graph.constant(popularity[None]))
+    best = graph.replaced(graph.top(left, within), graph.top(again.scores, within), again.rows)
+    outputs = graph.lists(best, k, within, item_ids, made_ports)
     body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
     body.graph.opset_imports.update(OPSETS)
     body.graph.sort()
@@ -99,8 +137,8 @@ def wrap(
 class _Wrapper:
     """Adds nodes to a graph; every value gets a name of its own."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph, self.tape, self.count = graph, ir.tape.Tape(graph), 0
+    def __init__(self, graph: ir.Graph, kind: IdKind) -> None:
+        self.graph, self.tape, self.count, self.kind = graph, ir.tape.Tape(graph), 0, kind
 
     def op(self, kind: str, *inputs: Value, domain: str = "", **attributes: Any) -> Value:
         """One node with one output."""
@@ -125,11 +163,24 @@ class _Wrapper:
 
     def encode(self, raw: Value, ids: Sequence[str]) -> Value:
         """Raw ids to indices from 1, 0 for unknown ones; the shape stays."""
-        keys = list(ids) or [""]  # a table must not be empty
-        values = list(range(1, len(ids) + 1)) or [0]
+        return self.lookup(raw, ids or [str(PADDING[self.kind])], list(range(1, len(ids) + 1)) or [0], 0)
+
+    def lookup(self, raw: Value, ids: Sequence[str], values: Sequence[int], default: int) -> Value:
+        """Of each raw id its value, or the default."""
+        keys = {"keys_strings": list(ids)} if self.kind == "string" else {"keys_int64s": [*map(int, ids)]}
         return self.op(
-            "LabelEncoder", raw, domain="ai.onnx.ml", keys_strings=keys, values_int64s=values, default_int64=0
+            "LabelEncoder",
+            raw,
+            domain="ai.onnx.ml",
+            **keys,
+            values_int64s=list(values),
+            default_int64=default,
         )
+
+    def given(self, raw: Value) -> Value:
+        """Whether a row of (B, any) raw ids holds one that is no padding, known or not: (B,) bool."""
+        one = self.lookup(raw, [str(PADDING[self.kind])], [0], 1)
+        return self.op("Greater", self.op("ReduceSum", one, self.vector(1), keepdims=0), self.ints(0))
 
     def columns(self, history: Value, max_len: int | None) -> tuple[Value, Value]:
         """Where each known item of a (B, L) history goes: (B, L) columns from 1 to W, and (B, W + 1) zeros.
@@ -173,46 +224,88 @@ class _Wrapper:
         most = self.op("Where", real, self.constant(BELOW), self.constant(-BELOW))
         return self.op("Sub", index, self.ints(1)), most
 
-    def best(self, scores: Value, hidden: Pair, within: Value) -> Pair:
-        """The largest of (B, N) scores that are not hidden, and their columns: two (B, k)."""
-        left = self.op("ScatterElements", scores, *hidden, axis=1, reduction="min")
+    def left(self, scores: Value, hidden: Pair) -> Value:
+        """Scores without what is hidden: (B, N)."""
+        return self.op("ScatterElements", scores, *hidden, axis=1, reduction="min")
+
+    def top(self, scores: Value, within: Value) -> Pair:
+        """The largest of (B, N) scores, and their columns: two (B, k)."""
         best, place = ir.val(self.name("best")), ir.val(self.name("place"))
-        self.tape.op_multi_out("TopK", [left, within], {"axis": 1}, outputs=[best, place])
+        self.tape.op_multi_out("TopK", [scores, within], {"axis": 1}, outputs=[best, place])
         return best, place
 
-    def fall_back(
-        self, best: Pair, signs: Sequence[Value], popularity: Value, hidden: Pair, within: Value
-    ) -> Pair:
-        """Rank by popularity (1, N) where all indices in `signs`, tables of (B, any), are 0.
+    def nothing(self, signs: Sequence[Value]) -> Value:
+        """Where all indices in `signs`, tables of (B, any), are 0: (B,) bool."""
+        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
+        return self.op("Equal", self.op("ReduceMax", table, self.vector(1), keepdims=0), self.ints(0))
+
+    def anew(
+        self, left: Value, hidden: Pair, allowed: Pair, unknown: Value | None, popularity: Value
+    ) -> Again:
+        """Other scores for some rows: popularity (1, N) where nothing is known, and -inf for what is not allowed.
 
         Only those u rows are touched: to choose between two (B, N) tables would cost as much as the top-k.
+
+        Args:
+            left: (B, N) scores without what is hidden.
+            hidden: as in `left`.
+            allowed: (B, A) indices, and (B,) whether the row is limited to them.
+            unknown: (B,) of whom nothing is known, or None where a model knows nothing of anybody.
+            popularity: (1, N).
         """
-        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
-        known = self.op("ReduceMax", table, self.vector(1), keepdims=0)  # (B,)
-        row = self.op("Transpose", self.op("NonZero", self.op("Equal", known, self.ints(0))))  # (u, 1)
-        popular = self.op("Expand", popularity, self.op("Shape", row))  # (u, N)
-        column, most = (self.op("GatherND", part, row) for part in hidden)
-        theirs = self.best(popular, (column, most), within)
+        only, limited = allowed
+        rows = self.rows(limited if unknown is None else self.op("Or", unknown, limited))
+        scores = self.op("GatherND", left, rows)  # (u, N)
+        if unknown is not None:
+            theirs = self.op("Where", self.flags(unknown, rows), popularity, scores)
+            column, most = (self.op("GatherND", part, rows) for part in hidden)
+            scores = self.left(theirs, (column, most))
+        most = self.op(
+            "Where", self.flags(limited, rows), self.constant(BELOW), self.constant(-BELOW)
+        )  # (u, 1)
+        size = self.op("Add", self.op("Shape", left, start=1, end=2), self.vector(1))
+        wide = self.op("Concat", self.op("Shape", rows, start=0, end=1), size, axis=0)
+        most = self.op("Expand", most, wide)  # (u, N + 1): column 0 takes what is unknown
+        named = self.op("GatherND", only, rows)  # (u, A)
+        free = self.op("Expand", self.constant(-BELOW), self.op("Shape", named))
+        most = self.op("ScatterElements", most, named, free, axis=1)
+        most = self.op("Slice", most, self.vector(1), self.vector(np.iinfo(np.int64).max), self.vector(1))
+        return Again(rows, self.op("Min", scores, most))
+
+    def rows(self, flags: Value) -> Value:
+        """Where (B,) flags are set: (u, 1)."""
+        return self.op("Transpose", self.op("NonZero", flags))
+
+    def flags(self, flags: Value, rows: Value) -> Value:
+        """Those of (B,) flags at (u, 1) rows: (u, 1)."""
+        return self.op("Unsqueeze", self.op("GatherND", flags, rows), self.vector(1))
+
+    def replaced(self, best: Pair, theirs: Pair, rows: Value) -> Pair:
+        """Lists (B, k) in which (u, 1) rows are (u, k) others."""
         scores, places = (
-            self.op("ScatterND", all_rows, row, some) for all_rows, some in zip(best, theirs, strict=True)
+            self.op("ScatterND", every, rows, some) for every, some in zip(best, theirs, strict=True)
         )
         return scores, places
 
-    def lists(self, best: Pair, k: Value, within: Value, item_ids: Sequence[str]) -> list[Value]:
+    def lists(
+        self, best: Pair, k: Value, within: Value, item_ids: Sequence[str], outputs: Sequence[Port]
+    ) -> list[Value]:
         """Raw ids and scores (B, k), '' and -inf where fewer than k are left."""
         scores, places = best
         real = self.op("Greater", scores, self.constant(BELOW))
         row = self.op("Where", real, places, self.ints(len(item_ids)))
         pads = self.op("Concat", self.ints(0, 0, 0), self.op("Sub", k, within), axis=0)
-        ids, score = (_value(port) for port in OUTPUTS)
+        ids, score = map(_value, outputs)
         padded = self.op("Pad", row, pads, self.ints(len(item_ids)))
         self.tape.op("Gather", [self.table(item_ids), padded], output=ids)
         self.tape.op("Pad", [scores, pads, self.constant(BELOW)], output=score)
         return [ids, score]
 
     def table(self, item_ids: Sequence[str]) -> Value:
-        """(N + 1,) raw ids by column; column N is ''. A node, because strings cannot lie in a data file."""
-        raw = [*(value.encode() for value in item_ids), b""]
+        """(N + 1,) raw ids by column; column N is padding."""
+        if self.kind == "integer":
+            return self.constant(np.array([*map(int, item_ids), PADDING["integer"]], dtype=np.int64))
+        raw = [*(value.encode() for value in item_ids), b""]  # a node, as strings cannot lie in a data file
         return self.op("Constant", value=ir.StringTensor(raw, shape=ir.Shape([len(raw)])))
 
 

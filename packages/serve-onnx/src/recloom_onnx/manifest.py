@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from recloom.errors import RecloomError
 from recloom.schemas import Protocol, Record
 
+from .ids import IdKind
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -78,12 +80,14 @@ class Manifest(Record):
     num_users: int
     seen: Literal["masked", "kept"]
     """Whether items of the history are left out of the list."""
+    ids: IdKind = "string"
+    """Whether raw ids are text, with '' as padding, or int64, with -1 as padding."""
     id_table: str
     """sha256 of the raw item ids in index order."""
     weights: str
     """sha256 of the recommender's weights, by which another training of the same model is told apart."""
     files: dict[str, str]
-    """File name to sha256; the artefact itself first."""
+    """File name to sha256; the artefact itself first, titles of items (`*.items.parquet`) last."""
     parity: Parity | None = None
 
     def write(self, path: Path) -> None:
@@ -126,6 +130,11 @@ class Manifest(Record):
 def manifest_path(path: Path) -> Path:
     """Where the manifest of the artefact `path` lies."""
     return path.with_suffix(".json")
+
+
+def titles_path(path: Path) -> Path:
+    """Where the titles of the items of the artefact `path` lie, if there are any."""
+    return path.with_suffix(".items.parquet")
 
 
 def read_manifest(path: Path) -> Manifest:

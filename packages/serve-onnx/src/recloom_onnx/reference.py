@@ -12,8 +12,9 @@ from recloom.module import RecModule, mask
 from recloom.recommender import Recommender
 from torch import Tensor
 
-Reference = Callable[[Batch, Tensor], Tensor]
-"""From requests and (B, M) blocked item indices, 0 = none, to (B, num_items) scores as they are served."""
+Reference = Callable[[Batch, Tensor, Tensor], Tensor]
+"""From requests, (B, M) blocked item indices, 0 = none, and (B, num_items) whether an item is allowed, to
+(B, num_items) scores as they are served."""
 
 
 def reference_scores(
@@ -21,15 +22,17 @@ def reference_scores(
     popularity: Tensor,
     batch: Batch,
     blocked: Tensor,
+    allowed: Tensor,
     seen: Literal["masked", "kept"] = "masked",
 ) -> Tensor:
-    """Scores of items 1 to num_items, popularity where nothing is known, -inf where seen or blocked.
+    """Scores of items 1 to num_items, popularity where nothing is known, -inf where seen, blocked or not allowed.
 
     Args:
         recommender: in eval mode.
         popularity: (num_items + 1,).
         batch: requests; its candidates are not read.
         blocked: (B, M) item indices never to recommend, 0 = none.
+        allowed: (B, num_items) bool.
         seen: whether items of the history may be recommended.
     """
     every = torch.arange(1, recommender.num_items + 1)[None]
@@ -42,15 +45,15 @@ def reference_scores(
         scores = torch.where(known[:, None], scores, popularity[1:].float())
     hidden = torch.cat([batch.history, blocked], 1) if seen == "masked" else blocked
     wide = torch.nn.functional.pad(scores, (1, 0))  # column 0 takes the padding
-    return wide.scatter(1, hidden, -torch.inf)[:, 1:]
+    return wide.scatter(1, hidden, -torch.inf)[:, 1:].masked_fill(~allowed, -torch.inf)
 
 
 def served_scores(module: RecModule, seen: Literal["masked", "kept"] = "masked") -> Reference:
     """The scores that a trained module serves and is measured by."""
 
-    def scores(batch: Batch, blocked: Tensor) -> Tensor:
+    def scores(batch: Batch, blocked: Tensor, allowed: Tensor) -> Tensor:
         every = torch.arange(1, module.recommender.num_items + 1)[None]
         ranked = module.rank(replace(batch, candidates=every), seen == "masked")
-        return mask(ranked, every, blocked).float()
+        return mask(ranked, every, blocked).float().masked_fill(~allowed, -torch.inf)
 
     return scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -11,20 +12,25 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from recloom.errors import RecloomError
 
-from .manifest import Manifest, read_manifest
+from .ids import DTYPES, PADDING, Array, aligned, id_array, padded
+from .manifest import Manifest, read_manifest, titles_path
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 WHEELS = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 NAMES = ["item_id", "score"]
-Array = np.ndarray[Any, np.dtype[Any]]
+TEXT = ("history", "blocked", "allowed", "user")
+"""Inputs of raw ids."""
+NOTHING = "\N{REPLACEMENT CHARACTER} nothing"
+"""In the place of an empty list of allowed items, which would allow everything."""
 
 
 class Recommended(NamedTuple):
     """One place of a list."""
 
     item_id: str
+    """Text, also where the artefact's ids are integers."""
     score: float
 
 
@@ -55,11 +61,23 @@ class Session:
         self.inputs = [port.name for port in self.manifest.inputs]
         self._session = _load(self.path, provider, threads)
 
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Raw item id to title; empty where the catalogue has none."""
+        path = titles_path(self.path)
+        if path.name not in self.manifest.files:
+            return {}
+        import polars as pl
+
+        frame = pl.read_parquet(path, glob=False).drop_nulls()
+        return dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
+
     def recommend(
         self,
         histories: Sequence[Sequence[str]],
         k: int = 10,
-        blocked: Sequence[Sequence[str]] | None = None,
+        exclude: Sequence[Sequence[str]] | None = None,
+        allow: Sequence[Sequence[str] | None] | None = None,
         users: Sequence[str] | None = None,
         history_times: Sequence[Sequence[int]] | None = None,
         request_times: Sequence[int] | None = None,
@@ -69,25 +87,30 @@ class Session:
         Args:
             histories: raw item ids of each request, most recent last; unknown ids are passed over.
             k: length of the lists; they are shorter where the catalogue has no more items to give.
-            blocked: raw item ids never to recommend, for each request.
+            exclude: raw item ids never to recommend, for each request.
+            allow: the only raw item ids to recommend, for each request; None for one = the whole catalogue.
             users: raw user ids, where the model knows users; by default unknown.
             history_times: seconds beside `histories`, where the model reads times.
             request_times: seconds, where the model reads times.
         """
-        rows = len(histories)
+        rows, kind = len(histories), self.manifest.ids
         if not rows:
             return []
-        given: dict[str, Array] = {
-            "history": pad(histories),
-            "blocked": pad(blocked if blocked is not None else [()] * rows),
-        }
+        given: dict[str, Array] = {"history": padded(histories, kind)}
+        if exclude is not None:
+            given["blocked"] = padded(exclude, kind)
+        if allow is not None:
+            given["allowed"] = padded([() if row is None else row or [NOTHING] for row in allow], kind)
         if users is not None:
-            given["user"] = np.array([*map(str, users)], dtype=object)
+            given["user"] = id_array(users, kind)
         if history_times is not None:
-            given["history_time"] = pad(history_times, np.int64)
+            seconds = np.array([*chain.from_iterable(history_times)], dtype=np.int64)
+            given["history_time"] = aligned(history_times, seconds, 0)
         if request_times is not None:
             given["request_time"] = np.array(request_times, dtype=np.int64)
         ids, scores = self.run(given, min(k, self.manifest.num_items))
+        if kind == "integer":
+            ids = ids.astype(str)
         left = (scores > -np.inf).sum(1)  # what is left comes first
         return [
             [*map(Recommended, row[:n], values[:n])]
@@ -95,10 +118,12 @@ class Session:
         ]
 
     def run(self, given: dict[str, Array], k: int) -> tuple[Array, Array]:
-        """(B, k) raw ids and (B, k) scores from padded arrays, '' and -inf where nothing is left.
+        """(B, k) raw ids and (B, k) scores from padded arrays, padding and -inf where nothing is left.
 
         Args:
-            given: `history` (B, L) and `blocked` (B, M) object arrays of str, and what else the model reads.
+            given: `history` (B, L), and what else the model reads; `blocked` (B, M) and `allowed` (B, A) may be
+                absent. Raw ids are object arrays of str; int64 where `manifest.ids` is "integer", or their text.
+            k: length of the lists.
         """
         if k < 1:
             raise RecloomError(f"k is the length of the lists and must be 1 or more, found {k}")
@@ -110,9 +135,13 @@ class Session:
         return ids, scores
 
     def _checked(self, given: dict[str, Array]) -> dict[str, Array]:
-        rows = len(given["history"])
-        if "user" in self.inputs and "user" not in given:
-            given = {**given, "user": np.full(rows, "", dtype=object)}
+        rows, kind = len(given["history"]), self.manifest.ids
+        blank: dict[str, Array] = {
+            "blocked": np.empty((rows, 0), DTYPES[kind]),
+            "allowed": np.empty((rows, 0), DTYPES[kind]),
+            "user": np.full(rows, PADDING[kind], DTYPES[kind]),
+        }
+        given = {**blank, **given}
         missing = [name for name in self.inputs if name not in given and name != "k"]
         if missing:
             raise RecloomError(f"{self.manifest.model} reads {missing[0]}; give it with every request")
@@ -124,20 +153,19 @@ class Session:
                 f"history_time has shape {given['history_time'].shape}, history {given['history'].shape}; "
                 "expected one time for each item"
             )
-        return {name: array for name, array in given.items() if name in self.inputs}
+        return {
+            name: self._typed(name, array) if name in TEXT else array
+            for name, array in given.items()
+            if name in self.inputs
+        }
 
-
-def pad(rows: Sequence[Sequence[Any]], dtype: type = object) -> Array:
-    """Ragged rows to one (B, L) array, aligned right; '' (ids, as str) or 0 (numbers) on the left."""
-    if any(isinstance(row, str) for row in rows):
-        raise RecloomError(f"expected a list of ids for each request, found {rows[0]!r}; write [[...]]")
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    width = int(lengths.max(initial=0))
-    padded: Array = np.full((len(rows), width), "" if dtype is object else 0, dtype=dtype)
-    flat = chain.from_iterable(rows)
-    values: Array = np.fromiter(map(str, flat) if dtype is object else flat, dtype, int(lengths.sum()))
-    padded[np.arange(width) >= (width - lengths)[:, None]] = values  # row by row, as `values` are
-    return padded
+    def _typed(self, name: str, array: Array) -> Array:
+        kind = self.manifest.ids
+        if kind == "integer" and array.dtype == object:
+            return id_array(array.ravel().tolist(), kind).reshape(array.shape)
+        if array.dtype != DTYPES[kind]:
+            raise RecloomError(f"{name} has the type {array.dtype}; the ids of this artefact are {kind}s")
+        return array
 
 
 def _load(path: Path, provider: Provider, threads: int | None) -> Any:
