@@ -12,6 +12,8 @@ from starlette.responses import Response
 from .refused import Refused, brief
 
 Checked = TypeVar("Checked")
+EITHER = frozenset({"str", "int"})
+"""What pydantic adds to the place of a fault in something that may be of either type."""
 
 
 def read(kind: TypeAdapter[Checked], body: bytes) -> Checked:
@@ -36,14 +38,13 @@ def wrong(place: Sequence[str | int], kind: str, message: str, found: Any) -> st
         message: pydantic's.
         found: the part.
     """
-    keys = [
-        str(part) for part in place if part not in ("str", "int", "Ask") and not str(part).startswith("list[")
-    ]
-    where = ".".join(keys) or "the body"
+    where = ".".join(str(part) for part in place if part not in EITHER) or "the body"
     if kind == "missing":
         return f"{where} is missing"
     if kind == "extra_forbidden":
         return f"{where} is not a field of this request; the API page at /docs lists the fields"
+    if EITHER & {*place}:
+        return f"{where}: expected an id, which is text or a whole number, found {brief(found)}"
     what = message.removeprefix("Input should be ").removeprefix("List should ")
     return f"{where}: expected {what[0].lower()}{what[1:]}, found {brief(found)}"
 
