@@ -51,7 +51,9 @@ def export_titled(path: Path, seed: int) -> Path:
 def titled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Artefacts `first` and `second`; they must not be changed."""
     folder = tmp_path_factory.mktemp("titled")
-    return {name: export_titled(folder / f"{name}.onnx", seed) for seed, name in enumerate(("first", "second"))}
+    return {
+        name: export_titled(folder / f"{name}.onnx", seed) for seed, name in enumerate(("first", "second"))
+    }
 
 
 @dataclass

@@ -15,7 +15,9 @@ from recloom_onnx.server.tensors import complete
 
 def given(*rows: list[str]):
     width = max(map(len, rows))
-    history = np.array([[""] * (width - len(row)) + row for row in rows], dtype=object).reshape(len(rows), width)
+    history = np.array([[""] * (width - len(row)) + row for row in rows], dtype=object).reshape(
+        len(rows), width
+    )
     return {"history": history}
 
 
@@ -119,7 +121,9 @@ def test_a_full_queue_turns_away():
         await asyncio.sleep(0.01)
         waiting = [asyncio.ensure_future(batcher.submit(given(["b"]), 1)) for _ in range(2)]
         await asyncio.sleep(0.001)
-        with pytest.raises(Refused, match="2 requests wait for this model, and 2 may; try again soon") as stop:
+        with pytest.raises(
+            Refused, match="2 requests wait for this model, and 2 may; try again soon"
+        ) as stop:
             await batcher.submit(given(["c"]), 1)
         assert (stop.value.status, stop.value.headers) == (503, {"Retry-After": "1"})
         with pytest.raises(Refused, match="3 requests in one; expected 2 at most") as stop:

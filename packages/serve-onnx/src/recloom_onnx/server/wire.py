@@ -70,7 +70,7 @@ def read_tensor(tensor: InputTensor, port: Port, raw: bytes | None) -> Array:
     )
     if not fits:
         raise Refused(
-            f"input {port.name}: expected shape {sizes} (-1 = any), found {brief(str(tensor.shape))}"
+            f"input {port.name}: expected shape {sizes} (-1 = any), found {tensor.shape}"
         )
     count = math.prod(tensor.shape)
     if raw is not None:
