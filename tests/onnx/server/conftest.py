@@ -18,8 +18,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
 
+import httpx
 import torch
 from recloom.baselines import EASE
 from recloom.data.catalog import Catalog
