@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from recloom_onnx.session import Session
 
-httpclient = pytest.importorskip("tritonclient.http")
+pytest.importorskip("tritonclient.http")
+
+from tritonclient import http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from_bytes = np.vectorize(bytes.decode, otypes=[object])
@@ -195,12 +197,9 @@ def test_a_tensor_in_json_is_checked(server, change, message):
 
 
 def test_integers_in_json_are_checked(server):
-    for data, message in (
-        ([2**70], "beyond the 64 bits"),
-        ([1.0], "whole numbers as elements, found 1.0"),
-        ([True], "found True"),
-    ):
-        k = {"name": "k", "shape": [1], "datatype": "INT64", "data": data}
+    wrong = {"beyond the 64 bits": 2**70, "whole numbers as elements, found 1.0": 1.0, "found True": True}
+    for message, number in wrong.items():
+        k = {"name": "k", "shape": [1], "datatype": "INT64", "data": [number]}
         answer = server.post("/v2/models/first/infer", json={"inputs": [HISTORY, k]})
         assert answer.status_code == 400
         assert message in answer.json()["error"]

@@ -114,16 +114,25 @@ def test_a_load_takes_the_place_of_the_old_one_which_goes_with_its_last_request(
     assert told == ["ok", "ok"]
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def doubted(path):
+    manifest = path.with_suffix(".json")
+    manifest.write_text(manifest.read_text().replace('"verified": true', '"verified": false'))
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is not the file that was exported"),
+        (cut, "is not the file that was exported"),
         (lambda path: path.unlink(), "does not exist"),
         (lambda path: path.with_suffix(".json").write_text("{}"), "is not a manifest"),
-        (lambda path: path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace('"verified": true', '"verified": false')), "never compared"),
+        (doubted, "never compared"),
     ],
     ids=["cut short", "gone", "no manifest", "not verified"],
-)  # fmt: skip
+)
 def test_what_is_refused_changes_nothing(titled, tmp_path, harm, message):
     path = put(tmp_path / "m", titled)
     told = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,23 @@ def browser(tmp_path_factory):
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
-    browser.implicitly_wait(10)
     yield browser
     browser.quit()
 
 
 def listed(browser, column: int = 0) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll('.places')[arguments[0]].querySelectorAll('.title')]"
-        ".map(one => one.textContent)",
-        column,
-    )
+    """Titles of a list."""
+    return texts(browser, f".answer:nth-child({column + 1}) .places .title")
+
+
+def texts(browser, selector: str) -> list[str]:
+    """At one moment, whatever the page does meanwhile."""
+    script = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
+    return browser.execute_script(script, selector)
 
 
 def until(what, seconds: float = 10.0):
     """What becomes true within some seconds."""
-    import time
-
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not happen"
@@ -72,20 +73,19 @@ def test_a_title_is_typed_and_two_models_are_compared(server, browser):
     field.send_keys(Keys.ENTER)
     until(lambda: listed(browser) == titles_of(server, history=["m36"]))
     field.send_keys("img")
-    until(lambda: browser.find_elements(By.CSS_SELECTOR, "#suggestions .title"))
+    until(lambda: texts(browser, "#suggestions .title") == ['<img src=x onerror="document.title=1">'])
     field.send_keys(Keys.ENTER)
     until(lambda: listed(browser) == titles_of(server, history=["m36", "m38"]))
-    chosen = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#chosen .title")]
-    assert chosen == ["Amélie", '<img src=x onerror="document.title=1">']
+    assert texts(browser, "#chosen .title") == ["Amélie", '<img src=x onerror="document.title=1">']
     browser.find_element(By.CSS_SELECTOR, ".toggle").click()
-    until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".answer")) == 2 and listed(browser, 1))
+    until(lambda: len(texts(browser, ".answer")) == 2 and listed(browser, 1))
     first, second = (titles_of(server, history=["m36", "m38"], model=name) for name in ("first", "second"))
     until(lambda: (listed(browser, 0), listed(browser, 1)) == (first, second))
     shared = browser.find_elements(By.CSS_SELECTOR, ".answer:first-child .shared")
     assert len(shared) == len(set(first) & set(second))
-    assert f"{len(shared)} of 10 in both lists" in browser.find_element(By.CSS_SELECTOR, ".note").text
+    assert f"{len(shared)} of 10 in both lists" in texts(browser, ".note")[0]
     assert browser.title == "Recloom"
-    assert not browser.find_elements(By.CSS_SELECTOR, "main img")
+    assert texts(browser, "main img") == []
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
@@ -114,12 +114,9 @@ def test_a_server_with_a_token_asks_for_it(serve_at, titled, browser):
 
 
 def test_the_api_page_lists_every_operation(server, browser):
-    from selenium.webdriver.common.by import By
-
     browser.get_log("browser")  # what other tests left
     browser.get(server.url + "/docs")
-    until(lambda: browser.find_elements(By.CSS_SELECTOR, ".operation"))
-    shown = [one.text for one in browser.find_elements(By.CSS_SELECTOR, ".operation summary code")]
+    shown = until(lambda: texts(browser, ".operation summary code"))
     assert sorted(shown) == sorted(
         path for path, verbs in server.get("/openapi.json").json()["paths"].items() for _ in verbs
     )

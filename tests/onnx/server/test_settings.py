@@ -36,7 +36,7 @@ def test_an_option_out_of_bounds_is_named(options, message):
 
 def test_a_token_comes_from_the_environment_and_is_never_shown(monkeypatch):
     assert secret(None) is None
-    with pytest.raises(RecloomError, match="--token_env T: expected a token of 16 or more .* found none"):
+    with pytest.raises(RecloomError, match=r"--token_env T: expected a token of 16 or more .* found none"):
         secret("T")
     monkeypatch.setenv("T", "hunter2")
     with pytest.raises(RecloomError, match="found one of 7 characters") as stop:
