@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 import torch
 from recloom.cli import main
+from recloom.errors import RecloomError
 from recloom.run import load
 from recloom.training import fit
+from recloom_onnx.int8 import coded
 from recloom_onnx.manifest import read_manifest, weight_digest
 from recloom_onnx.session import Session
 
@@ -160,3 +162,54 @@ def test_another_training_is_refused_and_a_difference_is_an_error(run, exported,
     assert stop.value.code == 2
     assert "does not equal its run and will not be served: batch of" in capsys.readouterr().err
     assert not read_manifest(copy).parity.verified
+
+
+def test_fewer_bits_are_verified_by_the_metric(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
+    out = tmp_path / "small.onnx"
+    main(["export", str(run), "--out", str(out), "--quantize", "int8", "--max_loss", "0.3"])
+    manifest = read_manifest(out)
+    assert manifest.precision == "int8"
+    assert manifest.parity.test_requests == 120
+    assert manifest.parity.loss <= manifest.parity.max_loss == 0.3
+    assert "NDCG@10 lost, allowed" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["verify", str(out), "--run", str(run), "--requests", "30"])
+    assert re.search(r"--requests is 30, and .* is int8; .* Leave --requests out", capsys.readouterr().err)
+    assert read_manifest(out) == manifest
+
+
+def test_fewer_bits_that_lose_too_much_are_not_served(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
+    monkeypatch.setattr("recloom_onnx.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
+    out = tmp_path / "small.onnx"
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--out", str(out), "--quantize", "int8"])
+    said = capsys.readouterr().err
+    assert re.search(
+        r"small\.onnx falls short of its run and will not be served: NDCG@10 over 120 test", said
+    )
+    with pytest.raises(RecloomError, match="is lost, allowed is"):
+        Session(out)
+
+
+def coarse(parts):
+    codes, scale = parts
+    return codes // 100, scale * 100
+
+
+def test_a_small_model_stays_as_it_is(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--out", str(tmp_path / "small.onnx"), "--quantize", "int8"])
+    assert "nothing to quantise: the model has no matrix of 4,096" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bar_is_shown_on_terminals_only(run, tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "recloom.language.progress.Progress.advance", lambda _, done, failed: shown.append(done)
+    )
+    main(["export", str(run), "--out", str(tmp_path / "ease.onnx")])
+    assert shown == [64, 56]
+    assert capsys.readouterr().err == ""

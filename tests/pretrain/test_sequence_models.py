@@ -10,6 +10,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.module import RecDataModule
 from recloom.errors import RecloomError
 from recloom.module import RecModule
+from recloom.nn import causal_attention
 from recloom_pretrain.bert4rec import BERT4Rec, hidden_count
 from recloom_pretrain.sasrec import SASRec
 
@@ -34,6 +35,27 @@ def vectors(model, sequence):
     x = torch.tensor([sequence])
     with torch.no_grad():
         return model.encode(x, (x > 0).sum(1), model.items.table())[0]
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@BOTH
+def test_a_query_is_the_last_vector_of_the_whole_sequence(kind, layers):
+    """Its last block computes one place only."""
+    model = build(kind, num_layers=layers)
+    history = torch.tensor([[0, 0, 5, 9, 3], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0], [0, 0, 0, 0, 7]])
+    found = model.query(batch(*history.tolist()))
+    for row, vector in zip(history, found, strict=True):
+        items = [n for n in row.tolist() if n]
+        whole = vectors(model, [*items, model.mask]) if kind is BERT4Rec else vectors(model, items or [0])
+        assert torch.allclose(vector, model.head(whole[-1]) if kind is BERT4Rec else whole[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_attention_as_it_is_exported_is_the_usual_one(scale):
+    torch.manual_seed(0)
+    q, k, v = scale * torch.randn(3, 2, 2, 7, 4)
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert torch.allclose(causal_attention(q, k, v), wanted, atol=1e-5 * scale)
 
 
 def test_b1_3_sasrec_is_causal():

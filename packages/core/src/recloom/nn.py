@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 
 from .errors import RecloomError
 
@@ -23,9 +23,36 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
-        read = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)  # (B, h, L, d / h)
+        if causal and torch.compiler.is_exporting():
+            read = causal_attention(q, k, v)
+        else:
+            read = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)  # (B, h, L, d / h)
         out: Tensor = self.out(read.transpose(1, 2).reshape(b, n, d))
         return out
+
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """What the (B,) places alone read of (B, L, d), each up to itself: (B, 1, d)."""
+        b, n, d = x.shape
+        here, heads = rows_at(x, place), (self.num_heads, d // self.num_heads)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = linear(here, weight[:d], bias[:d]).view(b, 1, *heads).transpose(1, 2)  # (B, h, 1, d / h)
+        k, v = linear(x, weight[d:], bias[d:]).view(b, n, 2, *heads).permute(2, 0, 3, 1, 4)
+        readable = (torch.arange(n, device=x.device) <= place[:, None])[:, None, None]  # (B, 1, 1, L)
+        read = scaled_dot_product_attention(q, k, v, attn_mask=readable)
+        out: Tensor = self.out(read.transpose(1, 2).reshape(b, 1, d))
+        return out
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention (B, h, L, d / h) to the left, as runtimes on a CPU compute it fast.
+
+    What may not be read scores 60 less than the place itself, a weight below 1e-26 of the largest: nothing in
+    float32. Minus infinity would make the softmax five times slower there, by numbers too small to be normal.
+    """
+    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+    own = (q * k).sum(3, keepdim=True) * q.shape[3] ** -0.5
+    column = torch.arange(q.shape[2], device=q.device)
+    return torch.where(column <= column[:, None], scores, own - 60).softmax(3) @ v
 
 
 class Dropout(nn.Module):
@@ -67,6 +94,12 @@ class TransformerBlock(nn.Module):
         out: Tensor = x + self.dropout(self.ffn(self.norm2(x)))
         return out
 
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """The (B, d) vectors at (B,) places, each of which reads (B, L, d) up to itself; nothing else is computed."""
+        here = rows_at(x, place) + self.dropout(self.attention.at(self.norm1(x), place))
+        out: Tensor = here + self.dropout(self.ffn(self.norm2(here)))
+        return out[:, 0]
+
 
 class Positions(nn.Embedding):
     """A vector for each place of a sequence, counted from its end: the last item always stands at the last place."""
@@ -80,6 +113,19 @@ class Positions(nn.Embedding):
         first = self.num_embeddings - lengths[:, None]  # (B, 1)
         place = torch.arange(columns, device=lengths.device) + first
         return super().forward(place.clamp(max=self.num_embeddings - 1))
+
+
+def last_only(blocks: nn.ModuleList, x: Tensor, place: Tensor) -> Tensor:
+    """The last of some Transformer blocks over what the others made (B, L, d), at (B,) places alone: (B, d)."""
+    if not len(blocks):
+        return rows_at(x, place)[:, 0]
+    last: TransformerBlock = blocks[-1]  # type: ignore[assignment]
+    return last.at(x, place)
+
+
+def rows_at(x: Tensor, place: Tensor) -> Tensor:
+    """Of (B, L, d) the vectors at (B,) places: (B, 1, d)."""
+    return x.gather(1, place[:, None, None].expand(-1, 1, x.shape[2]))
 
 
 def align_left(history: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,11 @@ class Recommender(nn.Module):
 
         Raise RecloomError with the reason where the recommender cannot be exported.
         """
-        return ExportSpec(Catalogue(self), self.inputs, self.max_len)
+        return ExportSpec(Catalogue(self), self.inputs, self.max_len, self.search())
+
+    def search(self) -> Search | None:
+        """Describe how an index would find the best items; None where scores are no inner products."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,26 @@ class ExportSpec:
         module: called with the `inputs` in order, returns (B, num_items) scores of items 1..num_items.
         inputs: names of `Batch` fields.
         max_len: length to which a history is cut and left-padded; None = left as it is.
+        search: the same scores as inner products, where they are that.
     """
 
     module: nn.Module
     inputs: tuple[str, ...]
     max_len: int | None
+    search: Search | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Scores as inner products, so that an index finds the best items of a large catalogue without scoring all.
+
+    Attributes:
+        query: called with the `inputs` of the `ExportSpec` in order, returns (B, d).
+        items: (num_items, d) of items 1..num_items. A bias is a column of its own, beside a 1 in every query.
+    """
+
+    query: nn.Module
+    items: Tensor
 
 
 class Catalogue(nn.Module):
@@ -100,10 +119,29 @@ class Catalogue(nn.Module):
         self.register_buffer("candidates", torch.arange(1, recommender.num_items + 1)[None], persistent=False)
 
     def forward(self, *fields: Tensor) -> Tensor:
-        given = dict(zip(self.recommender.inputs, fields, strict=True))
-        if "history" not in given:
-            given["history"] = given[self.recommender.inputs[0]].new_zeros(fields[0].shape[0], 1)
+        given = _named(self.recommender, fields)
         return self.recommender.score(Batch.of(candidates=self.candidates, **given))
+
+
+class RequestVectors(nn.Module):
+    """The query vectors of requests, (B, d), or (B, d + 1) for a recommender with a bias, from plain tensors."""
+
+    def __init__(self, recommender: VectorRecommender) -> None:
+        super().__init__()
+        self.recommender = recommender
+
+    def forward(self, *fields: Tensor) -> Tensor:
+        vectors = self.recommender.query(Batch.of(**_named(self.recommender, fields)))
+        if self.recommender.item_bias() is None:
+            return vectors
+        return torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
+
+
+def _named(recommender: Recommender, fields: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    given = dict(zip(recommender.inputs, fields, strict=True))
+    if "history" not in given:
+        given["history"] = given[recommender.inputs[0]].new_zeros(fields[0].shape[0], 1)
+    return given
 
 
 class Queries(NamedTuple):
@@ -154,6 +192,13 @@ class VectorRecommender(Recommender):
 
     def score(self, batch: Batch) -> Tensor:
         return inner_scores(self.query(batch), self.item_vectors(), batch.candidates, self.item_bias())
+
+    def search(self) -> Search | None:
+        """The item vectors, and their bias as one more column."""
+        items, bias = self.item_vectors(), self.item_bias()
+        if bias is not None:
+            items = torch.cat([items, bias[:, None]], 1)
+        return Search(RequestVectors(self), items[1:].detach())
 
 
 def inner_scores(query: Tensor, items: Tensor, candidates: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from recloom.data.interactions import Interactions
 from recloom.errors import DataError, RecloomError, at_least
 from recloom.language import TextEncoder
 from recloom.language.hashing import HashingNgrams
-from recloom.recommender import VectorRecommender
+from recloom.recommender import Search, VectorRecommender
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize, pad
 
@@ -101,6 +101,10 @@ class TextMean(VectorRecommender):
         return torch.cat(
             [self._closest(history[b], weights[b], candidates if shared else candidates[b]) for b in blocks]
         )
+
+    def search(self) -> Search | None:
+        """Of the closest item there is no one query."""
+        return super().search() if self.similarity == "mean" else None
 
     def query(self, batch: Batch) -> Tensor:
         """(B, d) of length 1, or 0 where the history says nothing."""

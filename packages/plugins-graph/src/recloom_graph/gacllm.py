@@ -21,11 +21,11 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import VECTOR, Catalog
 from recloom.errors import RecloomError
-from recloom.recommender import ExportSpec
+from recloom.recommender import ExportSpec, Search
 from torch import Tensor, nn
 
 from .backends import Backend, Product
-from .lightgcn import Final, LightGCN
+from .lightgcn import Final, FinalQuery, LightGCN
 from .propagation import propagate
 
 
@@ -93,7 +93,9 @@ class GaCLLM(LightGCN):
 
     def export(self) -> ExportSpec:
         """A graph over plain tables and the last network: propagation and texts are done beforehand."""
-        return ExportSpec(Served(self._computed(), self.mlp), self.inputs, self.max_len)
+        final = self._computed()
+        search = Search(FinalQuery(final, self.mlp), final.items[1:].detach())
+        return ExportSpec(Served(final, self.mlp), self.inputs, self.max_len, search)
 
     def _layers(self, other: Product | None = None) -> list[Tensor]:
         """h^0 to h^K, each (N, d)."""

@@ -20,7 +20,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import at_least
 from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.recommender import ExportSpec, Queries, VectorRecommender, multi_hot
+from recloom.recommender import ExportSpec, Queries, Search, VectorRecommender, multi_hot
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
@@ -149,7 +149,10 @@ class LightGCN(VectorRecommender):
 
     def export(self) -> ExportSpec:
         """A graph over plain tables: the propagation is done beforehand."""
-        return ExportSpec(self._computed(), self.inputs, self.max_len)
+        final = self._computed()
+        return ExportSpec(
+            final, self.inputs, self.max_len, Search(FinalQuery(final), final.items[1:].detach())
+        )
 
     def _final(self) -> Final:
         """The final vectors: computed once in eval mode, anew at every call in training mode."""
@@ -218,6 +221,18 @@ class Final(nn.Module):
     def forward(self, user: Tensor, history: Tensor) -> Tensor:
         """(B, num_items) scores of items 1..num_items."""
         return self.query(user, history) @ self.items[1:].T
+
+
+class FinalQuery(nn.Module):
+    """(B, d) query vectors from (B,) users and (B, L) histories, and a network after that where there is one."""
+
+    def __init__(self, final: Final, mlp: nn.Module | None = None) -> None:
+        super().__init__()
+        self.final, self.mlp = final, mlp or nn.Identity()
+
+    def forward(self, user: Tensor, history: Tensor) -> Tensor:
+        found: Tensor = self.mlp(self.final.query(user, history))
+        return found
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:

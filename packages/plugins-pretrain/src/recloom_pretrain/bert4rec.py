@@ -6,6 +6,7 @@ the last item only, as the official data generation does. At inference a [MASK] 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import at_least
 from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.nn import Dropout, Positions, TransformerBlock, align_left
+from recloom.nn import Dropout, Positions, TransformerBlock, align_left, last_only
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -81,9 +82,13 @@ class BERT4Rec(VectorRecommender):
 
     def encode(self, sequence: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """Vectors (B, L, d) of sequences whose padding is on the right, [MASK] being an item like others."""
+        return self.read(self.blocks, sequence, lengths, table)
+
+    def read(self, blocks: Iterable[nn.Module], sequence: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
+        """What some of the blocks make of sequences: (B, L, d)."""
         x: Tensor = self.dropout(self.items(sequence, table) + self.positions(lengths, sequence.shape[1]))
         readable = (sequence > 0)[:, None, None, :]  # (B, 1, 1, L)
-        for block in self.blocks:
+        for block in blocks:
             x = block(x, mask=readable)
         return x
 
@@ -91,9 +96,8 @@ class BERT4Rec(VectorRecommender):
         history, lengths = align_left(batch.history[:, -(self.positions.num_embeddings - 1) :])
         sequence = torch.cat([history, torch.zeros_like(history[:, :1])], 1)
         sequence = sequence.scatter(1, lengths[:, None], self.mask)
-        x = self.encode(sequence, lengths + 1, self.items.table())
-        at = lengths[:, None, None].expand(-1, 1, x.shape[2])
-        out: Tensor = self.head(x.gather(1, at)[:, 0])
+        x = self.read(self.blocks[:-1], sequence, lengths + 1, self.items.table())
+        out: Tensor = self.head(last_only(self.blocks, x, lengths))  # [MASK] stands last
         return out
 
     def item_vectors(self) -> Tensor:

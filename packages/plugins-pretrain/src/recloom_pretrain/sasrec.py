@@ -7,6 +7,7 @@ cross-entropy, which the replications of the paper found to close its gap to BER
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import at_least
 from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.nn import Dropout, Positions, TransformerBlock, align_left, shift_left
+from recloom.nn import Dropout, Positions, TransformerBlock, align_left, last_only, shift_left
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -71,17 +72,21 @@ class SASRec(VectorRecommender):
 
         Causal attention never reads to the right, so the padding needs no mask.
         """
-        x = self.dropout(self.items(history, table) + self.positions(lengths, history.shape[1]))
-        for block in self.blocks:
-            x = block(x, causal=True)
-        out: Tensor = self.norm(x)
+        out: Tensor = self.norm(self.read(self.blocks, history, lengths, table))
         return out
+
+    def read(self, blocks: Iterable[nn.Module], history: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
+        """What some of the blocks make of a history: (B, L, d)."""
+        x: Tensor = self.dropout(self.items(history, table) + self.positions(lengths, history.shape[1]))
+        for block in blocks:
+            x = block(x, causal=True)
+        return x
 
     def query(self, batch: Batch) -> Tensor:
         history, lengths = align_left(batch.history[:, -self.positions.num_embeddings :])
-        x = self.encode(history, lengths, self.items.table())  # (B, L, d)
-        last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, x.shape[2])
-        return x.gather(1, last)[:, 0]
+        x = self.read(self.blocks[:-1], history, lengths, self.items.table())
+        out: Tensor = self.norm(last_only(self.blocks, x, (lengths - 1).clamp(min=0)))
+        return out
 
     def item_vectors(self) -> Tensor:
         return self.items.table()

@@ -74,10 +74,10 @@ def _some_allowed(rows: int, size: int, random: np.random.Generator) -> Array:
     return places
 
 
-def sample(requests: Dataset[Batch], most: int) -> Iterator[Batch]:
-    """Batches of at most so many requests, spread evenly, because they lie from short histories to long."""
+def sample(requests: Dataset[Batch], most: int | None = None) -> Iterator[Batch]:
+    """Batches of all requests, or of so many, spread evenly, because they lie from short histories to long."""
     size = len(requests)  # type: ignore[arg-type]
-    rows = torch.linspace(0, size - 1, min(size, most)).long()
+    rows = torch.linspace(0, size - 1, min(size, most or size), dtype=torch.float64).long()
     for start in range(0, len(rows), ROWS):
         yield requests[rows[start : start + ROWS]]
 
@@ -118,6 +118,19 @@ def indexed(given: dict[str, Array], catalog: Catalog) -> tuple[Batch, Tensor, T
     allowed = torch.zeros(len(index), catalog.num_items + 1, dtype=torch.bool)
     allowed.scatter_(1, indices(given["allowed"], catalog.item_index), True)
     return batch, indices(given["blocked"], catalog.item_index), allowed[:, 1:] | free[:, None]
+
+
+def cleaned(given: dict[str, Array], catalog: Catalog) -> dict[str, Array]:
+    """The same requests without the unknown ids of histories and blocked items; shapes stay."""
+    known = indices(given["history"], catalog.item_index).numpy() > 0
+    order = np.argsort(known, axis=1, kind="stable")
+    blocked = indices(given["blocked"], catalog.item_index).numpy() > 0
+    return {
+        **given,
+        "history": np.take_along_axis(np.where(known, given["history"], ""), order, 1),
+        "history_time": np.take_along_axis(given["history_time"], order, 1),
+        "blocked": np.where(blocked, given["blocked"], ""),
+    }
 
 
 def indices(raw: Array, index: Any) -> Tensor:

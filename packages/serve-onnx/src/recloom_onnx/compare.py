@@ -47,6 +47,33 @@ def compare(items: Tensor, scores: Tensor, reference: Tensor, tolerance: float) 
     return Comparison(expected, wrong, (items != expected) & ~wrong, difference)
 
 
+def faults(items: Tensor, scores: Tensor, reference: Tensor) -> Tensor:
+    """Places (B, k) that break what holds for any scores: whatever precision they were computed with.
+
+    A place must hold an item that may be recommended, once, as long as there are some left, and none with the
+    score -inf from there on; scores are finite and do not rise.
+
+    Args:
+        items: (B, k) item indices, 0 = nothing left.
+        scores: (B, k).
+        reference: (B, N) scores of items 1 to N, -inf where an item must not be recommended.
+    """
+    free = reference > -torch.inf
+    left = torch.arange(items.shape[1]) < free.sum(1, keepdim=True)  # (B, k)
+    hidden = (items > 0) & ~torch.nn.functional.pad(free, (1, 0)).gather(1, items)
+    odd = torch.where(left, ~scores.isfinite(), scores != -torch.inf)
+    rising = torch.zeros_like(odd)
+    rising[:, 1:] = scores[:, 1:] > scores[:, :-1]
+    return hidden | odd | rising | (left != (items > 0)) | _repeated(items)
+
+
+def overlap(items: Tensor, expected: Tensor, k: int = 10) -> Tensor:
+    """(B,) share of the first k items of `expected` that are among the first k of `items`; NaN where there are none."""
+    wanted = expected[:, :k]
+    found = (wanted[:, :, None] == items[:, None, :k]).any(2) & (wanted > 0)
+    return found.sum(1) / (wanted > 0).sum(1)
+
+
 def list_metrics(items: Tensor, targets: Tensor, k: int = 10) -> dict[str, Tensor]:
     """(B,) ndcg and hit of lists (B, at least k) against held-out items (B, T), 0 = none."""
     same = items[:, :k, None] == targets[:, None, :]  # (B, k, T)

@@ -18,6 +18,7 @@ from torch import Tensor
 from .graph import ports, wrap
 from .ids import IdKind, check_integers
 from .manifest import Manifest, file_digest, id_digest, titles_path, weight_digest
+from .quantize import reduce_precision
 from .trace import trace
 
 INLINE_LIMIT = 1_900_000_000
@@ -36,6 +37,7 @@ def export_artefact(
     seen: Literal["masked", "kept"] = "masked",
     ids: IdKind = "string",
     inline_limit: int = INLINE_LIMIT,
+    quantize: Literal["int8", "fp16"] | None = None,
 ) -> Manifest:
     """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
 
@@ -53,6 +55,7 @@ def export_artefact(
         seen: whether items of the history may be recommended.
         ids: whether raw ids go in and come out as text, or as the integers that they spell.
         inline_limit: bytes of weights above which they go to `model.onnx.data`.
+        quantize: store and compute in fewer bits, see `quantize.py`.
 
     Raises RecloomError where the recommender or an id cannot be exported.
     """
@@ -60,6 +63,8 @@ def export_artefact(
     _check(catalog, popularity, out)
     spec = recommender.export()
     body = trace(spec, catalog.num_items, catalog.num_users)
+    if quantize is not None:
+        reduce_precision(body, quantize)
     item_ids = catalog.items["item_id"].to_list()
     user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
     scores = popularity[1:].detach().cpu().float().numpy()
@@ -83,6 +88,7 @@ def export_artefact(
         num_items=catalog.num_items,
         num_users=catalog.num_users,
         seen=seen,
+        precision=quantize or "fp32",
         ids=ids,
         id_table=id_digest(item_ids),
         weights=weight_digest(recommender.state_dict()),

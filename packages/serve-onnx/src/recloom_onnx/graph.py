@@ -7,7 +7,7 @@ some items are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -49,16 +49,20 @@ OUTPUTS = [
 Pair = tuple[Value, Value]
 
 
-class Again(NamedTuple):
-    """Requests that are ranked anew."""
-
-    rows: Value
-    """(u, 1)."""
-    scores: Value
-    """(u, N)."""
-
-
 BELOW = np.array(-np.inf, dtype=np.float32)
+
+
+class Limits(NamedTuple):
+    """What a list may hold, beside what the model scores."""
+
+    hidden: Pair
+    """(B, H) columns of items and the most that each may score."""
+    allowed: Pair
+    """(B, A) indices, and (B,) whether the row is limited to them."""
+    unknown: Value | None
+    """(B,) of whom nothing is known; None where a model knows nothing of anybody."""
+    popularity: Value
+    """(1, N) scores for these."""
 
 
 def input_names(fields: Sequence[str]) -> list[str]:
@@ -125,8 +129,8 @@ def wrap(
         signs.append(graph.op("Unsqueeze", given["user"], graph.vector(1)))
     unknown = graph.nothing(signs) if signs else None
     allowed = graph.encode(inputs["allowed"], item_ids), graph.given(inputs["allowed"])
-    again = graph.anew(left, hidden, allowed, unknown, graph.constant(popularity[None]))
-    best = graph.replaced(graph.top(left, within), graph.top(again.scores, within), again.rows)
+    some = Limits(hidden, allowed, unknown, graph.constant(popularity[None]))
+    best = graph.anew(left, some, within)
     outputs = graph.lists(best, k, within, item_ids, made_ports)
     body.graph.inputs[:], body.graph.outputs[:] = list(inputs.values()), outputs
     body.graph.opset_imports.update(OPSETS)
@@ -138,7 +142,8 @@ class _Wrapper:
     """Adds nodes to a graph; every value gets a name of its own."""
 
     def __init__(self, graph: ir.Graph, kind: IdKind) -> None:
-        self.graph, self.tape, self.count, self.kind = graph, ir.tape.Tape(graph), 0, kind
+        self.graph, self.count, self.kind = graph, 0, kind
+        self.tape = self.main = ir.tape.Tape(graph)
 
     def op(self, kind: str, *inputs: Value, domain: str = "", **attributes: Any) -> Value:
         """One node with one output."""
@@ -151,7 +156,7 @@ class _Wrapper:
 
     def constant(self, array: np.ndarray[Any, Any]) -> Value:
         """A tensor of the file."""
-        return self.tape.initializer(ir.tensor(array, name=self.name("constant")))
+        return self.main.initializer(ir.tensor(array, name=self.name("constant")))
 
     def ints(self, *values: int, scalar: bool = True) -> Value:
         """An int64 vector; one value is a scalar unless told otherwise."""
@@ -239,26 +244,53 @@ class _Wrapper:
         table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
         return self.op("Equal", self.op("ReduceMax", table, self.vector(1), keepdims=0), self.ints(0))
 
-    def anew(
-        self, left: Value, hidden: Pair, allowed: Pair, unknown: Value | None, popularity: Value
-    ) -> Again:
-        """Other scores for some rows: popularity (1, N) where nothing is known, and -inf for what is not allowed.
+    def anew(self, left: Value, some: Limits, within: Value) -> Pair:
+        """The best k, two (B, k): of rows of whom nothing is known by popularity, of limited ones what is allowed.
 
-        Only those u rows are touched: to choose between two (B, N) tables would cost as much as the top-k.
+        Only those u rows are ranked again, in a branch that is passed by where there are none: to choose between
+        two (B, N) tables would cost as much as the top-k.
 
         Args:
             left: (B, N) scores without what is hidden.
-            hidden: as in `left`.
-            allowed: (B, A) indices, and (B,) whether the row is limited to them.
-            unknown: (B,) of whom nothing is known, or None where a model knows nothing of anybody.
-            popularity: (1, N).
+            some: the limits.
+            within: k, at most N.
         """
-        only, limited = allowed
-        rows = self.rows(limited if unknown is None else self.op("Or", unknown, limited))
-        scores = self.op("GatherND", left, rows)  # (u, N)
-        if unknown is not None:
-            theirs = self.op("Where", self.flags(unknown, rows), popularity, scores)
-            column, most = (self.op("GatherND", part, rows) for part in hidden)
+        best, limited = self.top(left, within), some.allowed[1]
+        which = limited if some.unknown is None else self.op("Or", some.unknown, limited)
+        any_of_them = self.op("ReduceMax", self.op("Cast", which, to=DataType.INT64.value), keepdims=0)
+
+        def again() -> Pair:
+            rows = self.op("Transpose", self.op("NonZero", which))  # (u, 1)
+            return self.replaced(best, self.top(self.others(left, some, rows), within), rows)
+
+        def same() -> Pair:
+            return self.op("Identity", best[0]), self.op("Identity", best[1])
+
+        return self.branch(self.op("Cast", any_of_them, to=DataType.BOOL.value), again, same)
+
+    def branch(self, condition: Value, then: Callable[[], Pair], otherwise: Callable[[], Pair]) -> Pair:
+        """Scores and columns, made by nodes that run only if the condition holds, or by others."""
+        outer, graphs = self.tape, {}
+        for name, make in (("then_branch", then), ("else_branch", otherwise)):
+            inside = ir.Graph([], [], nodes=[], name=self.name(name))
+            self.tape = ir.tape.Tape(inside)
+            made = make()
+            for value, kind in zip(made, (DataType.FLOAT, DataType.INT64), strict=True):
+                value.dtype = kind
+            inside.outputs.extend(made)
+            graphs[name] = inside
+        self.tape = outer
+        scores, places = ir.val(self.name("best")), ir.val(self.name("place"))
+        self.tape.op_multi_out("If", [condition], graphs, outputs=[scores, places])
+        return scores, places
+
+    def others(self, left: Value, some: Limits, rows: Value) -> Value:
+        """(u, N) scores of (u, 1) rows, where (B, N) hold for the others."""
+        only, limited = some.allowed
+        scores = self.op("GatherND", left, rows)
+        if some.unknown is not None:
+            theirs = self.op("Where", self.flags(some.unknown, rows), some.popularity, scores)
+            column, most = (self.op("GatherND", part, rows) for part in some.hidden)
             scores = self.left(theirs, (column, most))
         most = self.op(
             "Where", self.flags(limited, rows), self.constant(BELOW), self.constant(-BELOW)
@@ -270,11 +302,7 @@ class _Wrapper:
         free = self.op("Expand", self.constant(-BELOW), self.op("Shape", named))
         most = self.op("ScatterElements", most, named, free, axis=1)
         most = self.op("Slice", most, self.vector(1), self.vector(np.iinfo(np.int64).max), self.vector(1))
-        return Again(rows, self.op("Min", scores, most))
-
-    def rows(self, flags: Value) -> Value:
-        """Where (B,) flags are set: (u, 1)."""
-        return self.op("Transpose", self.op("NonZero", flags))
+        return self.op("Min", scores, most)
 
     def flags(self, flags: Value, rows: Value) -> Value:
         """Those of (B,) flags at (u, 1) rows: (u, 1)."""

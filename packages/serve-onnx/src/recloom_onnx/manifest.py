@@ -51,11 +51,21 @@ class Parity(Record):
     reference: dict[str, float]
     """Metrics of the reference's lists over the test users."""
     artefact: dict[str, float]
-    """The same of the artefact's lists."""
+    """The same of the artefact's lists; in full precision they may differ by ties alone."""
     test_requests: int = 0
-    """How many requests of test users these metrics are means of; `verify` tries a sample."""
+    """How many requests of test users these metrics are means of; `verify` tries all of them by default."""
+    max_loss: float | None = None
+    """In less than full precision: how much of the reference's NDCG@10 may be lost, relative to it."""
+    loss: float | None = None
+    """How much of it was lost; below 0 where the artefact does better. null: nothing to measure it with."""
+    overlap: float | None = None
+    """Mean share of the reference's first ten items that are among the artefact's first ten, over test users."""
     latency_ms: dict[str, float]
-    """p50 and p95 of one request at a time, on the machine and the threads it was verified with."""
+    """p50, p95 and p99 of one request at a time, on the machine, provider and threads it was verified with."""
+    provider: str | None = None
+    """Where it ran: cpu or cuda."""
+    threads: int | None = None
+    """Threads of one request; null: as many as onnxruntime likes."""
     bytes: int
     failures: list[str]
     """The first few things that are wrong, in words."""
@@ -80,6 +90,8 @@ class Manifest(Record):
     num_users: int
     seen: Literal["masked", "kept"]
     """Whether items of the history are left out of the list."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Of weights and products; scores are float32 always."""
     ids: IdKind = "string"
     """Whether raw ids are text, with '' as padding, or int64, with -1 as padding."""
     id_table: str
@@ -123,8 +135,15 @@ class Manifest(Record):
         if not self.parity.verified:
             raise RecloomError(
                 f"{path} failed its comparison with the recommender it comes from: "
-                f"{'; '.join(self.parity.failures)}. Export it again, or ask the model's author."
+                f"{'; '.join(self.parity.failures)}. {self._next()}"
             )
+
+    def _next(self) -> str:
+        if self.precision == "fp32":
+            return "Export it again, or ask the model's author."
+        return (
+            "Export it again without --quantize, or verify it with a larger --max_loss if you can afford one."
+        )
 
 
 def manifest_path(path: Path) -> Path:

@@ -136,12 +136,12 @@ class Session:
 
     def _checked(self, given: dict[str, Array]) -> dict[str, Array]:
         rows, kind = len(given["history"]), self.manifest.ids
-        blank: dict[str, Array] = {
-            "blocked": np.empty((rows, 0), DTYPES[kind]),
-            "allowed": np.empty((rows, 0), DTYPES[kind]),
-            "user": np.full(rows, PADDING[kind], DTYPES[kind]),
-        }
-        given = {**blank, **given}
+        given = dict(given)
+        for name in ("blocked", "allowed"):
+            if name not in given:
+                given[name] = np.empty((rows, 0), DTYPES[kind])
+        if "user" in self.inputs and "user" not in given:
+            given["user"] = np.full(rows, PADDING[kind], DTYPES[kind])
         missing = [name for name in self.inputs if name not in given and name != "k"]
         if missing:
             raise RecloomError(f"{self.manifest.model} reads {missing[0]}; give it with every request")

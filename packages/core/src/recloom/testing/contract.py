@@ -24,7 +24,7 @@ from ..errors import RecloomError
 from ..module import RecModule
 from ..recommender import Recommender, VectorRecommender
 from ..run import restore
-from .exported import exported_scores
+from .exported import exported_scores, searched_scores
 from .toys import checkerboard, toy_dataset
 from .training import requests, train
 
@@ -263,6 +263,9 @@ class RecommenderTests:
                 self._same(expected, scores, what, 1e-4)
         except RecloomError as error:
             raise AssertionError(self._says(f"export() promises what it cannot keep ({error})")) from None
+        if spec.search is not None:
+            found = searched_scores(spec.search, spec, batch)
+            self._same(expected, found, "the vectors for an index give other scores", 1e-4)
 
     # -- what the checks share ------------------------------------------------------------------------
 

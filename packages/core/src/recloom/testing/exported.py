@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..recommender import ExportSpec, Recommender
+from ..recommender import ExportSpec, Recommender, Search
 
 
 def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) -> Iterator[tuple[str, Tensor]]:
@@ -43,6 +43,14 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
     yield "ONNX Runtime", run(*fields)
     rows = range(len(batch))
     yield "ONNX Runtime, one by one", torch.cat([run(*(field[n : n + 1] for field in fields)) for n in rows])
+
+
+def searched_scores(search: Search, spec: ExportSpec, batch: Batch) -> Tensor:
+    """(B, num_items) inner products of what an index would hold."""
+    fields = tuple(getattr(fitted(batch, spec.max_len), name) for name in spec.inputs)
+    with torch.no_grad():
+        scores: Tensor = search.query.eval()(*fields) @ search.items.T
+    return scores
 
 
 @contextmanager
