@@ -65,11 +65,7 @@ def test_a_title_is_typed_and_two_models_are_compared(server, browser):
     assert "Serving first (EASE, 40 items) and second (EASE, 40 items)." in browser.page_source
     field = browser.find_element(By.ID, "search")
     field.send_keys("amelie")
-    until(
-        lambda: (
-            [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#suggestions .title")] == ["Amélie"]
-        )
-    )
+    until(lambda: texts(browser, "#suggestions .title") == ["Amélie"])
     field.send_keys(Keys.ENTER)
     until(lambda: listed(browser) == titles_of(server, history=["m36"]))
     field.send_keys("img")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .models import Models
-from .observe import write
+from .observe import LONGEST, write
 from .refused import OVERLOADED, RETRY, Refused
 from .settings import Settings
 
@@ -90,7 +90,7 @@ class Limits:
                     f"the request was not complete after {self.settings.timeout:g} s; send it faster", 408
                 ) from None
             if answer.started:  # the client does not read: nothing more can be said
-                write("cut", path=scope["path"][:200])
+                write("cut", {"path": scope["path"][:LONGEST]})
                 raise
             raise Refused(
                 f"no answer within {self.settings.timeout:g} s; try again later", OVERLOADED, RETRY

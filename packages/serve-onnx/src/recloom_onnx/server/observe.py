@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -114,9 +115,8 @@ class Observe:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            write(
-                "error", logging.ERROR, id=identity, error=type(error).__name__, trace=traceback.format_exc()
-            )
+            fault = {"id": identity, "error": type(error).__name__, "trace": traceback.format_exc()}
+            write("error", fault, logging.ERROR)
             if status == GONE:
                 await failed(watched, identity)
         finally:
@@ -124,14 +124,14 @@ class Observe:
             seconds = time.perf_counter() - begun
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.request(route, scope["method"], status, seconds)
-            write(
-                "request",
-                id=identity,
-                method=scope["method"][:16],
-                path=scope["path"][:LONGEST],
-                status=status,
-                ms=round(1000 * seconds, 2),
-            )
+            line = {
+                "id": identity,
+                "method": scope["method"][:16],
+                "path": scope["path"][:LONGEST],
+                "status": status,
+                "ms": round(1000 * seconds, 2),
+            }
+            write("request", line)
 
 
 def request_id(scope: Scope) -> str:
@@ -153,7 +153,7 @@ async def failed(send: Send, identity: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def write(event: str, level: int = logging.INFO, **fields: Any) -> None:
+def write(event: str, fields: Mapping[str, Any], level: int = logging.INFO) -> None:
     """One line of JSON in the log, in ASCII, so that nothing in it can steer a terminal or begin a new line."""
     if log.isEnabledFor(level):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -167,7 +167,7 @@ class _Lines(logging.Handler):
         if record.name == log.name:
             print(record.getMessage(), file=sys.stderr, flush=True)
         else:
-            write("library", record.levelno, logger=record.name, message=record.getMessage()[:500])
+            write("library", {"logger": record.name, "message": record.getMessage()[:500]}, record.levelno)
 
 
 def log_to_stderr(requests: bool) -> None:

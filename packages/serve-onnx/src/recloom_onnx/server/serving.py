@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -137,9 +138,9 @@ class Server(uvicorn.Server):
         for name in self.models.names:
             try:
                 versions = await self.models.load(name)
-                write("loaded", model=name, versions=[served.version for served in versions])
+                write("loaded", {"model": name, "versions": [served.version for served in versions]})
             except RecloomError as error:
-                write("refused", level=40, model=name, reason=str(error))
+                write("refused", {"model": name, "reason": str(error)}, logging.WARNING)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""

@@ -69,9 +69,7 @@ def read_tensor(tensor: InputTensor, port: Port, raw: bytes | None) -> Array:
         size in (-1, found) for size, found in zip(sizes, tensor.shape, strict=True)
     )
     if not fits:
-        raise Refused(
-            f"input {port.name}: expected shape {sizes} (-1 = any), found {tensor.shape}"
-        )
+        raise Refused(f"input {port.name}: expected shape {sizes} (-1 = any), found {tensor.shape}")
     count = math.prod(tensor.shape)
     if raw is not None:
         return _from_bytes(raw, count, port).reshape(tensor.shape)
