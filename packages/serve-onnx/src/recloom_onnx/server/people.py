@@ -112,7 +112,8 @@ def people(models: Models) -> APIRouter:
     async def recommend(request: Request) -> Response:
         body = await request.body()
         if body.lstrip()[:1] == b"[":
-            return answer(await _recommend(models, read(_ASKS, body)))
+            several = read(_ASKS, body)
+            return answer(await _recommend(models, several))
         return answer((await _recommend(models, [read(_ASK, body)]))[0])
 
     @router.get(
