@@ -185,3 +185,14 @@ def test_the_server_needs_no_torch(titled):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["up", "stopped; every accepted request was answered"]
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_first_half(server):
+    connection, spent = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20), []
+    for _ in range(30):
+        begun = time.perf_counter()
+        connection.request("GET", "/v2/health/live")
+        connection.getresponse().read()
+        spent.append(time.perf_counter() - begun)
+    connection.close()
+    assert min(spent) < 0.03, "Nagle's algorithm and delayed acknowledgements make it 0.04 s"
