@@ -185,14 +185,8 @@ def damaged(body: bytes, draw: random.Random) -> bytes:
     for _ in range(draw.randint(1, 4)):
         at, end = sorted(draw.randrange(len(found) + 1) for _ in range(2))
         end = min(end, at + 8)
-        found = draw.choice(
-            (
-                found[:at] + draw.choice(odd) + found[end:],
-                found[:at] + found[end:],
-                found[:end] + found[at:],
-                found[:at],
-            )
-        )
+        head, tail = found[:at], found[end:]
+        found = draw.choice((head + draw.choice(odd) + tail, head + tail, found[:end] + found[at:], head))
     return found
 
 
