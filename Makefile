@@ -13,8 +13,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[pyg,dgl] \
-	packages/serve-onnx[cpu,index]
-TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables
+	packages/serve-onnx[cpu,index,server]
+TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables \
+	tritonclient[http] schemathesis selenium
 
 help: ## say what there is
 	@echo "make demo              train, compare and export recommenders on an invented dataset"

@@ -11,5 +11,6 @@ from recloom.plugins import hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
     from .batch.commands import batch
     from .commands import export, verify
+    from .server.command import serve
 
-    return [batch, export, verify]
+    return [batch, export, serve, verify]

@@ -1,0 +1,1 @@
+"""`recloom serve`: artefacts behind HTTP. Needs the extra `server`; no torch."""

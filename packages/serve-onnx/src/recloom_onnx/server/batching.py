@@ -1,0 +1,179 @@
+"""Dynamic micro-batching: requests that meet at a model run through it together.
+
+A model that is idle runs a request at once. While it runs, others wait, and go together when it is free. Where the
+last batch held several, the next one waits for as many, at most `delay` after its oldest request came: they are
+the same clients, coming back. Nobody waits for others twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from ..ids import Array, IdKind
+from .refused import OVERLOADED, RETRY, Refused
+from .tensors import CELLS, Given, merged, width
+
+Run = Callable[[Given, int], tuple[Array, Array]]
+"""From the inputs of R rows and k to (R, k) ids and (R, k) scores."""
+IDLE = 10
+"""Delays without work after which nobody is expected to come back."""
+
+
+class Call(NamedTuple):
+    """One request that waits."""
+
+    given: Given
+    rows: int
+    width: int
+    k: int
+    came: float
+    answer: asyncio.Future[tuple[Array, Array]]
+
+
+class Batcher:
+    """The queue before one model.
+
+    Args:
+        run: the model; called in a thread, one call at a time.
+        kind: of its ids.
+        most: rows of a batch; a request of more is taken apart.
+        delay: seconds that a request waits for others.
+        room: rows that may wait.
+        watch: told the requests and rows of every batch.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        kind: IdKind,
+        most: int = 64,
+        delay: float = 0.002,
+        room: int = 1024,
+        watch: Callable[[int, int], None] = lambda requests, rows: None,
+    ) -> None:
+        self.kind, self.most, self.delay, self.room, self.watch = kind, most, delay, room, watch
+        self.waiting = 0
+        """Rows in the queue."""
+        self._run = run
+        self._queue: deque[Call] = deque()
+        self._thread = ThreadPoolExecutor(1, "recloom-model")  # ends when this object does
+        self._work: asyncio.Task[None] | None = None
+        self._enough: asyncio.Event | None = None
+        self._last, self._finished = 0, 0.0
+
+    async def submit(self, given: Given, k: int) -> tuple[Array, Array]:
+        """(B, k) ids and (B, k) scores; Refused where too many wait. Cancelling takes the request out."""
+        rows = len(given["history"])
+        if rows > self.room:
+            raise Refused(f"{rows} requests in one; expected {self.room} at most. Send them in several", 413)
+        if self.waiting + rows > self.room:
+            raise Refused(
+                f"{self.waiting} requests wait for this model, and {self.room} may; try again soon",
+                OVERLOADED,
+                RETRY,
+            )
+        calls = self._calls(given, rows, k)
+        self._queue.extend(calls)
+        self.waiting += rows
+        if self._work is None:
+            self._work = asyncio.get_running_loop().create_task(self._until_empty())
+        elif self._enough is not None and self.waiting >= min(self._last, self.most):
+            self._enough.set()
+        if len(calls) == 1:
+            return await calls[0].answer
+        try:
+            parts = await asyncio.gather(*(call.answer for call in calls))
+        finally:
+            for call in calls:
+                call.answer.cancel()
+        ids, scores = zip(*parts, strict=True)
+        return np.concatenate(ids), np.concatenate(scores)
+
+    def _calls(self, given: Given, rows: int, k: int) -> list[Call]:
+        """A request as parts that fit into a batch."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        return [
+            Call(part, len(part["history"]), width(part), k, now, loop.create_future())
+            for start in range(0, rows, self.most)
+            for part in ({name: array[start : start + self.most] for name, array in given.items()},)
+        ]
+
+    async def _until_empty(self) -> None:
+        try:
+            while self._queue:
+                await self._gather()
+                calls = self._take()
+                if calls:
+                    await self._answer(calls)
+                    self._last = sum(call.rows for call in calls)
+                    self._finished = asyncio.get_running_loop().time()
+        finally:
+            self._work = None
+
+    async def _gather(self) -> None:
+        """Wait for as many as came last time, if they may be on their way."""
+        now = asyncio.get_running_loop().time()
+        left = self._queue[0].came + self.delay - now
+        if self.waiting >= min(self._last, self.most) or left <= 0:
+            return
+        if now - self._finished > IDLE * self.delay:
+            return
+        self._enough = asyncio.Event()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), left)
+        self._enough = None
+
+    def _take(self) -> list[Call]:
+        """Calls for one run, oldest first, without those that nobody waits for any more."""
+        calls: list[Call] = []
+        rows = wide = k = 0
+        while self._queue:
+            call = self._queue[0]
+            new_rows, new_wide, new_k = rows + call.rows, max(wide, call.width), max(k, call.k)
+            if calls and (new_rows > self.most or new_rows * max(new_wide, new_k) > CELLS):
+                break
+            self._queue.popleft()
+            self.waiting -= call.rows
+            if not call.answer.done():
+                calls.append(call)
+                rows, wide, k = new_rows, new_wide, new_k
+        return calls
+
+    async def _answer(self, calls: list[Call]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            ids, scores = await loop.run_in_executor(self._thread, self._together, calls)
+        except Exception as error:
+            if len(calls) == 1:
+                _settle(calls[0], error)
+            else:  # one of them is to blame, and the others are not
+                for call in calls:
+                    await self._answer([call])
+            return
+        self.watch(len(calls), len(ids))
+        start = 0
+        for call in calls:
+            end = start + call.rows
+            _settle(call, (ids[start:end, : call.k], scores[start:end, : call.k]))
+            start = end
+
+    def _together(self, calls: list[Call]) -> tuple[Array, Array]:
+        given = merged([call.given for call in calls], self.kind)
+        return self._run(given, max(call.k for call in calls))
+
+
+def _settle(call: Call, outcome: tuple[Array, Array] | Exception) -> None:
+    if call.answer.done():  # cancelled: the client went away
+        return
+    if isinstance(outcome, Exception):
+        call.answer.set_exception(outcome)
+    else:
+        call.answer.set_result(outcome)

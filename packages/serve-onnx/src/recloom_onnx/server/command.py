@@ -1,0 +1,133 @@
+"""`recloom serve`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from recloom.command import command
+from recloom.errors import RecloomError
+
+if TYPE_CHECKING:
+    from .models import Models
+    from .settings import Settings
+
+
+@command("serve")
+def serve(
+    artefacts: list[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_env: str | None = None,
+    anyone: bool = False,
+    max_batch: int = 64,
+    max_delay_ms: float = 2.0,
+    max_waiting: int = 1024,
+    max_body: int = 8_000_000,
+    timeout: float = 10.0,
+    concurrency: int = 256,
+    threads: int = 1,
+    provider: Literal["cpu", "cuda"] = "cpu",
+    log: bool = True,
+) -> None:
+    """Answer requests over HTTP from verified artefacts.
+
+    There is a page at /, `POST /recommend` for people and their programs, the Open Inference Protocol (KServe v2)
+    under /v2, and /metrics for Prometheus. SIGHUP loads the artefacts anew without losing a request; SIGTERM and
+    Ctrl-C answer what was accepted, and end.
+
+    Args:
+        artefacts: model.onnx, NAME=model.onnx, or a folder that holds VERSION/model.onnx or NAME/VERSION/model.onnx.
+        host: address to listen at; by default this machine's own, which no other machine reaches.
+        port: 0 = any free one.
+        token_env: environment variable with the token that every request must bring, as Authorization: Bearer.
+        anyone: serve other machines without a token.
+        max_batch: requests that run through a model at once; 1 switches batching off.
+        max_delay_ms: milliseconds that a request waits for others at most, where others are expected.
+        max_waiting: requests that may wait for one model; beyond, the answer is 503.
+        max_body: bytes of a request.
+        timeout: seconds for a request and its answer.
+        concurrency: requests in work at a time; beyond, the answer is 429.
+        threads: that a model computes with.
+        provider: where models run, `cpu` or `cuda`.
+        log: a line of JSON on the error stream for each request; errors are always written.
+    """
+    from .settings import Settings, check_reach, secret
+
+    settings = Settings(
+        host=host,
+        port=port,
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        max_waiting=max_waiting,
+        max_body=max_body,
+        timeout=timeout,
+        concurrency=concurrency,
+        threads=threads,
+        provider=provider,
+        token=secret(token_env),
+        log=log,
+    )
+    check_reach(host, settings.token, anyone)
+    run(artefacts, settings)
+
+
+def run(artefacts: list[str], settings: Settings) -> None:
+    """Serve until told to stop; RecloomError before the first request where anything is missing or refused."""
+    import asyncio
+
+    try:
+        from .app import application
+        from .observe import Metrics, log_to_stderr
+        from .serving import Server, address, bound
+    except ImportError as error:
+        raise RecloomError(
+            f"`recloom serve` needs {error.name}, which is not installed: pip install 'recloom-onnx[cpu,server]'"
+        ) from error
+    from .models import Models, find_sources
+
+    sources = find_sources(artefacts)
+    listening = bound(settings)
+    metrics = Metrics()
+    models = Models(sources, settings, metrics.batch, metrics.load)
+    try:
+        asyncio.run(models.load_all())
+        log_to_stderr(settings.log)
+        place = address(listening)
+        server = Server(
+            application(models, settings, metrics), models, settings, listening,
+            lambda: print(welcome(models, settings, place), flush=True),
+        )  # fmt: skip
+        server.serve_until_stopped()
+    finally:
+        listening.close()
+    print("stopped; every accepted request was answered" if not server.force_exit else "stopped at once")
+
+
+def welcome(models: Models, settings: Settings, place: str) -> str:
+    """What is served, where and how, and a line to try it."""
+    import json
+    import shlex
+
+    lines = [f"serving at {place}  (page /, API /docs, metrics /metrics)"]
+    for served in models:
+        manifest = served.session.manifest
+        lines.append(
+            f"  {served.name} version {served.version}: {manifest.model}, {manifest.num_items:,} items, verified, "
+            f"from {served.session.path}"
+        )
+    batch = (
+        f"up to {settings.max_batch} requests at once"
+        if settings.max_batch > 1
+        else "one request at a time, without batching"
+    )
+    lines.append(f"  on {settings.provider} with {settings.threads} thread(s) a model, {batch}")
+    lines.append(
+        f"  {'with a token' if settings.token else 'without a token'}; bodies to {settings.max_body:,} bytes, "
+        f"{settings.timeout:g} s a request, {settings.concurrency} in work"
+    )
+    first = models.find()
+    asked = json.dumps({"history": first.shelf.ids[:1], "k": 3})
+    token = ' -H "Authorization: Bearer $TOKEN"' if settings.token else ""
+    lines.append(f"try: curl {place}/recommend{token} -d {shlex.quote(asked)}")
+    return "\n".join(lines)

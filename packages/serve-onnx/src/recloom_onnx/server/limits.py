@@ -1,0 +1,235 @@
+"""What a request may cost: a token, a place among those in work, a size, and a time. ASGI.
+
+A body is read here, in pieces and within all limits, before the application sees the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .models import Models
+from .observe import LONGEST, write
+from .refused import OVERLOADED, RETRY, Refused
+from .settings import Settings
+
+OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no token: they tell nothing of the models. Neither do the files of the page."""
+HEALTH = "/v2/health/"
+FILES = "/page/"
+LINGER = 2.0
+"""Seconds for which what is still sent of a refused body is read and dropped, so that the client sees the answer."""
+CLOSE = {"Connection": "close"}
+
+
+class Limits:
+    """Refuses what is too much, before it costs anything."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, models: Models) -> None:
+        self.app, self.settings, self.models = app, settings, models
+        self.in_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self.models.draining:
+            send = _last(send)
+        answer = _Answer(send)
+        try:
+            self._check_token(scope)
+            with self._place(scope):
+                await self._within_time(scope, receive, answer)
+        except _Gone:
+            return
+        except Refused as refusal:
+            await answer.refuse(refusal)
+            await answer.finish(receive)
+
+    def _check_token(self, scope: Scope) -> None:
+        token, path = self.settings.token, scope["path"]
+        if token is None or path in OPEN or path.startswith(FILES):
+            return
+        given = _header(scope, b"authorization")
+        scheme, _, secret = given.partition(b" ")
+        same = hmac.compare_digest(secret.strip(), token.encode())
+        if scheme.lower() != b"bearer" or not same:
+            found = "another" if given else "none"
+            raise Refused(
+                f"expected the header Authorization: Bearer TOKEN with this server's token, found {found}",
+                401,
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    def _place(self, scope: Scope) -> _Place:
+        if scope["path"].startswith(HEALTH):
+            return _Place(None)
+        if self.in_work >= self.settings.concurrency:
+            raise Refused(
+                f"{self.settings.concurrency} requests are in work, the most at a time; try again soon",
+                429,
+                RETRY,
+            )
+        return _Place(self)
+
+    async def _within_time(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        body: bytes | None = None
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                body = await self._body(scope, receive)
+                answer.heard = True
+                await _while_connected(self.app, scope, body, receive, answer)
+        except TimeoutError:
+            if body is None:
+                raise Refused(
+                    f"the request was not complete after {self.settings.timeout:g} s; send it faster", 408
+                ) from None
+            if answer.started:  # the client does not read: nothing more can be said
+                write("cut", {"path": scope["path"][:LONGEST]})
+                raise
+            raise Refused(
+                f"no answer within {self.settings.timeout:g} s; try again later", OVERLOADED, RETRY
+            ) from None
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        most = self.settings.max_body
+        length = _header(scope, b"content-length")
+        if length.isdigit() and int(length) > most:
+            raise _too_large(f"{int(length):,}", most)
+        encoding = _header(scope, b"content-encoding").strip().lower()
+        if encoding not in (b"", b"identity"):
+            raise Refused("expected a body without Content-Encoding; send it uncompressed", 415)
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise _Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise _too_large("more", most)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+
+class _Gone(Exception):
+    """The client went away before it had said what it wants."""
+
+
+class _Place:
+    """One of the places among those in work."""
+
+    def __init__(self, limits: Limits | None) -> None:
+        self.limits = limits
+
+    def __enter__(self) -> None:
+        if self.limits:
+            self.limits.in_work += 1
+
+    def __exit__(self, *error: object) -> None:
+        if self.limits:
+            self.limits.in_work -= 1
+
+
+class _Answer:
+    """Where an answer goes, and how much of it went."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.started, self.ended, self._refused = send, False, False, False
+        self.heard = False
+        """Whether the body was read to its end."""
+
+    async def __call__(self, message: Message) -> None:
+        self.started = True
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    async def refuse(self, refusal: Refused) -> None:
+        """Send an error, all but the end of it, because a server hears no more after that."""
+        if self.started:
+            return
+        headers = {**refusal.headers, **CLOSE}
+        body = json.dumps({"error": str(refusal)}).encode()
+        await self({"type": "http.response.start", "status": refusal.status, "headers": _raw(headers, body)})
+        await self({"type": "http.response.body", "body": body, "more_body": True})
+        self._refused = True
+
+    async def finish(self, receive: Receive) -> None:
+        """Drop what still comes of the request, for a while, and end the answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while self._refused and not self.heard:
+                    message = await receive()
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        break
+        if self._refused:
+            await self({"type": "http.response.body", "body": b""})
+
+
+async def _while_connected(
+    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
+) -> None:
+    """Run the application until it has answered, or its client has gone away."""
+    replayed = False
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
+            return await receive()
+        replayed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    if scope["method"] != "POST":  # at once or never
+        await app(scope, replay, answer)
+        return
+    gone = False
+
+    def left(done: asyncio.Future[Message]) -> None:
+        nonlocal gone
+        if not done.cancelled() and not answer.ended:
+            gone = True
+            task.cancel()
+
+    watch = asyncio.ensure_future(receive())  # nothing more comes of a request than its end
+    watch.add_done_callback(left)
+    try:
+        await app(scope, replay, answer)
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+    finally:
+        watch.cancel()
+
+
+def _last(send: Send) -> Send:
+    """Tell the client that its connection ends with this answer."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        await send(message)
+
+    return closing
+
+
+def _too_large(found: str, most: int) -> Refused:
+    return Refused(
+        f"expected a body of {most:,} bytes at most, found {found}; send fewer requests in one", 413
+    )
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _raw(headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+    every = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    return [(name.lower().encode(), value.encode()) for name, value in every.items()]

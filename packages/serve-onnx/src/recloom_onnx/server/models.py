@@ -1,0 +1,223 @@
+"""The models of a server, by name and version; new ones take the place of old ones without a request being lost."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from recloom.errors import RecloomError
+
+from ..ids import Array, padded
+from ..session import Session
+from .batching import Batcher
+from .refused import OVERLOADED, RETRY, Refused, brief
+from .settings import Settings
+from .shelf import Shelf, shelf_of
+from .tensors import Given, complete
+
+FILE = "model.onnx"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+WARM_LENGTH = 50
+"""Items of a warm-up request, where the model has no longest history."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A name, and the file or folder that it stands for."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One version of a model. It lives as long as the last request that found it."""
+
+    name: str
+    version: str
+    session: Session
+    shelf: Shelf
+    batcher: Batcher
+
+    async def answer(self, given: Given, k: int) -> tuple[Array, Array]:
+        """(B, k) ids and (B, k) scores of requests, together with those of others."""
+        manifest = self.session.manifest
+        return await self.batcher.submit(complete(given, self.session.inputs, manifest.ids), k)
+
+
+class Models:
+    """What is served.
+
+    Args:
+        sources: in order; the first is asked where a request names none.
+        settings: of the server.
+        watch: told model, version, requests and rows of every batch.
+        loads: told model and outcome (`ok`, `refused`) of every load.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: Settings,
+        watch: Callable[[str, str, int, int], None] = lambda model, version, requests, rows: None,
+        loads: Callable[[str, str], None] = lambda model, outcome: None,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._settings, self._watch, self._loads = settings, watch, loads
+        self._served: dict[str, dict[str, Served]] = {}
+        self._locks = {source.name: asyncio.Lock() for source in sources}
+        self.draining = False
+        """Whether the server is about to end."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model can be asked, and the server stays."""
+        return len(self._served) == len(self._sources) and not self.draining
+
+    @property
+    def names(self) -> list[str]:
+        """In the order in which they were given."""
+        return list(self._sources)
+
+    def __iter__(self) -> Iterator[Served]:
+        for name in self._sources:
+            yield from self._served.get(name, {}).values()
+
+    def find(self, name: str | None = None, version: str | None = None) -> Served:
+        """The version asked for, by default the highest; Refused with 404 where there is none."""
+        name = self.names[0] if name is None else self._known(name)
+        versions = self._served.get(name)
+        if versions is None:
+            raise Refused(f"model {name} is being loaded; try again soon", OVERLOADED, RETRY)
+        if version is None:
+            return versions[next(reversed(versions))]
+        if version not in versions:
+            raise Refused(
+                f"model {name} has no version {brief(version)}; its versions are {', '.join(versions)}", 404
+            )
+        return versions[version]
+
+    def versions(self, name: str) -> list[str]:
+        """Versions of a model, lowest first."""
+        return list(self._served.get(self._known(name), {}))
+
+    async def load_all(self) -> None:
+        """Load every model; RecloomError from the first that cannot be had."""
+        for name in self.names:
+            await self.load(name)
+
+    async def load(self, name: str) -> list[Served]:
+        """Load a model's versions as they are on disk now, warm them up, and put them in the place of the old ones.
+
+        RecloomError where one of them cannot be had; what was served before is then served on.
+        """
+        source = self._sources[self._known(name)]
+        async with self._locks[name]:
+            try:
+                versions = await asyncio.to_thread(self._open, source)
+            except RecloomError:
+                self._loads(name, "refused")
+                raise
+            self._served = {**self._served, name: versions}
+            self._loads(name, "ok")
+        return list(versions.values())
+
+    def _known(self, name: str) -> str:
+        if name not in self._sources:
+            raise Refused(f"no model is called {brief(name)}; there are {', '.join(self.names)}", 404)
+        return name
+
+    def _open(self, source: Source) -> dict[str, Served]:
+        found = {}
+        for version, path in files_of(source).items():
+            try:
+                found[version] = self._warm(source.name, version, path)
+            except RecloomError:
+                raise
+            except Exception as error:  # onnxruntime's own have no class in common
+                line = str(error).partition("\n")[0]
+                raise RecloomError(
+                    f"{path} cannot be run: {type(error).__name__}: {line}. Export it again, or ask less of the machine"
+                ) from error
+        return found
+
+    def _warm(self, name: str, version: str, path: Path) -> Served:
+        """A version that has answered as many as it will be asked at once."""
+        settings = self._settings
+        session = Session(path, settings.provider, settings.threads)
+        shelf, manifest = shelf_of(session), session.manifest
+        for rows in {1, settings.max_batch}:
+            history = padded([shelf.ids[:1] * (manifest.max_len or WARM_LENGTH)] * rows, manifest.ids)
+            times = np.zeros(history.shape, np.int64)
+            session.run({"history": history, "history_time": times, "request_time": times[:, 0]}, 10)
+        batcher = Batcher(
+            session.run,
+            manifest.ids,
+            settings.max_batch,
+            settings.max_delay_ms / 1000,
+            settings.max_waiting,
+            lambda requests, rows: self._watch(name, version, requests, rows),
+        )
+        return Served(name, version, session, shelf, batcher)
+
+
+def find_sources(words: Sequence[str]) -> list[Source]:
+    """Models from `model.onnx`, `NAME=PATH`, a folder of one, or a folder of NAME/VERSION/model.onnx."""
+    found = [source for word in words for source in _sources_of(word)]
+    if not found:
+        raise RecloomError("name at least one artefact to serve: recloom serve model.onnx")
+    for source in found:
+        if not NAME.fullmatch(source.name):
+            raise RecloomError(
+                f"{source.path} would be called {brief(source.name)}; a name has letters, digits, '.', '_' and '-'. "
+                "Choose one with NAME=PATH"
+            )
+        same = [other.path for other in found if other.name == source.name]
+        if len(same) > 1:
+            raise RecloomError(
+                f"{same[0]} and {same[1]} would both be called {source.name}; choose names with NAME=PATH"
+            )
+    return found
+
+
+def _sources_of(word: str) -> list[Source]:
+    name, equals, path = word.partition("=")
+    if equals and NAME.fullmatch(name) and not Path(word).exists():
+        return [Source(name, Path(path))]
+    place = Path(word)
+    if not place.is_dir():
+        return [Source(place.stem, place)]
+    if (place / FILE).is_file() or _numbered(place):
+        return [Source(place.resolve().name, place)]
+    inner = [folder for folder in sorted(place.iterdir()) if folder.is_dir() and _numbered(folder)]
+    if not inner:
+        raise RecloomError(
+            f"{place} holds no {FILE}, no VERSION/{FILE} and no NAME/VERSION/{FILE} with a number as VERSION. "
+            "Write an artefact with `recloom export RUN --out FILE`"
+        )
+    return [Source(folder.name, folder) for folder in inner]
+
+
+def files_of(source: Source) -> dict[str, Path]:
+    """Files of a model by version, lowest first; a single file is version 1."""
+    if source.path.is_dir() and not (source.path / FILE).is_file():
+        found = _numbered(source.path)
+        if not found:
+            raise RecloomError(f"{source.path} holds no VERSION/{FILE} any more; put one there")
+        return found
+    path = source.path / FILE if source.path.is_dir() else source.path
+    if not path.is_file():
+        raise RecloomError(
+            f"{path} does not exist. Serve the file that `recloom export RUN --out FILE` has written"
+        )
+    return {"1": path}
+
+
+def _numbered(folder: Path) -> dict[str, Path]:
+    """Version to file, in order of their numbers."""
+    found = [entry for entry in folder.iterdir() if entry.name.isdecimal() and (entry / FILE).is_file()]
+    return {entry.name: entry / FILE for entry in sorted(found, key=lambda entry: int(entry.name))}

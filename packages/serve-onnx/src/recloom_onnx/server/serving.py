@@ -1,0 +1,189 @@
+"""From a socket to the last answer: signals, loads on request, and an end that drops nothing.
+
+At its end the server is not ready any more, takes in what already waits for it, and answers: each answer says that its
+connection ends. Connections on which nothing comes are closed after a moment, and the listening socket before that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from recloom.errors import RecloomError
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .models import Models
+from .observe import write
+from .settings import Settings
+
+ACCEPTED = 0.1
+"""Seconds for which connections that are already made are still taken in, at the end."""
+LAST = 1.0
+"""Seconds for which connections that are open may still bring a request, at the end."""
+SPARE = 5.0
+"""Seconds beyond the limit of a request after which the end comes in any case."""
+BACKLOG = 1024
+
+
+class Patient(H11Protocol):
+    """HTTP whose clients have a limited time to say what they want."""
+
+    patience = 10.0
+    """Seconds."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        """Time runs while a request has begun to come and is not known yet."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.patience, self._give_up)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+
+
+def patient(seconds: float) -> type[Patient]:
+    """The same with another patience; uvicorn asks for a class."""
+
+    class Limited(Patient):
+        patience = seconds
+
+    return Limited
+
+
+class Server(uvicorn.Server):
+    """A server of models.
+
+    Args:
+        app: the application.
+        models: loaded.
+        settings: limits.
+        listening: a bound socket.
+        started: called once requests are answered.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        models: Models,
+        settings: Settings,
+        listening: socket.socket,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        config = uvicorn.Config(
+            app, http=patient(settings.timeout), ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, backlog=BACKLOG, proxy_headers=False,
+            timeout_graceful_shutdown=int(settings.timeout + SPARE) + 1,
+        )  # fmt: skip
+        super().__init__(config)
+        self.models, self.listening, self._announce = models, listening, started
+        self._loads: set[asyncio.Task[None]] = set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the server, SIGHUP loads all models anew; only a main thread hears signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        heard = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
+        for number, action in heard.items():
+            loop.add_signal_handler(number, action)
+        try:
+            yield
+        finally:
+            for number in heard:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """End; told twice, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.models.draining = True
+
+    def reload(self) -> None:
+        """Load every model anew; what is refused stays as it was."""
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def _reload(self) -> None:
+        for name in self.models.names:
+            try:
+                versions = await self.models.load(name)
+                write("loaded", {"model": name, "versions": [served.version for served in versions]})
+            except RecloomError as error:
+                write("refused", {"model": name, "reason": str(error)}, logging.WARNING)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in what waits, close the door, answer."""
+        self.models.draining = True
+        with contextlib.suppress(OSError):
+            self.listening.listen(0)  # who comes now is turned away; who waits is let in
+        await asyncio.sleep(ACCEPTED)
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LAST
+        while self.server_state.connections and loop.time() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def serve_until_stopped(self) -> None:
+        """Answer requests until a signal or `stop`."""
+        self.run([self.listening])
+
+
+def bound(settings: Settings) -> socket.socket:
+    """A socket at the address; RecloomError where that cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer takes 40 ms more
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise RecloomError(
+            f"cannot listen at {settings.host}, port {settings.port}: {error.strerror or error}. Choose another --host "
+            "or --port; --port 0 takes any free one"
+        ) from error
+    return listening
+
+
+def address(listening: socket.socket) -> str:
+    """`http://host:port` of a bound socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

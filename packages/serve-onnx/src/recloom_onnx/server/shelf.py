@@ -1,0 +1,70 @@
+"""What an artefact can recommend: its raw ids, most popular first, and their titles, which can be searched."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..ids import DTYPES, Array
+from ..session import Session
+
+LONGEST = 200
+"""Characters of a question that are read."""
+
+
+class Shelf:
+    """Items in order of popularity.
+
+    Args:
+        ids: raw item ids, as text.
+        titles: raw id to title; what has none is searched by its id.
+    """
+
+    def __init__(self, ids: Sequence[str], titles: Mapping[str, str]) -> None:
+        self.ids, self.titles = [*dict.fromkeys([*ids, *titles])], titles
+        self.known = frozenset(self.ids)
+        folded = [fold(titles.get(item, item)) for item in self.ids]
+        self._text = "\n" + "\n".join(folded) + "\n"
+        lengths = np.fromiter(map(len, folded), np.int64, len(folded)) + 1
+        self._starts: Array = np.cumsum(lengths) - lengths  # of the line break before each
+
+    def search(self, words: str, most: int) -> list[str]:
+        """Ids of items whose title holds the words: first those that begin with them; the popular before others."""
+        wanted = fold(words[:LONGEST])
+        found = dict.fromkeys([words] if words in self.known else [])
+        for mark in ("\n", " ", "") if wanted else ("\n",):
+            for place in self._places(mark + wanted):
+                if len(found) >= most:
+                    return list(found)
+                found[self.ids[place]] = None
+        return list(found)[:most]
+
+    def _places(self, part: str) -> Iterator[int]:
+        """Items whose line holds the part, each once, in order."""
+        at = self._text.find(part)
+        while 0 <= at < len(self._text) - 1:
+            place = int(np.searchsorted(self._starts, at, side="right")) - 1
+            yield place
+            end = self._text.find("\n", at + 1)
+            at = self._text.find(part, end)
+
+
+def shelf_of(session: Session) -> Shelf:
+    """The shelf of an artefact: what it recommends to somebody of whom nothing is known is all that it has."""
+    nobody: Array = np.empty((1, 0), DTYPES[session.manifest.ids])
+    given = {
+        "history": nobody,
+        "history_time": np.empty((1, 0), np.int64),
+        "request_time": np.zeros(1, np.int64),
+    }
+    ids, _ = session.run(given, session.manifest.num_items)
+    return Shelf([*map(str, ids[0].tolist())], session.titles)
+
+
+def fold(text: str) -> str:
+    """Text as it is compared: without case, accents, line breaks or blanks around."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join(text.casefold().split())
