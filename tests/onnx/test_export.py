@@ -130,7 +130,7 @@ def test_scores_of_a_wrong_shape_are_an_error(catalog, tmp_path):
             return super().score(batch)[:, 1:]
 
     with pytest.raises(
-        RecloomError, match=r"gives scores of shape \(3, 59\) for 3 requests; expected \(3, 60\)"
+        RecloomError, match=r"gives numbers of shape \(3, 59\) for 3 requests; expected \(3, 60\)"
     ):
         export_artefact(Short(catalog, nn.Identity()), catalog, torch.zeros(61), tmp_path / "model.onnx")
 
@@ -304,7 +304,7 @@ def test_commands_are_registered_without_torch_or_onnx():
         "from recloom.plugins import collect\n"
         "import recloom_onnx\n"
         "names = {function.name for function in recloom_onnx.register_commands()}\n"
-        "assert names == {'export', 'verify'}, names\n"
+        "assert names == {'batch', 'export', 'serve', 'verify'}, names\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'onnx_ir', 'numpy', 'polars'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
