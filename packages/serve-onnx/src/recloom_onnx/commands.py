@@ -83,10 +83,11 @@ def export(
         index_recall=index_recall,
         requests=sample(loaded.data(data).requests("valid").dataset, SAMPLE) if large else (),
     )
-    beside = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
+    *others, last = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
+    beside = f"{', '.join(others)} and {last}" if others else last
     size = sum(Path(out).with_name(name).stat().st_size for name in manifest.files)
     print(
-        f"wrote {out}, with {' and '.join(beside)} beside it: {manifest.model}, {manifest.num_items:,} items, "
+        f"wrote {out}, with {beside} beside it: {manifest.model}, {manifest.num_items:,} items, "
         f"{size / 1e6:.1f} MB"
     )
     if manifest.index is not None:
