@@ -213,3 +213,28 @@ def test_a_bar_is_shown_on_terminals_only(run, tmp_path, capsys, monkeypatch):
     main(["export", str(run), "--out", str(tmp_path / "ease.onnx")])
     assert shown == [64, 56]
     assert capsys.readouterr().err == ""
+
+
+def test_an_index_is_exported_verified_and_told(data, tmp_path, capsys):
+    pytest.importorskip("faiss")
+    folder, out = tmp_path / "sasrec", tmp_path / "model.onnx"
+    fit(data, "SASRec", {"dim": 8, "max_len": 5}, run=folder, max_epochs=3)
+    main(["export", str(folder), "--out", str(out), "--index_above", "10", "--index_recall", "1"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "with model.faiss, model.items.parquet and model.json beside it" in shown
+    assert "finds 100.0% of the exact top 10 for 120 requests" in shown
+    manifest = read_manifest(out)
+    assert manifest.parity.verified
+    assert manifest.parity.loss == 0
+    assert manifest.parity.test_requests == 120
+    asked = {"history": ["i3", "i7"], "k": 5}
+    found = Session(out).recommend([asked["history"]], k=asked["k"])[0]
+    assert [one.item_id for one in found] == [one.item_id for one in load(folder).recommend(**asked)]
+
+
+def test_triton_takes_no_index_and_says_so_before_the_work(run, tmp_path, capsys):
+    words = ["--out", str(tmp_path / "m.onnx"), "--triton", str(tmp_path / "models"), "--index_above", "10"]
+    with pytest.raises(SystemExit):
+        main(["export", str(run), *words])
+    assert "Leave --index_above or --triton out" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())

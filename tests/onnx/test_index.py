@@ -121,6 +121,12 @@ def test_recall_by_hand():
     assert index.share(np.array([[1, 2, -1], [4, 5, 6]]), np.array([[2, 3], [6, 4]])) == 0.75
 
 
+@pytest.mark.parametrize("threads", [2, 1])
+def test_a_search_has_the_threads_of_its_session(made, threads):
+    Session(made[2], threads=threads, allow_unverified=True).recommend([["i7"]], k=3)
+    assert index.library().omp_get_max_threads() == threads
+
+
 def test_a_changed_index_is_refused(made, tmp_path):
     for file in made[2].parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

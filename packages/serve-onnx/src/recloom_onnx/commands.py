@@ -65,9 +65,14 @@ def export(
             "--triton writes what will be served, so it must be verified; leave --no-verify out"
         )
     loaded = load(run)
+    large = index_above is not None and loaded.catalog.num_items > index_above
+    if triton and large:
+        raise RecloomError(
+            f"--triton runs one file from ids to ids, and above {index_above:,} items there would be an index beside "
+            f"it; found {loaded.catalog.num_items:,} items. Leave --index_above or --triton out"
+        )
     requests = _requests(loaded, data, out) if verify else None
     protocol, metrics = measured(loaded)
-    large = index_above is not None and loaded.catalog.num_items > index_above
     manifest = export_artefact(
         loaded.recommender,
         loaded.catalog,

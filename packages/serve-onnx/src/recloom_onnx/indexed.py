@@ -28,13 +28,15 @@ class Indexed:
         encoder: onnxruntime session of the graph.
         path: the artefact; index and table of items lie beside it.
         manifest: of the artefact.
+        threads: of a search; None: as many as faiss likes.
     """
 
-    def __init__(self, encoder: Any, path: Path, manifest: Manifest) -> None:
+    def __init__(self, encoder: Any, path: Path, manifest: Manifest, threads: int | None = None) -> None:
         import polars as pl
 
         assert manifest.index is not None
-        self.encoder, self.size, self.seen = encoder, manifest.num_items, manifest.seen
+        self.encoder, self.threads = encoder, threads
+        self.size, self.seen = manifest.num_items, manifest.seen
         self.index = indexes.read(index_path(path), manifest.index)
         table = pl.read_parquet(items_path(path), columns=["item_id", "popularity"], glob=False)
         ids = [*table["item_id"].to_list(), PADDING[manifest.ids]]
@@ -45,6 +47,8 @@ class Indexed:
     def run(self, names: list[str], given: dict[str, Array]) -> tuple[Array, Array]:
         """(B, k) raw ids and (B, k) scores; `names` are those of the outputs, as onnxruntime wants them."""
         k = max(0, int(given["k"][0]))
+        if self.threads is not None:  # it holds for the calling thread, which may be another each time
+            indexes.library().omp_set_num_threads(self.threads)
         found = self.encoder.run(None, {name: value for name, value in given.items() if name != "k"})
         read = dict(zip((port.name for port in self.encoder.get_outputs()), found, strict=True))
         hidden = read["blocked_index"]

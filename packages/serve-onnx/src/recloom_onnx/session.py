@@ -63,7 +63,7 @@ class Session:
         if self.manifest.index is not None:
             from .indexed import Indexed
 
-            self._session = Indexed(self._session, self.path, self.manifest)
+            self._session = Indexed(self._session, self.path, self.manifest, threads)
 
     @cached_property
     def titles(self) -> dict[str, str]:
