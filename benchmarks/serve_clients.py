@@ -39,7 +39,7 @@ def requests(items: int, count: int = 512) -> list[bytes]:
     for _ in range(count):
         history = [f"i{draw.randrange(items)}" for _ in range(draw.randint(1, 50))]
         body = json.dumps({"history": history, "k": 10}).encode()
-        head = f"POST /recommend HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         found.append(head.encode() + body)
     return found
 

@@ -41,7 +41,7 @@ def raw(server, *parts: bytes, pause: float = 0.0, wait: float = 10.0) -> bytes:
 def post(size: int, *headers: str) -> bytes:
     lines = [
         "POST /recommend HTTP/1.1",
-        "Host: test",
+        "Host: localhost",
         "Connection: close",
         f"Content-Length: {size}",
         *headers,
@@ -120,6 +120,29 @@ def test_without_the_token_nothing_is_told(strict):
     }
 
 
+def test_a_name_that_leads_here_from_elsewhere_is_refused(server, serve_at, titled):
+    ask, port = {"json": {"history": []}}, server.port
+    for host in ("localhost", f"localhost:{port}", "127.0.0.1", f"[::1]:{port}", "10.1.2.3"):
+        assert server.post("/recommend", headers={"Host": host}, **ask).status_code == 200, host
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "[",
+    ):
+        answer = server.post("/recommend", headers={"Host": host}, **ask)
+        assert answer.status_code == 421, host
+        assert "expected localhost or an address as Host, found" in answer.json()["error"]
+    open_to_all = serve_at(titled["first"], "--anyone")
+    assert open_to_all.post("/recommend", headers={"Host": "films.example"}, **ask).status_code == 200
+
+
+def test_with_a_token_any_name_will_do(strict):
+    headers = {"Authorization": f"Bearer {TOKEN}", "Host": "films.example"}
+    assert strict.post("/recommend", json={"history": []}, headers=headers).status_code == 200
+
+
 def test_more_than_may_be_in_work_are_told_to_come_again_but_health_answers(strict):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     slow = threading.Thread(target=raw, args=(strict, post(100, AUTHORIZED), b"{"))
@@ -170,7 +193,7 @@ def test_an_unexpected_error_shows_an_id_that_the_log_has_and_nothing_else():
 
     async def go():
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post(
                 "/recommend", json={"history": ["secret-id"]}, headers={"x-request-id": "abcdefgh-1"}
             )
@@ -197,7 +220,9 @@ def test_the_log_has_one_line_a_request_without_ids_of_people_and_control_charac
     server.recommend(history=["m01"], user="somebody in particular")
     server.get("/titles?q=what somebody looks for")
     server.get("/a%1b[31m%0aline", headers={"x-request-id": "bad id\x01"})
-    text = server.log()
+    until = time.monotonic() + 5
+    while "line" not in (text := server.log()) and time.monotonic() < until:
+        time.sleep(0.01)  # a line is written after its answer
     assert "somebody" not in text
     lines = [json.loads(line) for line in text.splitlines()]
     assert all(set(line) == {"time", "event", "id", "method", "path", "status", "ms"} for line in lines)

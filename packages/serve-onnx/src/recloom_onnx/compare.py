@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from recloom.functional import MISSED, hit, ndcg
+from recloom.functional import MISSED, first_k, hit, ndcg
 from torch import Tensor
 
 
@@ -36,8 +36,8 @@ def compare(items: Tensor, scores: Tensor, reference: Tensor, tolerance: float) 
     """
     k = items.shape[1]
     spare = reference.new_full((len(items), max(1, k + 1 - reference.shape[1])), -torch.inf)
-    best, column = torch.cat([reference, spare], 1).sort(dim=1, descending=True, stable=True)
-    best, expected = best[:, :k], (column[:, :k] + 1) * (best[:, :k] > -torch.inf)
+    best, column = first_k(torch.cat([reference, spare], 1), k)
+    expected = (column + 1) * (best > -torch.inf)
     own = torch.cat([spare[:, :1], reference], 1).gather(1, items)
     finite = reference.where(reference.isfinite(), 0.0)
     scale = finite.abs().amax(1, keepdim=True).clamp(max=1)

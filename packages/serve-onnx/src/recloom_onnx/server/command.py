@@ -41,7 +41,7 @@ def serve(
         host: address to listen at; by default this machine's own, which no other machine reaches.
         port: 0 = any free one.
         token_env: environment variable with the token that every request must bring, as Authorization: Bearer.
-        anyone: serve other machines without a token.
+        anyone: serve other machines, and other names of this one, without a token.
         max_batch: requests that run through a model at once; 1 switches batching off.
         max_delay_ms: milliseconds that a request waits for others at most, where others are expected.
         max_waiting: requests that may wait for one model; beyond, the answer is 503.
@@ -66,6 +66,7 @@ def serve(
         threads=threads,
         provider=provider,
         token=secret(token_env),
+        anyone=anyone,
         log=log,
     )
     check_reach(host, settings.token, anyone)
@@ -75,14 +76,18 @@ def serve(
 def run(artefacts: list[str], settings: Settings) -> None:
     """Serve until told to stop; RecloomError before the first request where anything is missing or refused."""
     import asyncio
+    from importlib.util import find_spec
+
+    from ..session import EXTRAS
 
     try:
         from .app import application
         from .observe import Metrics, log_to_stderr
         from .serving import Server, address, bound
     except ImportError as error:
+        runtime = "" if find_spec("onnxruntime") else f"{EXTRAS[settings.provider]},"
         raise RecloomError(
-            f"`recloom serve` needs {error.name}, which is not installed: pip install 'recloom-onnx[cpu,server]'"
+            f"`recloom serve` needs {error.name}, which is not installed: pip install 'recloom-onnx[{runtime}server]'"
         ) from error
     from .models import Models, find_sources
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -15,13 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .models import Models
 from .observe import LONGEST, write
-from .refused import OVERLOADED, RETRY, Refused
+from .refused import OVERLOADED, RETRY, Refused, brief
 from .settings import Settings
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 """Paths that need no token: they tell nothing of the models. Neither do the files of the page."""
 HEALTH = "/v2/health/"
 FILES = "/page/"
+OWN = re.compile(r"(?:localhost|[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:.]+\])(?::[0-9]+)?", re.IGNORECASE)
+"""`localhost` or an address: what no stranger can let lead here."""
 LINGER = 2.0
 """Seconds for which what is still sent of a refused body is read and dropped, so that the client sees the answer."""
 CLOSE = {"Connection": "close"}
@@ -43,6 +46,7 @@ class Limits:
         answer = _Answer(send)
         try:
             self._check_token(scope)
+            self._check_name(scope)
             with self._place(scope):
                 await self._within_time(scope, receive, answer)
         except _Gone:
@@ -64,6 +68,18 @@ class Limits:
                 f"expected the header Authorization: Bearer TOKEN with this server's token, found {found}",
                 401,
                 {"WWW-Authenticate": "Bearer"},
+            )
+
+    def _check_name(self, scope: Scope) -> None:
+        """Where nothing else keeps them out, other sites' pages in a browser here must not ask (DNS rebinding)."""
+        if self.settings.token or self.settings.anyone:
+            return
+        host = _header(scope, b"host").decode("latin-1")
+        if host and not OWN.fullmatch(host):
+            raise Refused(
+                f"expected localhost or an address as Host, found {brief(host)}; a server for other names is started "
+                "with --token_env VARIABLE, or with --anyone where something else keeps strangers out",
+                421,
             )
 
     def _place(self, scope: Scope) -> _Place:

@@ -30,6 +30,7 @@ class Settings:
         threads: of one model.
         provider: where models run.
         token: what `Authorization: Bearer` must hold, if anything.
+        anyone: whether strangers may ask without a token, by any name of this machine.
         log: whether requests are logged.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     threads: int = 1
     provider: Provider = "cpu"
     token: str | None = None
+    anyone: bool = False
     log: bool = True
 
     def __post_init__(self) -> None:
