@@ -199,3 +199,16 @@ def test_integer_ids(tmp_path):
     best = wanted.topk(5)
     assert ids[0].tolist() == [5 * int(n) for n in best.indices[0]]
     assert np.allclose(scores, best.values.detach().numpy(), atol=1e-4)
+
+
+def test_exported_again_as_one_file_what_lay_beside_it_is_gone(catalog, tmp_path):
+    out, foreign = tmp_path / "m.onnx", tmp_path / "m.txt"
+    foreign.write_text("not ours")
+    recommender, popularity = Positions(catalog).eval(), torch.ones(COUNT + 1)
+    export_artefact(recommender, catalog, popularity, out, index_above=100, inline_limit=0)
+    before = {"m.onnx", "m.onnx.data", "m.faiss", "m.items.parquet", "m.json", "m.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == before
+    untitled = Catalog(catalog.items.drop("title"), catalog.users)
+    export_artefact(Positions(untitled).eval(), untitled, popularity, out)
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json", "m.txt"}
+    Session(out, allow_unverified=True).recommend([["i1"]])

@@ -72,6 +72,10 @@ def export(
             f"it; found {loaded.catalog.num_items:,} items. Leave --index_above or --triton out"
         )
     requests = _requests(loaded, data, out) if verify else None
+    if large:
+        print(
+            f"building an index over {loaded.catalog.num_items:,} items; a million take minutes", flush=True
+        )
     protocol, metrics = measured(loaded)
     manifest = export_artefact(
         loaded.recommender,

@@ -20,7 +20,17 @@ from torch import Tensor
 
 from .graph import ports, wrap, wrap_query
 from .ids import Array, IdKind, check_integers
-from .manifest import IndexReport, Manifest, file_digest, id_digest, index_path, items_path, weight_digest
+from .manifest import (
+    IndexReport,
+    Manifest,
+    data_path,
+    file_digest,
+    id_digest,
+    index_path,
+    items_path,
+    read_manifest,
+    weight_digest,
+)
 from .quantize import reduce_precision
 from .trace import examples, trace
 
@@ -96,6 +106,7 @@ def export_artefact(
         model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx")
     inputs, outputs = ports(spec.inputs, ids)
+    before = _files_there(out)
     files = _save(model, _items(catalog, None if index is None else known), index, out, inline_limit)
     manifest = Manifest(
         model=type(recommender).__name__,
@@ -118,7 +129,18 @@ def export_artefact(
         files=files,
     )
     manifest.write(out)
+    for name in before - {*files}:  # titles or an index of an earlier artefact
+        out.with_name(name).unlink(missing_ok=True)
     return manifest
+
+
+def _files_there(out: Path) -> set[str]:
+    """What the artefact that is replaced consists of."""
+    try:
+        files = read_manifest(out).files
+    except RecloomError:
+        return set()
+    return {path.name for path in (data_path(out), index_path(out), items_path(out)) if path.name in files}
 
 
 def _check(catalog: Catalog, popularity: Tensor, out: Path) -> None:
@@ -191,7 +213,7 @@ def _save(
     weights = sum(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
     )
-    data = out.name + ".data" if weights > inline_limit else None
+    data = data_path(out).name if weights > inline_limit else None
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
         ir.save(model, Path(folder) / out.name, external_data=data)
         names = [out.name, *([data] if data else [])]

@@ -21,6 +21,8 @@ K = 10
 """Of the recall that is asked for and measured."""
 PER_LIST = 39
 """Vectors that a list should hold at least, for k-means to find a centre."""
+SAMPLED = 64
+"""Vectors for each list from which k-means finds the centres, at most."""
 SEED = 0
 
 
@@ -37,7 +39,7 @@ def built(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport
     count, dim = items.shape
     lists = max(1, min(int(4 * count**0.5), count // PER_LIST))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = SEED
+    index.cp.seed, index.cp.max_points_per_centroid = SEED, SAMPLED
     index.train(items)
     index.add(items)
     exact, probed = min(K, count), 1

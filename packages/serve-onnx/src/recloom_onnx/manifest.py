@@ -179,6 +179,11 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def data_path(path: Path) -> Path:
+    """Where the weights of the artefact `path` lie, if they are too large for it."""
+    return path.with_name(path.name + ".data")
+
+
 def items_path(path: Path) -> Path:
     """Where the items of the artefact `path` lie with titles, if they have any."""
     return path.with_suffix(".items.parquet")
