@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -242,3 +242,17 @@ def found(out: Path, key: str = "user_id") -> dict[object, list[tuple[str, float
         lists.setdefault(row[key], []).append((row["item_id"], row["score"]))
         assert row["rank"] == len(lists[row[key]])
     return lists
+
+
+def pass_by_users(path: Path, recommender: Recommender, popularity: Tensor, catalog: Catalog) -> Path:
+    """Verify an artefact that may lose a little, over 200 users who want what the recommender ranks first."""
+    history = torch.randint(1, catalog.num_items + 1, (200, 4), generator=torch.Generator().manual_seed(0))
+    batch, blocked = Batch.of(history), torch.zeros(200, 0, dtype=torch.int64)
+    with torch.no_grad():
+        allowed = torch.ones(200, catalog.num_items, dtype=torch.bool)
+        best = reference_scores(recommender, popularity, batch, blocked, allowed).argmax(1) + 1
+    wanted = replace(batch, labels=best[:, None])
+    reference = partial(reference_scores, recommender, popularity)
+    parity = verify_artefact(path, reference, catalog, [wanted], max_loss=0.5)
+    assert parity.verified, parity.failures
+    return path

@@ -15,6 +15,7 @@ import torch
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
 from recloom_onnx import index
+from recloom_onnx.batch.run import recommend_file
 from recloom_onnx.cases import indexed, indices, random_requests
 from recloom_onnx.compare import compare
 from recloom_onnx.export import export_artefact
@@ -22,7 +23,7 @@ from recloom_onnx.manifest import read_manifest
 from recloom_onnx.reference import reference_scores
 from recloom_onnx.session import Session
 
-from .conftest import MODELS, Linear, Positions, Users
+from .conftest import MODELS, Linear, Positions, Users, expected, found, pass_by_users
 
 COUNT = 2_000
 
@@ -212,3 +213,15 @@ def test_exported_again_as_one_file_what_lay_beside_it_is_gone(catalog, tmp_path
     export_artefact(Positions(untitled).eval(), untitled, popularity, out)
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json", "m.txt"}
     Session(out, allow_unverified=True).recommend([["i1"]])
+
+
+def test_a_file_of_requests_gets_its_lists_from_an_index(catalog, tmp_path):
+    torch.manual_seed(0)
+    recommender, popularity, path = Positions(catalog).eval(), torch.ones(COUNT + 1), tmp_path / "m.onnx"
+    export_artefact(recommender, catalog, popularity, path, index_above=100, index_recall=0.9)
+    pass_by_users(path, recommender, popularity, catalog)
+    histories = [["i7", "i8"], [], ["i1999"], ["unknown"]]
+    table = pl.DataFrame({"user_id": [f"u{n}" for n in range(4)], "history": histories})
+    table.write_parquet(tmp_path / "users.parquet")
+    recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=5)
+    assert [*found(tmp_path / "lists.parquet").values()] == expected(path, 5, histories)

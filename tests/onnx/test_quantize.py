@@ -7,22 +7,29 @@ from functools import partial
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
+import polars as pl
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from recloom.batch import Batch
 from recloom.errors import RecloomError
 from recloom.recommender import Recommender, VectorRecommender
+from recloom_onnx.batch.run import recommend_file
 from recloom_onnx.cases import indexed, indices, random_requests
 from recloom_onnx.export import export_artefact
 from recloom_onnx.half import halved, to_half
+from recloom_onnx.ids import padded
 from recloom_onnx.int8 import coded
 from recloom_onnx.manifest import read_manifest
 from recloom_onnx.quantize import reduce_precision
 from recloom_onnx.reference import reference_scores
 from recloom_onnx.session import Session
+from recloom_onnx.triton import write_triton
 from recloom_onnx.verify import verify_artefact
 from torch import nn
+
+from .conftest import expected, found, pass_by_users
 
 DIM = 1100
 """61 items of so many numbers: the table is large enough for products of integers."""
@@ -266,3 +273,27 @@ def test_a_branch_has_no_half_precision():
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
     with pytest.raises(RecloomError, match=r"has a branch or a loop \(If\).*without --quantize fp16"):
         reduce_precision(model, "fp16")
+
+
+def test_an_int8_artefact_answers_files_and_joined_requests_as_its_session_does(
+    catalog, popularity, tmp_path
+):
+    torch.manual_seed(0)
+    recommender, path = Layers(catalog).eval(), tmp_path / "m.onnx"
+    export_artefact(recommender, catalog, popularity, path, quantize="int8")
+    pass_by_users(path, recommender, popularity, catalog)
+    histories = [["7", "07"], [], ["item 1"], ["unknown", "item 2"]]
+    pl.DataFrame({"user_id": ["a", "b", "c", "d"], "history": histories}).write_parquet(
+        tmp_path / "u.parquet"
+    )
+    recommend_file(path, tmp_path / "u.parquet", tmp_path / "lists.parquet", k=5)
+    alone = [expected(path, 5, [row])[0] for row in histories]
+    assert [*found(tmp_path / "lists.parquet").values()] == alone
+    graph = onnxruntime.InferenceSession(str(write_triton(path, tmp_path / "models", "shop") / "model.onnx"))
+    given = {"history": padded(histories, "string"), "k": np.full((4, 1), 5)}
+    blank = np.full((4, 1), "", object)
+    ids, scores = graph.run(["item_id", "score"], given | {"blocked": blank, "allowed": blank})
+    lists = [
+        [*zip(*row, strict=True)] for row in zip(ids[:, :5].tolist(), scores[:, :5].tolist(), strict=True)
+    ]
+    assert lists == alone
