@@ -76,6 +76,7 @@ def serve(
 def run(artefacts: list[str], settings: Settings) -> None:
     """Serve until told to stop; RecloomError before the first request where anything is missing or refused."""
     import asyncio
+    import gc
     from importlib.util import find_spec
 
     from ..session import EXTRAS
@@ -98,6 +99,8 @@ def run(artefacts: list[str], settings: Settings) -> None:
     try:
         asyncio.run(models.load_all())
         log_to_stderr(settings.log)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection looks through it again while requests wait
         place = address(listening)
         server = Server(
             application(models, settings, metrics), models, settings, listening,
