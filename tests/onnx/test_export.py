@@ -181,7 +181,10 @@ def test_the_manifest_says_what_the_artefact_is(artefact, catalog, tmp_path):
     assert manifest.config == {"max_len": 3}
     assert manifest.protocol == PROTOCOL
     assert manifest.metrics == {"ndcg@10": 0.5}
-    assert manifest.versions["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert manifest.versions["torch"] == torch.__version__
+    written = onnx.load(str(out)).opset_import
+    assert manifest.opsets == {one.domain or "ai.onnx": one.version for one in written}
+    assert manifest.opsets == {"ai.onnx": 20, "ai.onnx.ml": 3}
     assert (manifest.max_len, manifest.num_items, manifest.num_users) == (3, 60, 3)
     assert manifest.id_table == id_digest(catalog.items["item_id"])
     assert manifest.files == {"model.onnx": file_digest(out)}

@@ -112,6 +112,7 @@ def export_artefact(
         model=type(recommender).__name__,
         config=dict(config or {}),
         versions={name: version(name) for name in ("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")},
+        opsets={domain or "ai.onnx": number for domain, number in model.opset_imports.items()},
         protocol=protocol,
         metrics=dict(metrics or {}),
         inputs=inputs,

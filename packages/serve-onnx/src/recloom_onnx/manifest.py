@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from recloom.errors import RecloomError
 from recloom.schemas import Protocol, Record
 
@@ -98,6 +98,8 @@ class Manifest(Record):
     model: str
     config: dict[str, Any]
     versions: dict[str, str]
+    opsets: dict[str, int] = Field(default_factory=dict)
+    """Operator sets that a runtime must know, by domain."""
     protocol: Protocol | None = None
     """Data hash, split and candidates of the run the model comes from."""
     metrics: dict[str, float]
