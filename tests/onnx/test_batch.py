@@ -53,6 +53,23 @@ def test_one_row_for_each_user(verified, users, tmp_path):
     assert pairs == expected(verified.path, 3)
 
 
+@pytest.mark.parametrize("ids", ["string", "integer"])
+def test_a_list_of_allowed_items_without_one_that_is_known_allows_none(tmp_path, ids):
+    catalog, counts = (
+        Catalog(pl.DataFrame({"item_id": [str(n) for n in range(30)]})),
+        torch.arange(31).float(),
+    )
+    recommender, path = Positions(catalog).eval(), tmp_path / "m.onnx"
+    export_artefact(recommender, catalog, counts, path, ids=ids)
+    assert verify_artefact(path, partial(reference_scores, recommender, counts), catalog).verified
+    allow = [[], [-1], [999], [5], None]
+    table = pl.DataFrame({"user_id": [*"abcde"], "history": [[7]] * 5, "allow": allow})
+    table.write_parquet(tmp_path / "users.parquet")
+    recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=2)
+    lists = found(tmp_path / "lists.parquet")
+    assert {user: len(places) for user, places in lists.items()} == {"d": 1, "e": 2}
+
+
 def test_titles_stand_beside_the_items_that_have_one(verified):
     session = Session(verified.path)
     session.titles = {"item 1": "One", "item 2": "Two"}

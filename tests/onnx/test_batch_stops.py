@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 from recloom.cli import main
 from recloom.errors import RecloomError
 from recloom_onnx.batch.answers import Answers
-from recloom_onnx.batch.check import split
+from recloom_onnx.batch.check import REJECTED, split
+from recloom_onnx.batch.parts import PartWriter
 from recloom_onnx.batch.run import recommend_file
 
 from .conftest import expected, found
@@ -74,9 +77,45 @@ def test_too_many_bad_rows_leave_no_target_and_a_larger_limit_goes_on(verified, 
 
 
 def test_no_list_of_bad_rows_stays_from_an_earlier_result(verified, users, tmp_path):
-    (tmp_path / "lists.rejected.parquet").write_bytes(b"old")
+    old = tmp_path / "lists.rejected.parquet"
+    pq.write_table(REJECTED.empty_table(), old)
     recommend_file(verified.path, users, tmp_path / "lists.parquet")
-    assert not (tmp_path / "lists.rejected.parquet").exists()
+    assert not old.exists()
+
+
+def test_a_file_where_rejected_rows_would_go_is_not_touched(verified, users, tmp_path):
+    theirs = tmp_path / "lists.rejected.parquet"
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(
+        RecloomError, match=r"rejected rows would go to .*lists\.rejected\.parquet, which holds some"
+    ):
+        recommend_file(verified.path, users, tmp_path / "lists.parquet")
+    assert theirs.read_bytes() == b"theirs"
+    users.replace(theirs)
+    with pytest.raises(
+        RecloomError, match=r"is the file of requests itself, and rejected rows would go there"
+    ):
+        recommend_file(verified.path, theirs, tmp_path / "lists.parquet")
+    assert len(pl.read_parquet(theirs)) == 7
+
+
+def test_a_full_disk_is_named_and_what_is_done_is_kept(verified, users, tmp_path, monkeypatch):
+    add, left = PartWriter.add, [3]
+
+    def full(self, *tables):
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(self, *tables)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartWriter, "add", full)
+        with pytest.raises(
+            RecloomError,
+            match=r"cannot go on in .*lists\.parquet\.parts: No space left on device\. 4 of 7 rows are done",
+        ):
+            recommend_file(verified.path, users, tmp_path / "lists.parquet", k=4, part=2)
+    assert recommend_file(verified.path, users, tmp_path / "lists.parquet", k=4, part=2).resumed == 4
 
 
 def test_uneven_times_are_bad_rows():
@@ -196,6 +235,22 @@ def test_a_file_of_other_columns_is_refused(verified, tmp_path, columns, told):
     with pytest.raises(RecloomError, match=told):
         recommend_file(verified.path, tmp_path / "users.parquet", tmp_path / "lists.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+
+
+def test_two_columns_of_one_name_and_numbers_too_large_are_named(verified, tmp_path):
+    names, rows = pa.array(["a"]), pa.array([["7"]])
+    pq.write_table(
+        pa.Table.from_arrays([names, names, rows], ["user_id", "user_id", "history"]), tmp_path / "u.parquet"
+    )
+    with pytest.raises(RecloomError, match=r"u\.parquet has two columns called 'user_id'"):
+        recommend_file(verified.path, tmp_path / "u.parquet", tmp_path / "lists.parquet")
+    pq.write_table(
+        pa.table({"user_id": pa.array([2**64 - 1], pa.uint64()), "history": rows}), tmp_path / "u.parquet"
+    )
+    with pytest.raises(
+        RecloomError, match=r"column 'user_id' of .*u\.parquet cannot be read as int64 in rows 1 to 1: "
+    ):
+        recommend_file(verified.path, tmp_path / "u.parquet", tmp_path / "lists.parquet")
 
 
 def test_times_that_the_model_reads_must_be_there(passed, tmp_path):

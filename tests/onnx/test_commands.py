@@ -137,6 +137,29 @@ def test_a_run_on_other_items_is_refused_and_the_manifest_stays(
     assert exported.with_suffix(".json").read_bytes() == before
 
 
+def test_other_data_than_the_run_was_made_from_is_refused(
+    run, exported, write_dataset, interactions, tmp_path, capsys
+):
+    other = write_dataset(tmp_path / "other", interactions.reverse())
+    before = exported.with_suffix(".json").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["verify", str(exported), "--run", str(run), "--data", str(other)])
+    told = " ".join(capsys.readouterr().err.split())
+    assert re.search(
+        r"other is not the data that .*ease was made from: expected data hash \w+, found \w+\. Give", told
+    )
+    assert exported.with_suffix(".json").read_bytes() == before
+
+
+@pytest.mark.parametrize("requests", [1, 7])
+def test_a_few_requests_are_timed_too(run, exported, tmp_path, requests):
+    for file in exported.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copy = tmp_path / exported.name
+    main(["verify", str(copy), "--run", str(run), "--requests", str(requests)])
+    assert read_manifest(copy).parity.latency_ms["p50"] > 0
+
+
 def test_another_training_is_refused_and_a_difference_is_an_error(run, exported, tmp_path, capsys):
     """The same model, options and items, with other numbers in it; then a manifest that says they are its own."""
     other = tmp_path / "other"
@@ -160,7 +183,9 @@ def test_another_training_is_refused_and_a_difference_is_an_error(run, exported,
     with pytest.raises(SystemExit) as stop:
         main(["verify", str(copy), "--run", str(other)])
     assert stop.value.code == 2
-    assert "does not equal its run and will not be served: batch of" in capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
+    assert "does not equal its run and will not be served: batch of" in told
+    assert told.endswith("Export it again, or ask the model's author.")
     assert not read_manifest(copy).parity.verified
 
 
@@ -222,7 +247,8 @@ def test_an_index_is_exported_verified_and_told(data, tmp_path, capsys):
     main(["export", str(folder), "--out", str(out), "--index_above", "10", "--index_recall", "1"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "with model.faiss, model.items.parquet and model.json beside it" in shown
-    assert "finds 100.0% of the exact top 10 for 120 requests" in shown
+    assert "building an index over 40 items" in shown
+    assert "the index looks into 1 of 1 lists and finds 100.0% of the exact top 10 for 120 requests" in shown
     manifest = read_manifest(out)
     assert manifest.parity.verified
     assert manifest.parity.loss == 0

@@ -141,9 +141,7 @@ def test_ids_that_a_runtime_cannot_hold_are_named(wrong, column, tmp_path):
     ids = ["fine", wrong]
     tables = {name: ids if name == column else ["x", "y"] for name in ("item_id", "user_id")}
     catalog = Catalog(*(pl.DataFrame({name: values}) for name, values in tables.items()))
-    with pytest.raises(
-        RecloomError, match=f"row 2 of the catalogue has {column} .* not empty and hold no NUL"
-    ):
+    with pytest.raises(RecloomError, match=f"row 2 of the catalogue has {column} .* not empty, hold no NUL"):
         export(catalog, nn.Identity(), tmp_path)
 
 

@@ -141,7 +141,9 @@ def test_an_unknown_provider_is_an_error(verified):
 
 def test_requests_that_make_no_sense_are_errors(verified, artefact):
     session = verified.session()
-    with pytest.raises(RecloomError, match="k is the length of the lists and must be 1 or more, found 0"):
+    with pytest.raises(
+        RecloomError, match="k is the length of the lists, a whole number of 1 or more; found 0"
+    ):
         session.recommend([["7"]], k=0)
     with pytest.raises(RecloomError, match=r"not valid text: '\\ud800x'"):
         session.recommend([["7", "\ud800x"]])
@@ -186,3 +188,35 @@ def test_ids_that_are_integers():
     )
     assert found.tolist() == [7, 7, -1, -1, -2, -2, -2, -2, -2, 2**63 - 1, -2, -2]
     assert padded([["7"], ["0", "x"]], "integer").tolist() == [[-1, 7], [0, -2]]
+
+
+def test_a_list_of_allowed_items_that_names_none_allows_none(verified):
+    session = verified.session()
+    assert session.recommend([["7"]] * 4, k=60, allow=[[], [""], ["", "unknown"], ["item 1"]])[:3] == [
+        [],
+        [],
+        [],
+    ]
+    (lists,) = session.recommend([["7"]], k=3, allow=[None])
+    assert len(lists) == 3
+
+
+def test_a_manifest_of_another_file_is_refused(verified, tmp_path):
+    made = verified.copy(tmp_path)
+    made.path.rename(tmp_path / "prod.onnx")
+    made.path.with_suffix(".json").rename(tmp_path / "prod.json")
+    with pytest.raises(
+        RecloomError, match=r"prod\.json describes model\.onnx, not prod\.onnx; keep the names"
+    ):
+        Session(tmp_path / "prod.onnx")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "", "..", "a\\b"])
+def test_a_manifest_names_files_beside_it_only(verified, tmp_path, name):
+    made = verified.copy(tmp_path)
+    manifest = made.path.with_suffix(".json")
+    found = json.loads(manifest.read_text())
+    found["files"][name] = "0" * 64
+    manifest.write_text(json.dumps(found))
+    with pytest.raises(RecloomError, match=r"is not a manifest of format recloom-onnx-1: files"):
+        Session(made.path)

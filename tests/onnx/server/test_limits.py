@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import httpx
 import pytest
+
+from .conftest import Running
 
 TOKEN = "0123456789abcdef-not-a-word"
 
@@ -138,7 +142,53 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(server, serve_at, titl
     assert open_to_all.post("/recommend", headers={"Host": "films.example"}, **ask).status_code == 200
 
 
+def test_a_page_of_another_site_is_refused(server):
+    load = "/v2/repository/models/first/load"
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
+        answer = server.post(load, headers={"Origin": origin, "Content-Type": "text/plain"})
+        assert answer.status_code == 403, origin
+        assert "expected no Origin, or one of this machine" in answer.json()["error"]
+    for origin in (server.url, "http://localhost:3000"):
+        assert server.post("/recommend", json={"history": []}, headers={"Origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(("rows", "wide", "told"), [
+    (1_100, 100, "1100 requests in one; expected 1024 at most"),
+    (1_000, 20_000, "history has 20,000,000 places with its padding; expected 1,048,576 at most"),
+    (66_000, 1, "expected"),
+])  # fmt: skip
+def test_a_small_body_cannot_ask_for_a_large_table(server, rows, wide, told):
+    body = "[" + '{"history":[]},' * (rows - 1) + '{"history":[' + "1," * (wide - 1) + "1]}]"
+    begun = time.perf_counter()
+    answer = server.post("/recommend", content=body)
+    assert answer.status_code in (400, 413)
+    assert told in answer.json()["error"]
+    assert time.perf_counter() - begun < 2
+
+
+def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(titled, tmp_path):
+    command = 'ulimit -n 400; exec "$0" -m recloom.cli serve "$1" --port 0 --timeout 30'
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            ["bash", "-c", command, sys.executable, str(titled["first"])],
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    server = Running(process, tmp_path / "errors")
+    server.said.append(process.stdout.readline().rstrip("\n"))
+    kept = httpx.Client(base_url=server.url, timeout=10)
+    assert kept.get("/v2/health/live").status_code == 200
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(600)]
+    assert kept.get("/v2/health/live").status_code == 200
+    kept.close()
+    for one in idle:
+        one.close()
+    assert server.end() == 0
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    assert {line["event"] for line in lines} == {"request"}
+
+
 def test_with_a_token_any_name_will_do(strict):
+    assert '-H "Authorization: Bearer $TOKEN_OF_TEST"' in strict.said[-1]
     headers = {"Authorization": f"Bearer {TOKEN}", "Host": "films.example"}
     assert strict.post("/recommend", json={"history": []}, headers=headers).status_code == 200
 

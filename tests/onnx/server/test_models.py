@@ -156,3 +156,40 @@ def test_a_file_that_is_no_model_though_its_hash_is_right_is_refused(titled, tmp
     models = Models(find_sources([str(path)]), Settings())
     with pytest.raises(RecloomError, match=r"model.onnx cannot be run: \w+: .*Export it again"):
         asyncio.run(models.load_all())
+
+
+def test_a_load_that_nobody_waits_for_ends_and_those_that_wait_are_one(titled, tmp_path, monkeypatch):
+    path, opened = put(tmp_path / "m", titled), []
+    loads = []
+    models = Models([Source("m", path)], Settings(max_batch=2), loads=lambda *told: loads.append(told))
+    open_ = models._open
+
+    def slow(source):
+        opened.append(time.monotonic())
+        time.sleep(0.3)
+        found = open_(source)
+        opened.append(time.monotonic())
+        return found
+
+    monkeypatch.setattr(models, "_open", slow)
+
+    async def go():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await models.load("m")
+        waiting = [asyncio.create_task(models.load("m")) for _ in range(20)]
+        await asyncio.gather(*waiting)
+
+    asyncio.run(go())
+    assert loads == [("m", "ok")] * 2
+    assert len(opened) == 4
+    assert opened == sorted(opened), "one at a time"
+
+
+def test_a_version_whose_file_has_another_name_is_no_silent_gap(titled, tmp_path):
+    put(tmp_path / "m" / "1", titled)
+    put(tmp_path / "m" / "2", titled).rename(tmp_path / "m" / "2" / "small.onnx")
+    with pytest.raises(
+        RecloomError, match=r"2 holds small\.onnx and no model\.onnx, so it would not be served"
+    ):
+        find_sources([str(tmp_path / "m")])

@@ -96,12 +96,14 @@ def test_what_is_refused_at_a_load_leaves_the_old_one_serving(serve_at, titled, 
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("model first stays as it was, because the new one was refused: ")
     assert "is not the file that was exported: expected sha256" in answer.json()["error"]
+    (line,) = [one for one in map(json.loads, server.log().splitlines()) if one["event"] == "refused"]
+    assert "is not the file that was exported" in line["reason"]
     path.write_bytes(whole)
     manifest_path(path).write_text(manifest.replace('"verified": true', '"verified": false'))
     server.process.send_signal(signal.SIGHUP)
     for _ in range(100):
         time.sleep(0.05)
-        if '"event": "refused"' in server.log():
+        if server.log().count('"event": "refused"') == 2:
             break
     assert "never compared" in server.log()
     assert server.recommend(history=["m01"]).json() == before

@@ -10,6 +10,7 @@ from recloom.errors import RecloomError
 
 if TYPE_CHECKING:
     from recloom.batch import Batch
+    from recloom.data.module import RecDataModule
     from recloom.run import Run
     from recloom.schemas import Protocol
     from torch.utils.data import Dataset
@@ -145,7 +146,7 @@ def verify(
             "for int8, fp16 and an index, which are shown to rank as well over all test users. Leave --requests out."
         )
     refuse_other_run(Path(artefact), manifest, loaded)
-    batches = loaded.data(data).requests("test").dataset
+    batches = _data(loaded, data).requests("test").dataset
     _verify(artefact, loaded, manifest, batches, requests, max_loss, provider)
 
 
@@ -155,6 +156,8 @@ def _tell_index(found: IndexReport) -> None:
         f"top {found.k} for {found.queries:,} requests, in {found.ms_index:g} ms where scoring all takes "
         f"{found.ms_exact:g}"
     )
+    if found.ms_index >= found.ms_exact:
+        print("so it does not pay for so few items: leave --index_above out, and all are scored")
 
 
 def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
@@ -168,10 +171,21 @@ def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
     return (run.record.protocol if (run.folder / "run.json").is_file() else None), {}
 
 
+def _data(run: Run, path: str | None) -> RecDataModule:
+    """The run's dataset; RecloomError for another one, by which nothing of this run can be shown."""
+    found, known = run.data(path), measured(run)[0]
+    if known and found.card.data_hash() != known.data_hash:
+        raise RecloomError(
+            f"{path or 'the dataset'} is not the data that {run.folder} was made from: expected data hash "
+            f"{known.data_hash}, found {found.card.data_hash()}. Give that dataset with --data"
+        )
+    return found
+
+
 def _requests(run: Run, data: str | None, out: str) -> Dataset[Batch]:
     """Those of the test users, looked up before anything is written."""
     try:
-        return run.data(data).requests("test").dataset
+        return _data(run, data).requests("test").dataset
     except (RecloomError, OSError) as error:
         raise RecloomError(
             f"{out} was not written, because it could not be compared with its run: {str(error).rstrip('.')}. Say "
@@ -213,4 +227,6 @@ def _verify(
     Console().print(report(parity, manifest.num_items))
     if not parity.verified:
         failed = "does not equal its run" if manifest.exact else "falls short of its run"
-        raise RecloomError(f"{path} {failed} and will not be served: {parity.failures[0]}")
+        raise RecloomError(
+            f"{path} {failed} and will not be served: {parity.failures[0].rstrip('.')}. {manifest.next_step()}"
+        )

@@ -19,7 +19,7 @@ from recloom.schemas import Protocol
 from torch import Tensor
 
 from .graph import ports, wrap, wrap_query
-from .ids import Array, IdKind, check_integers
+from .ids import NOTHING, Array, IdKind, check_integers
 from .manifest import (
     IndexReport,
     Manifest,
@@ -164,11 +164,12 @@ def _check(catalog: Catalog, popularity: Tensor, out: Path) -> None:
 
 def _check_ids(ids: Sequence[str], column: str) -> None:
     """'' is padding in an artefact, and runtimes end a string at its first NUL."""
-    wrong = next((row for row, value in enumerate(ids, start=1) if not value or "\0" in value), None)
+    bad = (row for row, value in enumerate(ids, start=1) if not value or "\0" in value or value == NOTHING)
+    wrong = next(bad, None)
     if wrong is not None:
         raise RecloomError(
-            f"row {wrong} of the catalogue has {column} {ids[wrong - 1]!r}; an artefact needs ids "
-            "that are not empty and hold no NUL character. Rename it and prepare the data again."
+            f"row {wrong} of the catalogue has {column} {ids[wrong - 1]!r}; an artefact needs ids that are not empty, "
+            f"hold no NUL character and are not {NOTHING!r}. Rename it and prepare the data again."
         )
 
 

@@ -15,6 +15,9 @@ PADDING: dict[IdKind, str | int] = {"string": "", "integer": -1}
 """Where there is no id, in and out."""
 STRANGE = -2
 """Stands for text that spells no int64, where ids are integers: known to no artefact, and no padding."""
+NOTHING = "\N{REPLACEMENT CHARACTER} nothing"
+"""Goes with every list of allowed items: one that holds padding alone, or is empty, would allow everything. No item
+may be called so."""
 DTYPES: dict[IdKind, type] = {"string": object, "integer": np.int64}
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,8 +31,9 @@ def id_array(values: Sequence[Any], kind: IdKind) -> Array:
 
 def padded(rows: Sequence[Sequence[Any]], kind: IdKind) -> Array:
     """Ragged rows of ids to one (B, L) array, aligned right, padding on the left."""
-    if any(isinstance(row, str) for row in rows):
-        raise RecloomError(f"expected a list of ids for each request, found {rows[0]!r}; write [[...]]")
+    odd = next((row for row in rows if row is None or isinstance(row, str)), rows)
+    if odd is not rows:
+        raise RecloomError(f"expected a list of ids for each request, found {odd!r}; write [[...]]")
     flat = list(chain.from_iterable(rows))
     return aligned(rows, id_array(flat, kind), PADDING[kind])
 

@@ -42,7 +42,7 @@ def built(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport
     index.cp.seed, index.cp.max_points_per_centroid = SEED, SAMPLED
     index.train(items)
     index.add(items)
-    exact, probed = min(K, count), 1
+    exact, probed = min(K, count), lists if recall == 1 else 1
     wanted = faiss.knn(queries, items, exact, faiss.METRIC_INNER_PRODUCT)[1]
     while True:
         index.nprobe = probed

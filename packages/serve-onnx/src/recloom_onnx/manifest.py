@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from recloom.errors import RecloomError
@@ -120,7 +120,7 @@ class Manifest(Record):
     """sha256 of the raw item ids in index order."""
     weights: str
     """sha256 of the recommender's weights, by which another training of the same model is told apart."""
-    files: dict[str, str]
+    files: dict[Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")], str]
     """File name to sha256; the artefact itself first, titles of items (`*.items.parquet`) last."""
     index: IndexReport | None = None
     """Where the artefact is a query encoder and an index (`*.faiss`)."""
@@ -139,7 +139,12 @@ class Manifest(Record):
         temporary.replace(target)
 
     def check_files(self, path: Path) -> None:
-        """Raise RecloomError where a file of the artefact at `path` is missing or was changed."""
+        """Raise RecloomError where a file of the artefact at `path` is missing, was changed, or is another's."""
+        if path.name not in self.files:
+            raise RecloomError(
+                f"{manifest_path(path)} describes {next(iter(self.files), 'no file')}, not {path.name}; keep the names "
+                f"that export gave, or export again with --out {path}."
+            )
         for name, digest in self.files.items():
             file = path.with_name(name)
             if not file.is_file():
@@ -164,16 +169,15 @@ class Manifest(Record):
         if not self.parity.verified:
             raise RecloomError(
                 f"{path} failed its comparison with the recommender it comes from: "
-                f"{'; '.join(self.parity.failures)}. {self._next()}"
+                f"{'; '.join(self.parity.failures)}. {self.next_step()}"
             )
 
-    def _next(self) -> str:
+    def next_step(self) -> str:
+        """What to do with an artefact that failed its comparison."""
         if self.exact:
             return "Export it again, or ask the model's author."
-        return (
-            "Export it again without --quantize or with a larger --index_recall, or verify it with a larger "
-            "--max_loss if you can afford one."
-        )
+        other = "with a larger --index_recall" if self.index else "without --quantize"
+        return f"Export it again {other}, or verify it with a larger --max_loss if you can afford one."
 
 
 def manifest_path(path: Path) -> Path:

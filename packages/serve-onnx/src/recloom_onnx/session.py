@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from recloom.errors import RecloomError
 
-from .ids import DTYPES, PADDING, Array, aligned, id_array, padded
+from .ids import DTYPES, NOTHING, PADDING, Array, aligned, id_array, padded
 from .manifest import Manifest, items_path, read_manifest
 
 Provider = Literal["cpu", "cuda"]
@@ -22,8 +22,6 @@ EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 NAMES = ["item_id", "score"]
 TEXT = ("history", "blocked", "allowed", "user")
 """Inputs of raw ids."""
-NOTHING = "\N{REPLACEMENT CHARACTER} nothing"
-"""In the place of an empty list of allowed items, which would allow everything."""
 
 
 class Recommended(NamedTuple):
@@ -95,7 +93,8 @@ class Session:
             histories: raw item ids of each request, most recent last; unknown ids are passed over.
             k: length of the lists; they are shorter where the catalogue has no more items to give.
             exclude: raw item ids never to recommend, for each request.
-            allow: the only raw item ids to recommend, for each request; None for one = the whole catalogue.
+            allow: the only raw item ids to recommend, for each request; None for one = the whole catalogue, an empty
+            list = none.
             users: raw user ids, where the model knows users; by default unknown.
             history_times: seconds beside `histories`, where the model reads times.
             request_times: seconds, where the model reads times.
@@ -107,7 +106,7 @@ class Session:
         if exclude is not None:
             given["blocked"] = padded(exclude, kind)
         if allow is not None:
-            given["allowed"] = padded([() if row is None else row or [NOTHING] for row in allow], kind)
+            given["allowed"] = padded([() if row is None else [*row, NOTHING] for row in allow], kind)
         if users is not None:
             given["user"] = id_array(users, kind)
         if history_times is not None:
@@ -132,8 +131,8 @@ class Session:
                 absent. Raw ids are object arrays of str; int64 where `manifest.ids` is "integer", or their text.
             k: length of the lists.
         """
-        if k < 1:
-            raise RecloomError(f"k is the length of the lists and must be 1 or more, found {k}")
+        if k < 1 or k != int(k):
+            raise RecloomError(f"k is the length of the lists, a whole number of 1 or more; found {k}")
         given = self._checked(given)
         try:
             ids, scores = self._session.run(NAMES, {**given, "k": np.array([k], dtype=np.int64)})

@@ -149,11 +149,12 @@ def latency(session: Session, cases: list[Case]) -> dict[str, float]:
     chosen = [rows[place] for place in np.linspace(0, len(rows) - 1, min(TIMED, len(rows))).astype(int)]
     spent: list[float] = []
     begun = time.perf_counter()
-    for number, (case, row) in enumerate([*chosen[:WARM], *chosen]):
+    warm = chosen[:WARM]
+    for number, (case, row) in enumerate([*warm, *chosen]):
         given = {name: array[row : row + 1] for name, array in case.given.items()}
         start = time.perf_counter()
         session.run(given, 10)
-        if number >= WARM:
+        if number >= len(warm):
             spent.append(1000 * (time.perf_counter() - start))
         if start - begun > PATIENCE and spent:
             break

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ids import PADDING, Array, id_array
-from ..session import NOTHING, Session
+from ..ids import NOTHING, PADDING, Array, id_array
+from ..session import Session
 from .requests import id_type
 
 Layout = Literal["rows", "lists"]
@@ -73,9 +73,9 @@ class Answers:
         return given
 
     def _allowed(self, column: pa.ChunkedArray) -> Array:
-        """A list that is there and empty allows nothing, which is said by an id that no artefact knows."""
-        empty = pc.fill_null(pc.equal(pc.list_value_length(column), 0), False).to_numpy()
-        nothing = np.where(empty, self._nothing, self._blank).astype(self._exclude.dtype)
+        """With every list that is there goes an id that no artefact knows, so that an empty one allows nothing."""
+        there = pc.is_valid(column).to_numpy()
+        nothing = np.where(there, self._nothing, self._blank).astype(self._exclude.dtype)
         return np.concatenate([padded(column, self._blank), nothing[:, None]], axis=1)
 
     def _table(self, key: pa.ChunkedArray, ids: Array, scores: Array, left: Array) -> pa.Table:

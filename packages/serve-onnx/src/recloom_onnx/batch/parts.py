@@ -54,7 +54,7 @@ class Parts:
 
     def __init__(self, out: Path, plan: dict[str, Any], restart: bool = False) -> None:
         self.out, self.folder, self.plan, self.restart = out, Path(f"{out}.parts"), plan, restart
-        self.rejected = out.with_name(f"{out.stem}.rejected{out.suffix}")
+        self.rejected = rejected_path(out)
         self.done: list[Counts] = []
         self._lock: IO[str] | None = None
 
@@ -144,6 +144,19 @@ class Parts:
         while (self.folder / f"part-{len(self.done):06}.parquet").is_file():
             metadata = pq.read_metadata(self.folder / f"part-{len(self.done):06}.parquet").metadata
             self.done.append(Counts(*json.loads(metadata[KEY])))
+
+
+def rejected_path(out: Path) -> Path:
+    """Where rejected rows of a result go."""
+    return out.with_name(f"{out.stem}.rejected{out.suffix}")
+
+
+def is_rejected(path: Path) -> bool:
+    """Whether a file is such a list, of an earlier result."""
+    try:
+        return bool(pq.read_schema(path).names == REJECTED.names)
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 class PartWriter:

@@ -57,6 +57,9 @@ class RequestFile:
         self._file = _open(self.path)
         self.num_rows: int = self._file.metadata.num_rows
         found = self._file.schema_arrow
+        twice = next((name for name in found.names if found.names.count(name) > 1), None)
+        if twice is not None:
+            raise RecloomError(f"{self.path} has two columns called {twice!r}; rename or drop one of them.")
         self.events = "item_id" in found.names and "history" not in found.names
         if self.events and not self.path.with_name("dataset.json").is_file():
             raise RecloomError(
@@ -116,9 +119,18 @@ class RequestFile:
 
     def _rows(self, start: int, rows: int) -> Iterator[Piece]:
         for table, first in self._tables(list(self._kinds), start, rows):
-            columns = {name: _as(table[name], kind) for name, kind in self._kinds.items()}
+            columns = {name: self._read(table[name], name, first) for name in self._kinds}
             number = pa.array(np.arange(first + 1, first + len(table) + 1))
             yield Piece(self._complete({"row": number, **columns}), first + len(table))
+
+    def _read(self, column: pa.ChunkedArray, name: str, first: int) -> pa.Array:
+        try:
+            return _as(column, self._kinds[name])
+        except pa.ArrowInvalid as error:
+            raise RecloomError(
+                f"column {name!r} of {self.path} cannot be read as {self._kinds[name]} in rows {first + 1:,} to "
+                f"{first + len(column):,}: {error}. Write it as that type."
+            ) from error
 
     def _users(self, start: int, rows: int) -> Iterator[Piece]:
         """Interactions put together by user; the last user of what was read waits for the rest of his rows."""

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..session import Provider, Session
 from .answers import Answers, Layout
 from .check import split
-from .parts import Counts, Parts
+from .parts import Counts, Parts, is_rejected, rejected_path
 from .requests import RequestFile
 
 PIECE = 4096
@@ -78,6 +78,7 @@ def recommend_file(
     session = Session(artefact, provider=provider, threads=threads)
     requests = RequestFile(users, session.manifest)
     _check_apart(out, requests.path)
+    _check_rejected(rejected_path(out), requests.path)
     answers = Answers(session, k, exclude, layout, (requests.key, requests.key_type))
     plan = {
         "artefact": session.manifest.files,
@@ -93,6 +94,11 @@ def recommend_file(
             _answer(requests, answers, parts, max(1, min(PIECE, part, PLACES // answers.k)), part)
         except KeyboardInterrupt as stop:
             raise type(stop)(_far(parts, requests)) from None
+        except OSError as error:
+            what = error.strerror or str(error)
+            raise RecloomError(
+                f"cannot go on in {parts.folder}: {what}. {_far(parts, requests)[13:]}"
+            ) from error
         _check_share(parts, requests, max_rejected)
         parts.finish(answers.schema)
         total = parts.total
@@ -141,6 +147,20 @@ def _check_apart(out: Path, users: Path) -> None:
     if out.exists() and out.samefile(users):
         raise RecloomError(
             f"{out} is the file of requests itself, which would be replaced; choose another --out"
+        )
+
+
+def _check_rejected(path: Path, users: Path) -> None:
+    """What will be replaced or removed must be a list of rejected rows, and not the one that is read."""
+    if not path.exists():
+        return
+    if path.samefile(users):
+        raise RecloomError(
+            f"{path} is the file of requests itself, and rejected rows would go there; choose another --out"
+        )
+    if not is_rejected(path):
+        raise RecloomError(
+            f"rejected rows would go to {path}, which holds something else; choose another --out"
         )
 
 

@@ -71,8 +71,7 @@ class Batcher:
     async def submit(self, given: Given, k: int) -> tuple[Array, Array]:
         """(B, k) ids and (B, k) scores; Refused where too many wait. Cancelling takes the request out."""
         rows = len(given["history"])
-        if rows > self.room:
-            raise Refused(f"{rows} requests in one; expected {self.room} at most. Send them in several", 413)
+        self.check_rows(rows)
         if self.waiting + rows > self.room:
             raise Refused(
                 f"{self.waiting} requests wait for this model, and {self.room} may; try again soon",
@@ -95,6 +94,11 @@ class Batcher:
                 call.answer.cancel()
         ids, scores = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores)
+
+    def check_rows(self, rows: int) -> None:
+        """Refused where one request holds more than may wait."""
+        if rows > self.room:
+            raise Refused(f"{rows} requests in one; expected {self.room} at most. Send them in several", 413)
 
     def _calls(self, given: Given, rows: int, k: int) -> list[Call]:
         """A request as parts that fit into a batch."""

@@ -66,6 +66,7 @@ def serve(
         threads=threads,
         provider=provider,
         token=secret(token_env),
+        token_env=token_env,
         anyone=anyone,
         log=log,
     )
@@ -136,6 +137,6 @@ def welcome(models: Models, settings: Settings, place: str) -> str:
     )
     first = models.find()
     asked = json.dumps({"history": first.shelf.ids[:1], "k": 3})
-    token = ' -H "Authorization: Bearer $TOKEN"' if settings.token else ""
+    token = f' -H "Authorization: Bearer ${settings.token_env}"' if settings.token_env else ""
     lines.append(f"try: curl {place}/recommend{token} -d {shlex.quote(asked)}")
     return "\n".join(lines)

@@ -81,6 +81,13 @@ class Limits:
                 "with --token_env VARIABLE, or with --anyone where something else keeps strangers out",
                 421,
             )
+        origin = _header(scope, b"origin").decode("latin-1")
+        if origin and not OWN.fullmatch(origin.partition("://")[2]):
+            raise Refused(
+                f"expected no Origin, or one of this machine, found {brief(origin)}; pages of other sites may ask a "
+                "server that is started with --token_env VARIABLE, or with --anyone",
+                403,
+            )
 
     def _place(self, scope: Scope) -> _Place:
         if scope["path"].startswith(HEALTH):

@@ -70,6 +70,8 @@ class Models:
         self._settings, self._watch, self._loads = settings, watch, loads
         self._served: dict[str, dict[str, Served]] = {}
         self._locks = {source.name: asyncio.Lock() for source in sources}
+        self._waiting: dict[str, asyncio.Task[list[Served]]] = {}
+        """Loads that have not begun."""
         self.draining = False
         """Whether the server is about to end."""
 
@@ -113,10 +115,19 @@ class Models:
     async def load(self, name: str) -> list[Served]:
         """Load a model's versions as they are on disk now, warm them up, and put them in the place of the old ones.
 
-        RecloomError where one of them cannot be had; what was served before is then served on.
+        RecloomError where one of them cannot be had; what was served before is then served on. A load goes on to its
+        end where nobody waits for it any more; who asks while one waits for its turn shares that one.
         """
-        source = self._sources[self._known(name)]
+        name = self._known(name)
+        if name not in self._waiting:
+            self._waiting[name] = asyncio.get_running_loop().create_task(self._load(name))
+            self._waiting[name].add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._waiting[name])
+
+    async def _load(self, name: str) -> list[Served]:
+        source = self._sources[name]
         async with self._locks[name]:
+            del self._waiting[name]
             try:
                 versions = await asyncio.to_thread(self._open, source)
             except RecloomError:
@@ -219,5 +230,13 @@ def files_of(source: Source) -> dict[str, Path]:
 
 def _numbered(folder: Path) -> dict[str, Path]:
     """Version to file, in order of their numbers."""
-    found = [entry for entry in folder.iterdir() if entry.name.isdecimal() and (entry / FILE).is_file()]
+    numbers = [entry for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir()]
+    found = [entry for entry in numbers if (entry / FILE).is_file()]
+    for entry in numbers:
+        other = next(iter(sorted(entry.glob("*.onnx"))), None)
+        if entry not in found and other:
+            raise RecloomError(
+                f"{entry} holds {other.name} and no {FILE}, so it would not be served; export it again with --out "
+                f"{entry / FILE}"
+            )
     return {entry.name: entry / FILE for entry in sorted(found, key=lambda entry: int(entry.name))}

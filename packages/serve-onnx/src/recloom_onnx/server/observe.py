@@ -175,6 +175,7 @@ def log_to_stderr(requests: bool) -> None:
     log.propagate = False
     log.handlers = [_Lines()]
     log.setLevel(logging.INFO if requests else logging.WARNING)
-    library = logging.getLogger("uvicorn.error")
-    library.propagate, library.handlers = False, [_Lines()]
-    library.setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "asyncio"):
+        library = logging.getLogger(name)
+        library.propagate, library.handlers = False, [_Lines()]
+        library.setLevel(logging.WARNING)

@@ -13,16 +13,19 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
 from starlette.responses import Response
 
-from ..ids import Array, aligned, id_array, padded
-from ..session import NOTHING
+from ..ids import NOTHING, Array, aligned, id_array, padded
 from .bodies import answer, check_text, read
 from .models import Models, Served
 from .openapi import ERRORS, body_of
 from .refused import Refused
 from .shelf import LONGEST
-from .tensors import Given, check_size
+from .tensors import Given, check_places, check_size
 
 Id = StrictStr | StrictInt
+
+
+MOST = 1 << 16
+"""Requests in one body, whatever the server's limits are."""
 
 
 class FirstFault(FailFast):
@@ -93,7 +96,7 @@ class Loaded(BaseModel):
 
 
 _ASK: TypeAdapter[Ask] = TypeAdapter(Ask)
-_ASKS: TypeAdapter[list[Ask]] = TypeAdapter(Annotated[list[Ask], FirstFault()])
+_ASKS: TypeAdapter[list[Ask]] = TypeAdapter(Annotated[list[Ask], FirstFault(), Field(max_length=MOST)])
 
 
 def people(models: Models) -> APIRouter:
@@ -143,6 +146,10 @@ async def _recommend(models: Models, asks: Sequence[Ask]) -> list[dict[str, Any]
     for place, ask in enumerate(asks):
         groups.setdefault(models.find(ask.model, ask.version), []).append(place)
     requests = [(served, [asks[place] for place in places]) for served, places in groups.items()]
+    for served, some in requests:
+        served.batcher.check_rows(len(some))
+        for name in ("history", "exclude", "allow"):  # before there is a table of them
+            check_places(name, len(some) * max(len(getattr(ask, name) or ()) for ask in some))
     ready = [(served, some, inputs(some, served), most_of(some, served)) for served, some in requests]
     for _, _, given, k in ready:
         check_size(given, k)
@@ -172,7 +179,7 @@ def inputs(asks: Sequence[Ask], served: Served) -> Given:
     given = {
         "history": padded([ask.history for ask in asks], kind),
         "blocked": padded([ask.exclude for ask in asks], kind),
-        "allowed": padded([() if ask.allow is None else ask.allow or [NOTHING] for ask in asks], kind),
+        "allowed": padded([() if ask.allow is None else [*ask.allow, NOTHING] for ask in asks], kind),
         "user": id_array(users, kind),
     }
     if "history_time" in manifest.fields:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import threading
@@ -29,7 +30,12 @@ LAST = 1.0
 """Seconds for which connections that are open may still bring a request, at the end."""
 SPARE = 5.0
 """Seconds beyond the limit of a request after which the end comes in any case."""
-BACKLOG = 1024
+BACKLOG = 128
+"""Connections that are accepted at a time, and that may wait."""
+FILES = 4096
+"""That are asked of the system to be open at a time, where it allows as many."""
+SPARED = 64
+"""Open files that are not connections."""
 
 
 class Patient(H11Protocol):
@@ -39,8 +45,14 @@ class Patient(H11Protocol):
     """Seconds."""
     _timer: asyncio.TimerHandle | None = None
 
+    most = 1024
+    """Connections at a time; beyond, newcomers are turned away before the system runs out of open files."""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
+            return
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -70,10 +82,15 @@ class Patient(H11Protocol):
 
 
 def patient(seconds: float) -> type[Patient]:
-    """The same with another patience; uvicorn asks for a class."""
+    """The same with another patience, and as many connections as there may be files; uvicorn asks for a class."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
     class Limited(Patient):
         patience = seconds
+        most = max(16, allowed - BACKLOG - SPARED)
 
     return Limited
 

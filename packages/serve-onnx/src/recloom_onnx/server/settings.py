@@ -30,6 +30,7 @@ class Settings:
         threads: of one model.
         provider: where models run.
         token: what `Authorization: Bearer` must hold, if anything.
+        token_env: the environment variable it comes from, for the line that shows how to ask.
         anyone: whether strangers may ask without a token, by any name of this machine.
         log: whether requests are logged.
     """
@@ -45,6 +46,7 @@ class Settings:
     threads: int = 1
     provider: Provider = "cpu"
     token: str | None = None
+    token_env: str | None = None
     anyone: bool = False
     log: bool = True
 

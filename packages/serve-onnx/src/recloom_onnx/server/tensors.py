@@ -36,14 +36,19 @@ def check_size(given: Given, k: int) -> None:
     """Refused where the tables or the lists of one request are too large."""
     rows = len(given["history"])
     for name, array in given.items():
-        if array.size > CELLS:
-            raise Refused(
-                f"{name} has {array.size:,} places with its padding; expected {CELLS:,} at most. "
-                "Send fewer or shorter requests at a time"
-            )
+        check_places(name, array.size)
     if rows * k > CELLS:
         raise Refused(
             f"{rows:,} lists of k = {k:,} are {rows * k:,} places; expected {CELLS:,} at most. Ask for fewer"
+        )
+
+
+def check_places(name: str, places: int) -> None:
+    """Refused for a table of too many ids."""
+    if places > CELLS:
+        raise Refused(
+            f"{name} has {places:,} places with its padding; expected {CELLS:,} at most. Send fewer or shorter "
+            "requests at a time"
         )
 
 
