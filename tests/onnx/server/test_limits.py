@@ -167,7 +167,7 @@ def test_a_small_body_cannot_ask_for_a_large_table(server, rows, wide, told):
 
 
 def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(titled, tmp_path):
-    command = 'ulimit -n 400; exec "$0" -m recloom.cli serve "$1" --port 0 --timeout 30'
+    command = 'ulimit -n 600; exec "$0" -m recloom.cli serve "$1" --port 0 --timeout 30'
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(
             ["bash", "-c", command, sys.executable, str(titled["first"])],
@@ -177,7 +177,7 @@ def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(ti
     server.said.append(process.stdout.readline().rstrip("\n"))
     kept = httpx.Client(base_url=server.url, timeout=10)
     assert kept.get("/v2/health/live").status_code == 200
-    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(600)]
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(900)]
     assert kept.get("/v2/health/live").status_code == 200
     kept.close()
     for one in idle:

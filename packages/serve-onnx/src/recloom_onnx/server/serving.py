@@ -90,7 +90,7 @@ def patient(seconds: float) -> type[Patient]:
 
     class Limited(Patient):
         patience = seconds
-        most = max(16, allowed - BACKLOG - SPARED)
+        most = max(16, allowed - 3 * BACKLOG - SPARED)  # some come and some go while it is counted
 
     return Limited
 
