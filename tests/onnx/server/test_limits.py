@@ -99,6 +99,16 @@ def test_what_is_no_http_is_told_so_without_a_word_of_ours(strict):
     assert raw(strict, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_request_of_two_lengths_ends_its_connection(server):
+    """What a proxy takes for a part of its body must not be answered as a request of its own."""
+    two = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n"
+    inner = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    found = raw(server, two + b"0\r\n\r\n" + inner, wait=3)
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert b"found both" in found
+    assert found.count(b"HTTP/1.1 ") == 1
+
+
 def test_without_the_token_nothing_is_told(strict):
     ask = {"json": {"history": []}}
     for headers in (

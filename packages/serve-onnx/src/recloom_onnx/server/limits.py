@@ -122,6 +122,8 @@ class Limits:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = self.settings.max_body
         length = _header(scope, b"content-length")
+        if length and _header(scope, b"transfer-encoding"):  # a proxy may have read the other one
+            raise Refused("expected Content-Length or Transfer-Encoding, found both; send one of them")
         if length.isdigit() and int(length) > most:
             raise _too_large(f"{int(length):,}", most)
         encoding = _header(scope, b"content-encoding").strip().lower()
