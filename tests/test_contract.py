@@ -19,13 +19,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "TextProjection": {"config": {"dim": 16, "max_len": 10}},
     "DIN": {
         "config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10},
-        "checkerboard_epochs": 15,
+        "checkerboard_epochs": 10,
     },
     "DCNv2": {
         "config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10},
-        "checkerboard_epochs": 15,
+        "checkerboard_epochs": 10,
     },
-    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}, "checkerboard_epochs": 15},
+    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}, "checkerboard_epochs": 10},
     "KAR": {
         "config": {
             "backbone": {"class_path": "DCNv2", "init_args": {"dim": 8, "hidden": (16, 8)}},
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "hidden": 8,
         },
         "vectors": True,
-        "checkerboard_epochs": 15,
+        "checkerboard_epochs": 10,
     },
     "LightGCN": {"config": {"dim": 16}},
     "GaCLLM": {"config": {"dim": 16}, "vectors": True},
