@@ -36,15 +36,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "vectors": True,
         "checkerboard_epochs": 10,
     },
-    "LightGCN": {"config": {"dim": 16}},
+    "LightGCN": {"config": {"dim": 16}, "checkerboard_epochs": 20},
     "GaCLLM": {"config": {"dim": 16}, "vectors": True},
     "SimGCL": {  # contrast drives users of one colour apart, who are to be alike here: so little of it
         "config": {"dim": 16, "num_layers": 2},
         "loss": {"class_path": "NoisyViews", "init_args": {"weight": 0.02}},
+        "checkerboard_epochs": 20,
     },
     "SGL": {
         "config": {"dim": 16, "num_layers": 2},
         "loss": {"class_path": "DroppedEdges", "init_args": {"weight": 0.005}},
+        "checkerboard_epochs": 20,
     },
 }
 """What a test class sets beyond the defaults, by model."""

@@ -44,6 +44,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "OMP_NUM_THREADS": "1",
+        "PYTEST_ADDOPTS": "-p no:schemathesis",  # it would be imported each time
     }
 
 
