@@ -72,7 +72,7 @@ def export(
             f"--triton runs one file from ids to ids, and above {index_above:,} items there would be an index beside "
             f"it; found {loaded.catalog.num_items:,} items. Leave --index_above or --triton out"
         )
-    requests = _requests(loaded, data, out) if verify else None
+    source = _source(loaded, data, out) if verify or large else None
     if large:
         print(
             f"building an index over {loaded.catalog.num_items:,} items; a million take minutes", flush=True
@@ -91,7 +91,7 @@ def export(
         ids=ids,
         index_above=index_above,
         index_recall=index_recall,
-        requests=sample(loaded.data(data).requests("valid").dataset, SAMPLE) if large else (),
+        requests=sample(source.requests("valid").dataset, SAMPLE) if source and large else (),
     )
     *others, last = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
     beside = f"{', '.join(others)} and {last}" if others else last
@@ -102,8 +102,8 @@ def export(
     )
     if manifest.index is not None:
         _tell_index(manifest.index)
-    if requests is not None:
-        _verify(out, loaded, manifest, requests, max_loss=max_loss)
+    if source and verify:
+        _verify(out, loaded, manifest, source.requests("test").dataset, max_loss=max_loss)
         if triton:
             from .triton import write_triton
 
@@ -182,10 +182,10 @@ def _data(run: Run, path: str | None) -> RecDataModule:
     return found
 
 
-def _requests(run: Run, data: str | None, out: str) -> Dataset[Batch]:
-    """Those of the test users, looked up before anything is written."""
+def _source(run: Run, data: str | None, out: str) -> RecDataModule:
+    """The run's dataset, looked up before anything is written."""
     try:
-        return _data(run, data).requests("test").dataset
+        return _data(run, data)
     except (RecloomError, OSError) as error:
         raise RecloomError(
             f"{out} was not written, because it could not be compared with its run: {str(error).rstrip('.')}. Say "

@@ -94,7 +94,7 @@ class Session:
             k: length of the lists; they are shorter where the catalogue has no more items to give.
             exclude: raw item ids never to recommend, for each request.
             allow: the only raw item ids to recommend, for each request; None for one = the whole catalogue, an empty
-            list = none.
+                list = none.
             users: raw user ids, where the model knows users; by default unknown.
             history_times: seconds beside `histories`, where the model reads times.
             request_times: seconds, where the model reads times.

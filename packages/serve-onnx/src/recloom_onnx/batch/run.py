@@ -93,14 +93,14 @@ def recommend_file(
         try:
             _answer(requests, answers, parts, max(1, min(PIECE, part, PLACES // answers.k)), part)
         except KeyboardInterrupt as stop:
-            raise type(stop)(_far(parts, requests)) from None
+            raise type(stop)(f"interrupted; {_far(parts, requests)}") from None
         except OSError as error:
-            what = error.strerror or str(error)
-            raise RecloomError(
-                f"cannot go on in {parts.folder}: {what}. {_far(parts, requests)[13:]}"
-            ) from error
+            raise _stopped(parts, requests, error) from error
         _check_share(parts, requests, max_rejected)
-        parts.finish(answers.schema)
+        try:
+            parts.finish(answers.schema)
+        except OSError as error:
+            raise _stopped(parts, requests, error) from error
         total = parts.total
     seconds = time.perf_counter() - start
     return Done(total, before.next_row, seconds, (total.requests - before.requests) / seconds, parts.rejected)
@@ -183,4 +183,9 @@ def _check_share(parts: Parts, requests: RequestFile, most: float) -> None:
 def _far(parts: Parts, requests: RequestFile) -> str:
     kept = f"{parts.total.next_row:,} of {requests.num_rows:,} rows are done"
     where = f" and kept in {parts.folder}" if parts.done else ""
-    return f"interrupted; {kept}{where}. The same command goes on from there."
+    return f"{kept}{where}. The same command goes on from there."
+
+
+def _stopped(parts: Parts, requests: RequestFile, error: OSError) -> RecloomError:
+    """Such as a full disk."""
+    return RecloomError(f"cannot go on in {parts.folder}: {error.strerror or error}. {_far(parts, requests)}")
