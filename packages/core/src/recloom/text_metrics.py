@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import RecloomError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .data.catalog import Catalog
 
-Array = NDArray[np.float64]
 Smoothing = Literal["none", "floor", "add-k", "exp"]
 BleuTokenizer = Literal["13a", "intl", "zh", "char", "none"]
 Words = Literal["words", "characters"]
@@ -86,7 +85,7 @@ class Measured:
     says how it was computed, for the record.
     """
 
-    values: Array | float
+    values: NDArray[np.float64] | float
     rows: NDArray[np.int64] | None = None
     left_out: int = 0
     method: Mapping[str, str] = field(default_factory=dict)

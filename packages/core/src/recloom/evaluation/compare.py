@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
-from ..runfolder import CHECKPOINTS, finished
 from ..segments import LEGEND
 from ..terminal import visible
 
@@ -139,6 +138,7 @@ def compare(
     RecloomError when there are fewer than two runs, when their protocols differ (each differing field is
     named with its values), or for an unknown metric.
     """
+    from ..runfolder import CHECKPOINTS, finished
     from .results import read_results
 
     names = [_folder(run) for run in runs]
