@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from .id_table import IdTable, Indices
 from .origin import ENCODER, check_encoder, encoder_of
 
 Table = pl.DataFrame
@@ -65,13 +66,13 @@ class Catalog:
         )
         return cls(items, users)
 
-    def item_index(self, ids: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def item_index(self, ids: Iterable[Any]) -> Indices:
         """Indices of raw item ids; 0 where an id is unknown."""
-        return _index(ids, self._item_enum)
+        return self._item_table.index(ids)
 
-    def user_index(self, ids: Iterable[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def user_index(self, ids: Iterable[Any]) -> Indices:
         """Indices of raw user ids; 0 where an id is unknown."""
-        return _index(ids, self._user_enum)
+        return self._user_table.index(ids)
 
     def digest(self) -> str:
         """16 hex digits that are equal exactly for equal item and user ids in equal order, and equal vectors."""
@@ -210,12 +211,12 @@ class Catalog:
         return cls(pl.read_parquet(items), pl.read_parquet(users), made_by)
 
     @cached_property
-    def _item_enum(self) -> pl.Enum:
-        return pl.Enum(self.items["item_id"])
+    def _item_table(self) -> IdTable:
+        return IdTable(self.items["item_id"])
 
     @cached_property
-    def _user_enum(self) -> pl.Enum:
-        return pl.Enum(self.users["user_id"])
+    def _user_table(self) -> IdTable:
+        return IdTable(self.users["user_id"])
 
 
 def _checked(table: Table, key: str) -> Table:
@@ -274,12 +275,6 @@ def _vector_table(path: Path, key: str) -> Table:
     if not table[VECTOR].explode().is_finite().all():
         raise DataError(f"{path}: a vector holds a number that is not finite")
     return table
-
-
-def _index(ids: Iterable[Any], known: pl.Enum) -> np.ndarray[Any, np.dtype[np.int64]]:
-    series = ids if isinstance(ids, pl.Series) else pl.Series([str(value) for value in ids], dtype=pl.String)
-    codes = series.cast(pl.String).cast(known, strict=False).to_physical().cast(pl.Int64) + 1
-    return codes.fill_null(0).to_numpy()
 
 
 def _parquet(table: Table, facts: dict[str, str]) -> bytes:
