@@ -218,6 +218,27 @@ def test_fewer_bits_that_lose_too_much_are_not_served(run, tmp_path, capsys, mon
         Session(out)
 
 
+def test_what_fails_does_not_replace_what_is_served(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
+    out = tmp_path / "model.onnx"
+    main(["export", str(run), "--out", str(out)])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    monkeypatch.setattr("recloom_onnx.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--out", str(out), "--quantize", "int8"])
+    said = capsys.readouterr()
+    assert "wrote" not in said.out
+    assert re.search(
+        r"falls short of its run: NDCG@10 .*model\.onnx was served before and was not replaced", said.err
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr("recloom_onnx.int8.coded", coded)
+    main(["export", str(run), "--out", str(out), "--quantize", "int8", "--max_loss", "0.9"])
+    assert read_manifest(out).precision == "int8"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(before)
+
+
 def coarse(parts):
     codes, scale = parts
     return codes // 100, scale * 100

@@ -9,13 +9,15 @@ from recloom.command import command
 from recloom.errors import RecloomError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recloom.batch import Batch
     from recloom.data.module import RecDataModule
     from recloom.run import Run
     from recloom.schemas import Protocol
     from torch.utils.data import Dataset
 
-    from .manifest import IndexReport, Manifest
+    from .manifest import IndexReport, Manifest, Parity
 
 SAMPLE = 1000
 """Requests by which an index is measured."""
@@ -58,8 +60,8 @@ def export(
     from recloom.run import load
 
     from .cases import sample
+    from .draft import drafted, put, served
     from .export import export_artefact
-    from .manifest import manifest_path
 
     if triton and not verify:
         raise RecloomError(
@@ -78,38 +80,40 @@ def export(
             f"building an index over {loaded.catalog.num_items:,} items; a million take minutes", flush=True
         )
     protocol, metrics = measured(loaded)
-    manifest = export_artefact(
-        loaded.recommender,
-        loaded.catalog,
-        loaded.popularity,
-        Path(out),
-        config=loaded.module.recipe["init_args"],
-        protocol=protocol,
-        quantize=quantize,
-        metrics=metrics,
-        seen=seen or (protocol.seen if protocol else "masked"),
-        ids=ids,
-        index_above=index_above,
-        index_recall=index_recall,
-        requests=sample(source.requests("valid").dataset, SAMPLE) if source and large else (),
-    )
-    *others, last = [*list(manifest.files)[1:], manifest_path(Path(out)).name]
-    beside = f"{', '.join(others)} and {last}" if others else last
-    size = sum(Path(out).with_name(name).stat().st_size for name in manifest.files)
-    print(
-        f"wrote {out}, with {beside} beside it: {manifest.model}, {manifest.num_items:,} items, "
-        f"{size / 1e6:.1f} MB"
-    )
+    place, parity, stays = Path(out), None, False
+    with drafted(place) as draft:
+        manifest = export_artefact(
+            loaded.recommender,
+            loaded.catalog,
+            loaded.popularity,
+            draft,
+            config=loaded.module.recipe["init_args"],
+            protocol=protocol,
+            quantize=quantize,
+            metrics=metrics,
+            seen=seen or (protocol.seen if protocol else "masked"),
+            ids=ids,
+            index_above=index_above,
+            index_recall=index_recall,
+            requests=sample(source.requests("valid").dataset, SAMPLE) if source and large else (),
+        )
+        if source and verify:
+            parity = _compared(draft, loaded, manifest, source.requests("test").dataset, max_loss=max_loss)
+            stays = not parity.verified and served(place)
+        if not stays:
+            put(draft, place)
+    if not stays:
+        _tell_files(place, manifest)
     if manifest.index is not None:
         _tell_index(manifest.index)
-    if source and verify:
-        _verify(out, loaded, manifest, source.requests("test").dataset, max_loss=max_loss)
-        if triton:
-            from .triton import write_triton
-
-            print(f"wrote {write_triton(out, triton)} for Triton")
-    else:
+    if parity is None:
         print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
+        return
+    _tell(parity, manifest, place, stays)
+    if triton:
+        from .triton import write_triton
+
+        print(f"wrote {write_triton(out, triton)} for Triton")
 
 
 @command("verify")
@@ -147,7 +151,20 @@ def verify(
         )
     refuse_other_run(Path(artefact), manifest, loaded)
     batches = _data(loaded, data).requests("test").dataset
-    _verify(artefact, loaded, manifest, batches, requests, max_loss, provider)
+    parity = _compared(Path(artefact), loaded, manifest, batches, requests, max_loss, provider)
+    _tell(parity, manifest, Path(artefact))
+
+
+def _tell_files(path: Path, manifest: Manifest) -> None:
+    from .manifest import manifest_path
+
+    *others, last = [*list(manifest.files)[1:], manifest_path(path).name]
+    beside = f"{', '.join(others)} and {last}" if others else last
+    size = sum(path.with_name(name).stat().st_size for name in manifest.files)
+    print(
+        f"wrote {path}, with {beside} beside it: {manifest.model}, {manifest.num_items:,} items, "
+        f"{size / 1e6:.1f} MB"
+    )
 
 
 def _tell_index(found: IndexReport) -> None:
@@ -193,21 +210,21 @@ def _source(run: Run, data: str | None, out: str) -> RecDataModule:
         ) from error
 
 
-def _verify(
-    path: str,
+def _compared(
+    path: Path,
     run: Run,
     manifest: Manifest,
     requests: Dataset[Batch],
     most: int | None = None,
     max_loss: float = 0.01,
     provider: Literal["cpu", "cuda"] = "cpu",
-) -> None:
+) -> Parity:
+    """How the artefact compares with its run, which is kept in its manifest."""
     from recloom.language.progress import Progress
-    from rich.console import Console
 
     from .cases import sample
     from .reference import served_scores
-    from .verify import report, verify_artefact
+    from .verify import verify_artefact
 
     def shown(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -216,7 +233,7 @@ def _verify(
 
     size = len(requests)  # type: ignore[arg-type]
     with Progress("comparing", min(size, most or size)) as bar:
-        parity = verify_artefact(
+        return verify_artefact(
             path,
             served_scores(run.module, manifest.seen),
             run.catalog,
@@ -224,9 +241,22 @@ def _verify(
             max_loss=max_loss,
             provider=provider,
         )
+
+
+def _tell(parity: Parity, manifest: Manifest, path: Path, stays: bool = False) -> None:
+    """Show the comparison; RecloomError where it failed. `stays`: the artefact at `path` was not replaced."""
+    from rich.console import Console
+
+    from .verify import report
+
     Console().print(report(parity, manifest.num_items))
-    if not parity.verified:
-        failed = "does not equal its run" if manifest.exact else "falls short of its run"
+    if parity.verified:
+        return
+    failed = "does not equal its run" if manifest.exact else "falls short of its run"
+    cause = parity.failures[0].rstrip(".")
+    if stays:
         raise RecloomError(
-            f"{path} {failed} and will not be served: {parity.failures[0].rstrip('.')}. {manifest.next_step()}"
+            f"what was exported {failed}: {cause}. {path} was served before and was not replaced; a file that "
+            f"fails is kept only under another --out. {manifest.next_step()}"
         )
+    raise RecloomError(f"{path} {failed} and will not be served: {cause}. {manifest.next_step()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from recloom.recommender import ExportSpec, Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
 
+from .draft import drafted, put
 from .graph import ports, wrap, wrap_query
 from .ids import NOTHING, Array, IdKind, check_integers
 from .manifest import (
@@ -28,7 +28,6 @@ from .manifest import (
     id_digest,
     index_path,
     items_path,
-    read_manifest,
     weight_digest,
 )
 from .quantize import reduce_precision
@@ -59,8 +58,8 @@ def export_artefact(
 ) -> Manifest:
     """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
 
-    Each file is complete or absent, and the manifest comes last. The artefact is not verified yet: its
-    manifest has no parity, and `Session` refuses it until `verify_artefact` has compared it.
+    Each file is complete or absent, and the manifest comes last; see `draft.py`. The artefact is not verified yet:
+    its manifest has no parity, and `Session` refuses it until `verify_artefact` has compared it.
 
     Args:
         recommender: what `Recommender.export()` describes is all that is used of it.
@@ -81,8 +80,7 @@ def export_artefact(
 
     Raises RecloomError where the recommender or an id cannot be exported.
     """
-    out = Path(out)
-    _check(catalog, popularity, out)
+    _check(catalog, popularity)
     spec = recommender.export()
     item_ids = catalog.items["item_id"].to_list()
     user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
@@ -106,49 +104,37 @@ def export_artefact(
         model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx")
     inputs, outputs = ports(spec.inputs, ids)
-    before = _files_there(out)
-    files = _save(model, _items(catalog, None if index is None else known), index, out, inline_limit)
-    manifest = Manifest(
-        model=type(recommender).__name__,
-        config=dict(config or {}),
-        versions={name: version(name) for name in ("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")},
-        opsets={domain or "ai.onnx": number for domain, number in model.opset_imports.items()},
-        protocol=protocol,
-        metrics=dict(metrics or {}),
-        inputs=inputs,
-        outputs=outputs,
-        fields=list(spec.inputs),
-        max_len=spec.max_len,
-        num_items=catalog.num_items,
-        num_users=catalog.num_users,
-        seen=seen,
-        precision=quantize or "fp32",
-        ids=ids,
-        id_table=id_digest(item_ids),
-        weights=weight_digest(recommender.state_dict()),
-        index=report,
-        files=files,
-    )
-    manifest.write(out)
-    for name in before - {*files}:  # titles or an index of an earlier artefact
-        out.with_name(name).unlink(missing_ok=True)
+    with drafted(Path(out)) as draft:
+        files = _save(model, _items(catalog, None if index is None else known), index, draft, inline_limit)
+        manifest = Manifest(
+            model=type(recommender).__name__,
+            config=dict(config or {}),
+            versions={
+                name: version(name) for name in ("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")
+            },
+            opsets={domain or "ai.onnx": number for domain, number in model.opset_imports.items()},
+            protocol=protocol,
+            metrics=dict(metrics or {}),
+            inputs=inputs,
+            outputs=outputs,
+            fields=list(spec.inputs),
+            max_len=spec.max_len,
+            num_items=catalog.num_items,
+            num_users=catalog.num_users,
+            seen=seen,
+            precision=quantize or "fp32",
+            ids=ids,
+            id_table=id_digest(item_ids),
+            weights=weight_digest(recommender.state_dict()),
+            index=report,
+            files=files,
+        )
+        manifest.write(draft)
+        put(draft, Path(out))
     return manifest
 
 
-def _files_there(out: Path) -> set[str]:
-    """What the artefact that is replaced consists of."""
-    try:
-        files = read_manifest(out).files
-    except RecloomError:
-        return set()
-    return {path.name for path in (data_path(out), index_path(out), items_path(out)) if path.name in files}
-
-
-def _check(catalog: Catalog, popularity: Tensor, out: Path) -> None:
-    if out.suffix != ".onnx":
-        raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
-    if not out.parent.is_dir():
-        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another place for {out.name}")
+def _check(catalog: Catalog, popularity: Tensor) -> None:
     if not catalog.num_items:
         raise RecloomError("the catalogue holds no items, so there is nothing to recommend")
     if popularity.shape != (catalog.num_items + 1,):
@@ -211,23 +197,19 @@ def _items(catalog: Catalog, popularity: Array | None) -> pl.DataFrame | None:
 def _save(
     model: ir.Model, items: pl.DataFrame | None, index: Any, out: Path, inline_limit: int
 ) -> dict[str, str]:
-    """Write to a folder beside `out`, then move each file into place; file name to sha256."""
+    """Write what the artefact consists of; file name to sha256, the artefact itself first."""
     weights = sum(
         value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
     )
     data = data_path(out).name if weights > inline_limit else None
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
-        ir.save(model, Path(folder) / out.name, external_data=data)
-        names = [out.name, *([data] if data else [])]
-        if index is not None:
-            from .index import write
+    ir.save(model, out, external_data=data)
+    written = [out, *([out.with_name(data)] if data else [])]
+    if index is not None:
+        from .index import write
 
-            names.append(index_path(out).name)
-            write(index, Path(folder) / names[-1])
-        if items is not None:
-            names.append(items_path(out).name)
-            items.write_parquet(Path(folder) / names[-1])
-        digests = {name: file_digest(Path(folder) / name) for name in names}
-        for name in reversed(names):
-            (Path(folder) / name).replace(out.with_name(name))
-    return digests
+        written.append(index_path(out))
+        write(index, written[-1])
+    if items is not None:
+        written.append(items_path(out))
+        items.write_parquet(written[-1])
+    return {path.name: file_digest(path) for path in written}
