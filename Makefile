@@ -41,7 +41,7 @@ demo: $(READY)
 	@$(BIN)/recloom demo $(if $(DATA),"$(DATA)") --out "$(OUT)"
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
+	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
 
 lint: $(READY)
 	@$(BIN)/ruff check .
