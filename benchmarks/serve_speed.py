@@ -5,7 +5,8 @@
 SASRec, d = 64, 2 layers, L = 50, with random weights (speed does not depend on them), histories of 50 known items,
 k = 10. `artefact` takes raw ids and gives raw ids; `bare` is onnxruntime on encoder, MatMul and TopK, indices in
 and out, without masks; `eager` is the same in PyTorch; `numpy` ranks the scores of an ONNX session by
-argpartition, `argsort` by sorting them whole. All take turns, and a figure is the median over all calls of a size.
+argpartition, `argsort` by sorting them whole. All take turns, in a new random order each time, since what ran before
+leaves the caches warm for one and cold for another; a figure is the median over all calls of a size.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main() -> None:
                 print(json.dumps(rows[-1]), flush=True)
     result = {
         "what": (__doc__ or "").splitlines()[0],
-        "protocol": "SASRec d=64, 2 layers, L=50, random weights, k=10, one thread; ms a call, median, in turns",
+        "protocol": "SASRec d=64, 2 layers, L=50, random weights, k=10, one thread; ms, median, in random turns",
         "rows": rows,
         "machine": {"cores": os.cpu_count(), "threads": 1},
         "date": date.today().isoformat(),
@@ -163,9 +164,9 @@ def measured(made: dict[str, Any], size: int, batch: int, seconds: float) -> dic
     spent: dict[str, list[float]] = {name: [] for name in ways}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for name, way in ways.items():
+        for name in random.permutation(list(ways)):
             start = time.perf_counter()
-            way()
+            ways[name]()
             spent[name].append(1000 * (time.perf_counter() - start))
     found = {name: round(statistics.median(values), 3) for name, values in spent.items()}
     return {

@@ -16,6 +16,7 @@ from onnx_ir import DataType, Value
 
 from .ids import PADDING, IdKind
 from .manifest import Port
+from .nodes import Nodes, Pair
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}
 TYPES = {"string": DataType.STRING, "int64": DataType.INT64, "float32": DataType.FLOAT}
@@ -46,9 +47,6 @@ OUTPUTS = [
     Port(name="item_id", type="string", shape=["B", "k"], meaning="raw item ids, best first; '' = none left"),
     Port(name="score", type="float32", shape=["B", "k"], meaning="higher is better; -inf = none left"),
 ]
-Pair = tuple[Value, Value]
-
-
 FLAGS = ("limited", "unknown")
 BELOW = np.array(-np.inf, dtype=np.float32)
 
@@ -115,14 +113,16 @@ def wrap(
     hidden = graph.hidden(
         [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
     )
-    k = graph.op("Max", inputs["k"], graph.vector(0))  # TopK and Pad refuse what is negative
-    within = graph.op("Min", k, graph.vector(len(item_ids)))
     left = graph.left(scores, hidden)
-    unknown = graph.unknown(given, fields)
-    allowed = graph.encode(inputs["allowed"], item_ids), graph.given(inputs["allowed"])
-    some = Limits(hidden, allowed, unknown, graph.constant(popularity[None]))
-    best = graph.anew(left, some, within)
-    return graph.closed(inputs.values(), graph.lists(best, k, within, item_ids, made_ports), body)
+    known = graph.known(given, fields)
+
+    def limits() -> Limits:
+        raw, none = inputs["allowed"], None if known is None else graph.op("Equal", known, graph.ints(0))
+        allowed = graph.encode(raw, item_ids), graph.given(raw)
+        return Limits(hidden, allowed, none, graph.constant(popularity[None]))
+
+    best = graph.best(left, inputs["k"], graph.usual(known, inputs["allowed"]), limits, len(item_ids))
+    return graph.closed(inputs.values(), graph.lists(best, item_ids, made_ports), body)
 
 
 def wrap_query(
@@ -142,15 +142,15 @@ def wrap_query(
     graph = _Wrapper(body.graph, kind)
     inputs = {port.name: _value(port) for port in ports(fields, kind)[0] if port.name != "k"}
     history, given = graph.read(inputs, fields, max_len, item_ids, user_ids)
-    unknown = graph.unknown(given, fields)
-    assert unknown is not None, "what has query vectors knows a history or a user"
+    known = graph.known(given, fields)
+    assert known is not None, "what has query vectors knows a history or a user"
     made = {
         "query": graph.feed([given[name] for name in fields], inputs["history"], 0),
         "history_index": history,
         "blocked_index": graph.encode(inputs["blocked"], item_ids),
         "allowed_index": graph.encode(inputs["allowed"], item_ids),
         "limited": graph.given(inputs["allowed"]),
-        "unknown": unknown,
+        "unknown": graph.op("Equal", known, graph.ints(0)),
     }
     kinds = {"query": DataType.FLOAT, "limited": DataType.BOOL, "unknown": DataType.BOOL}
     outputs = []
@@ -161,12 +161,12 @@ def wrap_query(
     return graph.closed(inputs.values(), outputs, body)
 
 
-class _Wrapper:
-    """Adds nodes to a graph; every value gets a name of its own."""
+class _Wrapper(Nodes):
+    """What stands before and behind the model."""
 
     def __init__(self, graph: ir.Graph, kind: IdKind) -> None:
-        self.graph, self.count, self.kind = graph, 0, kind
-        self.tape = self.main = ir.tape.Tape(graph)
+        super().__init__(graph)
+        self.kind = kind
 
     def read(
         self,
@@ -187,12 +187,15 @@ class _Wrapper:
             given |= {name: self.compact(given[name], column, blank) for name in read}
         return history, given
 
-    def unknown(self, given: Mapping[str, Value], fields: Sequence[str]) -> Value | None:
-        """Where nothing is known of a user: (B,) bool; None where a model knows nothing of anybody."""
+    def known(self, given: Mapping[str, Value], fields: Sequence[str]) -> Value | None:
+        """The largest index known of a user, (B,), 0 = nothing is; None where a model knows nothing of anybody."""
         signs = [given["history"]] if "history" in fields else []
         if "user" in fields:
             signs.append(self.op("Unsqueeze", given["user"], self.vector(1)))
-        return self.nothing(signs) if signs else None
+        if not signs:
+            return None
+        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
+        return self.op("ReduceMax", table, self.vector(1), keepdims=0)
 
     def closed(self, inputs: Iterable[Value], outputs: Sequence[Value], body: ir.Model) -> ir.Model:
         """The model with these inputs and outputs."""
@@ -200,27 +203,6 @@ class _Wrapper:
         body.graph.opset_imports.update(OPSETS)
         body.graph.sort()
         return body
-
-    def op(self, kind: str, *inputs: Value, domain: str = "", **attributes: Any) -> Value:
-        """One node with one output."""
-        return self.tape.op(kind, inputs, attributes, domain=domain, output=ir.val(self.name(kind)))
-
-    def name(self, kind: str) -> str:
-        """A name that no value of the model has."""
-        self.count += 1
-        return f"recloom/{kind}_{self.count}"
-
-    def constant(self, array: np.ndarray[Any, Any]) -> Value:
-        """A tensor of the file."""
-        return self.main.initializer(ir.tensor(array, name=self.name("constant")))
-
-    def ints(self, *values: int, scalar: bool = True) -> Value:
-        """An int64 vector; one value is a scalar unless told otherwise."""
-        return self.constant(np.array(values[0] if scalar and len(values) == 1 else values, dtype=np.int64))
-
-    def vector(self, value: int) -> Value:
-        """An int64 vector of one value."""
-        return self.ints(value, scalar=False)
 
     def encode(self, raw: Value, ids: Sequence[str]) -> Value:
         """Raw ids to indices from 1, 0 for unknown ones; the shape stays."""
@@ -295,16 +277,46 @@ class _Wrapper:
         self.tape.op_multi_out("TopK", [scores, within], {"axis": 1}, outputs=[best, place])
         return best, place
 
-    def nothing(self, signs: Sequence[Value]) -> Value:
-        """Where all indices in `signs`, tables of (B, any), are 0: (B,) bool."""
-        table = self.op("Concat", *signs, axis=1) if len(signs) > 1 else signs[0]
-        return self.op("Equal", self.op("ReduceMax", table, self.vector(1), keepdims=0), self.ints(0))
+    def usual(self, known: Value | None, allowed: Value) -> list[Value]:
+        """(1,) flags that all hold where the scores of every row decide: no allowed items, and something known."""
+        flags = [self.op("Equal", self.op("Shape", allowed, start=1, end=2), self.ints(0))]
+        if known is not None:
+            flags.append(self.op("Greater", self.op("ReduceMin", known, keepdims=1), self.ints(0)))
+        return flags
+
+    def best(
+        self, left: Value, k: Value, usual: Sequence[Value], limits: Callable[[], Limits], num_items: int
+    ) -> Pair:
+        """The k largest scores and their columns, two (B, k), -inf where nothing is left.
+
+        Most requests need a top-k and nothing else; what the others need is in a branch that those pass by.
+
+        Args:
+            left: (B, N) scores without what is hidden.
+            k: (1,) as it is asked for.
+            usual: (1,) flags; where all hold, `limits` need not be looked at.
+            limits: makes nodes.
+            num_items: N.
+        """
+        within = self.op("Clip", k, self.ints(0), self.ints(num_items))
+        condition = self.op("Equal", k, within)
+        for flag in usual:
+            condition = self.op("And", condition, flag)
+
+        def others() -> Pair:
+            asked = self.op("Max", k, self.vector(0))  # TopK and Pad refuse what is negative
+            missing = self.op("Sub", asked, within)
+            pads = self.op("Concat", self.ints(0, 0, 0), missing, axis=0)
+            scores, places = self.anew(left, limits(), within)
+            return self.op("Pad", scores, pads, self.constant(BELOW)), self.op("Pad", places, pads)
+
+        return self.branch(condition, lambda: self.top(left, k), others)
 
     def anew(self, left: Value, some: Limits, within: Value) -> Pair:
         """The best k, two (B, k): of rows of whom nothing is known by popularity, of limited ones what is allowed.
 
-        Only those u rows are ranked again, in a branch that is passed by where there are none: to choose between
-        two (B, N) tables would cost as much as the top-k.
+        Only those u rows are ranked again, if there are any: to choose between two (B, N) tables would cost as much
+        as the top-k.
 
         Args:
             left: (B, N) scores without what is hidden.
@@ -323,22 +335,6 @@ class _Wrapper:
             return self.op("Identity", best[0]), self.op("Identity", best[1])
 
         return self.branch(self.op("Cast", any_of_them, to=DataType.BOOL.value), again, same)
-
-    def branch(self, condition: Value, then: Callable[[], Pair], otherwise: Callable[[], Pair]) -> Pair:
-        """Scores and columns, made by nodes that run only if the condition holds, or by others."""
-        outer, graphs = self.tape, {}
-        for name, make in (("then_branch", then), ("else_branch", otherwise)):
-            inside = ir.Graph([], [], nodes=[], name=self.name(name))
-            self.tape = ir.tape.Tape(inside)
-            made = make()
-            for value, kind in zip(made, (DataType.FLOAT, DataType.INT64), strict=True):
-                value.dtype = kind
-            inside.outputs.extend(made)
-            graphs[name] = inside
-        self.tape = outer
-        scores, places = ir.val(self.name("best")), ir.val(self.name("place"))
-        self.tape.op_multi_out("If", [condition], graphs, outputs=[scores, places])
-        return scores, places
 
     def others(self, left: Value, some: Limits, rows: Value) -> Value:
         """(u, N) scores of (u, 1) rows, where (B, N) hold for the others."""
@@ -371,18 +367,13 @@ class _Wrapper:
         )
         return scores, places
 
-    def lists(
-        self, best: Pair, k: Value, within: Value, item_ids: Sequence[str], outputs: Sequence[Port]
-    ) -> list[Value]:
+    def lists(self, best: Pair, item_ids: Sequence[str], outputs: Sequence[Port]) -> list[Value]:
         """Raw ids and scores (B, k), '' and -inf where fewer than k are left."""
-        scores, places = best
-        real = self.op("Greater", scores, self.constant(BELOW))
-        row = self.op("Where", real, places, self.ints(len(item_ids)))
-        pads = self.op("Concat", self.ints(0, 0, 0), self.op("Sub", k, within), axis=0)
+        real = self.op("Greater", best[0], self.constant(BELOW))
+        row = self.op("Where", real, best[1], self.ints(len(item_ids)))
         ids, score = map(_value, outputs)
-        padded = self.op("Pad", row, pads, self.ints(len(item_ids)))
-        self.tape.op("Gather", [self.table(item_ids), padded], output=ids)
-        self.tape.op("Pad", [scores, pads, self.constant(BELOW)], output=score)
+        self.tape.op("Gather", [self.table(item_ids), row], output=ids)
+        self.tape.op("Identity", [best[0]], output=score)
         return [ids, score]
 
     def table(self, item_ids: Sequence[str]) -> Value:
