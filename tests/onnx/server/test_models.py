@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import shutil
 import time
 import weakref
@@ -87,7 +88,7 @@ def test_versions_are_found_and_the_highest_is_usual(titled, tmp_path):
 def test_a_load_takes_the_place_of_the_old_one_which_goes_with_its_last_request(titled, tmp_path):
     path = put(tmp_path / "m", titled)
     told = []
-    models = Models(find_sources([str(path)]), Settings(), loads=lambda model, outcome: told.append(outcome))
+    models = Models(find_sources([str(path)]), Settings(), loads=lambda *load: told.append(load))
 
     async def go():
         await models.load_all()
@@ -111,7 +112,7 @@ def test_a_load_takes_the_place_of_the_old_one_which_goes_with_its_last_request(
         return seen()
 
     assert asyncio.run(go()) is None
-    assert told == ["ok", "ok"]
+    assert told == [("model", ["1"], ""), ("model", ["1"], "")]
 
 
 def cut(path):
@@ -136,14 +137,17 @@ def doubted(path):
 def test_what_is_refused_changes_nothing(titled, tmp_path, harm, message):
     path = put(tmp_path / "m", titled)
     told = []
-    models = Models(find_sources([str(path)]), Settings(), loads=lambda model, outcome: told.append(outcome))
+    models = Models(find_sources([str(path)]), Settings(), loads=lambda *load: told.append(load))
     asyncio.run(models.load_all())
     old = models.find()
     harm(path)
     with pytest.raises(RecloomError, match=message):
         asyncio.run(models.load("model"))
     assert models.find() is old
-    assert told == ["ok", "refused"]
+    first, (name, versions, reason) = told
+    assert first == ("model", ["1"], "")
+    assert (name, versions) == ("model", ["1"])
+    assert re.search(message, reason)
 
 
 def test_a_file_that_is_no_model_though_its_hash_is_right_is_refused(titled, tmp_path):
@@ -181,7 +185,7 @@ def test_a_load_that_nobody_waits_for_ends_and_those_that_wait_are_one(titled, t
         await asyncio.gather(*waiting)
 
     asyncio.run(go())
-    assert loads == [("m", "ok")] * 2
+    assert loads == [("m", ["1"], "")] * 2
     assert len(opened) == 4
     assert opened == sorted(opened), "one at a time"
 

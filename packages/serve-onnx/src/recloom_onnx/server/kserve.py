@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -17,7 +16,6 @@ from ..manifest import Port
 from ..session import NAMES
 from .bodies import answer, read
 from .models import Models, Served
-from .observe import write
 from .openapi import ERRORS, body_of
 from .refused import OVERLOADED, RETRY, Refused, brief
 from .tensors import Given, check_size
@@ -90,11 +88,9 @@ def kserve(models: Models) -> APIRouter:
         except Refused:
             raise
         except RecloomError as error:
-            write("refused", {"model": model, "reason": str(error)}, logging.WARNING)
             raise Refused(
                 f"model {model} stays as it was, because the new one was refused: {error}"
             ) from error
-        write("loaded", {"model": model, "versions": [served.version for served in found]})
         return answer({"name": model, "versions": [served.version for served in found]})
 
     return router

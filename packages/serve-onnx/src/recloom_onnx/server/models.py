@@ -56,7 +56,7 @@ class Models:
         sources: in order; the first is asked where a request names none.
         settings: of the server.
         watch: told model, version, requests and rows of every batch.
-        loads: told model and outcome (`ok`, `refused`) of every load.
+        loads: told of every load the model, the versions that are served now, and why a new one is not, or "".
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Models:
         sources: Sequence[Source],
         settings: Settings,
         watch: Callable[[str, str, int, int], None] = lambda model, version, requests, rows: None,
-        loads: Callable[[str, str], None] = lambda model, outcome: None,
+        loads: Callable[[str, list[str], str], None] = lambda model, versions, reason: None,
     ) -> None:
         self._sources = {source.name: source for source in sources}
         self._settings, self._watch, self._loads = settings, watch, loads
@@ -130,11 +130,11 @@ class Models:
             del self._waiting[name]
             try:
                 versions = await asyncio.to_thread(self._open, source)
-            except RecloomError:
-                self._loads(name, "refused")
+            except RecloomError as error:
+                self._loads(name, self.versions(name), str(error))
                 raise
             self._served = {**self._served, name: versions}
-            self._loads(name, "ok")
+            self._loads(name, list(versions), "")
         return list(versions.values())
 
     def _known(self, name: str) -> str:

@@ -28,6 +28,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LONGEST = 200
 """Characters of a path in the log."""
 log = logging.getLogger("recloom.serve")
+log.addHandler(logging.NullHandler())  # without it, what nobody asked to see would go to the error stream
 
 
 class Metrics:
@@ -71,9 +72,13 @@ class Metrics:
         self.batched.labels(model, version).observe(requests)
         self.rows.labels(model, version).observe(rows)
 
-    def load(self, model: str, outcome: str) -> None:
-        """One load, `ok` or `refused`."""
-        self.loads.labels(model, outcome).inc()
+    def load(self, model: str, versions: list[str], reason: str) -> None:
+        """One load, also in the log, whether or not somebody waits for it; `reason`: why it was refused, or ""."""
+        self.loads.labels(model, "refused" if reason else "ok").inc()
+        if reason:
+            write("refused", {"model": model, "versions": versions, "reason": reason}, logging.WARNING)
+        else:
+            write("loaded", {"model": model, "versions": versions})
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import resource
 import signal
 import socket
@@ -21,7 +20,6 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .models import Models
-from .observe import write
 from .settings import Settings
 
 ACCEPTED = 0.1
@@ -153,11 +151,8 @@ class Server(uvicorn.Server):
 
     async def _reload(self) -> None:
         for name in self.models.names:
-            try:
-                versions = await self.models.load(name)
-                write("loaded", {"model": name, "versions": [served.version for served in versions]})
-            except RecloomError as error:
-                write("refused", {"model": name, "reason": str(error)}, logging.WARNING)
+            with contextlib.suppress(RecloomError):  # it is in the log
+                await self.models.load(name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
