@@ -2,9 +2,9 @@
 
     python benchmarks/export_parity.py [--models SASRec EASE ...] [--precision fp32]
 
-Each is trained for one epoch (SGL for ten: after one it finds nothing), or fitted, on ml-latest-small (leave-last-out, full catalogue, history masked),
-exported and verified: the grid of batch sizes and lengths, and all test users. Two sets are made of it, both with
-random vectors of users and items for the models that read some:
+Each is trained for one epoch (SGL for ten: after one it finds nothing), or fitted, on ml-latest-small (leave-last-out,
+full catalogue, history masked), exported and verified: the grid of batch sizes and lengths, and all test users. Two
+sets are made of it, both with random vectors of users and items for the models that read some:
 
     all      every film
     often    films with at least 50 ratings, for click models: for them, scoring a catalogue for 64 requests at
