@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -237,6 +239,35 @@ def test_what_fails_does_not_replace_what_is_served(run, tmp_path, capsys, monke
     main(["export", str(run), "--out", str(out), "--quantize", "int8", "--max_loss", "0.9"])
     assert read_manifest(out).precision == "int8"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(before)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interrupted_comparison_keeps_the_better_file(run, tmp_path, capsys, monkeypatch, there):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "model.onnx"
+    if there:
+        main(["export", str(run), "--out", str(out)])
+    monkeypatch.setattr("recloom_onnx.verify.verify_artefact", stopped)
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(run), "--out", str(out)])
+    assert stop.value.code == 130
+    assert (read_manifest(out).parity is not None) == there
+    told = f"wrote {out}, not compared to the end (next: recloom verify {out} --run {run})"
+    assert (told in capsys.readouterr().out) != there
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
+    script = "import os, recloom_onnx.verify as v, recloom.cli as c; v.verify_artefact = lambda *_, **__: os._exit(9); "
+    words = ["export", str(run), "--out", str(tmp_path / "model.onnx")]
+    done = subprocess.run([sys.executable, "-c", f"{script} c.main({words})"], capture_output=True)
+    assert done.returncode == 9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".recloom-")
+    main(words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 
 def coarse(parts):

@@ -80,7 +80,7 @@ def export(
             f"building an index over {loaded.catalog.num_items:,} items; a million take minutes", flush=True
         )
     protocol, metrics = measured(loaded)
-    place, parity, stays = Path(out), None, False
+    place, parity = Path(out), None
     with drafted(place) as draft:
         manifest = export_artefact(
             loaded.recommender,
@@ -97,9 +97,17 @@ def export(
             index_recall=index_recall,
             requests=sample(source.requests("valid").dataset, SAMPLE) if source and large else (),
         )
-        if source and verify:
-            parity = _compared(draft, loaded, manifest, source.requests("test").dataset, max_loss=max_loss)
-            stays = not parity.verified and served(place)
+        try:
+            if source and verify:
+                parity = _compared(
+                    draft, loaded, manifest, source.requests("test").dataset, max_loss=max_loss
+                )
+        except BaseException:  # Ctrl-C too: what was made is kept, if nothing better is there
+            if not served(place):
+                put(draft, place)
+                print(f"wrote {out}, not compared to the end (next: recloom verify {out} --run {run})")
+            raise
+        stays = parity is not None and not parity.verified and served(place)
         if not stays:
             put(draft, place)
     if not stays:

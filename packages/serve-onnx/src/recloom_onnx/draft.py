@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recloom.data.directory import scratch_beside
 from recloom.errors import RecloomError
 
 from .manifest import data_path, index_path, items_path, manifest_path, read_manifest
@@ -22,8 +22,8 @@ def drafted(out: Path) -> Iterator[Path]:
         raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
     if not out.parent.is_dir():
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another place for {out.name}")
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as folder:
-        yield Path(folder) / out.name
+    with scratch_beside(out) as folder:
+        yield folder / out.name
 
 
 def put(draft: Path, out: Path) -> None:

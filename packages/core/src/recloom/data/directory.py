@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,22 +32,32 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_existing(out, overwrite)
+    with scratch_beside(out) as partial:
+        yield partial
+        sync_tree(partial)
+        refuse_existing(out, overwrite)  # it may have appeared meanwhile
+        put_in_place(partial, out)
+        (out / LOCK).unlink()
+        _sync(out.parent)
+
+
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """Give a locked temporary sibling of `out`, removed at the end.
+
+    What a killed run left behind, the next run for the same `out` removes.
+    """
     prefix = f".recloom-{hashlib.sha256(out.name.encode()).hexdigest()[:12]}-"
     remove_leftovers(out.parent, prefix)
-    refuse_existing(out, overwrite)
-    partial = out.parent / f"{prefix}{os.getpid()}"
-    partial.mkdir()
+    folder = out.parent / f"{prefix}{secrets.token_hex(4)}"
+    folder.mkdir()
     try:
-        with open(partial / LOCK, "w") as lock:
+        with open(folder / LOCK, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield partial
-            sync_tree(partial)
-            refuse_existing(out, overwrite)  # it may have appeared meanwhile
-            put_in_place(partial, out)
-            (out / LOCK).unlink()
-            _sync(out.parent)
+            yield folder
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
