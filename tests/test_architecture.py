@@ -190,7 +190,7 @@ def test_options_are_spelled_out():
     assert len(functions) > 200
     free = {
         "prompts.py: render",
-        "graph.py: op",
+        "nodes.py: op",
         "triton.py: op",
         "int8.py: op",
         "errors.py: at_least",
