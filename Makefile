@@ -50,3 +50,4 @@ lint: $(READY)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find packages tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
