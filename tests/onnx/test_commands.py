@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -232,7 +234,7 @@ def test_what_fails_does_not_replace_what_is_served(run, tmp_path, capsys, monke
     said = capsys.readouterr()
     assert "wrote" not in said.out
     assert re.search(
-        r"falls short of its run: NDCG@10 .*model\.onnx was served before and was not replaced", said.err
+        r"falls short of its run: NDCG@10 .*model\.onnx is verified and was not replaced", said.err
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     monkeypatch.setattr("recloom_onnx.int8.coded", coded)
@@ -255,7 +257,8 @@ def test_an_interrupted_comparison_keeps_the_better_file(run, tmp_path, capsys, 
     assert stop.value.code == 130
     assert (read_manifest(out).parity is not None) == there
     told = f"wrote {out}, not compared to the end (next: recloom verify {out} --run {run})"
-    assert (told in capsys.readouterr().out) != there
+    stays = f"{out} is verified and was not replaced by what was not compared to the end"
+    assert (stays if there else told) in capsys.readouterr().out.splitlines()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 
@@ -268,6 +271,56 @@ def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
     assert left.name.startswith(".recloom-")
     main(words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", "{}/taken.onnx"], r"taken\.onnx is a folder, and a file of the artefact would lie there"),
+        (["--out", "{}/named.onnx"], r"named\.json is a folder"),
+        (["--out", "{}/none/model.onnx"], "none is not a folder; make it"),
+        (["--out", "{}/model.bin"], r"ends in \.onnx"),
+        (["--out", "{}/model.onnx", "--max_loss", "5"], "from 0 to less than 1, found 5"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(run, tmp_path, capsys, monkeypatch, words, told):
+    (tmp_path / "taken.onnx").mkdir()
+    (tmp_path / "named.json").mkdir()
+    monkeypatch.setattr("recloom.run.load", lambda path: pytest.fail("the run was loaded"))
+    with pytest.raises(SystemExit):
+        main(["export", str(run), *(word.format(tmp_path) for word in words)])
+    assert re.search(told, capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["named.json", "taken.onnx"]
+
+
+def test_verify_says_what_is_not_there_before_it_loads(run, exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recloom.run.load", lambda path: pytest.fail("the run was loaded"))
+    for words, told in (
+        ([str(tmp_path / "none.onnx"), "--run", str(run)], r"none\.onnx does not exist"),
+        ([str(exported), "--run", str(tmp_path / "none")], "there is no run .*none"),
+        ([str(exported), "--run", str(run), "--max_loss", "-1"], "found -1"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["verify", *words])
+        assert re.search(told, capsys.readouterr().err)
+
+
+def test_sigterm_keeps_what_was_made(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "recloom_onnx.verify.verify_artefact", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(run), "--out", str(tmp_path / "model.onnx")])
+    assert stop.value.code == 143
+    assert "not compared to the end" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
+
+
+def test_what_is_replaced_unverified_is_said(run, tmp_path, capsys):
+    words = ["export", str(run), "--out", str(tmp_path / "model.onnx")]
+    main(words)
+    main([*words, "--no-verify"])
+    assert "not verified, though the one in its place was, so it is not served yet" in capsys.readouterr().out
 
 
 def coarse(parts):

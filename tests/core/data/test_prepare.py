@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -265,3 +266,30 @@ def test_checking_and_preparing_import_no_torch(raw, tmp_path):
     assert "value is empty or not a number" in done.stdout
     assert "files match their sha256" in done.stdout
     assert "movielens" in done.stdout
+
+
+def test_two_that_write_to_one_place_do_not_take_each_others_work(tmp_path):
+    out = tmp_path / "data"
+
+    def write(name):
+        told = set()
+        for _ in range(60):
+            try:
+                with new_directory(out, overwrite=True) as folder:
+                    for part in ("dataset.json", "a", "b"):
+                        (folder / part).write_text(name)
+            except DataError as error:
+                told.add(str(error).partition(";")[0])
+        return told
+
+    with ThreadPoolExecutor(4) as pool:
+        told = set().union(*pool.map(write, "wxyz"))
+    assert told <= {f"{out} appeared meanwhile"}
+    assert os.listdir(tmp_path) == ["data"]
+    assert len({(out / part).read_text() for part in ("dataset.json", "a", "b")}) == 1
+
+
+def test_what_is_no_leftover_of_ours_is_left_alone(tmp_path):
+    (tmp_path / ".recloom-file").write_text("kept")
+    remove_leftovers(tmp_path, ".recloom-")
+    assert (tmp_path / ".recloom-file").read_text() == "kept"

@@ -25,7 +25,7 @@ from .runfolder import (
     CHECKPOINTS,
     RECORD,
     VECTORS,
-    best_checkpoint,
+    checkpoint_of,
     find_dataset,
     find_vectors,
     finished,
@@ -263,9 +263,7 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Run:
     Users of the dataset are looked up in it: `data` is its folder, where it is not where the run was trained from.
     """
     path = Path(path)
-    if not path.exists():
-        raise RecloomError(f"there is no run {path}. Train one with `recloom fit`; runs lie under runs/.")
-    checkpoint = best_checkpoint(path) if path.is_dir() else path
+    checkpoint = checkpoint_of(path)
     folder = (
         path
         if path.is_dir()

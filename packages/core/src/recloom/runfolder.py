@@ -168,6 +168,13 @@ def find_vectors(run: Path, path: str | None, option: str = "vectors") -> str | 
     return str(found)
 
 
+def checkpoint_of(path: Path) -> Path:
+    """The best checkpoint of a run's folder; a checkpoint is its own. RecloomError where there is none."""
+    if not path.exists():
+        raise RecloomError(f"there is no run {path}. Train one with `recloom fit`; runs lie under runs/.")
+    return best_checkpoint(path) if path.is_dir() else path
+
+
 def best_checkpoint(run: Path) -> Path:
     """`best.ckpt` where validation chose one, else `last.ckpt`."""
     for name in ("best.ckpt", "last.ckpt"):

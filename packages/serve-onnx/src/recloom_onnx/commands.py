@@ -57,16 +57,23 @@ def export(
     """
     from pathlib import Path
 
-    from recloom.run import load
+    from recloom.runfolder import checkpoint_of
 
-    from .cases import sample
-    from .draft import drafted, put, served
-    from .export import export_artefact
+    from .manifest import check_loss
 
     if triton and not verify:
         raise RecloomError(
             "--triton writes what will be served, so it must be verified; leave --no-verify out"
         )
+    check_loss(max_loss)
+    checkpoint_of(Path(run))
+    from recloom.run import load  # what takes seconds to import comes after what can be refused at once
+
+    from .cases import sample
+    from .draft import check_place, drafted, put, served
+    from .export import export_artefact
+
+    check_place(Path(out))
     loaded = load(run)
     large = index_above is not None and loaded.catalog.num_items > index_above
     if triton and large:
@@ -103,11 +110,14 @@ def export(
                     draft, loaded, manifest, source.requests("test").dataset, max_loss=max_loss
                 )
         except BaseException:  # Ctrl-C too: what was made is kept, if nothing better is there
-            if not served(place):
+            if served(place):
+                print(f"{out} is verified and was not replaced by what was not compared to the end")
+            else:
                 put(draft, place)
                 print(f"wrote {out}, not compared to the end (next: recloom verify {out} --run {run})")
             raise
-        stays = parity is not None and not parity.verified and served(place)
+        before = served(place)
+        stays = before and parity is not None and not parity.verified
         if not stays:
             put(draft, place)
     if not stays:
@@ -115,7 +125,8 @@ def export(
     if manifest.index is not None:
         _tell_index(manifest.index)
     if parity is None:
-        print(f"not verified, so it is not served yet (next: recloom verify {out} --run {run})")
+        lost = ", though the one in its place was" if before else ""
+        print(f"not verified{lost}, so it is not served yet (next: recloom verify {out} --run {run})")
         return
     _tell(parity, manifest, place, stays)
     if triton:
@@ -146,17 +157,23 @@ def verify(
     """
     from pathlib import Path
 
-    from recloom.run import load
+    from recloom.runfolder import checkpoint_of
 
-    from .manifest import read_manifest
-    from .verify import refuse_other_run
+    from .manifest import check_loss, read_manifest
 
-    manifest, loaded = read_manifest(Path(artefact)), load(run)
+    check_loss(max_loss)
+    manifest = read_manifest(Path(artefact))
+    checkpoint_of(Path(run))
     if requests is not None and (not manifest.exact or requests < 1):
         raise RecloomError(
             f"--requests is {requests}, and {artefact} is {manifest.precision}; expected 1 or more, and no number "
             "for int8, fp16 and an index, which are shown to rank as well over all test users. Leave --requests out."
         )
+    from recloom.run import load  # this takes seconds
+
+    from .verify import refuse_other_run
+
+    loaded = load(run)
     refuse_other_run(Path(artefact), manifest, loaded)
     batches = _data(loaded, data).requests("test").dataset
     parity = _compared(Path(artefact), loaded, manifest, batches, requests, max_loss, provider)
@@ -264,7 +281,7 @@ def _tell(parity: Parity, manifest: Manifest, path: Path, stays: bool = False) -
     cause = parity.failures[0].rstrip(".")
     if stays:
         raise RecloomError(
-            f"what was exported {failed}: {cause}. {path} was served before and was not replaced; a file that "
-            f"fails is kept only under another --out. {manifest.next_step()}"
+            f"what was exported {failed}: {cause}. {path} is verified and was not replaced; what fails is kept "
+            f"only under another --out. {manifest.next_step(kept=False)}"
         )
     raise RecloomError(f"{path} {failed} and will not be served: {cause}. {manifest.next_step()}")

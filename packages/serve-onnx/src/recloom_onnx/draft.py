@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recloom.data.directory import scratch_beside
 from recloom.errors import RecloomError
+from recloom.stopping import stopped_by_sigterm
 
 from .manifest import data_path, index_path, items_path, manifest_path, read_manifest
 
@@ -16,14 +17,24 @@ from .manifest import data_path, index_path, items_path, manifest_path, read_man
 def drafted(out: Path) -> Iterator[Path]:
     """Where to make what is to lie at `out`: a path of that name in a folder that is gone afterwards.
 
-    Raises RecloomError where no artefact can lie at `out`.
+    Raises RecloomError where no artefact can lie at `out`, and Terminated on SIGTERM.
     """
+    check_place(out)
+    with stopped_by_sigterm(), scratch_beside(out) as folder:
+        yield folder / out.name
+
+
+def check_place(out: Path) -> None:
+    """Raise RecloomError where no artefact can lie at `out`."""
     if out.suffix != ".onnx":
         raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
     if not out.parent.is_dir():
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another place for {out.name}")
-    with scratch_beside(out) as folder:
-        yield folder / out.name
+    for path in (out, data_path(out), items_path(out), index_path(out), manifest_path(out)):
+        if path.is_dir():
+            raise RecloomError(
+                f"{path} is a folder, and a file of the artefact would lie there; choose another --out"
+            )
 
 
 def put(draft: Path, out: Path) -> None:

@@ -172,12 +172,19 @@ class Manifest(Record):
                 f"{'; '.join(self.parity.failures)}. {self.next_step()}"
             )
 
-    def next_step(self) -> str:
-        """What to do with an artefact that failed its comparison."""
+    def next_step(self, kept: bool = True) -> str:
+        """What to do about an artefact that failed its comparison; whether it is `kept`, so that it can be verified."""
         if self.exact:
             return "Export it again, or ask the model's author."
         other = "with a larger --index_recall" if self.index else "without --quantize"
-        return f"Export it again {other}, or verify it with a larger --max_loss if you can afford one."
+        again = "verify it" if kept else "in the same way"
+        return f"Export it again {other}, or {again} with a larger --max_loss if you can afford one."
+
+
+def check_loss(max_loss: float) -> None:
+    """Raise RecloomError for what is no share of an NDCG that may be lost."""
+    if not 0 <= max_loss < 1:
+        raise RecloomError(f"max_loss is a share of the NDCG, from 0 to less than 1, found {max_loss:g}")
 
 
 def manifest_path(path: Path) -> Path:
@@ -204,6 +211,10 @@ def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the artefact at `path`; RecloomError where it is absent or not one."""
     target = manifest_path(path)
     if not target.is_file():
+        if not path.exists():
+            raise RecloomError(
+                f"{path} does not exist. Write an artefact with `recloom export RUN --out {path}`."
+            )
         raise RecloomError(f"{path} has no manifest: {target} does not exist. Export with `recloom export`.")
     try:
         return Manifest.model_validate_json(target.read_bytes())

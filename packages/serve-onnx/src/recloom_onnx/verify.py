@@ -17,7 +17,7 @@ from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
 
 from .cases import Case, shape_cases, user_cases
-from .manifest import Manifest, Parity, id_digest, weight_digest
+from .manifest import Manifest, Parity, check_loss, id_digest, weight_digest
 from .reference import Reference
 from .session import Provider, Session
 from .tally import METRIC, Tally
@@ -59,8 +59,7 @@ def verify_artefact(
 
     Raises RecloomError where the artefact cannot be loaded or belongs to another catalogue.
     """
-    if not 0 <= max_loss < 1:
-        raise RecloomError(f"max_loss is a share of the NDCG, from 0 to less than 1, found {max_loss:g}")
+    check_loss(max_loss)
     session = Session(path, provider, threads, allow_unverified=True)
     manifest = session.manifest
     _check_catalog(manifest, catalog, session.path)

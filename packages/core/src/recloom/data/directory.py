@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import DataError
 
@@ -38,7 +40,7 @@ def new_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         sync_tree(partial)
         refuse_existing(out, overwrite)  # it may have appeared meanwhile
         put_in_place(partial, out)
-        (out / LOCK).unlink()
+        (out / LOCK).unlink(missing_ok=True)  # the next one may have replaced it already
         _sync(out.parent)
 
 
@@ -51,13 +53,22 @@ def scratch_beside(out: Path) -> Iterator[Path]:
     prefix = f".recloom-{hashlib.sha256(out.name.encode()).hexdigest()[:12]}-"
     remove_leftovers(out.parent, prefix)
     folder = out.parent / f"{prefix}{secrets.token_hex(4)}"
-    folder.mkdir()
     try:
-        with open(folder / LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(folder: Path) -> TextIO:
+    """Make a folder that nobody takes for a leftover as long as the file that is returned is open."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
+            lock = open(folder / LOCK, "w")  # noqa: SIM115 - the caller closes it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK)):
+                return lock
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
@@ -94,8 +105,10 @@ def remove_leftovers(parent: Path, prefix: str) -> None:
             with open(partial / LOCK, "a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(partial, ignore_errors=True)
-        except BlockingIOError:
-            continue  # another process is writing it now
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another process is writing it now, or has just ended
+        except (NotADirectoryError, PermissionError):
+            continue  # not ours
 
 
 def sync_tree(folder: Path) -> None:
@@ -117,7 +130,14 @@ def _sync(path: Path) -> None:
 def put_in_place(partial: Path, out: Path) -> None:
     """Give `partial` the name `out` in one step; what had that name is then called `partial`."""
     if not out.exists():
-        os.rename(partial, out)
+        try:
+            os.rename(partial, out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise DataError(
+                f"{out} appeared meanwhile; another command writes there. Run this one again."
+            ) from error
     elif not _exchange(partial, out):
         raise DataError(
             f"{out.parent}: this file system cannot exchange two directories in one step, so {out.name} "

@@ -144,7 +144,11 @@ class Models:
 
     def _open(self, source: Source) -> dict[str, Served]:
         found = {}
-        for version, path in files_of(source).items():
+        try:
+            files = files_of(source)
+        except OSError as error:
+            raise RecloomError(f"{source.path} cannot be read: {error.strerror or error}") from error
+        for version, path in files.items():
             try:
                 found[version] = self._warm(source.name, version, path)
             except RecloomError:
