@@ -7,16 +7,16 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import polars as pl
 import pytest
 import torch
 from recloom.cli import main
+from recloom.data.directory import LOCK
 from recloom.errors import RecloomError
 from recloom.run import load
 from recloom.training import fit
+from recloom_onnx.draft import drafted
 from recloom_onnx.int8 import coded
 from recloom_onnx.manifest import read_manifest, weight_digest
 from recloom_onnx.session import Session
@@ -263,13 +263,16 @@ def test_an_interrupted_comparison_keeps_the_better_file(run, tmp_path, capsys, 
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
-    script = "import os, recloom_onnx.verify as v, recloom.cli as c; v.verify_artefact = lambda *_, **__: os._exit(9); "
-    words = ["export", str(run), "--out", str(tmp_path / "model.onnx")]
-    done = subprocess.run([sys.executable, "-c", f"{script} c.main({words})"], capture_output=True)
-    assert done.returncode == 9
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".recloom-")
-    main(words)
+    out = tmp_path / "model.onnx"
+    with drafted(out) as draft:
+        left = draft.parent
+    left.mkdir()
+    for name in (LOCK, "model.onnx", "model.json"):
+        (left / name).write_text("half of it")
+    with drafted(out) as other:  # one that is made now is left alone
+        main(["export", str(run), "--out", str(out)])
+        assert other.parent.is_dir()
+    assert not left.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 
