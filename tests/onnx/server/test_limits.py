@@ -173,7 +173,7 @@ def test_a_small_body_cannot_ask_for_a_large_table(server, rows, wide, told):
     answer = server.post("/recommend", content=body)
     assert answer.status_code in (400, 413)
     assert told in answer.json()["error"]
-    assert time.perf_counter() - begun < 2
+    assert time.perf_counter() - begun < 4
 
 
 def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(titled, tmp_path):
