@@ -40,6 +40,7 @@ $(READY): constraints.txt Makefile $(wildcard packages/*/pyproject.toml)
 demo: $(READY)
 	@$(BIN)/recloom demo $(if $(DATA),"$(DATA)") --out "$(OUT)"
 
+# Bytecode is kept whatever the environment says, so that commands in tests start as fast as installed ones.
 test: $(READY)
 	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
 

@@ -40,6 +40,8 @@ def loaded(code: str, folder) -> set[str]:
         ["recommend", "--help"], ["demo", "--help"], ["export", "--help"],
         ["data", "check", "log.csv"], ["data", "check", "made"],
         ["data", "prepare", "auto", "--path", "log.csv", "--out", "new"], ["new-plugin", "taste"], ["no-such-command"],
+        ["export", "no-such-run"], ["export", "log.csv", "--out", "no-such-folder/model.onnx"],
+        ["export", "log.csv", "--max_loss", "5"], ["verify", "no-such.onnx", "--run", "log.csv"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -59,6 +59,7 @@ def export(
 
     from recloom.runfolder import checkpoint_of
 
+    from .draft import check_place, drafted, put, served
     from .manifest import check_loss
 
     if triton and not verify:
@@ -67,13 +68,12 @@ def export(
         )
     check_loss(max_loss)
     checkpoint_of(Path(run))
+    check_place(Path(out))
     from recloom.run import load  # what takes seconds to import comes after what can be refused at once
 
     from .cases import sample
-    from .draft import check_place, drafted, put, served
     from .export import export_artefact
 
-    check_place(Path(out))
     loaded = load(run)
     large = index_above is not None and loaded.catalog.num_items > index_above
     if triton and large:

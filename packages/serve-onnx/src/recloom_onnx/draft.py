@@ -8,7 +8,6 @@ from pathlib import Path
 
 from recloom.data.directory import scratch_beside
 from recloom.errors import RecloomError
-from recloom.stopping import stopped_by_sigterm
 
 from .manifest import data_path, index_path, items_path, manifest_path, read_manifest
 
@@ -20,6 +19,8 @@ def drafted(out: Path) -> Iterator[Path]:
     Raises RecloomError where no artefact can lie at `out`, and Terminated on SIGTERM.
     """
     check_place(out)
+    from recloom.stopping import stopped_by_sigterm  # heavy, and where it is refused not needed
+
     with stopped_by_sigterm(), scratch_beside(out) as folder:
         yield folder / out.name
 
