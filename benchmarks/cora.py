@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from recloom.training import run_command
+from recloom.fitting import run_command
 from recloom_graph.property.two_colours import write
 
 PUBLISHED = {"cora": 0.815}

@@ -75,9 +75,9 @@ def mixed(names: list[str], count: int) -> list[str]:
 def encoders(folder: Path) -> dict[str, Encode]:
     """What is measured, by name; the first is what the others are compared with."""
     import torch
-    from recloom_feature.encoder_export import export_encoder
-    from recloom_feature.onnx_encoder import OnnxTextEncoder
-    from recloom_feature.sentence_transformers import SentenceTransformers
+    from recloom_feature.encoders.export import export_encoder
+    from recloom_feature.encoders.onnx import OnnxTextEncoder
+    from recloom_feature.encoders.sentence_transformers import SentenceTransformers
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What evaluation costs: `Meter` against a bare top-k loop, and against ranx.
+"""What evaluation costs: `MetricAccumulator` against a bare top-k loop, and against ranx.
 
     python benchmarks/evaluation.py [--repeats 15]
 
@@ -80,8 +80,7 @@ def measure(targets_per_user: int, repeats: int, peer: Path) -> dict[str, object
 def _meter_loop(scores, targets):  # type: ignore[no-untyped-def]
     """The whole of an evaluation as the test loop does it; returns the values per user."""
     import torch
-    from recloom.metrics import ItemFacts, Meter, core_metrics
-    from recloom.segments import segments
+    from recloom.metrics import ItemFacts, MetricAccumulator, core_metrics, item_segments
 
     metrics = {metric.name: metric for metric in core_metrics()}
     counts = torch.randint(0, 500, (ITEMS + 1,))
@@ -90,7 +89,7 @@ def _meter_loop(scores, targets):  # type: ignore[no-untyped-def]
     catalogue, users = torch.arange(1, ITEMS + 1)[None], torch.arange(USERS)
 
     def run() -> dict[str, np.ndarray]:
-        meter = Meter([f"{name}@{K}" for name in METRICS], metrics, facts, segments(counts))
+        meter = MetricAccumulator([f"{name}@{K}" for name in METRICS], metrics, facts, item_segments(counts))
         for rows in range(0, USERS, BATCH):
             part = slice(rows, rows + BATCH)
             meter.update(scores[part], targets[part], candidates=catalogue, users=users[part])

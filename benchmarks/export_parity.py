@@ -51,7 +51,7 @@ EPOCHS = {"SGL": 10}
 def prepared(fewest: int) -> Path:
     """ml-latest-small with vectors, and only the films with so many ratings."""
     import polars as pl
-    from recloom.data.prepare import arrange, write
+    from recloom.data.prepare import arrange, write_dataset
     from recloom.data.readers import RawTables
     from recloom.schemas import Source
 
@@ -65,7 +65,9 @@ def prepared(fewest: int) -> Path:
     users = rows.select(pl.col("user_id").unique(maintain_order=True))
     items, users = (table.with_columns(vector=vectors(len(table))) for table in (items, users))
     data = arrange(RawTables(rows, [whole], items=items, users=users))
-    write(data, folder, name=folder.name, source=Source(reader="movielens"), licence="see ml-latest-small")
+    write_dataset(
+        data, folder, name=folder.name, source=Source(reader="movielens"), licence="see ml-latest-small"
+    )
     return folder
 
 
@@ -82,10 +84,10 @@ def measure(name: str, model: Any, folder: Path, precision: str) -> dict[str, An
     import recloom
     import torch
     from recloom.errors import RecloomError
-    from recloom_onnx.cases import sample
-    from recloom_onnx.export import export_artefact
-    from recloom_onnx.reference import served_scores
-    from recloom_onnx.verify import verify_artefact
+    from recloom_onnx.exporting.export import export_artefact
+    from recloom_onnx.verification.cases import sample
+    from recloom_onnx.verification.reference import served_scores
+    from recloom_onnx.verification.verify import verify_artefact
 
     torch.set_num_threads(1)
     rated = model.examples == "rated"

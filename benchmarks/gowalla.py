@@ -41,11 +41,10 @@ SETTINGS = {
 def prepare(source: Path) -> None:
     """One dataset of both files, and their division as a split; a user's training items come first."""
     import polars as pl
-    from recloom.data.directory import new_directory
-    from recloom.data.prepare import read_card
+    from recloom.data import PART, read_card, split_record
+    from recloom.data.prepare import prepare_source
     from recloom.data.readers import ReadOptions
-    from recloom.data.source import prepare_source
-    from recloom.data.split import PART, describe
+    from recloom.io import new_directory
     from recloom.schemas import SplitSpec
 
     if (FOLDER / "splits" / "published" / "split.json").is_file():
@@ -56,7 +55,7 @@ def prepare(source: Path) -> None:
     )
     part = frame["part"].cast(PART)
     frame = frame.drop("part")
-    record = describe(frame, part, SplitSpec(strategy="random", valid=0, test=0.2), read_card(FOLDER))
+    record = split_record(frame, part, SplitSpec(strategy="random", valid=0, test=0.2), read_card(FOLDER))
     with new_directory(FOLDER / "splits" / "published") as folder:
         frame.with_columns(part.cast(pl.String)).write_parquet(folder / "split.parquet")
         (folder / "split.json").write_text(record.model_dump_json(indent=2) + "\n")
@@ -64,7 +63,7 @@ def prepare(source: Path) -> None:
 
 def go_on(epochs: int) -> None:
     """Train until so many epochs are done, from the last checkpoint where there is one."""
-    from recloom.training import run_command
+    from recloom.fitting import run_command
 
     words = [
         "fit",
@@ -92,7 +91,7 @@ def go_on(epochs: int) -> None:
 
 def tested() -> dict[str, Any]:
     """Recall@20 and NDCG@20 of all users with test items, with intervals."""
-    from recloom.run import load
+    from recloom.runs import load
 
     run = load(RUN)
     run.module.metrics = list(PUBLISHED)

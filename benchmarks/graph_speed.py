@@ -36,16 +36,15 @@ import networkx
 import numpy as np
 import polars as pl
 import torch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
-from recloom_graph.backends import product
-from recloom_graph.convert import dgl_library
-from recloom_graph.dataset_graphs import bipartite
-from recloom_graph.graph import Graph
-from recloom_graph.pagerank import PersonalizedPageRank, pagerank
-from recloom_graph.propagation import propagate
-from recloom_graph.sparse import entries
-from recloom_graph.walks import Walker
+from recloom.data import Catalog, Interactions
+from recloom_graph.embedding.walks import Walker
+from recloom_graph.graphs.backends import product
+from recloom_graph.graphs.convert import dgl_library
+from recloom_graph.graphs.dataset_graphs import bipartite
+from recloom_graph.graphs.graph import Graph
+from recloom_graph.graphs.sparse import entries
+from recloom_graph.models.propagation import propagate
+from recloom_graph.pagerank.pagerank import PersonalizedPageRank, pagerank
 from scipy.sparse import csr_matrix
 from sknetwork.ranking import PageRank
 from torch import Tensor

@@ -58,7 +58,7 @@ def main() -> None:
 def train(data: Path, name: str, model: str, seed: int) -> None:
     """Fit and test one model with one seed, unless it was done."""
     import recloom
-    from recloom.runfolder import finished
+    from recloom.run_folder import finished
 
     run = folder_of(name, model, seed)
     if finished(run) and (run / "metrics.json").is_file():
@@ -86,8 +86,8 @@ def train(data: Path, name: str, model: str, seed: int) -> None:
 
 def report(name: str) -> None:
     """Means of the seeds with intervals, and each graph model against LightGCN."""
-    from recloom.evaluation.results import read_per_user
-    from recloom.run import load
+    from recloom.evaluation import read_per_user
+    from recloom.runs import load
 
     seeds = {model: SEEDS if loss else SEEDS[:1] for model, (_, loss) in MODELS.items()}
     folders = {model: [folder_of(name, model, seed) for seed in seeds[model]] for model in MODELS}

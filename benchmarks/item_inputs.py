@@ -71,8 +71,8 @@ def main() -> None:
 
 def prepare(name: str) -> Path:
     """The dataset with texts, and its vectors, made once."""
-    from recloom_feature.embed import embed
-    from recloom_feature.sentence_transformers import SentenceTransformers
+    from recloom_feature.encoders.embed import embed
+    from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
     folder = HERE / ".data" / f"{name}-texts"
     if not (folder / "dataset.json").is_file():
@@ -142,7 +142,7 @@ def train(name: str, data: Path, variant: str, seed: int) -> None:
     import sys
 
     import recloom as library
-    from recloom.runfolder import finished
+    from recloom.run_folder import finished
 
     sys.path.insert(0, str(HERE))
     run = folder_of(name, variant, seed)
@@ -168,7 +168,7 @@ def train(name: str, data: Path, variant: str, seed: int) -> None:
 def encode(name: str, data: Path, column: str) -> None:
     """TextMean over one column, unless it was done."""
     import recloom as library
-    from recloom.runfolder import finished
+    from recloom.run_folder import finished
 
     run = folder_of(name, f"TextMean {column}", 0)
     if finished(run):
@@ -182,7 +182,7 @@ def encode(name: str, data: Path, column: str) -> None:
 def report(name: str, data: Path, seeds: tuple[int, ...]) -> None:
     """Test every run and write what came of it."""
     import recloom as library
-    from recloom.evaluation.results import read_per_user
+    from recloom.evaluation import read_per_user
 
     tables: dict[str, Any] = {}
     for variant in SASREC[name]:
@@ -230,7 +230,7 @@ def folder_of(name: str, variant: str, seed: int) -> Path:
 
 
 def recloom(*words: str) -> None:
-    from recloom.cli import main as run
+    from recloom.cli.main import main as run
 
     code = run(list(words))
     if code:

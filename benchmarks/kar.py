@@ -82,7 +82,7 @@ def main() -> None:
 
 def prepare() -> None:
     """The prepared dataset, made once."""
-    from recloom.cli import main as recloom
+    from recloom.cli.main import main as recloom
 
     if not (DATA / "dataset.json").is_file():
         raw = SHARED / "ml-latest-small"
@@ -151,10 +151,10 @@ def user_texts(module: Any) -> tuple[Any, dict[str, Any]]:
     """`user_id` and `text` from each user's first training ratings, and how many users have one."""
     import polars as pl
     import torch
-    from recloom.data.known_first import known_first
+    from recloom.data import knowledge_prefix
 
     train = module.train
-    count = known_first(train.lengths, FIRST)
+    count = knowledge_prefix(train.lengths, FIRST)
     titles = [re.sub(r" \(\d{4}\)$", "", title) for title in module.catalog.items["title"].to_list()]
     ids = module.catalog.users["user_id"].to_list()
     rows = []
@@ -179,7 +179,7 @@ def user_texts(module: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def embed(of: str) -> None:
-    from recloom.cli import main as recloom
+    from recloom.cli.main import main as recloom
 
     texts = WORK / f"{of.removesuffix('s')}-texts.parquet"
     recloom(
@@ -199,7 +199,7 @@ def options(variant: str) -> dict[str, Any]:
 
 
 def data(variant: str, seed: int) -> Any:
-    from recloom.data.module import RecDataModule
+    from recloom.data.batches import RecDataModule
     from recloom.schemas import SplitSpec
 
     return RecDataModule(str(DATA), **options(variant) | {"split": SplitSpec(**SPLIT), "seed": seed})
@@ -289,7 +289,7 @@ def scores(run: Any, module: Any, part: str) -> dict[str, Any]:
 def figures(rows: dict[str, Any]) -> dict[str, float]:
     """AUC and log loss by core's own metrics."""
     import torch
-    from recloom import functional
+    from recloom.metrics import functional
 
     given = torch.from_numpy(rows["scores"]), torch.from_numpy(rows["labels"])
     return {"auc": float(functional.auc(*given)), "log_loss": float(functional.log_loss(*given))}
@@ -298,7 +298,7 @@ def figures(rows: dict[str, Any]) -> dict[str, float]:
 def drawn(rows: dict[str, Any], weights: Any) -> Any:
     """(2, D) AUC and log loss under (D, users) weights of users."""
     import torch
-    from recloom import resampled
+    from recloom.metrics import bootstrap_weights as resampled
 
     given = [torch.from_numpy(rows[name]) for name in ("scores", "labels", "users")]
     counts = torch.from_numpy(weights).double()

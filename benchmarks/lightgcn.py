@@ -26,13 +26,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from recloom.data.commands import prepare
-from recloom.data.interactions import Interactions
-from recloom.data.module import RecDataModule
+from recloom.data import Interactions
+from recloom.data.batches import RecDataModule
+from recloom.data.prepare import prepare
 from recloom.losses import BPR
-from recloom.module import RecModule
-from recloom_graph.dataset_graphs import bipartite
-from recloom_graph.lightgcn import LightGCN
+from recloom.training import RecModule
+from recloom_graph.graphs.dataset_graphs import bipartite
+from recloom_graph.models.lightgcn import LightGCN
 from torch import Tensor
 from torch.nn.functional import embedding, softplus
 

@@ -28,10 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from recloom.language.asking import ask
-from recloom.language.ledger import Ledger
-from recloom.language.openai import OpenAIChat
-from recloom.language.question import Question, Reply
+from recloom.llm import Ledger, LLMRequest, LLMResponse, OpenAIChat, ask
 
 LATENCY, LIMITED, DROPPED, SEED = 0.2, 0.05, 0.02, 0
 LIFETIME = 120
@@ -64,14 +61,14 @@ def threads(model: OpenAIChat, texts: list[str]) -> list[str | None]:
 
 def through_ledger(model: OpenAIChat, texts: list[str]) -> list[str | None]:
     """Ask with a ledger; the second time everything is there."""
-    questions = [Question(({"role": "user", "content": text},)) for text in texts]
+    questions = [LLMRequest(({"role": "user", "content": text},)) for text in texts]
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
         replies = ask(model, questions, ledger).replies
         again = ask(model, questions, ledger)
         assert again.bill.calls == 0
         assert [reply.texts for reply in again.replies] == [reply.texts for reply in replies]
-        return [reply.texts[0] if isinstance(reply, Reply) else None for reply in replies]
+        return [reply.texts[0] if isinstance(reply, LLMResponse) else None for reply in replies]
 
 
 def measure(client: Client, count: int, concurrency: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def main() -> None:
 
 def prepare() -> Path:
     """The prepared dataset, made once."""
-    from recloom.cli import main as recloom
+    from recloom.cli.main import main as recloom
 
     folder = HERE / ".data" / "mind-sample-all-news"
     if not (folder / "dataset.json").is_file():
@@ -192,7 +192,8 @@ def history_first(interactions: pl.DataFrame, impressions: pl.DataFrame) -> pl.D
 
 def derive(folder: Path, tables: dict[str, pl.DataFrame], view: str) -> tuple[str, float, dict[str, Any]]:
     """A prepared dataset with the impressions of a view, the share of its rows that is tested, and facts."""
-    from recloom.data.prepare import Prepared, read_card, write
+    from recloom.data import read_card
+    from recloom.data.prepare import Prepared, write_dataset
 
     impressions, titled = tables["impressions"], titles(tables["items"])
     interactions = history_first(tables["interactions"], impressions)
@@ -204,7 +205,7 @@ def derive(folder: Path, tables: dict[str, pl.DataFrame], view: str) -> tuple[st
     card, out = read_card(folder), HERE / ".data" / f"mind-sample-{view.replace(' ', '-')}"
     parts = Prepared(interactions, tables["items"], tables["users"], kept, tables["rejected"],
                      card.counts | {"impressions": kept.height}, "seconds")  # fmt: skip
-    write(parts, out, name=out.name, source=card.source, licence=card.licence, overwrite=True)
+    write_dataset(parts, out, name=out.name, source=card.source, licence=card.licence, overwrite=True)
     tested = kept.filter(pl.col("timestamp") >= cut)
     facts = {
         "tested from": datetime.fromtimestamp(cut, UTC).isoformat(),
@@ -221,7 +222,7 @@ def derive(folder: Path, tables: dict[str, pl.DataFrame], view: str) -> tuple[st
 
 def values(data: str, share: float, view: str, name: str, encoder: dict[str, Any]) -> pl.DataFrame:
     """A user and a value of each metric per impression, the mean over seeds; kept beside the data, measured once."""
-    from recloom.data.prepare import read_card
+    from recloom.data import read_card
 
     model, settings = MODELS[name]
     slug = f"{view}-{name}".replace(", ", "-").replace(" ", "-")
@@ -239,7 +240,7 @@ def values(data: str, share: float, view: str, name: str, encoder: dict[str, Any
 
 def row(table: pl.DataFrame) -> dict[str, Any]:
     """Means with their intervals over users."""
-    from recloom.evaluation.significance import intervals
+    from recloom.evaluation import intervals
 
     found = intervals({m: table[m].to_numpy() for m in METRICS}, table["user_id"].to_numpy())
     return {m: {k: round(getattr(found[m], k), 4) for k in ("mean", "low", "high")} for m in METRICS}
@@ -250,7 +251,7 @@ def test(
 ) -> pl.DataFrame:
     """Values per impression, in the order of the dataset."""
     import recloom
-    from recloom.evaluation.results import read_per_user
+    from recloom.evaluation import read_per_user
 
     config = {
         "model": {"metrics": METRICS},
@@ -267,7 +268,7 @@ def test(
 
 def difference(ours: pl.DataFrame, theirs: pl.DataFrame) -> dict[str, Any]:
     """Impression by impression, with the interval over users and the test by sign flips."""
-    from recloom.evaluation.significance import paired_difference
+    from recloom.evaluation import paired_difference
 
     found, users = {}, ours["user_id"].to_numpy()
     for metric in METRICS:

@@ -12,7 +12,7 @@ from typing import Any
 def rows(tables: dict[str, Any], metrics: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """Each variant's means over users and seeds with intervals, and its means of each seed."""
     import polars as pl
-    from recloom.evaluation.significance import intervals
+    from recloom.evaluation import intervals
 
     for variant, found in tables.items():
         whole = pl.concat(found)
@@ -29,7 +29,7 @@ def differences(
     tables: dict[str, Any], pairs: Iterable[tuple[str, str]], metrics: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Each pair of variants: users' means over seeds, paired; p after Holm over all that are shown."""
-    from recloom.evaluation.significance import holm, paired_difference
+    from recloom.evaluation import holm, paired_difference
 
     made = []
     for one, other in pairs:

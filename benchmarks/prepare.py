@@ -29,7 +29,7 @@ PLAIN = "import polars as pl; pl.read_csv('ratings.csv').write_parquet('plain.pa
 PREPARE = """
 from pathlib import Path
 from recloom.data.readers import ReadOptions
-from recloom.data.source import prepare_source
+from recloom.data.prepare.source import prepare_source
 prepare_source("table", Path("prepared"), Path("ratings.csv"), None, ReadOptions(), overwrite=True)
 """
 

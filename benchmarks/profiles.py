@@ -77,8 +77,8 @@ def main() -> None:
         "killed": killed,
         "resumed": {
             "requests of both runs": after_resume,
-            "replies kept": replies(),
-            "asked twice": after_resume - replies() - killed["under way"],
+            "replies kept": responses(),
+            "asked twice": after_resume - responses() - killed["under way"],
             "seconds": round(seconds, 1),
             "said": told(resumed),
         },
@@ -138,19 +138,19 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def killed_run(words: list[str], log: Path) -> dict[str, Any]:
     """Start the command, kill it with -9 in the middle, and count what was asked and kept by then."""
-    process = subprocess.Popen([sys.executable, "-m", "recloom.cli", *words])
-    while replies() < KILLED_AT:
+    process = subprocess.Popen([sys.executable, "-m", "recloom.cli.main", *words])
+    while responses() < KILLED_AT:
         if process.poll() is not None:
             raise SystemExit(f"the command ended before it held {KILLED_AT} replies")
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = replies()
+    kept = responses()
     time.sleep(60)  # the server finishes the answer that nobody waits for any more, and logs it
     return {"replies kept": kept, "requests": requests(log), "under way": requests(log) - kept}
 
 
-def replies() -> int:
+def responses() -> int:
     path = WORK / "ledger.sqlite"
     if not path.exists():
         return 0
@@ -211,7 +211,9 @@ def told(said: str) -> list[str]:
 
 def recloom(*words: str) -> str:
     """Run a command in a process of its own, show what it says, and return it."""
-    done = subprocess.run([sys.executable, "-m", "recloom.cli", *words], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "recloom.cli.main", *words], stdout=subprocess.PIPE, text=True
+    )
     print(done.stdout)
     if done.returncode:
         raise SystemExit(done.returncode)

@@ -102,7 +102,7 @@ def kept(target: Path) -> dict[str, Any]:
 
 def prepare(name: str) -> Path:
     """The prepared dataset, made once."""
-    from recloom.cli import main as recloom
+    from recloom.cli.main import main as recloom
 
     folder = HERE / ".data" / name
     if not (folder / "dataset.json").is_file():
@@ -139,7 +139,7 @@ def measure(data: str, model: str) -> dict[str, Any]:
 def pooled(tables: list[Any]) -> dict[str, dict[str, float]]:
     """Means over users and seeds, with intervals, from the tables of values per user of each seed."""
     import polars as pl
-    from recloom.evaluation.significance import intervals
+    from recloom.evaluation import intervals
 
     rows = pl.concat(tables)
     names = [name for name in METRICS if name in rows.columns]
@@ -182,7 +182,7 @@ def test(
     data: str, model: str, options: dict[str, Any], settings: dict[str, Any], seed: int
 ) -> tuple[dict[str, float], Any]:
     """Means on the test part, and the table of values per user."""
-    from recloom.evaluation.results import read_per_user
+    from recloom.evaluation import read_per_user
 
     run = train(data, model, options, settings, seed)
     found = run.test()

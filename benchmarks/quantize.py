@@ -52,7 +52,7 @@ DRAWS = 2000
 def trained(data: Path) -> Any:
     """SASRec with the options of configs/ml-latest-small/sasrec.yaml."""
     import recloom
-    from recloom.run import load
+    from recloom.runs import load
 
     folder = HERE / ".data" / "quantize-sasrec"
     if (folder / "run.json").is_file() and (folder / "metrics.json").is_file():
@@ -71,10 +71,10 @@ def trained(data: Path) -> Any:
 
 def recommenders(run: Any, folder: Path, repeats: int) -> dict[str, Any]:
     """Every precision of one run, and onnxruntime's own int8."""
-    from recloom_onnx.cases import sample, user_cases
-    from recloom_onnx.export import export_artefact
-    from recloom_onnx.reference import served_scores
-    from recloom_onnx.verify import verify_artefact
+    from recloom_onnx.exporting.export import export_artefact
+    from recloom_onnx.verification.cases import sample, user_cases
+    from recloom_onnx.verification.reference import served_scores
+    from recloom_onnx.verification.verify import verify_artefact
 
     users = run.data().requests("test").dataset
     rows: dict[str, dict[str, Any]] = {}
@@ -127,8 +127,8 @@ def asked(one: Any, given: dict[str, Any]) -> Any:
 
 def ndcg(lists: list[Any], cases: list[Any], catalog: Any) -> Any:
     """(users,) NDCG@10."""
-    from recloom_onnx.cases import indices
-    from recloom_onnx.compare import list_metrics
+    from recloom_onnx.verification.cases import indices
+    from recloom_onnx.verification.comparison import list_metrics
 
     parts = [
         list_metrics(indices(ids, catalog.item_index), case.targets)["ndcg@10"]
@@ -187,12 +187,12 @@ def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dic
 def encoders(data: Path, folder: Path, repeats: int) -> dict[str, Any]:
     """MiniLM as float32 and int8, and TextMean with each."""
     import recloom
-    from recloom_feature.encoder_export import export_encoder
-    from recloom_feature.onnx_encoder import OnnxTextEncoder
-    from recloom_feature.text_mean import TextMean
-    from recloom_onnx.cases import sample
-    from recloom_onnx.compare import list_metrics
-    from recloom_onnx.reference import reference_scores
+    from recloom_feature.encoders.export import export_encoder
+    from recloom_feature.encoders.onnx import OnnxTextEncoder
+    from recloom_feature.models.text_mean import TextMean
+    from recloom_onnx.verification.cases import sample
+    from recloom_onnx.verification.comparison import list_metrics
+    from recloom_onnx.verification.reference import reference_scores
 
     run = recloom.fit(data, "Popularity", run=folder / "popularity")  # for its catalogue and requests
     texts = run.catalog.texts(("title",))

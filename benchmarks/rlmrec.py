@@ -62,8 +62,8 @@ def main() -> None:
 
 def titles(data: Path) -> None:
     """Vectors of titles with genres, made once."""
-    from recloom_feature.embed import embed
-    from recloom_feature.sentence_transformers import SentenceTransformers
+    from recloom_feature.encoders.embed import embed
+    from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
     target = data / TEXTS["title"]
     if not target.is_file():
@@ -73,7 +73,7 @@ def titles(data: Path) -> None:
 
 def chosen(variant: str) -> float:
     """The learning rate whose run with seed 0 was best on validation."""
-    from recloom.run import load
+    from recloom.runs import load
 
     return max(RATES, key=lambda lr: load(folder_of(variant, lr, 0)).record.best or 0.0)
 
@@ -81,7 +81,7 @@ def chosen(variant: str) -> float:
 def train(data: Path, variant: str, lr: float, seed: int) -> None:
     """Fit and test one variant with one seed, unless it was done."""
     import recloom
-    from recloom.runfolder import finished
+    from recloom.run_folder import finished
 
     run = folder_of(variant, lr, seed)
     if finished(run) and (run / "metrics.json").is_file():
@@ -105,8 +105,8 @@ def train(data: Path, variant: str, lr: float, seed: int) -> None:
 
 def report(seeds: Any) -> None:
     """What came of the seeds so far."""
-    from recloom.evaluation.results import read_per_user
-    from recloom.run import load
+    from recloom.evaluation import read_per_user
+    from recloom.runs import load
 
     rates = {variant: chosen(variant) for variant in VARIANTS}
     folders = {variant: [folder_of(variant, lr, seed) for seed in seeds] for variant, lr in rates.items()}

@@ -23,7 +23,7 @@ SECONDS, SEEDS = 150, (0, 1, 2)
 
 def main() -> None:
     from recloom import load
-    from recloom.training import run_command
+    from recloom.fitting import run_command
 
     sys.path.insert(0, str(HERE))
     prepare_data()

@@ -143,7 +143,7 @@ def figures(epochs: list[float]) -> dict[str, float]:
 def recloom(loss: str, length: int, epochs: int) -> dict[str, float]:
     import tempfile
 
-    from recloom.training import run_command
+    from recloom.fitting import run_command
     from sasrec_clock import Clock
 
     with tempfile.TemporaryDirectory() as folder:

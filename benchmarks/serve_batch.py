@@ -45,7 +45,7 @@ def started(path: Path, users: Path, out: Path) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "recloom.cli",
+        "recloom.cli.main",
         "batch",
         str(path),
         "--users",

@@ -75,9 +75,9 @@ def main() -> None:
 def reload_under_load(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     """The model is loaded anew every second, by request and by SIGHUP in turn."""
     with served(path, QUIET) as server:
-        asking = clients(server.port, ITEMS, connections=given.connections, seconds=given.seconds)
+        options = clients(server.port, ITEMS, connections=given.connections, seconds=given.seconds)
         times = 0
-        while asking.poll() is None:
+        while options.poll() is None:
             if times % 2:
                 server.process.send_signal(signal.SIGHUP)
             else:
@@ -85,18 +85,18 @@ def reload_under_load(path: Path, given: argparse.Namespace) -> dict[str, Any]:
             times += 1
             time.sleep(1)
         loads = server.metric('recloom_model_loads_total{model="model",outcome="ok"}'.replace("{", r"\{"))
-        return {"loads": int(loads), **report(asking)}
+        return {"loads": int(loads), **report(options)}
 
 
 def end_under_load(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     """SIGTERM while all ask: what the log says was answered is what clients have got."""
     with served(path) as server:
-        asking = clients(server.port, ITEMS, connections=given.connections, seconds=given.seconds)
+        options = clients(server.port, ITEMS, connections=given.connections, seconds=given.seconds)
         time.sleep(min(5.0, given.seconds / 2))
         begun = time.perf_counter()
         server.process.send_signal(signal.SIGTERM)
         status = server.process.wait(60)
-        spent, seen = time.perf_counter() - begun, report(asking)
+        spent, seen = time.perf_counter() - begun, report(options)
         answered = sum('"event": "request"' in line for line in server.log.read_text().splitlines())
         lost = answered - sum(seen["statuses"].values())
         return {"exit": status, "seconds_to_end": round(spent, 2), "answered": answered, "lost": lost, **seen}
@@ -119,7 +119,7 @@ def broken_files(path: Path, folder: Path) -> dict[str, Any]:
             harm()
             loaded, _ = server.post("/v2/repository/models/model/load")
             still, _ = server.post("/recommend", b'{"history": ["i1"]}')
-            command = [sys.executable, "-m", "recloom.cli", "serve", str(copy), "--port", "0"]
+            command = [sys.executable, "-m", "recloom.cli.main", "serve", str(copy), "--port", "0"]
             start = subprocess.run(command, capture_output=True, text=True, timeout=60)
             found[name] = {
                 "load": loaded, "old_serves": still == 200, "start": start.returncode,
@@ -285,8 +285,8 @@ def memory(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     part, sizes, seen = given.requests // 10, [], []
     with served(path, QUIET) as server:
         for _ in range(10):
-            asking = clients(server.port, ITEMS, connections=given.connections, seconds=10**6, requests=part)
-            seen.append(report(asking))
+            options = clients(server.port, ITEMS, connections=given.connections, seconds=10**6, requests=part)
+            seen.append(report(options))
             sizes.append(server.megabytes())
     answered = sum(row["ok"] for row in seen)
     failures = sum(sum(row["failures"].values()) for row in seen)

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from recloom_onnx.session import Session
+from recloom_onnx.artifact.session import Session
 from serve_clients import requests
 from serve_process import Served, artefact, circumstances, clients, report, served
 

@@ -29,12 +29,12 @@ import numpy as np
 import polars as pl
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.recommender import VectorRecommender
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 from serve_process import circumstances
 
 CENTRES = 1000
@@ -43,7 +43,7 @@ BATCHES = (1, 32)
 LOADED = """
 import json, sys, time
 import psutil
-from recloom_onnx.session import Session
+from recloom_onnx.artifact.session import Session
 before, begun = psutil.Process().memory_info().rss, time.perf_counter()
 session = Session(sys.argv[1], threads=1)
 seconds = time.perf_counter() - begun

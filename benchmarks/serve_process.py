@@ -64,7 +64,7 @@ def served(*words: object, token: str | None = None) -> Iterator[Served]:
     """`recloom serve` with these words at a free port; ended afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        command = [sys.executable, "-m", "recloom.cli", "serve", *map(str, words), "--port", "0"]
+        command = [sys.executable, "-m", "recloom.cli.main", "serve", *map(str, words), "--port", "0"]
         environment = os.environ | ({"BENCH_TOKEN": token} if token else {})
         with log.open("w") as errors:
             process = subprocess.Popen(
@@ -100,11 +100,11 @@ def artefact(path: Path, items: int, dim: int = 64, seed: int = 0) -> Path:
     import polars as pl
     import torch
     from recloom.batch import Batch
-    from recloom.data.catalog import Catalog
+    from recloom.data import Catalog
     from recloom.recommender import VectorRecommender
-    from recloom_onnx.export import export_artefact
-    from recloom_onnx.reference import reference_scores
-    from recloom_onnx.verify import verify_artefact
+    from recloom_onnx.exporting.export import export_artefact
+    from recloom_onnx.verification.reference import reference_scores
+    from recloom_onnx.verification.verify import verify_artefact
 
     class Mean(VectorRecommender):
         """The mean of the vectors of a history."""

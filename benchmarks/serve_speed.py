@@ -28,10 +28,10 @@ import onnxruntime
 import polars as pl
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom_onnx.export import export_artefact
-from recloom_onnx.session import Session
-from recloom_pretrain.sasrec import SASRec
+from recloom.data import Catalog
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_pretrain.sequence.sasrec import SASRec
 from torch import Tensor, nn
 
 HERE = Path(__file__).resolve().parent

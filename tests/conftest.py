@@ -51,13 +51,13 @@ def write_dataset():
 
     def make(folder: Path, frame, items=None) -> Path:
         import polars as pl
-        from recloom.data.prepare import arrange, write
+        from recloom.data.prepare.dataset import arrange, write_dataset
         from recloom.data.readers import RawTables
         from recloom.schemas import Source
 
         rows = frame.with_columns(pl.int_range(1, pl.len() + 1).alias("line"))
         raw = RawTables(interactions=rows, files=[folder / "made by a test"], items=items)
-        write(arrange(raw), folder, name=folder.name, source=Source(reader="test"), licence="none")
+        write_dataset(arrange(raw), folder, name=folder.name, source=Source(reader="test"), licence="none")
         return folder
 
     return make

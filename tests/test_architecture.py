@@ -131,7 +131,7 @@ def test_packages_import_core_and_nothing_of_each_other(room):
 
 def test_core_imports_transformers_in_one_file_only():
     found = {name for name, path in CORE.items() if any(n.startswith("transformers") for n in imports(path))}
-    assert found <= {"recloom.language.transformers"}
+    assert found <= {"recloom.llm.local.transformers"}
 
 
 @pytest.mark.parametrize(

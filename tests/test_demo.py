@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from recloom import contest
-from recloom.cli import main
-from recloom.contest import ENTRANTS, answer, exported
-from recloom.data.prepare import write_synthetic
-from recloom.data.synth import World, synthesise
-from recloom.demo import MARK, demo, make_room
+from recloom.cli.main import main
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.synth.generator import World, synthesise
+from recloom.demo import steps as contest
+from recloom.demo.command import MARK, demo, make_room
+from recloom.demo.steps import ENTRANTS, answer, exported
 from recloom.errors import RecloomError
 from recloom.plugins import collect
-from recloom.run import load
+from recloom.runs.run import load
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 import recloom
 import torch
-from recloom import functional
-from recloom.cli import main
-from recloom.data.module import RecDataModule
-from recloom.data.prepare import write_synthetic
-from recloom.data.synth import World, synthesise
+from recloom.cli.main import main
+from recloom.data.batches.module import RecDataModule
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.synth.generator import World, synthesise
 from recloom.errors import RecloomError
 from recloom.evaluation.results import read_per_user, read_results
-from recloom.new_items import add_items
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
+from recloom.metrics import functional
+from recloom.runs.add_items import add_items
 
 WORLD = World(like="movies", users=60, items=50, seed=1)
 NEW = 30

@@ -19,7 +19,7 @@ RUNS = 5
 
 LOADED = """
 import contextlib, io, json, sys
-from recloom.cli import main
+from recloom.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main({args!r})
 print(json.dumps(sorted(sys.modules)))
@@ -52,7 +52,7 @@ def test_a_light_command_loads_nothing_heavy(args, tmp_path):
         loaded(LOADED.format(args=prepare), tmp_path)
         assert (tmp_path / "made" / "dataset.json").is_file()
     modules = loaded(LOADED.format(args=args), tmp_path)
-    assert "recloom.cli" in modules
+    assert "recloom.cli.main" in modules
     assert not modules & set(HEAVY)
 
 
@@ -94,7 +94,7 @@ def test_help_answers_in_half_a_second(tmp_path):
     for _ in range(RUNS):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-m", "recloom.cli", "--help"], text=True, capture_output=True, env=compiled
+            [sys.executable, "-m", "recloom.cli.main", "--help"], text=True, capture_output=True, env=compiled
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.stdout.startswith("usage: recloom")

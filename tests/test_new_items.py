@@ -9,17 +9,17 @@ import pytest
 import recloom
 import torch
 from recloom.batch import Batch
-from recloom.checkpoint import read_checkpoint
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
-from recloom.data.new_items import read_new_items
-from recloom.data.prepare import write_synthetic
-from recloom.data.synth import World, synthesise
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError, RecloomError
-from recloom.item_embedding import ItemEmbedding
-from recloom.language.hashing import HashingNgrams
-from recloom.new_items import add_items
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
+from recloom.llm.texts.hashing import HashingNgrams
+from recloom.nn.item_embedding import ItemEmbedding
+from recloom.runs.add_items import add_items
+from recloom.runs.new_items import read_new_items
+from recloom.training.checkpoint import read_checkpoint
 
 WORLD = World(like="movies", users=60, items=50, seed=1)
 SMALL = ["--model.recommender.dim=16", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
@@ -112,7 +112,7 @@ def test_old_scores_stay_and_new_items_are_recommended(place, trained, tmp_path,
 @pytest.mark.parametrize(("model", "kind"), EXPORTED)
 def test_the_new_run_is_exported_and_verified_in_one_step(place, trained, tmp_path, model, kind, capsys):
     pytest.importorskip("onnxruntime")
-    from recloom_onnx.session import Session
+    from recloom_onnx.artifact.session import Session
 
     added(place, trained(model, kind), tmp_path / "grown", kind, export=tmp_path / "model.onnx")
     manifest = (
@@ -138,7 +138,7 @@ def test_the_grown_run_is_not_trained_on(place, trained, tmp_path, model):
 
 
 def checkpoint(run):
-    from recloom.runfolder import best_checkpoint
+    from recloom.run_folder import best_checkpoint
 
     return best_checkpoint(run)
 
@@ -184,7 +184,9 @@ def test_what_a_killed_run_left_is_removed_and_an_error_leaves_nothing(place, tr
     added(place, run, tmp_path / "grown", None)
     before = sorted(path.name for path in tmp_path.iterdir())
     assert before == ["grown"]
-    monkeypatch.setattr("recloom.new_items.write", lambda *given: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "recloom.runs.add_items.write", lambda *given: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         added(place, run, tmp_path / "other", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from recloom.cli import main
+from recloom.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
@@ -53,7 +53,7 @@ assert not load_errors, load_errors
 print("used", *models)
 """
 EXPORT = """
-from recloom.cli import main
+from recloom.cli.main import main
 
 recloom.fit("data", "ItemKNN", run="runs/ItemKNN")
 main(["export", "runs/ItemKNN", "--out", "model.onnx"])
@@ -104,7 +104,7 @@ def test_a_wheel_holds_every_file_of_the_source_and_no_other(folder, wheels):
 @pytest.mark.slow
 def test_the_wheel_of_core_holds_its_data_files(wheels):
     names = zipfile.ZipFile(wheels["core"]).namelist()
-    assert {"recloom/data/synth_words.yaml", "recloom/template/pyproject.toml.in"} <= set(names)
+    assert {"recloom/data/synth/words.yaml", "recloom/cli/template/pyproject.toml.in"} <= set(names)
 
 
 @pytest.mark.slow

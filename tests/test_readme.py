@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recloom import contest
-from recloom.cli import main
-from recloom.contest import ENTRANTS
-from recloom.data.synth import World
+from recloom.cli.help import LIGHTNING
+from recloom.cli.main import main
+from recloom.data.synth.generator import World
+from recloom.demo import steps as contest
+from recloom.demo.steps import ENTRANTS
 from recloom.plugins import collect
-from recloom.usage import LIGHTNING
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -14,7 +14,7 @@ import pytest
 from recloom.hookspecs import __dict__ as hooks
 
 PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
-COMMANDS = {"recloom": "recloom.cli", "pip": "pip._internal.cli.main"}
+COMMANDS = {"recloom": "recloom.cli.main", "pip": "pip._internal.cli.main"}
 NEW = {f"recloom-taste/{name}" for name in ("src/recloom_taste/together.py", "tests/test_together.py")}
 """What the page adds to the files of the template."""
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)

@@ -6,16 +6,16 @@ import numpy as np
 import onnxruntime
 import polars as pl
 import pytest
-import recloom.baselines.cooccurrence
-import recloom.baselines.item_knn
+import recloom.models.cooccurrence
+import recloom.models.item_knn
 import torch
-from recloom.baselines import EASE, ItemKNN, Popularity, Random, core_models
-from recloom.baselines.ease import closed_form, memory
-from recloom.baselines.random import mix
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
+from recloom.models import EASE, ItemKNN, Popularity, Random, core_models
+from recloom.models.ease import closed_form, memory
+from recloom.models.random import mix
 
 DAY = 86_400
 WHOLE = torch.tensor([[1, 2, 3]])
@@ -108,9 +108,9 @@ def test_item_knn_keeps_the_nearest_and_of_equals_the_first(catalog, interaction
 
 @pytest.mark.parametrize("block", [64, 1 << 22])
 def test_item_knn_equals_a_dense_reference_whatever_the_block(monkeypatch, block):
-    monkeypatch.setattr(recloom.baselines.cooccurrence, "BLOCK", block)
+    monkeypatch.setattr(recloom.models.cooccurrence, "BLOCK", block)
     catalog, interactions = larger()
-    blocks = list(recloom.baselines.cooccurrence.cooccurrence(interactions))
+    blocks = list(recloom.models.cooccurrence.cooccurrence_counts(interactions))
     assert (len(blocks) > 10) == (block == 64)
     model = ItemKNN(catalog, neighbours=7, shrink=3.0)
     model.fit(interactions)
@@ -136,7 +136,7 @@ def test_item_knn_scores_the_same_in_chunks(monkeypatch):
     model.fit(interactions)
     batch = Batch.of(interactions.last(torch.arange(9), 12)[0], torch.randint(0, 41, (9, 6)))
     whole = model.score(batch)
-    monkeypatch.setattr(recloom.baselines.item_knn, "CHUNK", 200)
+    monkeypatch.setattr(recloom.models.item_knn, "CHUNK", 200)
     torch.testing.assert_close(model.score(batch), whole)
 
 

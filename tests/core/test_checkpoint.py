@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from recloom.checkpoint import read_checkpoint
 from recloom.errors import RecloomError
+from recloom.training.checkpoint import read_checkpoint
 
 
 def refusal(path: Path) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from recloom import __version__, cli, invoke
+from recloom import __version__
+from recloom.cli import invoke
+from recloom.cli import main as cli
 from recloom.command import command
 from recloom.errors import RecloomError
 from recloom.plugins import collect
@@ -55,7 +57,7 @@ def commands(monkeypatch):
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "recloom.cli", *args], text=True, capture_output=True)
+    return subprocess.run([sys.executable, "-m", "recloom.cli.main", *args], text=True, capture_output=True)
 
 
 @pytest.mark.parametrize("args", [[], ["-h"], ["--help"], ["help"]])
@@ -195,7 +197,7 @@ def test_an_interrupt_ends_quietly(monkeypatch, capsys):
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    shell = f"set -o pipefail; {sys.executable} -m recloom.cli --help | head -n 1"
+    shell = f"set -o pipefail; {sys.executable} -m recloom.cli.main --help | head -n 1"
     done = subprocess.run(["bash", "-c", shell], text=True, capture_output=True)
     assert done.stdout.startswith("usage: recloom")
     assert "Traceback" not in done.stderr
@@ -240,7 +242,7 @@ def test_the_short_help_fits_a_terminal(verb, capsys):
 def test_the_help_of_fit_shows_the_options_of_data(capsys):
     from inspect import signature
 
-    from recloom.data.module import GIVEN, RecDataModule
+    from recloom.data.batches.module import GIVEN, RecDataModule
 
     cli.main(["fit", "--help"])
     shown = capsys.readouterr().out

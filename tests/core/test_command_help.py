@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from recloom import cli, invoke
+from recloom.cli import invoke
+from recloom.cli import main as cli
 from recloom.command import command
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 from recloom.plugins import collect
 
 

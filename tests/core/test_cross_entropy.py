@@ -1,7 +1,7 @@
 import pytest
 import torch
-from recloom import cross_entropy
-from recloom.cross_entropy import linear_cross_entropy
+from recloom.nn import cross_entropy
+from recloom.nn.cross_entropy import linear_cross_entropy
 from torch.nn.functional import cross_entropy as reference
 
 

@@ -6,9 +6,9 @@ import json
 from importlib.metadata import version
 
 import pytest
-from recloom import environment
-from recloom.cli import main
-from recloom.environment import CHECKED, HOOKS
+from recloom.cli import environment
+from recloom.cli.environment import CHECKED, HOOKS
+from recloom.cli.main import main
 from recloom.plugins import installed
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from recloom import functional as f
 from recloom.errors import RecloomError
+from recloom.metrics import functional as f
 from sklearn import metrics as sk
 
 INF, NAN = math.inf, math.nan

@@ -1,10 +1,12 @@
 import polars as pl
 import pytest
 import torch
+from recloom.data.batches.candidates import sampled_candidates
+from recloom.data.batches.requests import TargetRequests
+from recloom.data.batches.sampler import BatchSampler
+from recloom.data.batches.training_rows import PairRows, SequenceRows
 from recloom.data.catalog import Catalog
-from recloom.data.examples import BatchSampler, Pairs, Requests, Windows
 from recloom.data.interactions import Interactions
-from recloom.data.sampling import sampled_candidates
 from recloom.errors import DataError, RecloomError
 
 CATALOG = Catalog(pl.DataFrame({"item_id": list("abcdef")}), pl.DataFrame({"user_id": ["u", "v", "w"]}))
@@ -77,7 +79,7 @@ def test_the_cache_holds_the_same_and_follows_the_file(tmp_path):
 
 
 def test_windows_cover_every_label_once_from_the_end():
-    windows = Windows(make(), 2)
+    windows = SequenceRows(make(), 2)
     batch = windows[torch.arange(len(windows))]
     assert batch.history.tolist() == [[3, 4], [1, 2], [0, 2]]
     assert batch.labels.tolist() == [[4, 5], [2, 3], [0, 1]]
@@ -85,14 +87,14 @@ def test_windows_cover_every_label_once_from_the_end():
 
 
 def test_last_windows_are_one_per_user():
-    batch = Windows(make(), 3, "last")[torch.tensor([0, 1])]
+    batch = SequenceRows(make(), 3, "last")[torch.tensor([0, 1])]
     assert batch.history.tolist() == [[2, 3, 4], [0, 0, 2]]
 
 
 def test_pairs_by_interaction_and_by_user():
-    pairs = Pairs(make())
+    pairs = PairRows(make())
     assert sorted(pairs.epoch(torch.Generator()).tolist()) == list(range(7))
-    by_user = Pairs(make(), "user")
+    by_user = PairRows(make(), "user")
     rows = torch.cat([by_user.epoch(torch.Generator().manual_seed(n)) for n in range(300)])
     share = (by_user[rows].user == 1).float().mean().item()
     assert share == pytest.approx(0.5, abs=0.04)  # users alike, though one has 5 of 7 rows
@@ -100,7 +102,7 @@ def test_pairs_by_interaction_and_by_user():
 
 def test_requests_pair_the_past_with_the_held_out():
     data = make()
-    requests = Requests(
+    requests = TargetRequests(
         data.select(torch.tensor([1, 1, 1, 1, 0, 1, 0]).bool()),
         data.select(torch.tensor([0, 0, 0, 0, 1, 0, 1]).bool()),
         torch.arange(1, 7),

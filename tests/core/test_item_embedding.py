@@ -9,7 +9,7 @@ import recloom
 import torch
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError
-from recloom.item_embedding import ItemEmbedding
+from recloom.nn.item_embedding import ItemEmbedding
 
 KINDS = ("id", "vector", "id+vector", "gated")
 
@@ -175,7 +175,7 @@ def test_models_learn_from_vectors_alone_and_serve_what_they_learned(model, kind
 def test_a_run_with_vectors_is_measured_from_anywhere(tmp_path, write_dataset, monkeypatch):
     import recloom
     from recloom.errors import RecloomError
-    from recloom.training import run_command
+    from recloom.fitting.fit import run_command
 
     rows = pl.DataFrame(
         {

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from recloom.errors import RecloomError
-from recloom.language import Generation, LanguageModel, TextEncoder, core_language_models
-from recloom.language.hashing import HashingNgrams
+from recloom.llm import Generation, LanguageModel, TextEncoder, core_language_models
+from recloom.llm.texts.hashing import HashingNgrams
 from recloom.spec import build, describe
 
 TITLES = [
@@ -44,7 +44,7 @@ def test_no_text_gives_no_row():
 
 def test_another_process_gives_the_same_bytes():
     code = (
-        "from recloom.language.hashing import HashingNgrams; import sys;"
+        "from recloom.llm.texts.hashing import HashingNgrams; import sys;"
         "sys.stdout.buffer.write(HashingNgrams(dim=32).encode(['Toy Story', '红楼梦 🎉']).tobytes())"
     )
     runs = [
@@ -67,7 +67,7 @@ def test_a_vector_depends_on_its_own_text_alone(texts):
 
 def test_long_catalogues_are_encoded_in_chunks(monkeypatch):
     whole = HashingNgrams(dim=32).encode(TITLES * 3)
-    monkeypatch.setattr("recloom.language.hashing.CHUNK", 20)
+    monkeypatch.setattr("recloom.llm.texts.hashing.CHUNK", 20)
     assert np.array_equal(HashingNgrams(dim=32).encode(TITLES * 3), whole)
 
 
@@ -130,7 +130,7 @@ def test_impossible_options_are_refused(options):
 
 def test_an_encoder_is_plain_data_and_back():
     spec = describe(HashingNgrams)
-    assert spec["class_path"] == "recloom.language.hashing.HashingNgrams"
+    assert spec["class_path"] == "recloom.llm.texts.hashing.HashingNgrams"
     made = build("register_language_models", {"class_path": "HashingNgrams", "init_args": {"dim": 16}})
     assert made == HashingNgrams(dim=16)
 

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from recloom import functional as f
 from recloom.errors import RecloomError
-from recloom.metrics import ItemFacts, Meter, Metric, core_metrics, parse
+from recloom.metrics import ItemFacts, Metric, core_metrics, parse_metric
+from recloom.metrics import functional as f
+from recloom.metrics.accumulator import MetricAccumulator
 
 METRICS = {metric.name: metric for metric in core_metrics()}
 FACTS = ItemFacts(
@@ -27,7 +28,7 @@ def requests(seed, rows=40, width=4):
 def test_every_metric_of_core_can_be_asked_for():
     names = [name if metric.cutoff == "none" else f"{name}@5" for name, metric in METRICS.items()]
     assert len(names) == 17
-    meter = Meter(names, METRICS, FACTS)
+    meter = MetricAccumulator(names, METRICS, FACTS)
     scores, _ = requests(0)
     labels = (torch.rand(40, 50, generator=torch.Generator().manual_seed(1)) < 0.1).float()
     meter.update(scores, labels=labels, candidates=CATALOGUE, users=torch.arange(40) // 2)
@@ -52,28 +53,28 @@ def test_every_metric_of_core_can_be_asked_for():
 )
 def test_a_name_that_does_not_fit_is_an_error(asked, message):
     with pytest.raises(RecloomError, match=message):
-        parse(asked, METRICS)
+        parse_metric(asked, METRICS)
 
 
 def test_missing_facts_are_named():
     with pytest.raises(RecloomError, match=r"'novelty@10': expected ItemFacts with popularity, found none"):
-        Meter(["novelty@10"], METRICS, ItemFacts(num_items=3))
+        MetricAccumulator(["novelty@10"], METRICS, ItemFacts(num_items=3))
     with pytest.raises(RecloomError, match=r"'coverage@10': expected ItemFacts with num_items"):
-        Meter(["coverage@10"], METRICS)
+        MetricAccumulator(["coverage@10"], METRICS)
 
 
 def test_an_update_without_what_a_metric_needs_is_an_error():
     scores, targets = requests(0)
     with pytest.raises(RecloomError, match=r"either targets or labels, found both or neither"):
-        Meter(["mrr"], METRICS).update(scores)
+        MetricAccumulator(["mrr"], METRICS).update(scores)
     with pytest.raises(
         RecloomError, match=r"auc, gauc need candidates with a label each, found held-out items"
     ):
-        Meter(["mrr", "auc", "gauc"], METRICS).update(scores, targets)
+        MetricAccumulator(["mrr", "auc", "gauc"], METRICS).update(scores, targets)
     with pytest.raises(RecloomError, match=r"expected candidates, the item ids of the columns, found none"):
-        Meter(["coverage@3"], METRICS, FACTS).update(scores, targets)
+        MetricAccumulator(["coverage@3"], METRICS, FACTS).update(scores, targets)
     with pytest.raises(RecloomError, match=r"expected at least one batch, found none"):
-        Meter(["mrr"], METRICS).compute()
+        MetricAccumulator(["mrr"], METRICS).compute()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_an_update_without_what_a_metric_needs_is_an_error():
 def test_the_way_ranks_are_found_does_not_show(names, width):
     scores, targets = requests(width, width=width)
     scores[::3] = (scores[::3] * 4).round()
-    meter = Meter(names, METRICS, FACTS)
+    meter = MetricAccumulator(names, METRICS, FACTS)
     for rows in torch.arange(40).split(7):
         meter.update(scores[rows], targets[rows], candidates=CATALOGUE)
     found, ranks = meter.per_user(), f.ranks(scores, targets)
@@ -96,14 +97,14 @@ def test_the_way_ranks_are_found_does_not_show(names, width):
 
 
 def test_users_without_relevant_items_are_undefined_not_zero():
-    meter = Meter(["recall@1"], METRICS)
+    meter = MetricAccumulator(["recall@1"], METRICS)
     meter.update(
         torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([[0], [-1]]), users=torch.tensor([8, 3])
     )
     assert meter.compute() == {"recall@1": 1.0}
     np.testing.assert_array_equal(meter.per_user()["recall@1"], [1, np.nan])
     assert meter.users.tolist() == [8, 3]
-    empty = Meter(["recall@1", "mrr@1"], METRICS)
+    empty = MetricAccumulator(["recall@1", "mrr@1"], METRICS)
     empty.update(torch.rand(2, 3), torch.empty(2, 0, dtype=torch.int64))
     assert all(math.isnan(value) for value in empty.compute().values())
 
@@ -111,7 +112,7 @@ def test_users_without_relevant_items_are_undefined_not_zero():
 def test_lists_hold_the_best_items_and_no_masked_or_broken_one():
     seen = []
     spy = Metric(name="spy", needs="top", function=lambda top, n: seen.append(top) or top.sum(1).double())
-    meter = Meter(["spy@3"], {"spy": spy}, FACTS)
+    meter = MetricAccumulator(["spy@3"], {"spy": spy}, FACTS)
     scores = torch.tensor([[0.1, 0.9, -math.inf, 0.5], [0.3, math.nan, -math.inf, -math.inf]])
     meter.update(scores, torch.tensor([[0], [0]]), candidates=torch.tensor([[7, 8, 9, 10]]))
     assert seen[0].tolist() == [[8, 10, 7], [7, 0, 0]]
@@ -121,7 +122,7 @@ def test_lists_hold_the_best_items_and_no_masked_or_broken_one():
 
 def test_candidate_lists_of_an_impression_log():
     names = ["impression_auc", "impression_mrr", "ndcg@5", "auc", "hit@1", "coverage@5"]
-    meter = Meter(names, METRICS, FACTS)
+    meter = MetricAccumulator(names, METRICS, FACTS)
     meter.update(
         torch.tensor([[0.9, 0.8, 0.1, 7.0], [0.2, 0.4, 0.1, 0.3]]),
         labels=torch.tensor([[0.0, 1, 1, 1], [0, 1, 0, 0]]),
@@ -144,7 +145,7 @@ def test_candidate_lists_of_an_impression_log():
 
 
 def test_gauc_groups_the_rows_of_a_user():
-    meter = Meter(["gauc", "log_loss"], METRICS)
+    meter = MetricAccumulator(["gauc", "log_loss"], METRICS)
     meter.update(
         torch.tensor([[1.0], [2.0], [3.0], [0.5]]),
         labels=torch.tensor([[0.0], [1.0], [0.0], [1.0]]),
@@ -157,7 +158,7 @@ def test_meters_of_two_processes_merge_into_one():
     names = ["ndcg@5", "impression_auc", "gauc", "coverage@3", "novelty@3"]
     scores, _ = requests(0)
     labels = (torch.rand(40, 50, generator=torch.Generator().manual_seed(1)) < 0.1).float()
-    parts = [Meter(names, METRICS, FACTS) for _ in range(3)]
+    parts = [MetricAccumulator(names, METRICS, FACTS) for _ in range(3)]
     for meter, rows in zip(parts, (range(40), range(15), range(15, 40)), strict=True):
         meter.update(scores[rows], labels=labels[rows], candidates=CATALOGUE)
     whole, first, second = parts
@@ -175,7 +176,7 @@ def test_broken_scores_do_not_stop_the_meter_and_never_help(names, width):
     scores[0, 7], scores[1, :], scores[2, 49] = math.nan, math.nan, math.nan
     targets = torch.arange(width).expand(3, width).clone()
     scores[[0, 2], 0] = 2.0  # the best, but for NaN
-    meter = Meter(names, METRICS, FACTS)
+    meter = MetricAccumulator(names, METRICS, FACTS)
     meter.update(scores, targets, candidates=CATALOGUE)
     ranks = f.ranks(scores, targets)
     assert ranks[[0, 2], 0].tolist() == [2, 2]
@@ -183,7 +184,7 @@ def test_broken_scores_do_not_stop_the_meter_and_never_help(names, width):
 
 
 def test_reset_forgets():
-    meter = Meter(["mrr"], METRICS)
+    meter = MetricAccumulator(["mrr"], METRICS)
     for best in (0, 1):
         meter.reset()
         meter.update(torch.tensor([[1.0, 0.0]]), torch.tensor([[best]]))
@@ -194,12 +195,12 @@ def test_a_metric_of_a_plugin_is_asked_for_by_name():
     first = Metric(
         name="first", needs="ranks", function=lambda ranks, k: (ranks == 1).any(1).double(), cutoff="none"
     )
-    meter = Meter(["first"], METRICS | {"first": first})
+    meter = MetricAccumulator(["first"], METRICS | {"first": first})
     meter.update(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0], [0]]))
     assert meter.compute() == {"first": 0.5}
 
 
 def test_a_constant_scorer_gains_nothing():
-    meter = Meter(["hit@10", "ndcg@10", "mrr", "impression_auc"], METRICS)
+    meter = MetricAccumulator(["hit@10", "ndcg@10", "mrr", "impression_auc"], METRICS)
     meter.update(torch.zeros(50, 50), labels=torch.eye(50))
     assert meter.compute() == {"hit@10": 0, "ndcg@10": 0, "mrr": pytest.approx(1 / 50), "impression_auc": 0.5}

@@ -6,12 +6,13 @@ import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
+from recloom.data.batches.module import RecDataModule
 from recloom.data.interactions import Interactions
-from recloom.data.module import RecDataModule
 from recloom.errors import RecloomError
-from recloom.module import RecModule, mask, target_columns
 from recloom.schemas import SplitSpec
 from recloom.spec import build, describe
+from recloom.training.module import RecModule
+from recloom.training.ranking import mask_items, target_columns
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_a_known_user_without_history_is_no_newcomer(folder):
 def test_mask_equals_the_plain_computation(candidates):
     candidates, seen = torch.tensor(candidates), torch.tensor([[0, 2], [4, 1]])
     scores = torch.rand(2, 4)
-    masked = mask(scores, candidates, seen)
+    masked = mask_items(scores, candidates, seen)
     for row in range(2):
         for column in range(4):
             item = candidates[min(row, len(candidates) - 1), column].item()
@@ -122,7 +123,7 @@ def test_sampled_candidates_are_marked_in_the_protocol(folder):
 def test_specs_are_plain_data_and_build_only_what_they_should():
     from functools import partial
 
-    from recloom.baselines import EASE
+    from recloom.models import EASE
 
     assert describe(partial(EASE, regularization=3.0))["init_args"] == {"regularization": 3.0}
     with pytest.raises(RecloomError, match="a checkpoint cannot hold"):

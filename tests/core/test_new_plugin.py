@@ -10,8 +10,8 @@ from importlib.resources import files
 
 import pytest
 from recloom import __version__
+from recloom.cli.new_plugin import FILES, new_plugin, words_of
 from recloom.errors import RecloomError
-from recloom.new_plugin import FILES, new_plugin, words_of
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def test_the_package_asks_for_the_core_that_wrote_it(package):
     ("version", "expected"), [("0.1.0", ">=0.1,<0.2"), ("1.4.2", ">=1.4,<2"), ("0.12.0rc1", ">=0.12,<0.13")]
 )
 def test_the_range_of_core_follows_its_version(monkeypatch, version, expected):
-    monkeypatch.setattr("recloom.new_plugin.__version__", version)
+    monkeypatch.setattr("recloom.cli.new_plugin.__version__", version)
     assert words_of("x")["versions"] == expected
 
 
 def test_every_file_of_the_template_is_used():
-    shipped = {path.name for path in (files("recloom") / "template").iterdir()}
+    shipped = {path.name for path in (files("recloom.cli") / "template").iterdir()}
     assert shipped == set(FILES)
 
 
@@ -103,6 +103,6 @@ def test_a_folder_that_exists_is_left_as_it_is(tmp_path):
 
 
 def test_writing_a_plugin_does_not_load_torch(tmp_path):
-    code = "import sys, recloom.new_plugin as n; n.new_plugin('taste'); sys.exit('torch' in sys.modules)"
+    code = "import sys, recloom.cli.new_plugin as n; n.new_plugin('taste'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
     assert (tmp_path / "recloom-taste" / "pyproject.toml").is_file()

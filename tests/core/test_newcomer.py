@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 import recloom
-from recloom.baselines.ease import EASE
-from recloom.cli import main
+from recloom.cli.help import usage
+from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom.training import run_command
-from recloom.usage import usage
+from recloom.fitting.fit import run_command
+from recloom.models.ease import EASE
 
 QUIET = ["--trainer.enable_progress_bar=false"]
 
@@ -56,7 +56,15 @@ def test_what_was_fitted_is_not_fitted_again_to_be_measured(data, tmp_path, monk
 
 def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_path, capsys):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "recloom.cli", "fit", "--model=SASRec", f"--data={data}", f"--run={run}"]
+    command = [
+        sys.executable,
+        "-m",
+        "recloom.cli.main",
+        "fit",
+        "--model=SASRec",
+        f"--data={data}",
+        f"--run={run}",
+    ]
     command += [
         *QUIET,
         "--trainer.max_epochs=5000",

@@ -8,12 +8,12 @@ import pytest
 import recloom
 import torch
 import yaml
-from recloom.cli import main
-from recloom.data.module import RecDataModule
+from recloom.cli.invoke import plain_words
+from recloom.cli.main import main
+from recloom.data.batches.module import RecDataModule
 from recloom.errors import RecloomError
-from recloom.functional import first_k
-from recloom.invoke import plain_words
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
+from recloom.metrics.functional import first_k
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.max_epochs=1"]
 
@@ -186,12 +186,10 @@ def test_a_second_fit_in_the_same_folder_waits_its_turn(tmp_path):
     import subprocess
     import sys
 
-    from recloom.runfolder import lock
+    from recloom.run_folder import lock
 
     lock(tmp_path / "run")
-    code = (
-        f"from pathlib import Path; from recloom.runfolder import lock; lock(Path({str(tmp_path / 'run')!r}))"
-    )
+    code = f"from pathlib import Path; from recloom.run_folder import lock; lock(Path({str(tmp_path / 'run')!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another fit is writing" in done.stderr
 
@@ -241,7 +239,7 @@ def test_a_list_that_cannot_be_finished_leaves_nothing_behind(trained, tmp_path,
         yield pl.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "score": [1.0], "rank": [1]})
         raise OSError("no space left")
 
-    monkeypatch.setattr(recloom.run.Run, "recommend_all", breaks)
+    monkeypatch.setattr(recloom.runs.run.Run, "recommend_all", breaks)
     (tmp_path / "out").mkdir()
     with pytest.raises(SystemExit):
         main(["recommend", str(trained[1]), "--all", "--out", str(tmp_path / "out" / "lists.parquet")])

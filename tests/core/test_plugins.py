@@ -47,7 +47,7 @@ class Site:
         """Run the command line there."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECLOOM_")}
         environment = inherited | {"PYTHONPATH": str(self.folder), "COLUMNS": "300"} | variables
-        words = [sys.executable, "-m", "recloom.cli", *args]
+        words = [sys.executable, "-m", "recloom.cli.main", *args]
         return subprocess.run(words, env=environment, text=True, capture_output=True)
 
     def listed(self, name: str, **variables: str) -> dict[str, object]:
@@ -210,7 +210,7 @@ def test_an_object_by_its_path():
 
 FULL = """
 from recloom.plugins import hookimpl
-from recloom.prompts import load_prompts
+from recloom.llm.prompts import load_prompts
 
 @hookimpl
 def register_prompts():
@@ -218,13 +218,13 @@ def register_prompts():
 
 @hookimpl
 def register_models():
-    from recloom.baselines.popularity import Popularity
+    from recloom.models.popularity import Popularity
     return [type("Trend", (Popularity,), {})]
 
 @hookimpl
 def register_modules():
-    from recloom.standalone import StandaloneModule
-    class Slope(StandaloneModule):
+    from recloom.training.task import TaskModule
+    class Slope(TaskModule):
         "Learns a slope."
     return [Slope]
 
@@ -246,7 +246,7 @@ def register_readers():
 
 @hookimpl
 def register_language_models():
-    from recloom.language.hashing import HashingNgrams
+    from recloom.llm.texts.hashing import HashingNgrams
     return [type("Bag", (HashingNgrams,), {})]
 
 @hookimpl

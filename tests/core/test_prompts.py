@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from recloom.errors import RecloomError
-from recloom.prompts import PromptTemplate, load_prompts
+from recloom.llm.prompts import PromptTemplate, load_prompts
 
 YAML = """\
 name: yes-no
@@ -224,5 +224,5 @@ def test_a_package_without_prompts_is_an_error(package):
 
 
 def test_reading_prompts_does_not_load_torch():
-    code = "import sys, recloom.prompts; sys.exit('torch' in sys.modules)"
+    code = "import sys, recloom.llm.prompts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from recloom import functional, resampled
 from recloom.evaluation.results import write_results
 from recloom.evaluation.significance import bounds_of_draws, intervals
-from recloom.metrics import Meter, core_metrics
+from recloom.metrics import bootstrap_weights as resampled
+from recloom.metrics import core_metrics, functional
+from recloom.metrics.accumulator import MetricAccumulator
 from recloom.schemas import Protocol, SplitSpec
 
 KINDS = {"auc": resampled.auc, "gauc": resampled.gauc, "log_loss": resampled.log_loss}
@@ -68,7 +69,7 @@ def test_a_draw_is_the_metric_of_rows_that_stand_there_so_often(kind):
 
 
 def test_a_meter_gives_draws_of_pooled_metrics_alone():
-    meter = Meter(["auc", "gauc", "log_loss", "impression_auc"], METRICS)
+    meter = MetricAccumulator(["auc", "gauc", "log_loss", "impression_auc"], METRICS)
     meter.update(SCORES.view(2, 2), labels=LABELS.view(2, 2), users=torch.tensor([7, 3]))
     found = meter.of_draws()
     assert list(found) == ["auc", "gauc", "log_loss"]
@@ -78,12 +79,12 @@ def test_a_meter_gives_draws_of_pooled_metrics_alone():
     )
     # user 3 stands second among the requests and first among the users
     assert found["auc"](np.array([[2.0, 0.0], [0.0, 2.0]])).tolist() == [0, 1]
-    assert Meter(["mrr"], METRICS).of_draws() == {}
+    assert MetricAccumulator(["mrr"], METRICS).of_draws() == {}
 
 
 def test_the_interval_of_two_users_by_hand(tmp_path):
     """Of four equally likely draws one is user 0 twice (AUC 1), one is user 1 twice (AUC 0): more than 2.5 % each."""
-    meter = Meter(["auc", "log_loss"], METRICS)
+    meter = MetricAccumulator(["auc", "log_loss"], METRICS)
     meter.update(SCORES.view(2, 2), labels=LABELS.view(2, 2), users=torch.tensor([1, 2]))
     results = write_results(
         tmp_path,

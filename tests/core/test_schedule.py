@@ -7,12 +7,13 @@ from functools import partial
 import lightning as L
 import pytest
 from lightning.pytorch.callbacks import Callback
-from recloom.ctr import DeepFM
-from recloom.data.module import RecDataModule
+from recloom.data.batches.module import RecDataModule
 from recloom.errors import RecloomError
-from recloom.module import RecModule, cosine_share
+from recloom.models.ctr import DeepFM
 from recloom.testing.toys import toy_dataset
 from recloom.testing.training import quiet
+from recloom.training.module import RecModule
+from recloom.training.ranking import cosine_share
 
 
 class Rates(Callback):

@@ -7,14 +7,15 @@ import polars as pl
 import pytest
 import recloom
 import torch
-from recloom.data.module import RecDataModule
-from recloom.data.prepare import write_synthetic
-from recloom.data.synth import World, synthesise
+from recloom.data.batches.module import RecDataModule
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.synth.generator import World, synthesise
 from recloom.errors import RecloomError
 from recloom.evaluation.results import read_per_user, requests
-from recloom.metrics import ItemFacts, Meter, core_metrics
-from recloom.segments import LEGEND, segments
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
+from recloom.metrics import ItemFacts, core_metrics
+from recloom.metrics.accumulator import MetricAccumulator
+from recloom.metrics.segments import LEGEND, item_segments
 
 METRICS = {metric.name: metric for metric in core_metrics()}
 RANKED = [name for name, metric in METRICS.items() if metric.needs == "ranks"]
@@ -27,7 +28,7 @@ def members(mask):
 
 def test_segments_by_hand():
     counts = torch.tensor([9, 4, 4, 0, 1, 7, 1, 1, 0, 2, 1, 1])  # row 0 is padding
-    found = segments(counts)
+    found = item_segments(counts)
     assert list(found) == ["warm", "cold", "tail"]
     assert members(found["cold"]) == [3, 8]
     assert members(found["warm"]) == [1, 2, 4, 5, 6, 7, 9, 10, 11]
@@ -39,15 +40,17 @@ def test_segments_by_hand():
 @pytest.mark.parametrize(("warm", "head"), [(0, 0), (1, 1), (5, 1), (6, 2), (10, 2), (35, 7)])
 def test_the_head_is_a_fifth_rounded_up(warm, head):
     counts = torch.cat([torch.zeros(3), torch.arange(1, warm + 1)])
-    found = segments(counts)
+    found = item_segments(counts)
     assert int(found["tail"].sum()) == warm - head
     assert not found["tail"][len(counts) - head :].any()
     assert members(found["cold"]) == [1, 2]
 
 
 def test_a_meter_keeps_segments_by_hand():
-    parts = segments(torch.tensor([0, 9, 1, 0, 1, 1]))  # 3 is cold, 1 is the head, 2, 4 and 5 are the tail
-    meter = Meter(["ndcg@10", "recall@2", "coverage@2"], METRICS, ItemFacts(num_items=5), parts)
+    parts = item_segments(
+        torch.tensor([0, 9, 1, 0, 1, 1])
+    )  # 3 is cold, 1 is the head, 2, 4 and 5 are the tail
+    meter = MetricAccumulator(["ndcg@10", "recall@2", "coverage@2"], METRICS, ItemFacts(num_items=5), parts)
     scores = torch.tensor([[5.0, 4, 3, 2, 1], [1, 2, 3, 4, 5]])
     targets = torch.tensor([[0, 2, 3], [1, 0, -1]])  # items 1, 3, 4 at 1, 3, 4; items 2 and 1 at 4 and 5
     meter.update(scores, targets, candidates=torch.arange(1, 6)[None])
@@ -80,12 +83,12 @@ def test_a_segment_is_the_same_meter_with_the_other_targets_left_out(form, cutof
     if form == "lists":  # each request its own candidates, some of them padding
         ids = torch.stack([torch.randperm(40, generator=generator) + 1 for _ in range(30)])
         ids[torch.rand(30, 40, generator=generator) < 0.2] = 0
-    parts = segments((torch.rand(41, generator=generator) * 4).long())
+    parts = item_segments((torch.rand(41, generator=generator) * 4).long())
     names = [name + cutoff for name in RANKED if cutoff or METRICS[name].cutoff == "optional"]
     assert len(names) > 3
 
     def measured(marks, **more):
-        meter = Meter(names, METRICS, **more)
+        meter = MetricAccumulator(names, METRICS, **more)
         for rows in torch.arange(30).split(7):
             given = ids if len(ids) == 1 else ids[rows]
             if form == "targets":
@@ -105,9 +108,9 @@ def test_a_segment_is_the_same_meter_with_the_other_targets_left_out(form, cutof
 
 
 def test_meters_are_merged_with_their_segments():
-    parts = segments(torch.tensor([0, 9, 1, 0, 1, 1]))
+    parts = item_segments(torch.tensor([0, 9, 1, 0, 1, 1]))
     scores, targets, items = torch.rand(6, 5), torch.arange(6)[:, None] % 5, torch.arange(1, 6)[None]
-    whole, first, second = (Meter(["mrr"], METRICS, segments=parts) for _ in range(3))
+    whole, first, second = (MetricAccumulator(["mrr"], METRICS, segments=parts) for _ in range(3))
     whole.update(scores, targets, candidates=items)
     first.update(scores[:4], targets[:4], candidates=items)
     second.update(scores[4:], targets[4:], candidates=items)
@@ -117,7 +120,7 @@ def test_meters_are_merged_with_their_segments():
 
 
 def test_segments_need_the_ids_of_the_candidates():
-    meter = Meter(["mrr"], METRICS, segments=segments(torch.tensor([0, 1, 0])))
+    meter = MetricAccumulator(["mrr"], METRICS, segments=item_segments(torch.tensor([0, 1, 0])))
     with pytest.raises(RecloomError, match=r"item ids of the columns, found none; segments need them"):
         meter.update(torch.rand(1, 2), torch.tensor([[0]]))
 
@@ -131,7 +134,7 @@ def test_the_lower_side_of_a_metric_is_that_of_its_segments():
             function=lambda ranks, k: ranks.amax(1).double(),
         )
     }
-    meter = Meter(["rank@3", "mrr"], worse, segments={"cold": torch.tensor([False, True])})
+    meter = MetricAccumulator(["rank@3", "mrr"], worse, segments={"cold": torch.tensor([False, True])})
     assert meter.lower_is_better == {"rank@3", "rank@3/cold"}
 
 
@@ -159,7 +162,7 @@ def test_a_run_is_tested_by_segment_and_validated_without(movies, tmp_path, caps
     counts = requests(results)
     data = RecDataModule(str(movies), split=results.protocol.split)
     data.setup()
-    cold = segments(data.train.item_counts())["cold"]
+    cold = item_segments(data.train.item_counts())["cold"]
     held_out = data.parts["test"]
     with_cold = {int(user) for user, item in zip(*held_out.pairs(), strict=True) if cold[item]}
     assert counts["cold"] == len(with_cold) > 5

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from recloom import runfolder
-from recloom.checkpoint import read_checkpoint
-from recloom.cli import main
+from recloom import run_folder as runfolder
+from recloom.cli.main import main
 from recloom.errors import RecloomError, Terminated
+from recloom.fitting.fit import run_command
 from recloom.plugins import collect_with_owner, hookimpl, manager
-from recloom.standalone import StandaloneData, StandaloneModule
-from recloom.training import run_command
+from recloom.training.checkpoint import read_checkpoint
+from recloom.training.task import TaskData, TaskModule
 from torch.utils.data import DataLoader
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
 
-class Line(StandaloneData):
+class Line(TaskData):
     """Points on a line whose slope stands in a file."""
 
     def setup(self, stage=None):
@@ -36,7 +36,7 @@ class Line(StandaloneData):
     val_dataloader = test_dataloader = train_dataloader
 
 
-class Slope(StandaloneModule):
+class Slope(TaskModule):
     """Learns the slope."""
 
     data_class = Line
@@ -177,5 +177,5 @@ def test_it_ranks_nothing(data):
     with pytest.raises(RecloomError, match="Slope is no recommender, so it ranks nothing"):
         run_command(["predict", "a"])
     with pytest.raises(RecloomError, match="a is a run of Slope, which is no recommender"):
-        runfolder.refuse_standalone(data / "a")
-    runfolder.refuse_standalone(data)  # no run at all: somebody else says so
+        runfolder.refuse_task(data / "a")
+    runfolder.refuse_task(data)  # no run at all: somebody else says so

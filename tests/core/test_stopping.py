@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from recloom.baselines.ease import EASE
-from recloom.cli import main
-from recloom.ctr import click_model
-from recloom.ctr.deepfm import DeepFM
-from recloom.data import module as data_module
-from recloom.data.module import RecDataModule
+from recloom.cli.main import main
+from recloom.data.batches import module as data_module
+from recloom.data.batches.module import RecDataModule
 from recloom.errors import Terminated
-from recloom.stopping import stopped_by_sigterm
+from recloom.models.ctr import click_model
+from recloom.models.ctr.deepfm import DeepFM
+from recloom.models.ease import EASE
+from recloom.training.signals import stopped_by_sigterm
 
 QUIET = "--trainer.enable_progress_bar=false"
 

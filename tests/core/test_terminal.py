@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 from recloom.data.catalog import Catalog
-from recloom.recommend import _print
+from recloom.runs.recommend import _print
 from recloom.schemas import Recommendation
 from recloom.terminal import plain
 
@@ -58,7 +58,7 @@ def test_recommendations_are_printed_as_they_are_spelt(monkeypatch, capsys):
 
 
 def test_the_demo_shows_titles_as_they_are_spelt(monkeypatch, tmp_path, capsys):
-    from recloom import contest
+    from recloom.demo import steps as contest
 
     ids = [f"i{n}" for n in range(len(HOSTILE))]
     pl.DataFrame({"user_id": "[/u]", "item_id": ids}).write_parquet(tmp_path / "interactions.parquet")

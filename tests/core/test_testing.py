@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 import torch
-from recloom.baselines import Random
 from recloom.batch import Batch
-from recloom.data.module import RecDataModule
+from recloom.data.batches.module import RecDataModule
+from recloom.models import Random
 from recloom.recommender import ExportSpec, Queries, Recommender, VectorRecommender
 from recloom.testing import RecommenderTests, checkerboard, cyclic_dataset, toy_dataset
 from torch import Tensor, nn
@@ -306,7 +306,7 @@ def test_a_graph_that_is_not_the_recommender_fails_the_export_check(
 
 OUTCOMES = ("passed", "failed", "xfailed", "errors", "skipped")
 DECLARED = """
-from recloom.baselines import Random
+from recloom.models import Random
 from recloom.testing import RecommenderTests
 
 class TestRandom(RecommenderTests):

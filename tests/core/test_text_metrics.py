@@ -10,18 +10,19 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-from recloom.cli import main
-from recloom.environment import list_command
+from recloom.cli.environment import list_command
+from recloom.cli.main import main
 from recloom.errors import DataError, RecloomError
-from recloom.evaluation import texts_command
 from recloom.evaluation.significance import intervals
-from recloom.evaluation.text_tables import Columns, quotations, read_texts
-from recloom.evaluation.texts import measure
-from recloom.language.fake import Fake
-from recloom.metrics import Meter, core_metrics
-from recloom.metrics import parse as parse_ranking
+from recloom.llm.fake import Fake
+from recloom.metrics import core_metrics
+from recloom.metrics import parse_metric as parse_ranking
+from recloom.metrics.accumulator import MetricAccumulator
+from recloom.metrics.text import Measured, TextMetric, Texts, parse_text_metric
 from recloom.plugins import collect
-from recloom.text_metrics import Measured, TextMetric, Texts, parse
+from recloom_feature.text_metrics import command as texts_command
+from recloom_feature.text_metrics.measure import measure
+from recloom_feature.text_metrics.tables import Columns, quotations, read_texts
 
 LENGTH = TextMetric(
     name="length",
@@ -84,19 +85,19 @@ def rows(path, *records):
 )
 def test_a_name_that_does_not_fit_is_an_error(asked, message):
     with pytest.raises(RecloomError, match=message):
-        parse(asked, KNOWN)
+        parse_text_metric(asked, KNOWN)
 
 
 def test_a_ranking_is_not_measured_by_a_metric_of_texts():
     with pytest.raises(
         RecloomError, match=r"'length' measures texts, expected one of rankings.*text-metrics"
     ):
-        Meter(["ndcg@10", "length"], KNOWN)
+        MetricAccumulator(["ndcg@10", "length"], KNOWN)
     with pytest.raises(RecloomError) as caught:
         parse_ranking("lenght", KNOWN)
     assert "length" not in str(caught.value).partition("found")[0]
     with pytest.raises(RecloomError, match=r"'bleu@4' measures texts"):
-        Meter(["bleu@4"], collect("register_metrics"))
+        MetricAccumulator(["bleu@4"], collect("register_metrics"))
 
 
 def test_values_are_means_over_texts_with_an_interval():
@@ -363,7 +364,7 @@ def test_metrics_of_texts_are_listed_as_a_kind_of_their_own(capsys):
 
 def test_the_help_loads_nothing_heavy():
     code = (
-        "import contextlib, sys\nfrom recloom.cli import main\n"
+        "import contextlib, sys\nfrom recloom.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['text-metrics', '--help'])\n"
         "sys.exit(bool({'torch', 'sacrebleu', 'nltk', 'rouge_score'} & set(sys.modules)))"
     )

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from recloom.checkpoint import read_checkpoint
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom.training import expand, run_command, with_run_folder
+from recloom.fitting.fit import expand, run_command, with_run_folder
+from recloom.training.checkpoint import read_checkpoint
 
 OPTIONS = [
     "--model.recommender.dim=8",
@@ -79,7 +79,7 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     words = ["fit", "--model", "SASRec", "--data", str(dataset), "--run", str(killed), *OPTIONS]
     words += ["--trainer.max_epochs=200", "--early_stopping.patience=1000"]
-    command = [sys.executable, "-m", "recloom.cli", *words]
+    command = [sys.executable, "-m", "recloom.cli.main", *words]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     last = killed / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120

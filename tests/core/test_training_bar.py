@@ -8,9 +8,9 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-from recloom import training_bar
-from recloom.cli import main
-from recloom.training_bar import TrainingBar, columns
+from recloom.cli.main import main
+from recloom.training import callbacks as training_bar
+from recloom.training.callbacks import TrainingBar, columns
 from rich.console import Console
 from rich.progress import Progress
 

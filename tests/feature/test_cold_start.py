@@ -10,21 +10,21 @@ import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
+from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
-from recloom.data.module import RecDataModule
 from recloom.errors import DataError, RecloomError
-from recloom.language.generated import write_generated
-from recloom.language.training_rows import read_training
+from recloom.llm.texts.generated_table import write_generated
+from recloom.llm.texts.histories import read_training
 from recloom.losses import BPR, CrossEntropy, Loss, SampledSoftmax
-from recloom.module import RecModule
 from recloom.recommender import VectorRecommender
 from recloom.schemas import SplitSpec
 from recloom.testing.training import quiet
-from recloom_feature.cold_start import ColdStart, preference
-from recloom_feature.simulate_file import METADATA, MadeFrom, simulated_table
-from recloom_graph.lightgcn import LightGCN
-from recloom_pretrain.bert4rec import BERT4Rec
-from recloom_pretrain.sasrec import SASRec
+from recloom.training.module import RecModule
+from recloom_feature.models.cold_start import ColdStart, preference
+from recloom_feature.simulate.preferences import METADATA, MadeFrom, simulated_table
+from recloom_graph.models.lightgcn import LightGCN
+from recloom_pretrain.sequence.bert4rec import BERT4Rec
+from recloom_pretrain.sequence.sasrec import SASRec
 
 SPLIT = SplitSpec(strategy="time", valid=0, test=0.3)
 COLD = ["c1", "c2", "c3"]
@@ -279,7 +279,7 @@ def test_options_and_order_of_calls(data, tmp_path):
     path = write_pairs(tmp_path / "p.parquet", data, [("u1", "c1", "c2")])
     with pytest.raises(RecloomError, match="needs prepare"):
         ColdStart(path).fit(None)
-    from recloom.baselines.popularity import Popularity
+    from recloom.models.popularity import Popularity
 
     with pytest.raises(RecloomError, match="Popularity is not trained"):
         ColdStart(path).prepare(Popularity(Catalog.load(data)), Catalog.load(data))

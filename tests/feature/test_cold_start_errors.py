@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 
 
 def test_a_loss_without_its_file_says_which_option_is_missing(capsys, tmp_path):

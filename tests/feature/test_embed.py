@@ -12,11 +12,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import recloom
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import DataError, RecloomError
-from recloom.language import TextEncoder, text_vectors
-from recloom.language.hashing import HashingNgrams
-from recloom_feature.embed import embed
+from recloom.llm import TextEncoder
+from recloom.llm.texts import vectors as text_vectors
+from recloom.llm.texts.hashing import HashingNgrams
+from recloom_feature.encoders.embed import embed
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import pytest
 import recloom
 import torch
 from recloom.batch import Batch
-from recloom.ctr import DIN, DCNv2, DeepFM
+from recloom.data.batches.training_rows import PointwiseRows
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
-from recloom.data.rated import RatedRows
 from recloom.errors import DataError, RecloomError
+from recloom.models.ctr import DIN, DCNv2, DeepFM
 from recloom.testing.toys import toy_dataset, write_toy
 from recloom.testing.training import train
-from recloom_feature.kar import KAR, HybridExperts
+from recloom_feature.models.kar import KAR, HybridExperts
 
 BACKBONES = {
     "DIN": partial(DIN, dim=3, hidden=(5,), attention=(4,)),
@@ -55,7 +55,7 @@ def test_a3_1_no_training_row_is_one_that_knowledge_may_be_built_from():
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "value"], orient="row")
     interactions = Interactions.from_frame(frame, given)
     interactions.positive = 4.0
-    rated = RatedRows(interactions, 5, limit=30)
+    rated = PointwiseRows(interactions, 5, limit=30)
     batch = rated[torch.arange(len(rated))]
     assert len(rated) == (7 - 4) + (20 - 10)
     assert batch.candidates[batch.user == 1].min() == 1 + 4
@@ -144,7 +144,7 @@ def test_a3_6_what_is_not_known_adds_nothing(name):
 
 
 def test_a3_6_serving_asks_no_language_model(tmp_path, monkeypatch):
-    from recloom.language import LanguageModel, TextEncoder
+    from recloom.llm import LanguageModel, TextEncoder
 
     module = train(
         KAR, {"backbone": BACKBONES["DCNv2"]}, toy_dataset(tmp_path / "toy", vectors=True), steps=2
@@ -204,7 +204,7 @@ def test_a3_8_shuffled_knowledge_does_not_help(told, tmp_path):
 
 
 def test_the_backbone_is_named_on_the_command_line_and_comes_back(tmp_path):
-    from recloom.cli import main
+    from recloom.cli.main import main
 
     folder = toy_dataset(tmp_path / "toy", vectors=True)
     run = tmp_path / "run"
@@ -240,7 +240,7 @@ def test_without_vectors_it_says_how_to_make_them():
 
 
 def test_a_backbone_must_be_a_click_model():
-    from recloom.baselines import Popularity
+    from recloom.models import Popularity
 
     with pytest.raises(RecloomError, match=r"must be a click model, such as DIN.*found Popularity"):
         KAR(catalog(), Popularity)

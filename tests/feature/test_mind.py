@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from recloom.data.prepare.source import prepare_source
 from recloom.data.readers import ReadOptions
 from recloom.data.readers.mind import Mind
-from recloom.data.source import prepare_source
 
 ROOT = Path(__file__).parents[2]
 LINE = "{}\tU{}\t11/{}/2019 9:00:00 AM\t{}\t{}\n"

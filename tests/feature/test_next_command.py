@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.split import split_words, write_split
 from recloom.schemas import SplitSpec
 

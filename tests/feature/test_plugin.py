@@ -1,9 +1,9 @@
 import subprocess
 import sys
 
-from recloom import cli
+from recloom.cli import main as cli
+from recloom.llm.prompts import load_prompts
 from recloom.plugins import collect_with_owner
-from recloom.prompts import load_prompts
 
 
 def test_recommender_and_encoder_are_registered():
@@ -13,7 +13,7 @@ def test_recommender_and_encoder_are_registered():
 
 def test_importing_the_plugin_and_its_encoder_imports_no_torch():
     code = (
-        "import recloom_feature, recloom_feature.sentence_transformers, sys;"
+        "import recloom_feature, recloom_feature.encoders.sentence_transformers, sys;"
         "assert not {'torch', 'sentence_transformers'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,14 +10,14 @@ from typing import ClassVar
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from recloom.cli import main
-from recloom.data.prepare import read_card
+from recloom.cli.main import main
+from recloom.data.card import read_card
 from recloom.data.split import parts_of, write_split
 from recloom.errors import DataError, RecloomError
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake
 from recloom.schemas import SplitSpec
-from recloom_feature.profile import profile
+from recloom_feature.profile.command import profile
 
 KINDS = ("item", "user", "keywords", "topics", "title", "reason")
 ITEM_KINDS = ("item", "keywords", "topics", "title")
@@ -57,7 +57,7 @@ def run(data, tmp_path):
     pairs.write_text("user_id,item_id\nann,i1\nbob,i3\ndan,i2\n")
 
     def make(kind: str, model=None, out: str = "out.parquet", ledger: str = "l.sqlite", **options):
-        llm = Asking(model or Fake(), **({"ledger": tmp_path / ledger} | options.pop("llm", {})))
+        llm = LLMOptions(model or Fake(), **({"ledger": tmp_path / ledger} | options.pop("llm", {})))
         extra = {"pairs": pairs} if kind == "reason" else {}
         profile(data, kind=kind, out=tmp_path / out, llm=llm, **extra, **options)
         return pl.read_parquet(tmp_path / out).to_dicts()
@@ -105,7 +105,7 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     main(line.removeprefix("next: recloom ").split())
     vectors = pl.read_parquet(tmp_path / "out-vectors.parquet")
     assert vectors["item_id"].to_list() == [row["item_id"] for row in rows]
-    from recloom.language.text_vectors import text_hash
+    from recloom.llm.texts.vectors import text_hash
 
     assert vectors["text_hash"].to_list() == [text_hash(row["text"]) for row in rows]
 
@@ -339,7 +339,7 @@ def test_a_wrong_option_of_the_command_line_is_named(data, tmp_path, monkeypatch
 
 def test_prompts_come_through_the_hook():
     from recloom.plugins import collect_with_owner
-    from recloom_feature.profile_questions import PROMPTS
+    from recloom_feature.profile.requests import PROMPTS
 
     owners = collect_with_owner("register_prompts")
     assert {owners[name][1] for name in PROMPTS.values()} == {"feature"}

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from recloom.language.ledger import Ledger
+from recloom.llm.ledger.store import Ledger
 
 SLOW = """
 import time
 from dataclasses import dataclass
-from recloom.language.fake import Fake
+from recloom.llm.fake import Fake
 
 @dataclass(frozen=True)
 class Slow(Fake):
@@ -33,7 +33,16 @@ KEY = "sk-9vQ2mXc81LpTz04RbNw7"
 
 
 def command(data: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "recloom.cli", "profile", str(data), "--out", "out/items.parquet", *more]
+    return [
+        sys.executable,
+        "-m",
+        "recloom.cli.main",
+        "profile",
+        str(data),
+        "--out",
+        "out/items.parquet",
+        *more,
+    ]
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def data(tmp_path):
     folder = tmp_path / "data"
     made = ["data", "synth", "--like", "movies", "--users", "30", "--items", "60", "--out", "data"]
     subprocess.run(
-        [sys.executable, "-m", "recloom.cli", *made], cwd=tmp_path, check=True, capture_output=True
+        [sys.executable, "-m", "recloom.cli.main", *made], cwd=tmp_path, check=True, capture_output=True
     )
     (tmp_path / "slow_model.py").write_text(SLOW)
     return folder
@@ -64,7 +73,7 @@ def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_pat
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     assert not list((tmp_path / "out").iterdir())
-    kept = sum(total.replies for total in Ledger(tmp_path / "kept.sqlite", offline=True).totals())
+    kept = sum(total.responses for total in Ledger(tmp_path / "kept.sqlite", offline=True).totals())
     before = calls(log)
     assert 15 <= kept <= len(before) <= kept + 1 < 60
     done = subprocess.run(

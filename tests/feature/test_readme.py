@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 
 README = Path(__file__).parents[2] / "packages" / "plugins-feature" / "README.md"
 ABSENT = ("encoder export", "OnnxTextEncoder", "--model.recommender.encoder")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recloom.errors import RecloomError
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 from recloom.spec import build
-from recloom_feature.sentence_transformers import SentenceTransformers
+from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
 
 @pytest.fixture(scope="module")

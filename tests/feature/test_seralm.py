@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pytest
-from recloom.cli import main
-from recloom.data.origin import check_split, origin
+from recloom.cli.main import main
+from recloom.data.provenance import check_split, provenance_of
 from recloom.errors import DataError, RecloomError
-from recloom.language.hashing import HashingNgrams
-from recloom_feature import seralm_loss, seralm_rounds, seralm_texts
-from recloom_feature.seralm import rounds
+from recloom.llm.texts.hashing import HashingNgrams
+from recloom_feature.seralm import loss as seralm_loss
+from recloom_feature.seralm import rounds as seralm_rounds
+from recloom_feature.seralm import texts as seralm_texts
+from recloom_feature.seralm.command import rounds
 
 ENCODER = HashingNgrams(dim=64)
 FIT = """
@@ -98,7 +100,7 @@ def test_a5_6_the_rounds_choose_and_say_that_they_train_no_language_model(shop, 
     assert (shop.parent / "texts.parquet").read_bytes() == given
     vectors = pl.read_parquet(folder / "vectors.parquet")
     assert sorted(vectors["item_id"]) == sorted(f"i{n}" for n in range(11))
-    made = origin(folder / "vectors.parquet")
+    made = provenance_of(folder / "vectors.parquet")
     with pytest.raises(DataError, match="training rows of another split"):  # the choice was learnt from them
         check_split(folder / "vectors.parquet", made["data_hash"], "another")
 

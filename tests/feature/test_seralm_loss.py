@@ -8,9 +8,9 @@ from recloom.data.catalog import Catalog
 from recloom.errors import DataError, RecloomError
 from recloom.losses import GBCE, CrossEntropy
 from recloom.plugins import collect
-from recloom_feature.seralm_loss import SampledTexts
-from recloom_feature.seralm_tables import read_posterior, read_variants
-from recloom_feature.seralm_variants import reading
+from recloom_feature.seralm.loss import SampledTexts
+from recloom_feature.seralm.tables import read_posterior, read_variants
+from recloom_feature.seralm.variants import reading
 
 ITEMS = ["a", "b", "c", "d", "e"]
 BATCH = Batch.of(torch.tensor([[0, 1, 2], [3, 4, 1]]), labels=torch.tensor([[0, 2, 5], [4, 1, 5]]))

@@ -5,15 +5,15 @@ import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
+from recloom.data.batches.training_rows import SequenceRows
 from recloom.data.catalog import Catalog
-from recloom.data.examples import Windows
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import CrossEntropy
 from recloom.plugins import collect
-from recloom_feature.seralm_posterior import uniform
-from recloom_feature.seralm_rewards import credit, log_probabilities, rewards
-from recloom_feature.seralm_variants import Variants, reading
+from recloom_feature.seralm.posterior import uniform
+from recloom_feature.seralm.rewards import credit, log_probabilities, rewards
+from recloom_feature.seralm.variants import Variants, reading
 
 ITEMS = 7
 
@@ -114,7 +114,7 @@ def brute_force(made, windows, texts, item, k):
 
 def test_rewards_equal_the_formula_read_by_a_loop(catalog):
     """Only item 2 has two texts, so that nothing is left to chance."""
-    made, windows = model(catalog), Windows(interactions(catalog), 4)
+    made, windows = model(catalog), SequenceRows(interactions(catalog), 4)
     texts = variants()
     texts.exists[:, 1] = False
     texts.exists[2, 1] = True
@@ -132,7 +132,7 @@ def test_rewards_equal_the_formula_read_by_a_loop(catalog):
 
 def test_more_draws_of_the_others_come_to_the_expectation(catalog):
     """All items have two texts; the mean over all 2^6 choices of the others is what draws approach."""
-    made, windows = model(catalog), Windows(interactions(catalog), 4)
+    made, windows = model(catalog), SequenceRows(interactions(catalog), 4)
     texts = variants()
     batch = windows[torch.arange(len(windows))]
     free = [item for item in range(1, ITEMS + 1) if texts.exists[item].all()]
@@ -157,7 +157,7 @@ def test_a5_5_rewards_know_training_positions_only(catalog):
     """Items 5 and 6 (indices 6, 7) occur in no training row: no position, no reward; the others count theirs."""
     made, train = model(catalog), interactions(catalog)
     texts = variants()
-    found = rewards(made, Windows(train, 4), texts, uniform(texts.exists), draws=1, seed=0)
+    found = rewards(made, SequenceRows(train, 4), texts, uniform(texts.exists), draws=1, seed=0)
     sequences = [[1, 2, 3, 2, 4], [5, 1, 6, 2], [3, 5]]
     counts = np.zeros(ITEMS + 1, int)
     for sequence in sequences:
@@ -172,7 +172,7 @@ def test_a5_5_rewards_know_training_positions_only(catalog):
 
 
 def test_rewards_are_a_function_of_the_seed(catalog):
-    made, windows, texts = model(catalog), Windows(interactions(catalog), 4), variants()
+    made, windows, texts = model(catalog), SequenceRows(interactions(catalog), 4), variants()
     own = made.items.vectors.clone()
     first, same, other = (
         rewards(made, windows, texts, uniform(texts.exists), draws=2, seed=s).values for s in (3, 3, 4)
@@ -183,7 +183,7 @@ def test_rewards_are_a_function_of_the_seed(catalog):
 
 
 def test_a_model_that_is_not_causal_is_refused(catalog):
-    bert, windows, texts = model(catalog, "BERT4Rec"), Windows(interactions(catalog), 4), variants()
+    bert, windows, texts = model(catalog, "BERT4Rec"), SequenceRows(interactions(catalog), 4), variants()
     with pytest.raises(RecloomError, match="a causal sequence model such as SASRec gives; found BERT4Rec"):
         rewards(bert, windows, texts, uniform(texts.exists), draws=1, seed=0)
 
@@ -193,4 +193,4 @@ def test_a_model_that_answers_in_another_order_is_refused(catalog):
     usual = made.training_queries
     made.training_queries = lambda batch: usual(batch)._replace(targets=usual(batch).targets.flip(0))
     with pytest.raises(RecloomError, match="does not answer every position of a window in order"):
-        log_probabilities(made, Windows(interactions(catalog), 4)[torch.arange(2)])
+        log_probabilities(made, SequenceRows(interactions(catalog), 4)[torch.arange(2)])

@@ -13,16 +13,16 @@ from typing import ClassVar
 
 import polars as pl
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.split import write_split
-from recloom.errors import DataError, QuestionError, RecloomError
-from recloom.language import Generation, LanguageModel
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake, lists
+from recloom.errors import DataError, LLMRequestError, RecloomError
+from recloom.llm import Generation, LanguageModel
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake, lists
 from recloom.schemas import SplitSpec
 from recloom.testing.toys import write_toy
-from recloom_feature.simulate import simulate
-from recloom_feature.simulate_file import read_simulated
+from recloom_feature.simulate.command import simulate
+from recloom_feature.simulate.preferences import read_simulated
 
 SPLIT = SplitSpec(strategy="time", valid=0, test=0.3)
 COLOURS = ("white", "black")
@@ -53,7 +53,7 @@ class Speaker(LanguageModel):
     def generate(self, messages, **options):
         self.asked.append(messages[-1]["content"])
         if lists(messages[1]["content"])[-1][0] == self.refuses:
-            raise QuestionError("refused")
+            raise LLMRequestError("refused")
         return Generation([self.text], 1, 1)
 
 
@@ -74,8 +74,8 @@ def run(data, tmp_path):
 
     def go(model=None, out="out.parquet", ledger="l.sqlite", **options):
         usual = {"split": SPLIT, "users": 1.0, "pairs": 3}
-        asking = Asking(model or Scorer(), ledger=tmp_path / ledger, **options.pop("llm", {}))
-        simulate(options.pop("data", data), llm=asking, out=tmp_path / out, **(usual | options))
+        llm = LLMOptions(model or Scorer(), ledger=tmp_path / ledger, **options.pop("llm", {}))
+        simulate(options.pop("data", data), llm=llm, out=tmp_path / out, **(usual | options))
         return read_simulated(tmp_path / out)
 
     return go
@@ -240,10 +240,10 @@ PROGRAM = """
 import os, signal, sys
 from dataclasses import dataclass
 from pathlib import Path
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake
+from recloom.llm import LLMOptions
+from recloom.llm.fake import Fake
 from recloom.schemas import SplitSpec
-from recloom_feature.simulate import simulate
+from recloom_feature.simulate.command import simulate
 
 folder, log, dies_after = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
@@ -256,7 +256,7 @@ class Mortal(Fake):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().score_batch(prompts, options)
 
-simulate(Path(sys.argv[1]), llm=Asking(Mortal(), ledger=folder / "l.sqlite"), users=1.0, pairs=3,
+simulate(Path(sys.argv[1]), llm=LLMOptions(Mortal(), ledger=folder / "l.sqlite"), users=1.0, pairs=3,
          split=SplitSpec(strategy="time", valid=0, test=0.3), out=folder / "out.parquet")
 """
 

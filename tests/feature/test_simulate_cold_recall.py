@@ -7,20 +7,20 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
+from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
-from recloom.data.module import RecDataModule
-from recloom.data.prepare import write
-from recloom.data.synth import World, synthesise
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake
-from recloom.language.training_rows import read_training
+from recloom.data.prepare.dataset import write_dataset
+from recloom.data.synth.generator import World, synthesise
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake
+from recloom.llm.texts.histories import read_training
 from recloom.losses import SampledSoftmax
-from recloom.module import RecModule
 from recloom.schemas import Source, SplitSpec
 from recloom.testing.training import quiet
-from recloom_feature.cold_start import ColdStart
-from recloom_feature.simulate import simulate
-from recloom_pretrain.sasrec import SASRec
+from recloom.training.module import RecModule
+from recloom_feature.models.cold_start import ColdStart
+from recloom_feature.simulate.command import simulate
+from recloom_pretrain.sequence.sasrec import SASRec
 
 SPLIT = SplitSpec(strategy="time", valid=0, test=0.3)
 
@@ -33,9 +33,9 @@ def world(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("world")
     data, _, _ = synthesise(World(users=200, items=120, cold=0.15, mean_length=15, seed=1))
-    write(data, folder / "data", name="world", source=Source(reader="synth"), licence="invented")
+    write_dataset(data, folder / "data", name="world", source=Source(reader="synth"), licence="invented")
     simulate(
-        folder / "data", llm=Asking(Fake(), ledger=folder / "l.sqlite"), split=SPLIT, users=1.0, pairs=5,
+        folder / "data", llm=LLMOptions(Fake(), ledger=folder / "l.sqlite"), split=SPLIT, users=1.0, pairs=5,
         columns=["category"], out=folder / "pairs.parquet",
     )  # fmt: skip
     return folder

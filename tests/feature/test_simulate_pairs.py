@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError
-from recloom.language.training_rows import item_lines, read_training
+from recloom.llm.texts.histories import item_lines, read_training
 from recloom.schemas import SplitSpec
-from recloom_feature.simulate_pairs import Choice, Verdict, by_answers, by_scores, draw_pairs
+from recloom_feature.simulate.preferences import Choice, Verdict, by_answers, by_scores, draw_pairs
 
 NOBODY = pl.DataFrame({"user_id": [], "item_id": []}, schema={"user_id": pl.String, "item_id": pl.String})
 

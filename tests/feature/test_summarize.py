@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.split import assign
 from recloom.errors import DataError, RecloomError
-from recloom.language import Generation
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake, data_of, frequent, lists
-from recloom.language.question import Failure
+from recloom.llm import Generation
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake, data_of, frequent, lists
+from recloom.llm.requests import Failure
 from recloom.schemas import SplitSpec
 from recloom.testing.toys import WORDS, write_toy
-from recloom_feature import summarize_prompt
-from recloom_feature.embed import embed
-from recloom_feature.summarize import summarize
-from recloom_feature.summarize_file import METADATA
-from recloom_feature.summarize_prompt import LONGEST, Prompts, Summary, prompt
+from recloom_feature.encoders.embed import embed
+from recloom_feature.summarize import rounds as summarize_prompt
+from recloom_feature.summarize.command import summarize
+from recloom_feature.summarize.rounds import LONGEST, Prompts, Summary, prompt
+from recloom_feature.summarize.summaries import METADATA
 
 METHODS = pytest.mark.parametrize("method", ["recurrent", "hierarchical"])
 
@@ -65,8 +65,8 @@ def run(data, tmp_path):
     """Run the command with a model and options; its table."""
 
     def go(model=None, out="out.parquet", ledger="l.sqlite", **options):
-        asking = Asking(model or Teller(), ledger=tmp_path / ledger)
-        summarize(options.pop("data", data), llm=asking, out=tmp_path / out, **options)
+        llm = LLMOptions(model or Teller(), ledger=tmp_path / ledger)
+        summarize(options.pop("data", data), llm=llm, out=tmp_path / out, **options)
         return pl.read_parquet(tmp_path / out)
 
     return go
@@ -184,8 +184,8 @@ def test_a7_4_the_earlier_summary_stays_verbatim():
     summary = "likes long titles, " * 40 + "and nothing else"
     items = [f"title: number {n} " + "x" * 200 for n in range(5)]
     prompts = Prompts(Fake(), 700)
-    question, count = prompts.of_update(summary, items)
-    text = question.messages[-1]["content"]
+    request, count = prompts.of_update(summary, items)
+    text = request.messages[-1]["content"]
     assert summary in text
     assert 1 <= count < 5
     assert lists(text)[-1] == items[-count:]

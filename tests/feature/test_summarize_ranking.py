@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recloom.data.batches.candidates import sampled_candidates
 from recloom.data.interactions import Interactions
-from recloom.data.sampling import sampled_candidates
-from recloom.metrics import Meter
+from recloom.metrics.accumulator import MetricAccumulator
 from recloom.plugins import collect
 
 CANDIDATES = 21
@@ -14,7 +14,7 @@ METRICS = ("recall@3", "recall@5", "recall@10", "mrr@3", "mrr@5", "mrr@10")
 
 
 def measured(scores, targets):
-    meter = Meter(METRICS, collect("register_metrics"))
+    meter = MetricAccumulator(METRICS, collect("register_metrics"))
     meter.update(scores, targets=targets[:, None], candidates=torch.arange(1, CANDIDATES + 1)[None])
     return {name: float(value) for name, value in meter.compute().items()}
 

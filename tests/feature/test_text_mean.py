@@ -8,10 +8,10 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import DataError, RecloomError
-from recloom.functional import auc, impression_mrr, ndcg, ranks
-from recloom.language import TextEncoder
-from recloom.module import mask
-from recloom_feature.text_mean import TextMean
+from recloom.llm import TextEncoder
+from recloom.metrics.functional import auc, impression_mrr, ndcg, ranks
+from recloom.training.ranking import mask_items
+from recloom_feature.models.text_mean import TextMean
 
 TITLES = ["Toy Story", "Toy Story 2", "Heat", "", "Red Heat", "The Thin Red Line"]
 
@@ -95,7 +95,7 @@ def test_a1_5_a_single_click_scores_one_and_disappears_when_seen_items_are_maske
     found = scores(model, [3])
     assert found[0, 2].item() == pytest.approx(1, abs=1e-6)
     assert found[0].argmax() == 2
-    hidden = mask(found, torch.arange(1, 7)[None], history)
+    hidden = mask_items(found, torch.arange(1, 7)[None], history)
     assert hidden[0, 2] == -torch.inf
     assert hidden[0].argmax() == 4  # Red Heat
 
@@ -217,9 +217,9 @@ def mind_like(folder):
 
 def impressions_of(folder, out):
     """A fitted TextMean, the catalogue, and batches of all the impressions from the second tenth on."""
-    from recloom.data.module import RecDataModule
+    from recloom.data.batches.module import RecDataModule
+    from recloom.data.prepare.source import prepare_source
     from recloom.data.readers import ReadOptions
-    from recloom.data.source import prepare_source
     from recloom.schemas import SplitSpec
 
     prepare_source("mind", out, folder, None, ReadOptions(), keep_all_items=True)
@@ -233,7 +233,7 @@ def impressions_of(folder, out):
 
 
 def test_a1_1_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_fallback(tmp_path):
-    from recloom.data.prepare import read_card
+    from recloom.data.card import read_card
 
     folder = mind_like(tmp_path / "raw")
     model, data = impressions_of(folder, tmp_path / "data")
@@ -300,7 +300,7 @@ def test_max_similarity_equals_the_loop_over_pairs_in_blocks_too(half_life, monk
                 for w, h in zip(weight, history, strict=True)
             )
             assert found[row, item - 1].item() == pytest.approx(best, abs=1e-6)
-    monkeypatch.setattr("recloom_feature.text_mean.BLOCK", 100)
+    monkeypatch.setattr("recloom_feature.models.text_mean.BLOCK", 100)
     assert torch.equal(scores(model, *histories), found)
     own = torch.tensor([[3, 1], [2, 0], [9, 9], [30, 5]])
     asked = Batch.of(torch.tensor([[0, 1, 2, 3], [0, 0, 0, 30], [7, 7, 9, 12], [0, 0, 5, 6]]), own)

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
-from recloom.evaluation.texts import measure
+from recloom.metrics.text import Reading, TextMetric, Texts
 from recloom.plugins import collect
-from recloom.text_metrics import Reading, TextMetric, Texts
-from recloom_feature import meteor
-from recloom_feature.text_metrics import text_metrics
+from recloom_feature.text_metrics import meteor
+from recloom_feature.text_metrics.measure import measure
+from recloom_feature.text_metrics.registered import text_metrics
 
 CAT, MAT = "the cat sat on the mat", "the cat is on the mat"
 KNOWN = {metric.name: metric for metric in text_metrics()}

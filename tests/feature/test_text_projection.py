@@ -8,8 +8,8 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import CrossEntropy
-from recloom_feature.text_mean import TextMean
-from recloom_feature.text_projection import TextProjection
+from recloom_feature.models.text_mean import TextMean
+from recloom_feature.models.text_projection import TextProjection
 
 TITLES = [f"{a} {b} story" for a in ("red", "blue", "green", "old", "new") for b in ("cat", "dog", "car", "")]
 EMPTY = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}

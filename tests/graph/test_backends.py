@@ -14,14 +14,14 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR
-from recloom_graph import backends, sparse
-from recloom_graph.backends import product
-from recloom_graph.contrast import DroppedEdges, NoisyViews
-from recloom_graph.graph import Graph
-from recloom_graph.lightgcn import LightGCN
-from recloom_graph.propagation import propagate
-from recloom_graph.sgl import SGL
-from recloom_graph.simgcl import SimGCL
+from recloom_graph.graphs import backends, sparse
+from recloom_graph.graphs.backends import product
+from recloom_graph.graphs.graph import Graph
+from recloom_graph.losses.contrast import DroppedEdges, NoisyViews
+from recloom_graph.models.lightgcn import LightGCN
+from recloom_graph.models.propagation import propagate
+from recloom_graph.models.sgl import SGL
+from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS = 20, 30
 EXTRAS = {"dgl": "dgl", "pyg": "torch_geometric"}
@@ -179,7 +179,7 @@ RUN = """
 import sys
 for name in {absent!r}:
     sys.modules[name] = None  # an import of it fails as if it were not installed
-from recloom.cli import main
+from recloom.cli.main import main
 main(["plugins"])
 import polars as pl
 import torch

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom_graph.conjugate_gradients import fixed_point
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.graph import Graph
+from recloom_graph.pagerank.conjugate_gradients import fixed_point
 
 DAMPING = 0.85
 

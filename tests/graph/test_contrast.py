@@ -6,13 +6,13 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR, Loss
-from recloom_graph.backends import product
-from recloom_graph.contrast import DroppedEdges, NoisyViews, dropped
-from recloom_graph.dataset_graphs import bipartite
-from recloom_graph.info_nce import info_nce
-from recloom_graph.lightgcn import LightGCN
-from recloom_graph.propagation import propagate
-from recloom_graph.simgcl import SimGCL
+from recloom_graph.graphs.backends import product
+from recloom_graph.graphs.dataset_graphs import bipartite
+from recloom_graph.losses.contrast import DroppedEdges, NoisyViews, dropped
+from recloom_graph.losses.info_nce import info_nce
+from recloom_graph.models.lightgcn import LightGCN
+from recloom_graph.models.propagation import propagate
+from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS = 30, 40
 
@@ -167,7 +167,7 @@ def test_simgcl_without_layers_and_losses_of_other_models_are_refused():
     catalog, interactions = data()
     with pytest.raises(RecloomError, match="num_layers must be at least 1"):
         SimGCL(catalog, num_layers=0)
-    from recloom_graph.pagerank import PersonalizedPageRank
+    from recloom_graph.pagerank.pagerank import PersonalizedPageRank
 
     loss = NoisyViews(base=Zero())
     with pytest.raises(

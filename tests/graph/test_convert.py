@@ -2,8 +2,16 @@ import networkx as nx
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom_graph.convert import from_dgl, from_networkx, from_pyg, needed, to_dgl, to_networkx, to_pyg
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.convert import (
+    from_dgl,
+    from_networkx,
+    from_pyg,
+    needed,
+    to_dgl,
+    to_networkx,
+    to_pyg,
+)
+from recloom_graph.graphs.graph import Graph
 
 SOURCES, TARGETS = torch.tensor([0, 0, 2, 3]), torch.tensor([1, 2, 1, 3])
 WEIGHTS = torch.tensor([0.5, 2.0, 3.0, 1.0])

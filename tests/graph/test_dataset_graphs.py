@@ -4,7 +4,7 @@ import torch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import DataError
-from recloom_graph.dataset_graphs import attributes, co_occurrence, sessions
+from recloom_graph.graphs.dataset_graphs import attributes, co_occurrence, sessions
 
 ITEMS = pl.DataFrame(
     {
@@ -61,7 +61,7 @@ def test_attributes_that_are_not_there_or_are_vectors_are_refused():
 
 
 def test_nodes_of_users_and_items_stand_one_upon_the_other():
-    from recloom_graph.dataset_graphs import bipartite
+    from recloom_graph.graphs.dataset_graphs import bipartite
 
     graph = bipartite(interactions([("v", "c", 1)]))
     assert torch.stack(graph.edges()[:2]).tolist() == [[2], [6]]

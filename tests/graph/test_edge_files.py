@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from recloom.errors import DataError
-from recloom_graph.edge_files import read_graph
+from recloom_graph.graphs.edge_files import read_graph
 
 DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no folder of data sets; name one in RECLOOM_DATA")

@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from recloom.batch import Batch
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BCE, BPR
-from recloom_graph.contrast import DroppedEdges, NoisyViews
-from recloom_graph.gacllm import GaCLLM
-from recloom_graph.lightgcn import LightGCN
+from recloom_graph.losses.contrast import DroppedEdges, NoisyViews
+from recloom_graph.models.gacllm import GaCLLM
+from recloom_graph.models.lightgcn import LightGCN
 from torch import nn
 
 USERS, ITEMS, SIZE = 5, 6, 4
@@ -212,7 +212,7 @@ def refined(tmp_path, monkeypatch, capsys):
 
 
 def test_from_texts_to_vectors_to_a_run_that_needs_no_file(refined, tmp_path, capsys):
-    from recloom.language.hashing import HashingNgrams
+    from recloom.llm.texts.hashing import HashingNgrams
 
     main(refined)
     said = capsys.readouterr().out

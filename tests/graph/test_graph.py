@@ -1,7 +1,7 @@
 import pytest
 import torch
 from recloom.errors import DataError
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.graph import Graph
 
 
 def ends(*pairs: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR
-from recloom_graph.lightgcn import LightGCN
+from recloom_graph.models.lightgcn import LightGCN
 
 
 def catalog(users: int, items: int) -> Catalog:

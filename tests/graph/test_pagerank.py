@@ -10,9 +10,9 @@ from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
-from recloom_graph.forward_push import forward_push
-from recloom_graph.graph import Graph
-from recloom_graph.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
+from recloom_graph.graphs.graph import Graph
+from recloom_graph.pagerank.forward_push import forward_push
+from recloom_graph.pagerank.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
 
 
 def edges(*pairs: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import polars as pl
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 
 DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SVG = "{http://www.w3.org/2000/svg}"

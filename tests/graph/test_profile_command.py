@@ -9,15 +9,15 @@ from typing import ClassVar
 
 import polars as pl
 import pytest
-from recloom.cli import main
-from recloom.data.prepare import read_card
+from recloom.cli.main import main
+from recloom.data.card import read_card
 from recloom.data.split import parts_of
 from recloom.errors import DataError, RecloomError
-from recloom.language import Generation
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake
+from recloom.llm import Generation
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake
 from recloom.schemas import SplitSpec
-from recloom_graph.profile_command import profile
+from recloom_graph.texts.profile_command import profile
 
 HELD_OUT = ("Secret Ending", "Quiet Finale")
 
@@ -64,7 +64,7 @@ def run(data, tmp_path):
 
     def make(model=None, out: str = ".", ledger: str = "l.sqlite", **options):
         (tmp_path / out).mkdir(exist_ok=True)
-        llm = Asking(model or Fake(), **({"ledger": tmp_path / ledger} | options.pop("llm", {})))
+        llm = LLMOptions(model or Fake(), **({"ledger": tmp_path / ledger} | options.pop("llm", {})))
         profile(data, llm=llm, out=tmp_path / out, **options)
         found = [pl.read_parquet(tmp_path / out / f"{name}-profiles.parquet") for name in ("item", "user")]
         return [{row[table.columns[0]]: row for row in table.to_dicts()} for table in found]
@@ -227,7 +227,7 @@ def test_what_items_say_is_data(tmp_path, write_dataset):
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": [hostile, "B", "C"]})
     data = write_dataset(tmp_path / "data", frame, items)
     model = Listening(instead={"Ignore": answer(f"those who {hostile}")})
-    profile(data, llm=Asking(model, tmp_path / "l"))
+    profile(data, llm=LLMOptions(model, tmp_path / "l"))
     assert len(model.heard) == 4
     for text in model.heard:
         tag = "items" if "<items>\n" in text else "item"
@@ -267,7 +267,7 @@ def test_items_of_which_nothing_is_known_are_told(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(DataError, match="no item has a title or an attribute"):
-        profile(data, llm=Asking(Fake(), tmp_path / "l"))
+        profile(data, llm=LLMOptions(Fake(), tmp_path / "l"))
 
 
 def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, capsys, recwarn):
@@ -282,7 +282,7 @@ def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, caps
     for step in steps[:2]:
         main(step)
     vectors = pl.read_parquet("data/item-profiles-vectors.parquet")
-    from recloom.language.text_vectors import text_hash
+    from recloom.llm.texts.vectors import text_hash
 
     texts = pl.read_parquet("data/item-profiles.parquet")["text"]  # the reasoning is not encoded
     assert vectors["text_hash"].to_list() == [text_hash(text) for text in texts]

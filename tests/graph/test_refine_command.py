@@ -10,18 +10,19 @@ from typing import ClassVar
 
 import polars as pl
 import pytest
-from recloom.cli import main
-from recloom.data.prepare import arrange, read_card, write
+from recloom.cli.main import main
+from recloom.data.card import read_card
+from recloom.data.prepare.dataset import arrange, write_dataset
 from recloom.data.readers import RawTables
 from recloom.data.split import parts_of
 from recloom.errors import RecloomError
-from recloom.language import Generation
-from recloom.language.budget import worst_case
-from recloom.language.errand import Asking
-from recloom.language.fake import Fake
-from recloom.language.question import Question
+from recloom.llm import Generation
+from recloom.llm.client.budget import worst_case
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.fake import Fake
+from recloom.llm.requests import LLMRequest
 from recloom.schemas import Source, SplitSpec
-from recloom_graph.refine_command import refine
+from recloom_graph.texts.refine_command import refine
 
 PATH = [("u1", "i1"), ("u2", "i1"), ("u2", "i2")]
 
@@ -54,7 +55,7 @@ def dataset(folder: Path, edges, users=None, items=None) -> Path:
         items=pl.DataFrame({"item_id": list(items), "title": list(items.values())}),
         users=pl.DataFrame({"user_id": list(users), "name": list(users.values())}),
     )  # fmt: skip
-    write(arrange(raw), folder, name=folder.name, source=Source(reader="test"), licence="none")
+    write_dataset(arrange(raw), folder, name=folder.name, source=Source(reader="test"), licence="none")
     return folder
 
 
@@ -66,7 +67,7 @@ def run(tmp_path):
     def make(data: Path, model=None, **options):
         out = tmp_path / f"out{next(count)}"
         out.mkdir()
-        llm = Asking(model or Joining(), **({"ledger": out / "l.sqlite"} | options.pop("llm", {})))
+        llm = LLMOptions(model or Joining(), **({"ledger": out / "l.sqlite"} | options.pop("llm", {})))
         refine(data, llm=llm, out=out, **options)
         tables = [pl.read_parquet(out / f"refined-{side}.parquet") for side in ("users", "items")]
         return {row[table.columns[0]]: row for table in tables for row in table.to_dicts()}
@@ -110,14 +111,14 @@ def test_a6_2_a_plan_counts_all_layers_before_the_first(path, tmp_path, monkeypa
 
 
 def test_a_plan_expects_longer_prompts_of_later_layers_but_none_beyond_the_limit():
-    from recloom_graph.gacllm_prompt import Prompts
+    from recloom_graph.texts.refine_prompt import Prompts
 
     model = Fake()
     prompts = Prompts(model, 300, 50)
-    question = prompts.fitted("user_id", "own", ["one", "two"])
-    assert isinstance(question, Question)
-    now = worst_case(model, question).prompt_tokens
-    later = [worst_case(model, prompts.grown(question, tokens)).prompt_tokens for tokens in (0, 20, 10_000)]
+    request = prompts.fitted("user_id", "own", ["one", "two"])
+    assert isinstance(request, LLMRequest)
+    now = worst_case(model, request).prompt_tokens
+    later = [worst_case(model, prompts.grown(request, tokens)).prompt_tokens for tokens in (0, 20, 10_000)]
     assert later[0] == now
     assert now + 20 <= later[1] < later[2] <= 1.3 * 300  # a word is a token, more or less
 
@@ -142,18 +143,18 @@ def test_a6_4_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run,
     own = "item " + "own words " * 60
     names = {f"u{n}": f"u{n} " + "long story " * (5 + n % 400) for n in range(10_000)}
     data = dataset(tmp_path / "hub", edges, names, {"i1": own})
-    from recloom.language.training_rows import read_training
-    from recloom_graph.gacllm_prompt import Prompts
-    from recloom_graph.gacllm_refine import nodes_of, question_of, raw_texts
+    from recloom.llm.texts.histories import read_training
+    from recloom_graph.texts.refine import nodes_of, question_of, raw_texts
+    from recloom_graph.texts.refine_prompt import Prompts
 
     rows = read_training(data, SplitSpec())
     (hub,) = (node for node in nodes_of(rows.train, 100, 0) if node.side == "item_id")
     assert len(hub.shown.ids) == 100
     raw, model = raw_texts(rows.catalog, None), Fake()
-    question = question_of(Prompts(model, 1000, 300), hub, raw)
-    assert isinstance(question, Question)
-    assert 950 < worst_case(model, question).prompt_tokens <= 1000
-    text = question.messages[1]["content"]
+    request = question_of(Prompts(model, 1000, 300), hub, raw)
+    assert isinstance(request, LLMRequest)
+    assert 950 < worst_case(model, request).prompt_tokens <= 1000
+    text = request.messages[1]["content"]
     assert own.strip() in text
     shown = text.partition("<users>\n")[2].partition("\n</users>")[0].split("\n")
     assert len(shown) == 100
@@ -165,15 +166,15 @@ def test_a6_4_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run,
 
 
 def test_a6_4_short_neighbours_stay_whole_where_one_long_one_is_cut():
-    from recloom_graph.gacllm_prompt import Prompts
+    from recloom_graph.texts.refine_prompt import Prompts
 
     model = Fake()
-    question = Prompts(model, 300, 10).fitted("user_id", "own", ["short", "long " * 1000, "brief"])
-    assert isinstance(question, Question)
-    lines = question.messages[1]["content"].partition("<items>\n")[2].split("\n")
+    request = Prompts(model, 300, 10).fitted("user_id", "own", ["short", "long " * 1000, "brief"])
+    assert isinstance(request, LLMRequest)
+    lines = request.messages[1]["content"].partition("<items>\n")[2].split("\n")
     assert (lines[0], lines[2]) == ("- short", "- brief")
     assert lines[1].endswith("…")
-    assert worst_case(model, question).prompt_tokens <= 300
+    assert worst_case(model, request).prompt_tokens <= 300
 
 
 def test_a6_4_a_node_whose_own_text_is_too_long_keeps_it_and_says_so(run, tmp_path, capsys):
@@ -313,11 +314,11 @@ def test_data_without_texts_are_told(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(RecloomError, match=r"no user and no item of .* has an attribute"):
-        refine(data, llm=Asking(Fake(), tmp_path / "l"))
+        refine(data, llm=LLMOptions(Fake(), tmp_path / "l"))
 
 
 def test_a_file_of_something_else_is_not_replaced(path, tmp_path):
-    refine(path, llm=Asking(Joining(), tmp_path / "l"))
+    refine(path, llm=LLMOptions(Joining(), tmp_path / "l"))
     with pytest.raises(RecloomError, match=r"refined-users.parquet exists and was made with another update"):
-        refine(path, llm=Asking(Joining(), tmp_path / "l"), update="replace")
-    refine(path, llm=Asking(Joining(), tmp_path / "l"), update="replace", overwrite=True)
+        refine(path, llm=LLMOptions(Joining(), tmp_path / "l"), update="replace")
+    refine(path, llm=LLMOptions(Joining(), tmp_path / "l"), update="replace", overwrite=True)

@@ -8,11 +8,11 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR
-from recloom_graph.contrast import NoisyViews
-from recloom_graph.info_nce import info_nce
-from recloom_graph.lightgcn import LightGCN
-from recloom_graph.rlmrec import RLMRecCon, RLMRecGen, network, turned
-from recloom_graph.simgcl import SimGCL
+from recloom_graph.losses.contrast import NoisyViews
+from recloom_graph.losses.info_nce import info_nce
+from recloom_graph.losses.rlmrec import RLMRecCon, RLMRecGen, network, turned
+from recloom_graph.models.lightgcn import LightGCN
+from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS, SIZE = 12, 20, 6
 
@@ -200,7 +200,7 @@ def test_vectors_of_two_sizes_and_other_models_are_refused():
     mixed = Catalog(catalog.items, users)
     with pytest.raises(RecloomError, match="of one size; found 2 for users and 6 for items"):
         RLMRecCon().prepare(LightGCN(mixed, dim=4), mixed)
-    from recloom_graph.pagerank import PersonalizedPageRank
+    from recloom_graph.pagerank.pagerank import PersonalizedPageRank
 
     with pytest.raises(RecloomError, match="RLMRecGen looks into a graph model"):
         RLMRecGen().prepare(PersonalizedPageRank(catalog), catalog)

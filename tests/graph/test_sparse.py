@@ -5,10 +5,10 @@ import torch
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
-from recloom_graph.backends import product
-from recloom_graph.dataset_graphs import bipartite
-from recloom_graph.propagation import propagate
-from recloom_graph.sparse import StoredMatrix, csr, halves, transition
+from recloom_graph.graphs.backends import product
+from recloom_graph.graphs.dataset_graphs import bipartite
+from recloom_graph.graphs.sparse import StoredMatrix, csr, halves, transition
+from recloom_graph.models.propagation import propagate
 
 
 def interactions(pairs: list[tuple[str, str]], items: int = 4, users: int = 3) -> Interactions:

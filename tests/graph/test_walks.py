@@ -1,8 +1,8 @@
 import pytest
 import torch
 from recloom.errors import DataError, RecloomError
-from recloom_graph.graph import Graph
-from recloom_graph.walks import END, Walker
+from recloom_graph.embedding.walks import END, Walker
+from recloom_graph.graphs.graph import Graph
 
 
 def graph(*pairs: tuple[int, int], nodes: int, weights=None, directed: bool = False) -> Graph:
@@ -30,7 +30,7 @@ def test_a9_2_steps_of_node2vec_have_the_weights_of_the_paper(p, q, monkeypatch)
     wanted = (expected / expected.sum()).numpy()
     assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(wanted, abs=0.01)
     monkeypatch.setattr(
-        "recloom_graph.walks.BITMAP", 0
+        "recloom_graph.embedding.walks.BITMAP", 0
     )  # as in a graph that is too large for a bit for each pair
     assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(wanted, abs=0.01)
 

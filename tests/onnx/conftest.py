@@ -18,10 +18,10 @@ import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.recommender import ExportSpec, Recommender, VectorRecommender, multi_hot
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import Reference, reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.reference import Reference, reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 from torch import Tensor, nn
 
 ITEMS = [

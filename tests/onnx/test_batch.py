@@ -11,18 +11,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import recloom.recommend
+import recloom.runs.recommend
 import torch
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
+from recloom_onnx.artifact.session import Session
 from recloom_onnx.batch.answers import BATCH, CELLS, Answers, cuts
 from recloom_onnx.batch.requests import RequestFile
 from recloom_onnx.batch.run import recommend_file
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 
 from .conftest import Positions, expected, found
 
@@ -280,7 +280,7 @@ def test_words_of_recommend_that_do_not_fit(words, told, capsys):
 
 
 def test_without_the_package_the_command_says_what_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(recloom.recommend, "collect", lambda hook: {})
+    monkeypatch.setattr(recloom.runs.recommend, "collect", lambda hook: {})
     with pytest.raises(SystemExit):
         main(["recommend", "--artefact", "m.onnx", "--users", "u.parquet", "--out", "o.parquet"])
     assert (

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import RecloomError
 from recloom_onnx.batch.answers import Answers
 from recloom_onnx.batch.check import REJECTED, split

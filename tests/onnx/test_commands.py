@@ -11,15 +11,15 @@ import signal
 import polars as pl
 import pytest
 import torch
-from recloom.cli import main
-from recloom.data.directory import LOCK
+from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom.run import load
-from recloom.training import fit
-from recloom_onnx.draft import drafted
-from recloom_onnx.int8 import coded
-from recloom_onnx.manifest import read_manifest, weight_digest
-from recloom_onnx.session import Session
+from recloom.fitting.fit import fit
+from recloom.io import LOCK
+from recloom.runs.run import load
+from recloom_onnx.artifact.manifest import read_manifest, weight_digest
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.int8 import coded
+from recloom_onnx.exporting.staging import drafted
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_another_training_is_refused_and_a_difference_is_an_error(run, exported,
 
 
 def test_fewer_bits_are_verified_by_the_metric(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
+    monkeypatch.setattr("recloom_onnx.exporting.quantize.LEAST", 1)
     out = tmp_path / "small.onnx"
     main(["export", str(run), "--out", str(out), "--quantize", "int8", "--max_loss", "0.3"])
     manifest = read_manifest(out)
@@ -209,8 +209,8 @@ def test_fewer_bits_are_verified_by_the_metric(run, tmp_path, capsys, monkeypatc
 
 
 def test_fewer_bits_that_lose_too_much_are_not_served(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
-    monkeypatch.setattr("recloom_onnx.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
+    monkeypatch.setattr("recloom_onnx.exporting.quantize.LEAST", 1)
+    monkeypatch.setattr("recloom_onnx.exporting.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
     out = tmp_path / "small.onnx"
     with pytest.raises(SystemExit):
         main(["export", str(run), "--out", str(out), "--quantize", "int8"])
@@ -223,12 +223,12 @@ def test_fewer_bits_that_lose_too_much_are_not_served(run, tmp_path, capsys, mon
 
 
 def test_what_fails_does_not_replace_what_is_served(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
+    monkeypatch.setattr("recloom_onnx.exporting.quantize.LEAST", 1)
     out = tmp_path / "model.onnx"
     main(["export", str(run), "--out", str(out)])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     capsys.readouterr()
-    monkeypatch.setattr("recloom_onnx.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
+    monkeypatch.setattr("recloom_onnx.exporting.int8.coded", lambda matrix, axis: coarse(coded(matrix, axis)))
     with pytest.raises(SystemExit):
         main(["export", str(run), "--out", str(out), "--quantize", "int8"])
     said = capsys.readouterr()
@@ -237,7 +237,7 @@ def test_what_fails_does_not_replace_what_is_served(run, tmp_path, capsys, monke
         r"falls short of its run: NDCG@10 .*model\.onnx is verified and was not replaced", said.err
     )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    monkeypatch.setattr("recloom_onnx.int8.coded", coded)
+    monkeypatch.setattr("recloom_onnx.exporting.int8.coded", coded)
     main(["export", str(run), "--out", str(out), "--quantize", "int8", "--max_loss", "0.9"])
     assert read_manifest(out).precision == "int8"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(before)
@@ -251,7 +251,7 @@ def test_an_interrupted_comparison_keeps_the_better_file(run, tmp_path, capsys, 
     out = tmp_path / "model.onnx"
     if there:
         main(["export", str(run), "--out", str(out)])
-    monkeypatch.setattr("recloom_onnx.verify.verify_artefact", stopped)
+    monkeypatch.setattr("recloom_onnx.verification.verify.verify_artefact", stopped)
     with pytest.raises(SystemExit) as stop:
         main(["export", str(run), "--out", str(out)])
     assert stop.value.code == 130
@@ -289,7 +289,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
 def test_what_cannot_be_is_refused_before_the_work(run, tmp_path, capsys, monkeypatch, words, told):
     (tmp_path / "taken.onnx").mkdir()
     (tmp_path / "named.json").mkdir()
-    monkeypatch.setattr("recloom.run.load", lambda path: pytest.fail("the run was loaded"))
+    monkeypatch.setattr("recloom.runs.run.load", lambda path: pytest.fail("the run was loaded"))
     with pytest.raises(SystemExit):
         main(["export", str(run), *(word.format(tmp_path) for word in words)])
     assert re.search(told, capsys.readouterr().err)
@@ -297,7 +297,7 @@ def test_what_cannot_be_is_refused_before_the_work(run, tmp_path, capsys, monkey
 
 
 def test_verify_says_what_is_not_there_before_it_loads(run, exported, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recloom.run.load", lambda path: pytest.fail("the run was loaded"))
+    monkeypatch.setattr("recloom.runs.run.load", lambda path: pytest.fail("the run was loaded"))
     for words, told in (
         ([str(tmp_path / "none.onnx"), "--run", str(run)], r"none\.onnx does not exist"),
         ([str(exported), "--run", str(tmp_path / "none")], "there is no run .*none"),
@@ -310,7 +310,8 @@ def test_verify_says_what_is_not_there_before_it_loads(run, exported, tmp_path, 
 
 def test_sigterm_keeps_what_was_made(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        "recloom_onnx.verify.verify_artefact", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+        "recloom_onnx.verification.verify.verify_artefact",
+        lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
     )
     with pytest.raises(SystemExit) as stop:
         main(["export", str(run), "--out", str(tmp_path / "model.onnx")])
@@ -340,9 +341,7 @@ def test_a_small_model_stays_as_it_is(run, tmp_path, capsys):
 
 def test_a_bar_is_shown_on_terminals_only(run, tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(
-        "recloom.language.progress.Progress.advance", lambda _, done, failed: shown.append(done)
-    )
+    monkeypatch.setattr("recloom.progress.Progress.advance", lambda _, done, failed: shown.append(done))
     main(["export", str(run), "--out", str(tmp_path / "ease.onnx")])
     assert shown == [64, 56]
     assert capsys.readouterr().err == ""

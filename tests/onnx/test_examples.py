@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from recloom_onnx.session import Session
+from recloom_onnx.artifact.session import Session
 
 FOLDER = Path(__file__).parents[2] / "examples" / "serve"
 INCLUDE = "ONNXRUNTIME_INCLUDE"

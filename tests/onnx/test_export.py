@@ -15,11 +15,11 @@ from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Recommender, VectorRecommender
 from recloom.schemas import Protocol, SplitSpec
-from recloom_onnx.export import export_artefact
-from recloom_onnx.manifest import file_digest, id_digest, read_manifest
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.artifact.manifest import file_digest, id_digest, read_manifest
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 from torch import nn
 
 PROTOCOL = Protocol(
@@ -277,7 +277,7 @@ def test_a_failed_export_leaves_the_old_artefact_whole(verified, tmp_path, monke
     def fails(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr("recloom_onnx.export.ir.save", fails)
+    monkeypatch.setattr("recloom_onnx.exporting.export.ir.save", fails)
     with pytest.raises(OSError, match="disk full"):
         export_artefact(made.recommender, made.catalog, made.popularity, made.path)
     assert len(Session(made.path).recommend([["7"]])[0]) == 10

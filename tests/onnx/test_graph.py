@@ -16,12 +16,12 @@ import pytest
 import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
-from recloom_onnx.cases import indexed, indices, random_requests
-from recloom_onnx.compare import compare
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.cases import indexed, indices, random_requests
+from recloom_onnx.verification.comparison import compare
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 
 from .conftest import MODELS
 

@@ -14,14 +14,14 @@ import onnxruntime
 import torch
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
-from recloom_onnx import index
+from recloom_onnx.artifact import index
+from recloom_onnx.artifact.manifest import read_manifest
+from recloom_onnx.artifact.session import Session
 from recloom_onnx.batch.run import recommend_file
-from recloom_onnx.cases import indexed, indices, random_requests
-from recloom_onnx.compare import compare
-from recloom_onnx.export import export_artefact
-from recloom_onnx.manifest import read_manifest
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.cases import indexed, indices, random_requests
+from recloom_onnx.verification.comparison import compare
+from recloom_onnx.verification.reference import reference_scores
 
 from .conftest import MODELS, Linear, Positions, Users, expected, found, pass_by_users
 

@@ -15,18 +15,18 @@ from onnx import TensorProto, helper, numpy_helper
 from recloom.batch import Batch
 from recloom.errors import RecloomError
 from recloom.recommender import Recommender, VectorRecommender
+from recloom_onnx.artifact.ids import padded
+from recloom_onnx.artifact.manifest import read_manifest
+from recloom_onnx.artifact.session import Session
 from recloom_onnx.batch.run import recommend_file
-from recloom_onnx.cases import indexed, indices, random_requests
-from recloom_onnx.export import export_artefact
-from recloom_onnx.half import halved, to_half
-from recloom_onnx.ids import padded
-from recloom_onnx.int8 import coded
-from recloom_onnx.manifest import read_manifest
-from recloom_onnx.quantize import reduce_precision
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.triton import write_triton
-from recloom_onnx.verify import verify_artefact
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.exporting.half import halved, to_half
+from recloom_onnx.exporting.int8 import coded
+from recloom_onnx.exporting.quantize import reduce_precision
+from recloom_onnx.exporting.triton import write_triton
+from recloom_onnx.verification.cases import indexed, indices, random_requests
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 from torch import nn
 
 from .conftest import expected, found, pass_by_users
@@ -180,8 +180,8 @@ def test_layers_become_integers_with_and_without_positions(export, catalog):
 def test_every_shape_of_model_keeps_its_masks_and_most_of_its_ranks(
     artefact, name, precision, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("recloom_onnx.quantize.LEAST", 1)
-    monkeypatch.setattr("recloom_onnx.int8.LEAST_PRODUCT", 1)
+    monkeypatch.setattr("recloom_onnx.exporting.quantize.LEAST", 1)
+    monkeypatch.setattr("recloom_onnx.exporting.int8.LEAST_PRODUCT", 1)
     made, path = artefact(name), tmp_path / "model.onnx"
     export_artefact(made.recommender, made.catalog, made.popularity, path, quantize=precision)
     users = torch.Generator().manual_seed(0)

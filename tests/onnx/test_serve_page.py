@@ -10,11 +10,11 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from recloom.baselines import EASE
 from recloom.data.catalog import Catalog
-from recloom_onnx.export import export_artefact
-from recloom_onnx.graph import INPUTS, OUTPUTS
-from recloom_onnx.manifest import Manifest, Parity
+from recloom.models import EASE
+from recloom_onnx.artifact.manifest import Manifest, Parity
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.exporting.graph import INPUTS, OUTPUTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
 

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from recloom.errors import RecloomError
-from recloom_onnx import session as sessions
-from recloom_onnx.ids import aligned, id_array, padded
-from recloom_onnx.manifest import read_manifest
-from recloom_onnx.session import Session
+from recloom_onnx.artifact import session as sessions
+from recloom_onnx.artifact.ids import aligned, id_array, padded
+from recloom_onnx.artifact.manifest import read_manifest
+from recloom_onnx.artifact.session import Session
 
 
 def test_a_verified_artefact_loads_and_recommends(verified):
@@ -26,7 +26,7 @@ def test_a_verified_artefact_loads_and_recommends(verified):
 def test_a_session_needs_no_torch(verified):
     code = (
         "import sys\n"
-        "from recloom_onnx.session import Session\n"
+        "from recloom_onnx.artifact.session import Session\n"
         "assert len(Session(sys.argv[1]).recommend([['7']], k=3)[0]) == 3\n"
         "heavy = {'torch', 'onnx', 'onnx_ir', 'onnxscript', 'polars', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -14,16 +14,16 @@ import onnxruntime
 import polars as pl
 import pytest
 import torch
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
-from recloom.training import fit
-from recloom_onnx import triton
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.session import Session
-from recloom_onnx.triton import MAX_BATCH, adapt, write_triton
-from recloom_onnx.verify import verify_artefact
+from recloom.fitting.fit import fit
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting import triton
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.exporting.triton import MAX_BATCH, adapt, write_triton
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 
 from .conftest import Positions
 

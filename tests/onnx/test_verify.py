@@ -13,13 +13,13 @@ import torch
 from onnx import numpy_helper
 from recloom.batch import Batch
 from recloom.errors import RecloomError
-from recloom_onnx.cases import sample
-from recloom_onnx.compare import compare, faults, list_metrics, overlap
-from recloom_onnx.export import export_artefact
-from recloom_onnx.manifest import file_digest, read_manifest
-from recloom_onnx.session import Session
-from recloom_onnx.tally import Tally
-from recloom_onnx.verify import Spread, report, verify_artefact
+from recloom_onnx.artifact.manifest import file_digest, read_manifest
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.cases import sample
+from recloom_onnx.verification.comparison import compare, faults, list_metrics, overlap
+from recloom_onnx.verification.parity_report import Tally
+from recloom_onnx.verification.verify import Spread, report, verify_artefact
 
 INF = float("inf")
 
@@ -118,7 +118,9 @@ def test_an_artefact_that_cannot_run_fails_with_the_reason(artefact, tmp_path, m
         return run(self, given, k)
 
     monkeypatch.setattr(Session, "run", fails_alone)
-    monkeypatch.setattr("recloom_onnx.verify.latency", lambda *_: {"p50": 1.0, "p95": 1.0, "p99": 1.0})
+    monkeypatch.setattr(
+        "recloom_onnx.verification.verify.latency", lambda *_: {"p50": 1.0, "p95": 1.0, "p99": 1.0}
+    )
     parity = verify_artefact(made.path, made.reference, made.catalog)
     assert not parity.verified
     assert parity.failures[0] == "batch of 1, history of 0: shape is frozen"
@@ -209,7 +211,7 @@ def small(artefact, tmp_path_factory):
     made = artefact("positions")
     path = tmp_path_factory.mktemp("small") / "model.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recloom_onnx.quantize.LEAST", 1)
+        patch.setattr("recloom_onnx.exporting.quantize.LEAST", 1)
         export_artefact(made.recommender, made.catalog, made.popularity, path, quantize="int8")
     return replace(made, path=path)
 

@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
+from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
-from recloom.data.module import RecDataModule
 from recloom.errors import RecloomError
-from recloom.module import RecModule
-from recloom.nn import causal_attention
-from recloom_pretrain.bert4rec import BERT4Rec, hidden_count
-from recloom_pretrain.sasrec import SASRec
+from recloom.nn.transformer import causal_attention
+from recloom.training.module import RecModule
+from recloom_pretrain.sequence.bert4rec import BERT4Rec, hidden_count
+from recloom_pretrain.sequence.sasrec import SASRec
 
 CATALOG = Catalog(pl.DataFrame({"item_id": [str(n) for n in range(20)]}))
 BOTH = pytest.mark.parametrize("kind", [SASRec, BERT4Rec])
@@ -189,7 +189,7 @@ def test_a_width_that_heads_do_not_divide_is_refused():
 
 
 def test_sasrec_trains_on_the_same_queries_however_rows_are_grouped(monkeypatch):
-    from recloom_pretrain import sasrec
+    from recloom_pretrain.sequence import sasrec
 
     torch.manual_seed(0)
     items = torch.randint(1, 21, (9, 7)) * (torch.arange(7) >= torch.randint(0, 7, (9, 1)))

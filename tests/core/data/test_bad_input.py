@@ -4,7 +4,7 @@ import gzip
 
 import polars as pl
 import pytest
-from recloom.data.prepare import arrange
+from recloom.data.prepare.dataset import arrange
 from recloom.data.readers import ReadOptions
 from recloom.data.readers.table import Table
 from recloom.errors import DataError

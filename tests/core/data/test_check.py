@@ -2,11 +2,13 @@
 
 import polars as pl
 import pytest
-from recloom.data import commands
-from recloom.data.check import check_path
-from recloom.data.prepare import CARD, read_card, sha256, write_synthetic
-from recloom.data.synth import World, synthesise
+from recloom.data.card import CARD, read_card
+from recloom.data.prepare import commands
+from recloom.data.prepare.check import check_path
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError
+from recloom.io import sha256
 
 
 @pytest.fixture

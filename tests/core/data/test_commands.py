@@ -1,8 +1,8 @@
 """What a user sees of the data commands."""
 
 import pytest
-from recloom.data import commands
-from recloom.data.known import KNOWN
+from recloom.data.prepare import commands
+from recloom.data.prepare.public_datasets import KNOWN
 from recloom.errors import DataError
 
 

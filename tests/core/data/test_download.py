@@ -9,11 +9,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from recloom.data import download
-from recloom.data.download import fetch, known_set, published_md5, unpack
-from recloom.data.known import KNOWN, Known
+from recloom.data.prepare import public_datasets as download
+from recloom.data.prepare.public_datasets import (
+    KNOWN,
+    PublicDataset,
+    fetch,
+    public_dataset,
+    published_md5,
+    unpack,
+)
+from recloom.data.prepare.source import prepare_source, readers
 from recloom.data.readers import ReadOptions
-from recloom.data.source import prepare_source, readers
 from recloom.errors import DataError
 
 RATINGS = "userId,movieId,rating,timestamp\n1,2,3,4\n"
@@ -32,7 +38,7 @@ def publisher(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    toy = Known("movielens", "free", "page of the toy", (f"{url}/toy.zip",), "toy", True)
+    toy = PublicDataset("movielens", "free", "page of the toy", (f"{url}/toy.zip",), "toy", True)
     monkeypatch.setitem(KNOWN, "toy", toy)
     monkeypatch.setenv(download.CACHE, str(tmp_path / "cache"))
     yield folder
@@ -81,7 +87,7 @@ def test_what_the_publisher_lacks_is_named(publisher):
 
 
 def test_no_network_is_said_plainly(monkeypatch, tmp_path):
-    monkeypatch.setitem(KNOWN, "gone", Known("movielens", "", "", ("http://127.0.0.1:9/x.zip",)))
+    monkeypatch.setitem(KNOWN, "gone", PublicDataset("movielens", "", "", ("http://127.0.0.1:9/x.zip",)))
     with pytest.raises(DataError, match=r"x.zip cannot be reached .*Check the network.*--path"):
         fetch("gone", tmp_path)
 
@@ -93,7 +99,7 @@ def test_a_login_is_said_plainly():
 
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(DataError, match=r"no known set is called 'ml-2m'. Known: ml-100k, ml-1m"):
-        known_set("ml-2m")
+        public_dataset("ml-2m")
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/etc/evil", "a/../../evil", "..\\evil", "C:evil"])

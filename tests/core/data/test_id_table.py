@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recloom.data.id_table import IdTable
+from recloom.data.catalog import IdTable
 
 IDS = ["b", "a", "ä", "", "a b", "B"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from recloom.data.index import factorise, in_order, positions, repeats
+from recloom.data.prepare.encode import factorise, in_order, positions, repeats
 
 IDS = [
     ["7", "3", "7", "0", "3"], ["07", "7", "7"], ["b", "a", "b"], ["7", "x"], ["-1", "5"], ["+5", "5"],

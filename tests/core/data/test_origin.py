@@ -7,10 +7,18 @@ import json
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
+from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
-from recloom.data.module import RecDataModule
-from recloom.data.origin import ENCODER, ORIGIN, check_encoder, check_first, check_split, encoder_of, origin
+from recloom.data.provenance import (
+    ENCODER,
+    ORIGIN,
+    check_encoder,
+    check_first,
+    check_split,
+    encoder_of,
+    provenance_of,
+)
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 
@@ -30,7 +38,7 @@ def vectors(path, made):
 
 def test_a_file_that_says_nothing_is_taken_as_it_is(tmp_path):
     path = vectors(tmp_path / "v.parquet", {})
-    assert origin(path) == {}
+    assert provenance_of(path) == {}
     check_split(path, "d", "s")
     check_first(path, None)
 
@@ -88,7 +96,7 @@ def test_from_profile_to_data_module(data, tmp_path, monkeypatch):
         ["profile", str(data), "--kind", "user", "--first", "4", "--out", "up.parquet", "--llm.model", "Fake"]
     )
     main(["embed", str(data), "--of", "users", "--texts", "up.parquet", "--out", "uv.parquet"])
-    assert origin("uv.parquet").keys() == {"texts", "columns", "data_hash", "split_hash", "first"}
+    assert provenance_of("uv.parquet").keys() == {"texts", "columns", "data_hash", "split_hash", "first"}
     RecDataModule(str(data), user_vectors="uv.parquet").setup()
     other = RecDataModule(str(data), user_vectors="uv.parquet", split=SplitSpec(strategy="time"))
     with pytest.raises(DataError, match="another split"):
@@ -103,7 +111,7 @@ def test_vectors_of_other_texts_are_not_replaced_in_silence(data, tmp_path, monk
         main(["embed", str(data), "--out", "v.parquet"])
     assert "v.parquet holds vectors of titles.parquet" in capsys.readouterr().err
     main(["embed", str(data), "--out", "v.parquet", "--overwrite"])
-    assert origin("v.parquet")["texts"] is None
+    assert provenance_of("v.parquet")["texts"] is None
 
 
 def test_texts_with_other_words_in_their_metadata_are_read(data, tmp_path):
@@ -111,7 +119,7 @@ def test_texts_with_other_words_in_their_metadata_are_read(data, tmp_path):
     texts = pl.DataFrame({"item_id": ids, "text": ids})
     texts.write_parquet(tmp_path / "t.parquet", metadata={"recloom.method": "SeRALM (reconstruction)"})
     main(["embed", str(data), "--texts", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "v.parquet")])
-    assert origin(tmp_path / "v.parquet") == {"texts": "t.parquet", "columns": None}
+    assert provenance_of(tmp_path / "v.parquet") == {"texts": "t.parquet", "columns": None}
 
 
 def of_items(path, encoder):

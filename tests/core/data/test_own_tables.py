@@ -4,16 +4,15 @@ import shlex
 
 import polars as pl
 import pytest
-from recloom.cli import main
-from recloom.data.check import check_path
-from recloom.data.prepare import arrange
+from recloom.cli.main import main
+from recloom.data.prepare.check import check_path
+from recloom.data.prepare.dataset import arrange
+from recloom.data.prepare.source import recognise
 from recloom.data.readers import ReadOptions
 from recloom.data.readers.mind import Mind
-from recloom.data.readers.numbers import to_numbers
 from recloom.data.readers.sequences import Sequences
 from recloom.data.readers.table import Table
-from recloom.data.readers.times import to_seconds
-from recloom.data.source import recognise
+from recloom.data.readers.values import to_numbers, to_seconds
 from recloom.errors import DataError
 
 SHOP = "who;what;day;grade\na;x;02.07.2023;4,5\na;y;13.07.2023;3\nb;x;14.07.2023;2,0\n"

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
-from recloom.data.directory import LOCK, new_directory, remove_leftovers
-from recloom.data.prepare import read_card, read_unchanged, sha256
+from recloom.data.card import read_card, read_unchanged
+from recloom.data.prepare.source import prepare_source
 from recloom.data.readers import ReadOptions
-from recloom.data.source import prepare_source
 from recloom.errors import DataError
+from recloom.io import LOCK, new_directory, remove_leftovers, sha256
 
 BODY = "userId,movieId,rating,timestamp\n2,10,3.5,20\n2,11,4.0,10\n1,10,1,5\n1,10,x,5\n"
 
@@ -152,9 +152,10 @@ def _fail_half_way(out):
 WRITER = """
 import sys, time
 from pathlib import Path
-from recloom.data import prepare, directory
+from recloom import io as directory
+from recloom.data.prepare import dataset as prepare
 from recloom.data.readers import ReadOptions
-from recloom.data.source import prepare_source
+from recloom.data.prepare.source import prepare_source
 
 stage, raw, out, overwrite = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "yes"
 
@@ -253,7 +254,7 @@ def test_options_are_on_the_card(raw, tmp_path):
 def test_checking_and_preparing_import_no_torch(raw, tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from recloom.data import commands, show\n"
+        "from recloom.data.prepare import commands, display\n"
         f"raw, out = Path({str(raw)!r}), Path({str(tmp_path / 'x')!r})\n"
         "commands.prepare('movielens', path=raw, out=out, max_rejected=1)\n"
         "commands.check(out)\n"

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 import recloom
 import torch
+from recloom.data.batches.module import RecDataModule
+from recloom.data.batches.requests import LabelledRequests
+from recloom.data.batches.training_rows import PointwiseRows
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
-from recloom.data.known_first import known_first
-from recloom.data.module import RecDataModule
-from recloom.data.rated import RatedRequests, RatedRows
+from recloom.data.provenance import knowledge_prefix
 from recloom.errors import DataError, RecloomError
 from recloom.schemas import SplitSpec
 from recloom.testing.toys import cyclic_dataset, toy_dataset
@@ -43,7 +44,7 @@ def interactions(rows=ROWS, positive=4.0) -> Interactions:
 
 
 def test_a_row_is_an_interaction_its_label_and_what_came_before_it():
-    rows = RatedRows(interactions(), length=3)
+    rows = PointwiseRows(interactions(), length=3)
     batch = rows[torch.arange(len(rows))]
     assert batch.user.tolist() == [1, 1, 1, 1, 1, 2, 2]
     assert batch.candidates.tolist() == [[1], [2], [3], [4], [5], [2], [6]]
@@ -56,7 +57,7 @@ def test_a_row_is_an_interaction_its_label_and_what_came_before_it():
 
 
 def test_a_batch_is_what_its_rows_are_one_by_one():
-    rows = RatedRows(interactions(), length=2)
+    rows = PointwiseRows(interactions(), length=2)
     order = torch.tensor([6, 0, 3, 3])
     together = rows[order]
     for n, row in enumerate(order):
@@ -67,17 +68,17 @@ def test_a_batch_is_what_its_rows_are_one_by_one():
 
 def test_a3_1_no_row_is_among_the_first_of_its_user():
     everything = interactions()
-    rows = RatedRows(everything, length=3, limit=2)
+    rows = PointwiseRows(everything, length=3, limit=2)
     batch = rows[torch.arange(len(rows))]
     assert batch.user.tolist() == [1, 1, 1, 2]  # a: n=5, k=2; b: n=2, k=1
     assert batch.candidates.tolist() == [[3], [4], [5], [6]]
     assert batch.history[0].tolist() == [0, 1, 2]  # they may stand in histories
-    first = known_first(everything.lengths, 2)
+    first = knowledge_prefix(everything.lengths, 2)
     assert (rows.places - everything.starts[rows.users] >= first[rows.users]).all()
 
 
 def test_an_epoch_is_every_row_once():
-    rows = RatedRows(interactions(), length=3, limit=1)
+    rows = PointwiseRows(interactions(), length=3, limit=1)
     order = rows.epoch(torch.Generator().manual_seed(0))
     assert sorted(order.tolist()) == list(range(len(rows))) == list(range(5))
 
@@ -86,7 +87,7 @@ def test_a_request_holds_what_its_user_rated_and_the_visible_history_only():
     whole = interactions()
     visible = whole.select(torch.tensor([True, True, False, False, False, False, False]))
     held_out = whole.select(torch.tensor([False, False, True, True, True, True, True]))
-    batch = RatedRequests(visible, held_out)[torch.arange(2)]
+    batch = LabelledRequests(visible, held_out)[torch.arange(2)]
     assert batch.user.tolist() == [2, 1]  # fewest candidates first
     assert batch.candidates.tolist() == [[0, 2, 6], [3, 4, 5]]
     assert batch.labels.tolist() == [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
@@ -96,7 +97,7 @@ def test_a_request_holds_what_its_user_rated_and_the_visible_history_only():
 
 def test_an_item_rated_twice_is_two_candidates():
     held_out = interactions([("a", 1, 5.0), ("a", 1, 1.0)])
-    batch = RatedRequests(interactions([]), held_out)[torch.arange(1)]
+    batch = LabelledRequests(interactions([]), held_out)[torch.arange(1)]
     assert batch.candidates.tolist() == [[1, 1]]
     assert batch.labels.tolist() == [[1.0, 0.0]]
 

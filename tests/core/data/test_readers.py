@@ -5,14 +5,14 @@ import json
 
 import polars as pl
 import pytest
-from recloom.data.prepare import arrange
+from recloom.data.prepare.dataset import arrange
+from recloom.data.prepare.source import recognise
 from recloom.data.readers import ReadOptions, core_readers
 from recloom.data.readers.amazon import Amazon
 from recloom.data.readers.mind import Mind
 from recloom.data.readers.movielens import MovieLens
 from recloom.data.readers.sequences import Sequences
 from recloom.data.readers.table import Table
-from recloom.data.source import recognise
 from recloom.errors import DataError
 
 PLAIN = ReadOptions()

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from recloom.data.prepare import read_card, write_synthetic
-from recloom.data.split import assign, cold_items, digest, k_core, load_split, write_split
-from recloom.data.synth import World, synthesise
+from recloom.data.card import read_card
+from recloom.data.prepare.dataset import write_synthetic
+from recloom.data.split import assign, cold_items, k_core, load_split, split_digest, write_split
+from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 
@@ -110,7 +111,7 @@ def test_random_depends_on_the_seed_and_not_on_the_ids():
     frame = big()
     renamed = frame.with_columns(pl.col("user_id").str.replace("^", "user "), pl.col("item_id").str.reverse())
     first, again, other = (
-        digest(assign(data, SplitSpec(strategy="random", seed=seed)))
+        split_digest(assign(data, SplitSpec(strategy="random", seed=seed)))
         for data, seed in ((frame, 1), (renamed, 1), (frame, 2))
     )
     assert first == again
@@ -179,7 +180,7 @@ def test_a_split_on_disk_is_bound_to_its_data(dataset, tmp_path):
     card = read_card(dataset)
     loaded, part = load_split(out, card)
     assert loaded == spec
-    assert digest(part) == record.parts_digest == digest(assign(frame, spec))
+    assert split_digest(part) == record.parts_digest == split_digest(assign(frame, spec))
     assert (
         sum(record.counts[name] for name in ("train", "valid", "test", "context", "unused")) == frame.height
     )
@@ -210,10 +211,10 @@ def test_a_foreign_or_damaged_split_is_refused(dataset, tmp_path):
 
 
 def test_short_users_are_counted(dataset, tmp_path):
-    from recloom.data.split import describe
+    from recloom.data.split import split_record
 
     frame = log("aabccc")
     spec = SplitSpec()
-    record = describe(frame, assign(frame, spec), spec, read_card(dataset))
+    record = split_record(frame, assign(frame, spec), spec, read_card(dataset))
     assert record.counts["short_users"] == 2
     assert (record.counts["train"], record.counts["valid"], record.counts["test"]) == (4, 1, 1)

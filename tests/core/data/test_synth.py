@@ -5,11 +5,11 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from recloom.data.check import check_path
-from recloom.data.prepare import write_synthetic
+from recloom.data.prepare.check import check_path
+from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.split import assign
-from recloom.data.synth import World, synthesise
-from recloom.data.synth_text import vocabulary
+from recloom.data.synth.generator import World, synthesise
+from recloom.data.synth.texts import vocabulary
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 

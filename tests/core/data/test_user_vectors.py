@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 import recloom
-from recloom.cli import main
+from recloom.cli.main import main
+from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
-from recloom.data.module import RecDataModule
 from recloom.errors import DataError, RecloomError
 from recloom.testing.toys import toy_dataset
 

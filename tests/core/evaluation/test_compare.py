@@ -9,8 +9,8 @@ from recloom.errors import RecloomError
 from recloom.evaluation.compare import compare, compare_command
 from recloom.evaluation.results import write_results
 from recloom.evaluation.significance import holm, paired_difference
+from recloom.metrics.segments import LEGEND
 from recloom.schemas import Protocol, SplitSpec
-from recloom.segments import LEGEND
 
 USERS = [f"u{i}" for i in range(200)]
 WORSE = np.random.default_rng(0).random(200)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from recloom.errors import RecloomError
 from recloom.evaluation.results import MetricValue, read_per_user, read_results, show, write_results
-from recloom.metrics import ItemFacts, Meter, core_metrics
+from recloom.metrics import ItemFacts, core_metrics
+from recloom.metrics.accumulator import MetricAccumulator
 from recloom.schemas import Protocol, SplitSpec
 
 PROTOCOL = Protocol(
@@ -73,7 +74,7 @@ def test_undefined_numbers_are_null_and_the_file_is_plain_json(tmp_path):
 
 def test_a_meter_gives_what_is_written(tmp_path):
     facts = ItemFacts(num_items=6)
-    meter = Meter(["mrr", "gini@2"], {m.name: m for m in core_metrics()}, facts)
+    meter = MetricAccumulator(["mrr", "gini@2"], {m.name: m for m in core_metrics()}, facts)
     meter.update(
         torch.rand(4, 6),
         torch.tensor([[0], [3], [-1], [5]]),

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict
-from recloom.language.answers import corrected, only_object, read, wanting
-from recloom.language.question import Failure, Question, Reply
+from recloom.llm.requests import Failure, LLMRequest, LLMResponse
+from recloom.llm.structured import corrected, only_object, read, wanting
 
 
 class Topic(BaseModel):
@@ -22,7 +22,7 @@ class Topic(BaseModel):
     ['{"topic": "war"}', '```json\n{"topic": "war"}\n```', 'Here you are: {"topic": "war"}. Anything else?'],
 )
 def test_one_object_is_taken_from_what_stands_around_it(text):
-    assert read(Reply((text,)), Topic) == Topic(topic="war")
+    assert read(LLMResponse((text,)), Topic) == Topic(topic="war")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_one_object_is_taken_from_what_stands_around_it(text):
     ],
 )
 def test_a_wrong_reply_is_a_failure_that_says_why_and_keeps_the_text(text, reason):
-    found = read(Reply((text,)), Topic)
+    found = read(LLMResponse((text,)), Topic)
     assert isinstance(found, Failure)
     assert re.search(reason, found.reason)
     assert found.texts == (text,)
@@ -60,10 +60,10 @@ def test_braces_in_words_are_no_second_object():
 
 
 def test_the_second_attempt_shows_the_first_and_what_was_wrong():
-    question = wanting(Question(({"role": "user", "content": "Which?"},)), Topic)
-    again = corrected(question, read(Reply(("peace",)), Topic))
+    request = wanting(LLMRequest(({"role": "user", "content": "Which?"},)), Topic)
+    again = corrected(request, read(LLMResponse(("peace",)), Topic))
     assert [message["role"] for message in again.messages] == ["user", "assistant", "user"]
     assert again.messages[1]["content"] == "peace"
     assert "no JSON object" in again.messages[2]["content"]
-    assert again.schema == question.schema
-    assert again.key({}) != question.key({})
+    assert again.schema == request.schema
+    assert again.key({}) != request.key({})

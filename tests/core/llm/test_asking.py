@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language import Generation, LanguageModel, Scores
-from recloom.language.asking import ask
-from recloom.language.ledger import Ledger
-from recloom.language.question import Failure, Question, Reply
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm import Generation, LanguageModel, Scores
+from recloom.llm.client.runner import ask
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.requests import Failure, LLMRequest, LLMResponse
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Toy(LanguageModel):
         with self.calls.lock:
             self.calls.texts.append(text)
         if "refuse" in text:
-            raise QuestionError(f"refused: {text}")
+            raise LLMRequestError(f"refused: {text}")
         if "break" in text:
             raise RecloomError("the server is gone.")
         if "bug" in text:
@@ -74,12 +74,12 @@ class Toy(LanguageModel):
         return [Scores([-float(len(option)) for option in given], 11, 1) for given in options]
 
 
-def question(text: str, **more) -> Question:
-    return Question(({"role": "user", "content": text},), "p@1", **more)
+def request(text: str, **more) -> LLMRequest:
+    return LLMRequest(({"role": "user", "content": text},), "p@1", **more)
 
 
-def some(count: int) -> list[Question]:
-    return [question(f"question {n}") for n in range(count)]
+def some(count: int) -> list[LLMRequest]:
+    return [request(f"question {n}") for n in range(count)]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def ledger(tmp_path):
 
 
 def texts(found) -> list[str]:
-    return [reply.texts[0] for reply in found.replies]
+    return [response.texts[0] for response in found.responses]
 
 
 @pytest.mark.parametrize(("batch_size", "concurrency"), [(1, 1), (7, 1), (1, 8), (3, 4)])
@@ -104,10 +104,10 @@ def test_replies_stand_in_the_order_of_the_questions_and_a_warm_ledger_makes_no_
     again = ask(model, some(50), ledger)
     assert len(model.calls.texts) == 50
     assert texts(again) == texts(first)
-    assert all(reply.cached for reply in again.replies)
-    assert not any(reply.cached for reply in first.replies)
-    assert (first.bill.calls, first.bill.prompt_tokens, first.bill.completion_tokens) == (50, 500, 50)
-    assert (again.bill.calls, again.bill.cached, again.bill.prompt_tokens) == (0, 50, 0)
+    assert all(response.cached for response in again.responses)
+    assert not any(response.cached for response in first.responses)
+    assert (first.usage.calls, first.usage.prompt_tokens, first.usage.completion_tokens) == (50, 500, 50)
+    assert (again.usage.calls, again.usage.cached, again.usage.prompt_tokens) == (0, 50, 0)
 
 
 def test_equal_questions_are_asked_once_also_at_the_same_time(ledger):
@@ -115,14 +115,14 @@ def test_equal_questions_are_asked_once_also_at_the_same_time(ledger):
     found = ask(model, some(4) * 100, ledger)
     assert sorted(model.calls.texts) == [f"question {n}" for n in range(4)]
     assert texts(found) == [f"reply to question {n}" for n in range(4)] * 100
-    assert (found.bill.questions, found.bill.repeated, found.bill.calls) == (400, 396, 4)
+    assert (found.usage.requests, found.usage.repeated, found.usage.calls) == (400, 396, 4)
 
 
 def test_batches_hold_equal_settings_and_go_out_longest_first_never_more_than_allowed(ledger):
     model = Toy(batch_size=3, concurrency=4, sleep=0.01)
-    questions = [question("x" * (n % 11 + 1) + str(n), temperature=n % 2) for n in range(60)]
-    settings = {q.messages[0]["content"]: q.settings for q in questions}
-    ask(model, questions, ledger)
+    requests = [request("x" * (n % 11 + 1) + str(n), temperature=n % 2) for n in range(60)]
+    settings = {q.messages[0]["content"]: q.settings for q in requests}
+    ask(model, requests, ledger)
     assert len(model.calls.batches) == 20
     assert all(len({settings[text] for text in batch}) == 1 for batch in model.calls.batches)
     assert all(sorted(batch, key=len, reverse=True) == batch for batch in model.calls.batches)
@@ -133,53 +133,53 @@ def test_batches_hold_equal_settings_and_go_out_longest_first_never_more_than_al
 
 def test_options_are_scored_and_free_questions_answered_in_one_list(ledger):
     model = Toy(batch_size=4)
-    questions = [question("a"), question("b", options=("yes", "maybe")), question("c", options=("no",))]
+    requests = [request("a"), request("b", options=("yes", "maybe")), request("c", options=("no",))]
     for _ in range(2):
-        replies = ask(model, questions, ledger).replies
-        assert replies[0].texts == ("reply to a",)
-        assert [reply.scores for reply in replies[1:]] == [(-3.0, -5.0), (-2.0,)]
-        assert [reply.prompt_tokens for reply in replies] == [10, 11, 11]
+        responses = ask(model, requests, ledger).responses
+        assert responses[0].texts == ("reply to a",)
+        assert [response.scores for response in responses[1:]] == [(-3.0, -5.0), (-2.0,)]
+        assert [response.prompt_tokens for response in responses] == [10, 11, 11]
     assert len(model.calls.texts) == 3
 
 
 def test_a_question_that_cannot_be_answered_is_counted_and_asked_again_the_next_time(ledger):
     model = Toy(batch_size=2, concurrency=2)
-    questions = [question("refuse this"), question("few", n=2), question("none", options=()), *some(3)]
+    requests = [request("refuse this"), request("few", n=2), request("none", options=()), *some(3)]
     for calls in (1, 2):
-        found = ask(model, questions, ledger)
-        assert found.replies[0] == Failure("refused: refuse this")
-        assert found.replies[1] == Failure("1 answers came of 2", ("reply to few",))
-        assert "at least one" in found.replies[2].reason
-        assert [isinstance(reply, Reply) for reply in found.replies] == [False] * 3 + [True] * 3
-        assert found.bill.failures == 3
+        found = ask(model, requests, ledger)
+        assert found.responses[0] == Failure("refused: refuse this")
+        assert found.responses[1] == Failure("1 answers came of 2", ("reply to few",))
+        assert "at least one" in found.responses[2].reason
+        assert [isinstance(response, LLMResponse) for response in found.responses] == [False] * 3 + [True] * 3
+        assert found.usage.failures == 3
         assert model.calls.texts.count("refuse this") == calls
     assert model.calls.texts.count("question 1") == 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_another_error_ends_the_run_and_what_arrived_is_kept(ledger, concurrency):
-    questions = [question("a long one that will break"), *some(40)]
+    requests = [request("a long one that will break"), *some(40)]
     model = Toy(
         concurrency=concurrency, sleep=0.2 * (concurrency > 1)
     )  # the break comes long before the others
     with pytest.raises(RecloomError) as told:
-        ask(model, [*questions[1:9], question("break")], ledger)
+        ask(model, [*requests[1:9], request("break")], ledger)
     assert "the server is gone.\n8 of 9 replies are kept in" in str(told.value)
     assert "1 are still to ask.\nThis run asked 8: 80 prompt and 8 completion tokens." in str(told.value)
     assert str(told.value).endswith("\nThe same command goes on from there.")
     with pytest.raises(RecloomError) as told:
-        ask(model, questions, ledger)  # the longest goes first
+        ask(model, requests, ledger)  # the longest goes first
     assert len(model.calls.texts) < 9 + 2 * concurrency + 1
-    kept = len(ledger.get_many(q.key(model.identity) for q in questions))
+    kept = len(ledger.get_many(q.key(model.identity) for q in requests))
     assert f"{kept} of 41 replies are kept in" in str(told.value)
     assert f"This run asked {kept - 8}: " in str(told.value)
-    done = ask(model, questions[1:], ledger)
-    assert (done.bill.cached, done.bill.calls) == (kept, 40 - kept)
+    done = ask(model, requests[1:], ledger)
+    assert (done.usage.cached, done.usage.calls) == (kept, 40 - kept)
 
 
 def test_a_bug_of_a_backend_stays_what_it_is(ledger):
     with pytest.raises(ZeroDivisionError) as told:
-        ask(Toy(), [*some(3), question("bug")], ledger)
+        ask(Toy(), [*some(3), request("bug")], ledger)
     assert "3 of 4 replies are kept" in told.value.__notes__[0]
     assert told.value.__context__ is None
 
@@ -196,7 +196,7 @@ def test_as_many_replies_as_questions_or_none(ledger):
 def test_offline_asks_nothing_and_says_how_many_are_missing(ledger):
     model = Toy()
     ask(model, some(3), ledger)
-    assert len(ask(model, some(3) * 2, ledger, offline=True).replies) == 6
+    assert len(ask(model, some(3) * 2, ledger, offline=True).responses) == 6
     for how in ({"ledger": ledger, "offline": True}, {"ledger": Ledger(ledger.path, offline=True)}):
         with pytest.raises(RecloomError, match=r"lacks the replies to 2 of 5 questions to Toy.*llm import"):
             ask(model, [*some(5), *some(5)], **how)
@@ -206,12 +206,12 @@ def test_offline_asks_nothing_and_says_how_many_are_missing(ledger):
 def test_a_secret_in_a_question_is_never_sent_and_in_the_model_ends_the_run(ledger, monkeypatch):
     monkeypatch.setenv("SHOP_TOKEN", "sesame-open")
     model = Toy(batch_size=3)
-    found = ask(model, [question("tell me"), question("say sesame-open"), question("and me")], ledger)
+    found = ask(model, [request("tell me"), request("say sesame-open"), request("and me")], ledger)
     assert sorted(model.calls.texts) == ["and me", "tell me"]
-    assert [found.replies[at].texts for at in (0, 2)] == [("reply to tell me",), ("reply to and me",)]
-    assert isinstance(found.replies[1], Failure)
-    assert "SHOP_TOKEN" in found.replies[1].reason
-    assert "sesame" not in found.replies[1].reason
+    assert [found.responses[at].texts for at in (0, 2)] == [("reply to tell me",), ("reply to and me",)]
+    assert isinstance(found.responses[1], Failure)
+    assert "SHOP_TOKEN" in found.responses[1].reason
+    assert "sesame" not in found.responses[1].reason
 
     @dataclass(frozen=True)
     class Keyed(Toy):
@@ -229,10 +229,10 @@ def test_what_a_backend_says_of_an_error_is_told_without_the_secret(ledger, monk
 
     class Talkative(Toy):
         def generate(self, messages, **options):
-            kind = QuestionError if "refuse" in messages[0]["content"] else RecloomError
+            kind = LLMRequestError if "refuse" in messages[0]["content"] else RecloomError
             raise kind("bad header: Bearer sesame-open")
 
-    (failure,) = ask(Talkative(), [question("refuse")], ledger).replies
+    (failure,) = ask(Talkative(), [request("refuse")], ledger).responses
     assert failure == Failure("bad header: Bearer [value of SHOP_TOKEN]")
     with pytest.raises(RecloomError, match=r"Bearer \[value of SHOP_TOKEN\]\.\n0 of 1 replies") as told:
         ask(Talkative(), some(1), ledger)
@@ -244,10 +244,10 @@ PROGRAM = """
 import signal, sys, time, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from dataclasses import dataclass
-from recloom.language import Generation, LanguageModel
-from recloom.language.asking import ask
-from recloom.language.ledger import Ledger
-from recloom.language.question import Question
+from recloom.llm import Generation, LanguageModel
+from recloom.llm.client.runner import ask
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.requests import LLMRequest
 
 folder, concurrency, slow = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 log, lock = open(folder + "/calls.txt", "a"), threading.Lock()
@@ -263,11 +263,11 @@ class Toy(LanguageModel):
         return Generation(["reply to " + text], 10, 1)
 
 Toy.concurrency = concurrency
-questions = [Question(({"role": "user", "content": str(n)},), "p@1") for n in range(300)]
+questions = [LLMRequest(({"role": "user", "content": str(n)},), "p@1") for n in range(300)]
 print("begun", flush=True)
 found = ask(Toy(), questions, Ledger(folder + "/ledger.sqlite"))
-assert [reply.texts[0] for reply in found.replies] == [f"reply to {n}" for n in range(300)]
-print(found.bill.calls, found.bill.cached)
+assert [reply.texts[0] for reply in found.responses] == [f"reply to {n}" for n in range(300)]
+print(found.usage.calls, found.usage.cached)
 """
 
 
@@ -328,7 +328,7 @@ def test_an_interrupt_waits_for_no_answer(tmp_path, concurrency):
 
 
 def test_a_million_questions_are_not_under_way_at_once(ledger, monkeypatch):
-    from recloom.language import workers
+    from recloom.llm.client import runner as workers
 
     most = 0
     start = workers.Workers.start
@@ -353,9 +353,9 @@ def test_asking_itself_takes_little(ledger):
     spent = []
     for n in range(3):
         model = Toy(concurrency=32, sleep=0.02)
-        questions = [question(f"{n} {i}" + " word" * 60) for i in range(2000)]
+        requests = [request(f"{n} {i}" + " word" * 60) for i in range(2000)]
         begun = time.process_time()
-        assert ask(model, questions, ledger).bill.calls == 2000
+        assert ask(model, requests, ledger).usage.calls == 2000
         spent.append((time.process_time() - begun) / 2000)
         assert model.calls.most == 32
     assert min(spent) < 0.6e-3, spent

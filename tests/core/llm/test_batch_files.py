@@ -6,27 +6,33 @@ import json
 import random
 
 import pytest
-from recloom import cli
+from recloom.cli import main as cli
 from recloom.errors import RecloomError
-from recloom.language import batch_files
-from recloom.language.asking import ask
-from recloom.language.batch_files import body, questions_path, read_batch, write_batch
-from recloom.language.batch_report import keep_failures, tell
-from recloom.language.ledger import Ledger
-from recloom.language.openai import OpenAIChat
-from recloom.language.question import Failure, Question, Reply
+from recloom.llm.client.runner import ask
+from recloom.llm.ledger import provider_batch as batch_files
+from recloom.llm.ledger.provider_batch import (
+    body,
+    keep_failures,
+    questions_path,
+    read_batch,
+    tell,
+    write_batch,
+)
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.openai.chat import OpenAIChat
+from recloom.llm.requests import Failure, LLMRequest, LLMResponse
 
 SCHEMA = json.dumps({"type": "object", "properties": {"topic": {"type": "string"}}})
 
 
-def question(text: str, **more) -> Question:
-    return Question(
+def request(text: str, **more) -> LLMRequest:
+    return LLMRequest(
         ({"role": "system", "content": "be brief"}, {"role": "user", "content": text}), "p@1", **more
     )
 
 
-def some(count: int) -> list[Question]:
-    return [question(f"question {n}") for n in range(count)]
+def some(count: int) -> list[LLMRequest]:
+    return [request(f"question {n}") for n in range(count)]
 
 
 def chat(*texts: str, **usage: int) -> dict:
@@ -68,7 +74,7 @@ def test_a_request_is_the_one_that_a_server_would_get(stub, ledger, tmp_path):
         model="m", base_url=stub.url, structured="json_schema", extra={"top_p": 0.5, "seed": None}, key_env=None,
         token_limit="max_completion_tokens",
     )  # fmt: skip
-    asked = [question("a", n=2, temperature=0.7, seed=3, max_tokens=9), question("b", schema=SCHEMA)]
+    asked = [request("a", n=2, temperature=0.7, seed=3, max_tokens=9), request("b", schema=SCHEMA)]
     stub.usual = lambda body: stub.chat(*["fine"] * body.get("n", 1))
     write_batch(model, asked, ledger, tmp_path / "requests.jsonl")
     ask(model, asked, ledger)
@@ -81,15 +87,15 @@ def test_a_request_is_the_one_that_a_server_would_get(stub, ledger, tmp_path):
 
 
 def test_a_request_by_hand(model):
-    assert body(model, question("hi", n=2, max_tokens=5, temperature=0.5, seed=1)) == {
-        "model": "gpt-4o-mini", "messages": list(question("hi").messages), "n": 2, "max_tokens": 5,
+    assert body(model, request("hi", n=2, max_tokens=5, temperature=0.5, seed=1)) == {
+        "model": "gpt-4o-mini", "messages": list(request("hi").messages), "n": 2, "max_tokens": 5,
         "temperature": 0.5, "seed": 1, "top_p": 0.5,
     }  # fmt: skip
 
 
 def test_only_what_the_ledger_lacks_is_written_and_once(model, ledger, tmp_path):
     for asked in some(3):
-        ledger.put(asked.key(model.identity), model.identity, asked, Reply(("held",)))
+        ledger.put(asked.key(model.identity), model.identity, asked, LLMResponse(("held",)))
     written = write_batch(model, some(8) * 2, ledger, tmp_path / "requests.jsonl")
     assert (written.requests, written.cached) == (5, 3)
     ids = [line["custom_id"] for line in read(tmp_path / "requests.jsonl")]
@@ -106,13 +112,13 @@ def test_results_in_any_order_reach_the_ledger_and_a_run_asks_nothing(model, led
         taken = read_batch(tmp_path / "results.jsonl", tmp_path / "requests.jsonl", ledger)
         assert (taken.kept, taken.held, taken.unknown, taken.missing) == (kept, held, 0, 0)
     found = ask(model, some(20), ledger, offline=True)
-    assert [reply.texts for reply in found.replies] == [(f"reply {n}",) for n in range(20)]
-    assert {(reply.prompt_tokens, reply.completion_tokens) for reply in found.replies} == {(12, 3)}
+    assert [response.texts for response in found.responses] == [(f"reply {n}",) for n in range(20)]
+    assert {(response.prompt_tokens, response.completion_tokens) for response in found.responses} == {(12, 3)}
 
 
 def test_errors_are_counted_by_reason_and_what_is_strange_is_not_taken(model, ledger, tmp_path):
-    write_batch(model, [*some(8), question("two", n=2)], ledger, tmp_path / "requests.jsonl")
-    keys = [asked.key(model.identity) for asked in (*some(8), question("two", n=2))]
+    write_batch(model, [*some(8), request("two", n=2)], ledger, tmp_path / "requests.jsonl")
+    keys = [asked.key(model.identity) for asked in (*some(8), request("two", n=2))]
     bad = {"status_code": 429, "body": {"error": {"message": "too many"}}}
     lines = [
         result(keys[0], "fine"),
@@ -134,7 +140,7 @@ def test_errors_are_counted_by_reason_and_what_is_strange_is_not_taken(model, le
     assert failed[0][1] == failed[1][1] == "the provider failed (429): too many"
     assert failed[2][1] == "the provider failed (no status): too late"
     assert failed[5][1] == "the result holds fewer answers than were asked for"
-    assert {key: reply.texts for key, reply in ledger.get_many(keys).items()} == {keys[0]: ("fine",)}
+    assert {key: response.texts for key, response in ledger.get_many(keys).items()} == {keys[0]: ("fine",)}
 
 
 def test_results_of_another_batch_are_refused(model, ledger, tmp_path):
@@ -174,7 +180,7 @@ def test_questions_that_were_changed_are_refused(model, ledger, tmp_path, part):
 def test_questions_with_options_are_refused_before_anything_is_written(model, ledger, tmp_path):
     with pytest.raises(RecloomError, match=r"cannot score options.*runs locally"):
         write_batch(
-            model, [*some(2), question("a", options=("yes", "no"))], ledger, tmp_path / "requests.jsonl"
+            model, [*some(2), request("a", options=("yes", "no"))], ledger, tmp_path / "requests.jsonl"
         )
     assert not list(tmp_path.glob("requests*"))
 
@@ -196,14 +202,14 @@ def test_what_a_provider_takes_in_one_file_is_not_exceeded(model, ledger, tmp_pa
     monkeypatch.setattr(batch_files, "BYTES_PER_FILE", 500)
     for path in write_batch(model, some(7), ledger, tmp_path / "small.jsonl").files:
         assert path.stat().st_size <= 500
-    assert len(read(written.questions)) == 7
+    assert len(read(written.request_index)) == 7
 
 
 def test_a_secret_goes_to_no_file(model, ledger, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     with pytest.raises(RecloomError, match="OPENAI_API_KEY") as told:
         write_batch(
-            model, [*some(2), question("my key is sk-0123456789")], ledger, tmp_path / "requests.jsonl"
+            model, [*some(2), request("my key is sk-0123456789")], ledger, tmp_path / "requests.jsonl"
         )
     assert "sk-0" not in str(told.value)
     write_batch(model, some(2), ledger, tmp_path / "requests.jsonl")

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language import Generation, LanguageModel
-from recloom.language.asking import ask
-from recloom.language.budget import Budget, BudgetError, Cost, Meter, Prices, worst_case
-from recloom.language.ledger import Ledger
-from recloom.language.plan import plan
-from recloom.language.question import Question, Reply
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm import Generation, LanguageModel
+from recloom.llm.client.budget import Budget, BudgetError, BudgetTracker, Cost, Prices, worst_case
+from recloom.llm.client.plan import plan
+from recloom.llm.client.runner import ask
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.requests import LLMRequest, LLMResponse
 from rich.console import Console
 
 
@@ -47,13 +47,13 @@ class Toy(LanguageModel):
             self.spent.calls += 1
             self.spent.tokens += prompt + answer
         if "refuse" in messages[0]["content"]:
-            raise QuestionError("refused")
+            raise LLMRequestError("refused")
         return Generation(["a"] * n, prompt, answer)
 
 
-def some(count: int, **more) -> list[Question]:
+def some(count: int, **more) -> list[LLMRequest]:
     return [
-        Question(({"role": "user", "content": f"{n:093}"},), "p@1", max_tokens=50, **more)
+        LLMRequest(({"role": "user", "content": f"{n:093}"},), "p@1", max_tokens=50, **more)
         for n in range(count)
     ]
 
@@ -67,8 +67,8 @@ def ledger(tmp_path):
 
 def test_the_worst_case_by_hand():
     two = ({"role": "system", "content": "12345"}, {"role": "user", "content": "1234567"})
-    assert worst_case(Toy(), Question(two, n=3, max_tokens=20)) == Cost(1, 12 + 2 * 4 + 3, 60)
-    assert worst_case(Toy(), Question(two, options=("yes", "no"))) == Cost(1, 12 + 5 + 2 * 4 + 3, 1)
+    assert worst_case(Toy(), LLMRequest(two, n=3, max_tokens=20)) == Cost(1, 12 + 2 * 4 + 3, 60)
+    assert worst_case(Toy(), LLMRequest(two, options=("yes", "no"))) == Cost(1, 12 + 5 + 2 * 4 + 3, 1)
     assert worst_case(Toy(), some(1)[0]) == Cost(1, 100, 50)
 
 
@@ -127,13 +127,13 @@ def test_the_run_goes_on_under_a_larger_budget_and_pays_nothing_twice(ledger, co
     with pytest.raises(BudgetError):
         ask(model, some(30), ledger, budget=Budget(calls=12))
     done = ask(model, some(30), ledger, budget=Budget(calls=18, prices=Prices(2, 8)))
-    assert (done.bill.cached, done.bill.calls, model.spent.calls) == (12, 18, 30)
-    assert done.bill.money == pytest.approx(18 * 0.0006)
-    assert ask(model, some(30), ledger, budget=Budget(calls=0)).bill.calls == 0
+    assert (done.usage.cached, done.usage.calls, model.spent.calls) == (12, 18, 30)
+    assert done.usage.money == pytest.approx(18 * 0.0006)
+    assert ask(model, some(30), ledger, budget=Budget(calls=0)).usage.calls == 0
 
 
 def test_a_meter_holds_several_runs_to_one_budget(ledger):
-    model, meter = Toy(concurrency=4), Meter(Budget(calls=25))
+    model, meter = Toy(concurrency=4), BudgetTracker(Budget(calls=25))
     ask(model, some(15), ledger, budget=meter)
     with pytest.raises(BudgetError, match="25 of 25 calls"):
         ask(model, some(40), ledger, budget=meter)
@@ -143,7 +143,9 @@ def test_a_meter_holds_several_runs_to_one_budget(ledger):
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_what_failed_stays_at_its_worst_case(ledger, concurrency):
-    refused = [Question(({"role": "user", "content": f"refuse {n:086}"},), max_tokens=50) for n in range(30)]
+    refused = [
+        LLMRequest(({"role": "user", "content": f"refuse {n:086}"},), max_tokens=50) for n in range(30)
+    ]
     model = Toy(concurrency=concurrency)
     with pytest.raises(BudgetError, match="1,500 of 1,500 tokens"):
         ask(model, refused, ledger, budget=Budget(tokens=1500))
@@ -168,7 +170,7 @@ def test_a_plan_counts_by_hand_and_asks_nothing(ledger):
     model = Toy()
     ask(model, some(4), ledger)
     found = plan(model, some(10) * 2, ledger, prices=Prices(2, 8), rate=0.001)
-    assert (found.questions, found.repeated, found.cached, found.calls) == (20, 10, 4, 6)
+    assert (found.requests, found.repeated, found.cached, found.calls) == (20, 10, 4, 6)
     assert (found.prompt_tokens, found.completion_tokens) == (600, 300)
     assert found.money == pytest.approx(6 * 0.0006)
     assert found.seconds == pytest.approx(6000)
@@ -186,11 +188,11 @@ def test_a_plan_counts_by_hand_and_asks_nothing(ledger):
 
 
 def test_a_plan_and_a_run_agree(ledger):
-    model, questions = Toy(), some(7)
-    found = plan(model, questions, ledger, prices=Prices(2, 8))
+    model, requests = Toy(), some(7)
+    found = plan(model, requests, ledger, prices=Prices(2, 8))
     total = found.prompt_tokens + found.completion_tokens
-    bill = ask(model, questions, ledger, budget=Budget(calls=found.calls, tokens=total)).bill
-    assert (bill.calls, bill.prompt_tokens + bill.completion_tokens) == (found.calls, total)
+    usage = ask(model, requests, ledger, budget=Budget(calls=found.calls, tokens=total)).usage
+    assert (usage.calls, usage.prompt_tokens + usage.completion_tokens) == (found.calls, total)
 
 
 def test_a_rate_is_above_zero(ledger):
@@ -199,11 +201,11 @@ def test_a_rate_is_above_zero(ledger):
 
 
 def test_a_batch_that_broke_off_is_settled_whole():
-    meter = Meter(Budget(tokens=1000))
+    meter = BudgetTracker(Budget(tokens=1000))
     worst = meter.worst(Toy(), some(3))
     meter.send(worst)
     assert meter.set_aside == Cost(3, 300, 150)
     assert not meter.fits([Cost(1, 551, 0)])
     assert meter.fits([Cost(1, 550, 0)])
-    meter.settle(worst, [Reply(("a",), (), 100, 5)])
+    meter.settle(worst, [LLMResponse(("a",), (), 100, 5)])
     assert (meter.set_aside, meter.spent) == (Cost(), Cost(3, 300, 105))

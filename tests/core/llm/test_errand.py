@@ -13,17 +13,19 @@ from typing import ClassVar
 
 import pytest
 from pydantic import BaseModel
-from recloom import cli, invoke
+from recloom.cli import invoke
+from recloom.cli import main as cli
 from recloom.command import command
 from recloom.errors import Finished, RecloomError
-from recloom.language import commands
-from recloom.language.bill import Bill
-from recloom.language.budget import BudgetError, Prices
-from recloom.language.errand import Asking, Later
-from recloom.language.fake import Fake
-from recloom.language.ledger import Ledger
-from recloom.language.openai import OpenAIChat
-from recloom.language.question import Question
+from recloom.llm.client.budget import BudgetError, Prices
+from recloom.llm.client.options import LLMOptions
+from recloom.llm.client.session import PlannedRounds
+from recloom.llm.client.usage import Usage
+from recloom.llm.fake import Fake
+from recloom.llm.ledger import commands
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.openai.chat import OpenAIChat
+from recloom.llm.requests import LLMRequest
 
 
 class Summary(BaseModel):
@@ -42,12 +44,14 @@ class Counting(Fake):
         return super().generate(messages, **options)
 
 
-def some(count: int, what: str = "film") -> list[Question]:
-    return [Question(({"role": "user", "content": f"<d>{what} number{n}</d>"},), "p@1") for n in range(count)]
+def some(count: int, what: str = "film") -> list[LLMRequest]:
+    return [
+        LLMRequest(({"role": "user", "content": f"<d>{what} number{n}</d>"},), "p@1") for n in range(count)
+    ]
 
 
 @command("say twice")
-def twice(data: Path, *, llm: Asking, loud: bool = False) -> None:
+def twice(data: Path, *, llm: LLMOptions, loud: bool = False) -> None:
     """Ask two rounds, the second about what came of the first.
 
     Nothing is kept but the replies.
@@ -57,11 +61,11 @@ def twice(data: Path, *, llm: Asking, loud: bool = False) -> None:
         llm: whom to ask.
         loud: in capitals.
     """
-    with llm.open() as errand:
-        first = errand.answers(some(2), Summary, later=Later(3, lambda: some(3, "later")))
+    with llm.open() as session:
+        first = session.answers(some(2), Summary, later=PlannedRounds(3, lambda: some(3, "later")))
         words = [one.summary for one in first.found if isinstance(one, Summary)]
-        second = errand.ask(some(3, words[0]))
-        print(f"{data} {loud} {len(second.replies)} {errand.bill.calls} calls")
+        second = session.ask(some(3, words[0]))
+        print(f"{data} {loud} {len(second.responses)} {session.usage.calls} calls")
 
 
 @command("silent")
@@ -91,7 +95,7 @@ def test_a_command_asks_whom_it_is_told_to(main, capsys, tmp_path):
     main("say twice ml --llm.model Fake --llm.model.seed 3 --loud --llm.max-calls 5 --llm.ledger kept.sqlite")
     assert capsys.readouterr().out == "ml True 3 5 calls\n"
     held = Ledger(tmp_path / "kept.sqlite", offline=True).totals()
-    assert [total.replies for total in held] == [5]
+    assert [total.responses for total in held] == [5]
     main("say twice ml --llm.model Fake --llm.model.seed 3 --llm.ledger kept.sqlite --llm.offline")
     assert capsys.readouterr().out == "ml False 3 0 calls\n"
 
@@ -117,11 +121,11 @@ def test_what_a_budget_stops_is_told_of_the_whole_errand_whichever_round_it_stop
 
 def test_tokens_and_money_of_an_errand_that_a_budget_stopped_are_those_of_all_its_rounds(tmp_path):
     model = Fake()
-    asking = Asking(model, ledger=tmp_path / "l.sqlite", max_calls=3, prices=Prices(1000, 2000, "EUR"))
-    errand = asking.open()
-    errand.ask(some(2), later=Later(2))
+    options = LLMOptions(model, ledger=tmp_path / "l.sqlite", max_calls=3, prices=Prices(1000, 2000, "EUR"))
+    session = options.open()
+    session.ask(some(2), later=PlannedRounds(2))
     with pytest.raises(BudgetError) as stopped:
-        errand.ask(some(2, "second"))
+        session.ask(some(2, "second"))
     asked = [*some(2), some(1, "second")[0]]
     prompt = sum(model.count_tokens(q.messages[0]["content"]) for q in asked)
     answered = sum(map(model.count_tokens, ["film, number0", "film, number1", "number0, second"]))
@@ -139,40 +143,42 @@ def test_a_server_that_fails_in_a_later_round_does_not_hide_the_earlier_ones(tmp
                 raise RecloomError("the server is gone.")
             return super().generate(messages, **options)
 
-    errand = Asking(Gone(), ledger=tmp_path / "l.sqlite").open()
-    errand.ask(some(2), later=Later(3))
+    session = LLMOptions(Gone(), ledger=tmp_path / "l.sqlite").open()
+    session.ask(some(2), later=PlannedRounds(3))
     with pytest.raises(RecloomError) as stopped:
-        errand.ask(some(3, "later"))
+        session.ask(some(3, "later"))
     assert "the server is gone.\n2 of 5 replies are kept in" in str(stopped.value)
     assert str(stopped.value).endswith("\nThe same command goes on from there.")
 
 
 def test_scores_are_paid_for_like_answers(tmp_path):
     prompts = [q.messages for q in some(3)]
-    questions = [Question(messages, options=("A", "B")) for messages in prompts]
+    requests = [LLMRequest(messages, options=("A", "B")) for messages in prompts]
     read = sum(Fake().count_tokens(messages[0]["content"]) for messages in prompts)
-    with Asking(Fake(), ledger=tmp_path / "l.sqlite", prices=Prices(1000, 1)).open() as errand:
-        replies = errand.ask(questions).replies
-        assert [reply.prompt_tokens > 0 for reply in replies] == [True] * 3
-        assert (errand.bill.prompt_tokens, errand.bill.completion_tokens, errand.bill.estimated) == (
+    with LLMOptions(Fake(), ledger=tmp_path / "l.sqlite", prices=Prices(1000, 1)).open() as session:
+        responses = session.ask(requests).responses
+        assert [response.prompt_tokens > 0 for response in responses] == [True] * 3
+        assert (session.usage.prompt_tokens, session.usage.completion_tokens, session.usage.estimated) == (
             read,
             0,
             3,
         )
-        assert errand.bill.money == pytest.approx(read / 1000)
-        assert f"{read} prompt and 0 completion tokens (estimated), {read / 1000:.4f} USD" in str(errand.bill)
+        assert session.usage.money == pytest.approx(read / 1000)
+        assert f"{read} prompt and 0 completion tokens (estimated), {read / 1000:.4f} USD" in str(
+            session.usage
+        )
     (total,) = Ledger(tmp_path / "l.sqlite").totals()
     assert total.prompt_tokens == read
-    limited = Asking(Fake(seed=1), ledger=tmp_path / "l.sqlite", max_tokens=2 * read // 3 + 15).open()
+    limited = LLMOptions(Fake(seed=1), ledger=tmp_path / "l.sqlite", max_tokens=2 * read // 3 + 15).open()
     with pytest.raises(BudgetError, match=rf"{2 * read // 3} of {2 * read // 3 + 15} tokens"):
-        limited.ask(questions)
+        limited.ask(requests)
 
 
 def test_a_bill_says_how_many_of_its_tokens_are_estimated():
-    reported = Bill(calls=3, prompt_tokens=30, completion_tokens=3)
+    reported = Usage(calls=3, prompt_tokens=30, completion_tokens=3)
     assert "(estimated" not in str(reported)
     assert "33 prompt and 4 completion tokens (estimated for 1 of 4 calls), 0.0 s" in str(
-        reported + Bill(calls=1, prompt_tokens=3, completion_tokens=1, estimated=1)
+        reported + Usage(calls=1, prompt_tokens=3, completion_tokens=1, estimated=1)
     )
 
 
@@ -328,7 +334,7 @@ def test_the_help_tells_of_all_options(main, capsys):
 
 def test_an_encoder_and_a_language_model_are_known_by_name_in_a_new_process(tmp_path):
     folder = tmp_path / "none"
-    asked = [sys.executable, "-m", "recloom.cli", "embed", str(folder), "--encoder", "HashingNgrams"]
+    asked = [sys.executable, "-m", "recloom.cli.main", "embed", str(folder), "--encoder", "HashingNgrams"]
     done = subprocess.run(asked, text=True, capture_output=True, env=os.environ)
     assert "not a folder" in done.stderr
     assert "HashingNgrams" not in done.stderr
@@ -336,27 +342,27 @@ def test_an_encoder_and_a_language_model_are_known_by_name_in_a_new_process(tmp_
 
 def test_the_errand_in_python(tmp_path):
     model = Counting()
-    asking = Asking(model, ledger=tmp_path / "l.sqlite", prices=Prices(1, 1), max_money=1.0)
-    with asking.open() as errand:
-        assert errand.bill.questions == 0
-        found = errand.answers(some(2), Summary)
-        errand.ask(some(2))
-    assert len(model.asked) == errand.bill.calls == 4
-    assert errand.bill.questions == 4
-    assert errand.bill.money == sum(bill.money for bill in errand.bills) > 0
+    options = LLMOptions(model, ledger=tmp_path / "l.sqlite", prices=Prices(1, 1), max_money=1.0)
+    with options.open() as session:
+        assert session.usage.requests == 0
+        found = session.answers(some(2), Summary)
+        session.ask(some(2))
+    assert len(model.asked) == session.usage.calls == 4
+    assert session.usage.requests == 4
+    assert session.usage.money == sum(usage.money for usage in session.usages) > 0
     assert len(set(found.keys)) == 2
     assert set(Ledger(tmp_path / "l.sqlite").get_many(found.keys)) == set(found.keys)
     with pytest.raises(Finished):
-        Asking(model, ledger=tmp_path / "none.sqlite", run="plan").open().ask([])
+        LLMOptions(model, ledger=tmp_path / "none.sqlite", run="plan").open().ask([])
     with pytest.raises(BudgetError):
-        Asking(model, ledger=tmp_path / "l.sqlite", max_calls=0).open().ask(some(1, "new"))
+        LLMOptions(model, ledger=tmp_path / "l.sqlite", max_calls=0).open().ask(some(1, "new"))
     assert len(model.asked) == 4
 
 
 def test_what_a_check_refuses_is_asked_again_once_with_the_reason(tmp_path):
     model = Counting()
-    with Asking(model, ledger=tmp_path / "l.sqlite").open() as errand:
-        found = errand.answers(some(2), Summary, check=lambda at, one: f"no {one.summary}" if at else "")
+    with LLMOptions(model, ledger=tmp_path / "l.sqlite").open() as session:
+        found = session.answers(some(2), Summary, check=lambda at, one: f"no {one.summary}" if at else "")
     assert isinstance(found.found[0], Summary)
     ((at, failure),) = found.failures
     assert (at, failure.reason, found.asked_again) == (1, "no summary: film, number1", 1)
@@ -365,27 +371,27 @@ def test_what_a_check_refuses_is_asked_again_once_with_the_reason(tmp_path):
 
 
 def test_keys_are_those_of_the_last_attempt(tmp_path):
-    with Asking(Fake(policy="garbage"), ledger=tmp_path / "l.sqlite").open() as errand:
-        found = errand.answers(some(2), Summary)
-    replies = Ledger(tmp_path / "l.sqlite").get_many(found.keys)
-    assert (len(replies), found.asked_again, errand.bill.calls) == (2, 2, 4)
-    assert [replies[key].texts for key in found.keys] == [failure.texts for _, failure in found.failures]
+    with LLMOptions(Fake(policy="garbage"), ledger=tmp_path / "l.sqlite").open() as session:
+        found = session.answers(some(2), Summary)
+    responses = Ledger(tmp_path / "l.sqlite").get_many(found.keys)
+    assert (len(responses), found.asked_again, session.usage.calls) == (2, 2, 4)
+    assert [responses[key].texts for key in found.keys] == [failure.texts for _, failure in found.failures]
 
 
 def test_a_cut_answer_is_known_as_one_when_it_comes_from_the_ledger(tmp_path):
-    short = [Question(({"role": "user", "content": "<d>moon ship dark sea</d>"},), max_tokens=2)]
-    with Asking(Fake(), ledger=tmp_path / "l.sqlite").open() as errand:
+    short = [LLMRequest(({"role": "user", "content": "<d>moon ship dark sea</d>"},), max_tokens=2)]
+    with LLMOptions(Fake(), ledger=tmp_path / "l.sqlite").open() as session:
         for cached in (False, True):
-            (reply,) = errand.ask(short).replies
-            assert (reply.texts, reply.cut, reply.cached) == (("dark, moon,",), 1, cached)
-        (failure,) = errand.answers(short, Summary).found
+            (response,) = session.ask(short).responses
+            assert (response.texts, response.cut, response.cached) == (("dark, moon,",), 1, cached)
+        (failure,) = session.answers(short, Summary).found
     assert failure.reason.endswith("(it ended at max_tokens)")
 
 
 def test_the_wrong_model_for_a_batch_writes_nothing(tmp_path):
-    asking = Asking(
+    options = LLMOptions(
         OpenAIChat("m"), ledger=tmp_path / "l.sqlite", run="batch", batch_out=tmp_path / "b.jsonl"
     )
     with pytest.raises(RecloomError, match="cannot score"):
-        asking.open().ask([Question(({"role": "user", "content": "?"},), options=("a", "b"))])
+        options.open().ask([LLMRequest(({"role": "user", "content": "?"},), options=("a", "b"))])
     assert not list(tmp_path.iterdir())

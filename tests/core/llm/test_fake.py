@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from recloom.errors import RecloomError
-from recloom.language.fake import Fake, data_of, lists, record_of
+from recloom.llm.fake import Fake, data_of, lists, record_of
 from recloom.spec import build
 
 CHOICE = """Watched:
@@ -200,7 +200,7 @@ def test_an_unknown_policy_is_named():
 
 def test_a_configuration_holds_it_by_name_and_by_path():
     named = {"class_path": "Fake", "init_args": {"policy": "reverse"}}
-    path = {"class_path": "recloom.language.fake.Fake", "init_args": {"policy": "reverse"}}
+    path = {"class_path": "recloom.llm.fake.Fake", "init_args": {"policy": "reverse"}}
     assert (
         build("register_language_models", named) == build("register_language_models", path) == Fake("reverse")
     )

@@ -12,11 +12,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from recloom import cli
-from recloom.errors import QuestionError, RecloomError
-from recloom.language import ledger_file
-from recloom.language.ledger import Ledger, ledger_path
-from recloom.language.question import Question, Reply
+from recloom.cli import main as cli
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm.ledger import store as ledger_file
+from recloom.llm.ledger.store import Ledger, ledger_path
+from recloom.llm.requests import LLMRequest, LLMResponse
 
 IDENTITY = {"class": "Toy", "model": "toy-1"}
 SECRET = 'sk-\\"5ecret"-value'
@@ -26,13 +26,13 @@ HOSTILE = (
 )
 
 
-def question(text: str = "hello", **more) -> Question:
-    return Question(({"role": "user", "content": text},), "greet@1", **more)
+def request(text: str = "hello", **more) -> LLMRequest:
+    return LLMRequest(({"role": "user", "content": text},), "greet@1", **more)
 
 
-def put(ledger: Ledger, asked: Question, reply: Reply, identity=IDENTITY) -> str:
+def put(ledger: Ledger, asked: LLMRequest, response: LLMResponse, identity=IDENTITY) -> str:
     key = asked.key(identity)
-    ledger.put(key, identity, asked, reply)
+    ledger.put(key, identity, asked, response)
     return key
 
 
@@ -47,8 +47,8 @@ def ledger(tmp_path):
     "text", [HOSTILE, "x" * 1_000_000, "", "\0"], ids=["hostile", "1 MB", "empty", "NUL"]
 )
 def test_a_reply_comes_back_as_it_was_also_through_an_export(ledger, tmp_path, text):
-    key = put(ledger, question(text), Reply((text, "second"), (), 3, 4))
-    assert ledger.get_many([key]) == {key: Reply((text, "second"), (), 3, 4, cached=True)}
+    key = put(ledger, request(text), LLMResponse((text, "second"), (), 3, 4))
+    assert ledger.get_many([key]) == {key: LLMResponse((text, "second"), (), 3, 4, cached=True)}
     assert ledger.export(tmp_path / "out.jsonl") == 1
     other = Ledger(tmp_path / "other.sqlite")
     assert other.load(tmp_path / "out.jsonl") == (1, 0)
@@ -57,43 +57,45 @@ def test_a_reply_comes_back_as_it_was_also_through_an_export(ledger, tmp_path, t
 
 def test_scores_come_back_as_they_were(ledger):
     scores = (-0.1, -1e-300, float("-inf"), -2.0)
-    key = put(ledger, question(options=("a", "b", "c", "d")), Reply(scores=scores))
-    assert ledger.get_many([key])[key] == Reply(scores=scores, cached=True)
+    key = put(ledger, request(options=("a", "b", "c", "d")), LLMResponse(scores=scores))
+    assert ledger.get_many([key])[key] == LLMResponse(scores=scores, cached=True)
 
 
 def test_the_first_reply_stays(ledger):
-    key = put(ledger, question(), Reply(("first",)))
-    assert put(ledger, question(), Reply(("second",))) == key
+    key = put(ledger, request(), LLMResponse(("first",)))
+    assert put(ledger, request(), LLMResponse(("second",))) == key
     assert ledger.get_many([key])[key].texts == ("first",)
 
 
 def test_only_what_was_asked_for_is_found_in_any_number(ledger):
-    keys = [put(ledger, question(str(n)), Reply((str(n),))) for n in range(1203)]
+    keys = [put(ledger, request(str(n)), LLMResponse((str(n),))) for n in range(1203)]
     found = ledger.get_many([*keys[1:], "absent"])
-    assert {key: reply.texts[0] for key, reply in found.items()} == {
+    assert {key: response.texts[0] for key, response in found.items()} == {
         key: str(n) for n, key in enumerate(keys) if n
     }
 
 
 def test_a_key_must_be_that_of_the_question(ledger):
     with pytest.raises(RecloomError, match="not that of the question"):
-        ledger.put(question("other").key(IDENTITY), IDENTITY, question(), Reply(("a",)))
+        ledger.put(request("other").key(IDENTITY), IDENTITY, request(), LLMResponse(("a",)))
     assert ledger.totals() == []
 
 
 def test_totals_by_model_and_prompt(ledger):
-    put(ledger, question("a"), Reply(("x",), (), 10, 1))
-    put(ledger, question("b"), Reply(("x",), (), 20, 2))
-    put(ledger, question("a"), Reply(("x",), (), 5, 5), IDENTITY | {"seed": 1})
-    put(ledger, question("a"), Reply(("x",), (), 7, 7), {"class": "Other"})
-    shown = {(t.model, t.prompt): (t.replies, t.prompt_tokens, t.completion_tokens) for t in ledger.totals()}
+    put(ledger, request("a"), LLMResponse(("x",), (), 10, 1))
+    put(ledger, request("b"), LLMResponse(("x",), (), 20, 2))
+    put(ledger, request("a"), LLMResponse(("x",), (), 5, 5), IDENTITY | {"seed": 1})
+    put(ledger, request("a"), LLMResponse(("x",), (), 7, 7), {"class": "Other"})
+    shown = {
+        (t.model, t.prompt): (t.responses, t.prompt_tokens, t.completion_tokens) for t in ledger.totals()
+    }
     assert shown == {("Toy toy-1", "greet@1"): (3, 35, 8), ("Other", "greet@1"): (1, 7, 7)}
 
 
 def test_threads_share_one_ledger(ledger):
     def work(thread: int) -> None:
         for n in range(50):
-            key = put(ledger, question(f"{n % 40} {thread % 2}"), Reply((f"{thread}",)))
+            key = put(ledger, request(f"{n % 40} {thread % 2}"), LLMResponse((f"{thread}",)))
             assert ledger.get_many([key])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
@@ -101,19 +103,19 @@ def test_threads_share_one_ledger(ledger):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(total.replies for total in ledger.totals()) == 80
+    assert sum(total.responses for total in ledger.totals()) == 80
 
 
 MANY = """
 import sys
-from recloom.language.ledger import Ledger
-from recloom.language.question import Question, Reply
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.requests import LLMRequest, LLMResponse
 who, path = sys.argv[1:]
 sys.stdin.readline()
 ledger = Ledger(path)
 for n in range(60):
-    asked = Question(({"role": "user", "content": str(n) if n < 20 else f"{who} {n}"},), "p@1")
-    ledger.put(asked.key({"class": "Toy"}), {"class": "Toy"}, asked, Reply((who,)))
+    asked = LLMRequest(({"role": "user", "content": str(n) if n < 20 else f"{who} {n}"},), "p@1")
+    ledger.put(asked.key({"class": "Toy"}), {"class": "Toy"}, asked, LLMResponse((who,)))
 print("kept", flush=True)
 sys.stdin.readline()
 """
@@ -133,7 +135,7 @@ def test_processes_make_and_fill_one_file_together_and_may_be_killed(tmp_path):
     for process in started:
         process.kill()  # SIGKILL: nothing is closed, nothing is flushed
         process.communicate()
-    assert [total.replies for total in Ledger(path, offline=True).totals()] == [20 + 4 * 40]
+    assert [total.responses for total in Ledger(path, offline=True).totals()] == [20 + 4 * 40]
     assert sorted(found.name.removeprefix("ledger.sqlite") for found in tmp_path.iterdir()) in (
         [""],
         ["", "-shm", "-wal"],
@@ -141,26 +143,26 @@ def test_processes_make_and_fill_one_file_together_and_may_be_killed(tmp_path):
 
 
 def test_of_two_that_make_the_file_the_first_ones_stays(ledger):
-    key = put(ledger, question(), Reply(("a",)))
+    key = put(ledger, request(), LLMResponse(("a",)))
     ledger.close()
     ledger_file._create(ledger.path)  # as a process would that looked for the file a moment before
-    assert put(Ledger(ledger.path), question(), Reply(("b",))) == key
+    assert put(Ledger(ledger.path), request(), LLMResponse(("b",))) == key
     assert Ledger(ledger.path).get_many([key])[key].texts == ("a",)
     assert not list(ledger.path.parent.glob("*.new*"))
 
 
 @pytest.mark.parametrize("where", ["identity", "question", "reply"])
 def test_the_value_of_a_secret_is_refused_and_stands_nowhere(ledger, tmp_path, monkeypatch, where):
-    put(ledger, question("before"), Reply(("fine",)))
+    put(ledger, request("before"), LLMResponse(("fine",)))
     monkeypatch.setenv("SHOP_API_KEY", SECRET)
     texts = {
         name: f"begin {SECRET} end" if name == where else "fine" for name in ("identity", "question", "reply")
     }
-    with pytest.raises(QuestionError, match="SHOP_API_KEY") as told:
+    with pytest.raises(LLMRequestError, match="SHOP_API_KEY") as told:
         put(
             ledger,
-            question(texts["question"]),
-            Reply((texts["reply"],)),
+            request(texts["question"]),
+            LLMResponse((texts["reply"],)),
             IDENTITY | {"url": texts["identity"]},
         )
     assert SECRET not in str(told.value)
@@ -175,12 +177,12 @@ def test_the_value_of_a_secret_is_refused_and_stands_nowhere(ledger, tmp_path, m
 def test_what_is_short_or_named_otherwise_is_no_secret(ledger, monkeypatch):
     monkeypatch.setenv("SORT_KEY", "title")
     monkeypatch.setenv("FAVOURITE_FILM", "Casablanca")
-    key = put(ledger, question("title Casablanca"), Reply(("title Casablanca",)))
+    key = put(ledger, request("title Casablanca"), LLMResponse(("title Casablanca",)))
     assert key in ledger.get_many([key])
 
 
 def test_an_export_says_what_was_asked_and_proves_itself_by_hand(ledger, tmp_path):
-    key = put(ledger, question(), Reply(("hi",), (), 3, 1))
+    key = put(ledger, request(), LLMResponse(("hi",), (), 3, 1))
     ledger.export(tmp_path / "out.jsonl")
     (line,) = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
     data = json.loads(line)
@@ -197,7 +199,7 @@ def test_an_export_says_what_was_asked_and_proves_itself_by_hand(ledger, tmp_pat
 
 
 def test_an_export_of_some_keys_has_these_and_no_others(ledger, tmp_path):
-    keys = [put(ledger, question(str(n)), Reply((str(n),))) for n in range(3)]
+    keys = [put(ledger, request(str(n)), LLMResponse((str(n),))) for n in range(3)]
     assert ledger.export(tmp_path / "out.jsonl", [keys[2], keys[0], keys[2]]) == 2
     lines = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["key"] for line in lines] == sorted([keys[0], keys[2]])
@@ -208,7 +210,7 @@ def test_an_export_of_some_keys_has_these_and_no_others(ledger, tmp_path):
 
 def test_an_import_twice_is_as_once(ledger, tmp_path):
     for n in range(700):
-        put(ledger, question(str(n)), Reply((str(n),)))
+        put(ledger, request(str(n)), LLMResponse((str(n),)))
     ledger.export(tmp_path / "out.jsonl")
     other = Ledger(tmp_path / "other.sqlite")
     assert [other.load(tmp_path / "out.jsonl") for _ in range(2)] == [(700, 0), (0, 700)]
@@ -237,7 +239,7 @@ TAMPERED = {
 @pytest.mark.parametrize("how", TAMPERED)
 def test_a_line_that_was_changed_is_refused_with_file_and_line(ledger, tmp_path, how):
     for n in range(3):
-        put(ledger, question(str(n)), Reply((str(n),), (), 3, 4))
+        put(ledger, request(str(n)), LLMResponse((str(n),), (), 3, 4))
     path = tmp_path / "out.jsonl"
     ledger.export(path)
     lines = path.read_text("utf-8").splitlines()
@@ -259,8 +261,8 @@ def test_what_is_no_line_is_refused(ledger, tmp_path, line):
 
 
 def test_a_secret_is_not_imported_either(ledger, tmp_path, monkeypatch):
-    put(ledger, question("ordinary"), Reply(("a",)))
-    put(ledger, question("holds sesame-open"), Reply(("a",)))
+    put(ledger, request("ordinary"), LLMResponse(("a",)))
+    put(ledger, request("holds sesame-open"), LLMResponse(("a",)))
     ledger.export(tmp_path / "out.jsonl")
     monkeypatch.setenv("DOOR_SECRET", "sesame-open")
     other = Ledger(tmp_path / "other.sqlite")
@@ -283,7 +285,7 @@ def broken(tmp_path: Path, how: str) -> Path:
     else:
         whole = Ledger(path)
         for n in range(30):
-            put(whole, question(str(n)), Reply(("x" * 2000,)))
+            put(whole, request(str(n)), LLMResponse(("x" * 2000,)))
         whole.close()
         if how == "newer":
             with sqlite3.connect(path) as db:
@@ -317,7 +319,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path, how, said, offline):
 
 
 def test_a_damaged_reply_is_told_as_such(ledger):
-    key = put(ledger, question(), Reply(("a",)))
+    key = put(ledger, request(), LLMResponse(("a",)))
     with sqlite3.connect(ledger.path) as db:
         db.execute("UPDATE replies SET reply = substr(reply, 1, 9)")
     with pytest.raises(RecloomError, match="is damaged"):
@@ -330,11 +332,11 @@ def test_a_folder_that_takes_no_file_is_named():
 
 
 def test_offline_a_ledger_is_read_and_never_made_or_written(ledger, tmp_path):
-    key = put(ledger, question(), Reply(("a",)))
+    key = put(ledger, request(), LLMResponse(("a",)))
     held = Ledger(ledger.path, offline=True)
     assert held.get_many([key])[key].texts == ("a",)
     with pytest.raises(RecloomError, match="opened offline"):
-        put(held, question("b"), Reply(("b",)))
+        put(held, request("b"), LLMResponse(("b",)))
     with pytest.raises(
         RecloomError, match=r"there is no ledger at .*absent.sqlite.*one is made by the first command"
     ):
@@ -343,7 +345,7 @@ def test_offline_a_ledger_is_read_and_never_made_or_written(ledger, tmp_path):
 
 
 def test_offline_reads_where_sqlite_may_not_put_its_files(ledger, monkeypatch):
-    key = put(ledger, question(), Reply(("a",)))
+    key = put(ledger, request(), LLMResponse(("a",)))
     ledger.close()
     connect = sqlite3.connect
 
@@ -372,10 +374,10 @@ def test_the_default_is_named_by_the_environment(monkeypatch):
 def test_the_commands_show_export_and_import(ledger, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RECLOOM_LEDGER", str(ledger.path))
-    keys = [put(ledger, question(str(n)), Reply(("a",), (), 1200, 30)) for n in range(2)]
+    keys = [put(ledger, request(str(n)), LLMResponse(("a",), (), 1200, 30)) for n in range(2)]
     cli.main(["llm", "show", "--json"])
     (total,) = json.loads(capsys.readouterr().out)
-    assert (total["model"], total["replies"], total["prompt_tokens"]) == ("Toy toy-1", 2, 2400)
+    assert (total["model"], total["responses"], total["prompt_tokens"]) == ("Toy toy-1", 2, 2400)
     cli.main(["llm", "show"])
     assert "2,400" in capsys.readouterr().out
     (tmp_path / "keys.txt").write_text(keys[1] + "\n")

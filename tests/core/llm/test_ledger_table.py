@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recloom import cli
-from recloom.language.ledger import Ledger
-from recloom.language.question import Question, Reply
+from recloom.cli import main as cli
+from recloom.llm.ledger.store import Ledger
+from recloom.llm.requests import LLMRequest, LLMResponse
 
 
 def test_what_a_ledger_holds_fits_eighty_columns_with_prompts_that_can_be_read(tmp_path, monkeypatch, capsys):
@@ -15,8 +15,8 @@ def test_what_a_ledger_holds_fits_eighty_columns_with_prompts_that_can_be_read(t
     for model in ("gpt-4o-mini", "models/" + "x" * 300):
         for prompt in prompts:
             identity = {"base_url": model[:1], "class": "OpenAIChat", "model": model}
-            asked = Question(({"role": "user", "content": "?"},), prompt)
-            kept.put(asked.key(identity), identity, asked, Reply(("a",), (), 123_456_789, 1_234_567))
+            asked = LLMRequest(({"role": "user", "content": "?"},), prompt)
+            kept.put(asked.key(identity), identity, asked, LLMResponse(("a",), (), 123_456_789, 1_234_567))
     cli.main(["llm", "show"])
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].rstrip() == "llm-ledger.sqlite: 6 replies"

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.language.fake import Fake
-from recloom.language.log_probs import log_probs
-from recloom.language.transformers import Transformers
+from recloom.llm.fake import Fake
+from recloom.llm.local.scoring import log_probs
+from recloom.llm.local.transformers import Transformers
 
 TEXTS = ["the cat", "", "a much longer text than the others, so that they are padded", "x", "the cat"]
 

@@ -10,9 +10,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language import Generation, LanguageModel
-from recloom.language.openai import OpenAIChat
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm import Generation, LanguageModel
+from recloom.llm.openai.chat import OpenAIChat
 from recloom.spec import describe
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film?"}]
@@ -32,7 +32,7 @@ def model(stub):
 def failure(model, kind=RecloomError, **options):
     with pytest.raises(kind) as caught:
         model.generate(ASKED, **options)
-    assert type(caught.value) is kind  # a QuestionError is a RecloomError too
+    assert type(caught.value) is kind  # a LLMRequestError is a RecloomError too
     return str(caught.value)
 
 
@@ -106,9 +106,9 @@ def test_an_answer_that_was_cut_says_so(stub, model):
     assert (found.texts, found.cut) == (["He", "Heat"], 1)
 
 
-def changed(reply, **message):
-    reply["choices"][0]["message"] |= message
-    return reply
+def changed(response, **message):
+    response["choices"][0]["message"] |= message
+    return response
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def changed(reply, **message):
 )
 def test_an_answer_without_a_text_fails_that_question_alone(stub, model, make, words):
     stub.script = [make(stub)]
-    assert words in failure(model, QuestionError)
+    assert words in failure(model, LLMRequestError)
     assert len(stub.bodies) == 1  # it was answered, and perhaps paid for
     assert model.generate(ASKED).texts == ["fine"]
 
@@ -179,7 +179,7 @@ def test_it_is_plain_data_and_registered():
     from recloom.plugins import collect
 
     assert collect("register_language_models")["OpenAIChat"] is OpenAIChat
-    assert describe(OpenAIChat)["class_path"] == "recloom.language.openai.OpenAIChat"
+    assert describe(OpenAIChat)["class_path"] == "recloom.llm.openai.chat.OpenAIChat"
     assert json.dumps(OpenAIChat("small").identity)
     assert issubclass(OpenAIChat, LanguageModel)
     assert OpenAIChat.can_score
@@ -187,7 +187,7 @@ def test_it_is_plain_data_and_registered():
 
 def test_registering_loads_no_http_library():
     code = (
-        "import sys; from recloom.language import core_language_models as found; found();"
+        "import sys; from recloom.llm import core_language_models as found; found();"
         "print({'httpx', 'tenacity', 'torch'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
@@ -217,6 +217,6 @@ def test_impossible_options_are_refused(options, words):
 @pytest.mark.parametrize("count", [10**30, -1, 1.5, "7", None])
 def test_a_count_of_tokens_that_is_none_is_estimated(stub, count):
     stub.script = [stub.chat("fine", usage={"prompt_tokens": count, "completion_tokens": count})]
-    reply = OpenAIChat("small", base_url=stub.url).generate(ASKED)
-    assert 0 <= reply.prompt_tokens < 100
-    assert 0 <= reply.completion_tokens < 100
+    response = OpenAIChat("small", base_url=stub.url).generate(ASKED)
+    assert 0 <= response.prompt_tokens < 100
+    assert 0 <= response.completion_tokens < 100

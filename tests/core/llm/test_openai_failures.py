@@ -10,9 +10,9 @@ from email.utils import format_datetime
 from itertools import pairwise
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language.openai import OpenAIChat
-from recloom.language.retries import asked_pause, backoff
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm.openai.chat import OpenAIChat
+from recloom.llm.openai.server import asked_pause, backoff
 
 ASKED = [{"role": "user", "content": "Which film?"}]
 LATER = {"error": {"message": "slow down"}}
@@ -65,9 +65,9 @@ def test_half_an_answer_is_asked_again(stub, model):
         ((429, LATER), RecloomError, "429: slow down. Check the address and the limits of the account"),
         ((503, "busy"), RecloomError, "503: busy. Check the address"),
         ((502, ""), RecloomError, "502: no message. Check the address"),
-        ((500, LATER), QuestionError, "500: slow down"),
-        ((504, ""), QuestionError, "504: no message"),
-        ("DROP", QuestionError, "the connection was lost"),
+        ((500, LATER), LLMRequestError, "500: slow down"),
+        ((504, ""), LLMRequestError, "504: no message"),
+        ("DROP", LLMRequestError, "the connection was lost"),
     ],
     ids=str,
 )
@@ -85,7 +85,7 @@ def test_silence_is_asked_again_until_the_retries_end(stub, hasty):
     assert len(stub.bodies) >= 3  # a busy machine may be silent once more
     del stub.bodies[:]
     stub.usual = lambda body: stub.HANG
-    assert "did not answer in 4 attempts: silence for 0.5 s" in failure(hasty, QuestionError)
+    assert "did not answer in 4 attempts: silence for 0.5 s" in failure(hasty, LLMRequestError)
     assert len(stub.bodies) == 4
 
 
@@ -151,7 +151,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(stub, model, monke
 )  # fmt: skip
 def test_a_refused_question_is_not_asked_again_and_says_why(stub, model, status, body):
     stub.script = [(status, body)]
-    said = failure(model, QuestionError)
+    said = failure(model, LLMRequestError)
     assert f"refused the question ({status}): " in said
     assert "no such thing" in said
     assert len(stub.bodies) == 1
@@ -159,7 +159,7 @@ def test_a_refused_question_is_not_asked_again_and_says_why(stub, model, status,
 
 def test_what_a_server_says_is_short_and_obeyed_by_no_terminal(stub, model):
     stub.script = [(400, {"error": {"message": "\x1b[2Jgone\n" + "z" * 5000}})]
-    said = failure(model, QuestionError)
+    said = failure(model, LLMRequestError)
     assert "␛[2Jgone zzz" in said
     assert len(said) < 400
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language import Scores
-from recloom.language.openai import OpenAIChat
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm import Scores
+from recloom.llm.openai.chat import OpenAIChat
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which film?"}]
 
@@ -19,9 +19,9 @@ def model(stub):
 
 def first_tokens(stub, **logprobs):
     top = [{"token": token.replace("_", " "), "logprob": value} for token, value in logprobs.items()]
-    reply = stub.chat("x", reason="length")
-    reply["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": -9.0, "top_logprobs": top}]}
-    return reply
+    response = stub.chat("x", reason="length")
+    response["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": -9.0, "top_logprobs": top}]}
+    return response
 
 
 def test_options_are_scored_by_their_token_with_and_without_a_blank(stub, model):
@@ -39,7 +39,7 @@ def test_several_questions_are_scored_and_the_failed_one_is_returned(stub, model
     ]
     good, bad, refused = model.score_batch([ASKED] * 3, [["no", "yes"]] * 3)
     assert good == Scores([-0.5, -1.0], 7, 3)
-    assert isinstance(bad, QuestionError)
+    assert isinstance(bad, LLMRequestError)
     assert "scoring is not possible here: ['no'] not among the 1 most probable tokens" in str(bad)
     assert "scoring is not possible here: " in str(refused)
     assert "logprobs?" in str(refused)
@@ -59,14 +59,14 @@ def test_tokens_that_a_server_does_not_report_are_estimated_and_said_to_be(stub,
 
 @pytest.mark.parametrize("options", [["A", " A"], ["A", "A"], ["A", ""], ["A", " "]])
 def test_options_that_share_a_token_are_refused_before_they_are_asked(stub, model, options):
-    with pytest.raises(QuestionError, match="options must be different and not empty"):
+    with pytest.raises(LLMRequestError, match="options must be different and not empty"):
         model.score(ASKED, options)
     assert not stub.bodies
 
 
 def test_a_server_that_extends_an_option_does_not_score_it(stub, model):
     stub.script = [first_tokens(stub, Apple=-0.1, A=-2.0)]
-    with pytest.raises(QuestionError, match=r"\['Apple pie'\] not among the 2 most probable"):
+    with pytest.raises(LLMRequestError, match=r"\['Apple pie'\] not among the 2 most probable"):
         model.score(ASKED, ["A", "Apple pie"])
 
 
@@ -78,7 +78,7 @@ def test_a_server_without_log_probabilities_cannot_score(stub, model, logprobs):
     stub.script[0]["choices"][0]["logprobs"] = logprobs
     with pytest.raises(RecloomError, match=r"small at .* returns no log-probabilities") as caught:
         model.score(ASKED, ["A", "B"])
-    assert not isinstance(caught.value, QuestionError)
+    assert not isinstance(caught.value, LLMRequestError)
 
 
 @pytest.mark.parametrize("value", [0.7, math.nan])

@@ -8,11 +8,11 @@ import pickle
 import traceback
 
 import pytest
-from recloom.errors import QuestionError, RecloomError
-from recloom.language.masking import without_key
-from recloom.language.openai import OpenAIChat
-from recloom.language.openai_embeddings import OpenAIEmbeddings
-from recloom.language.openai_server import said_by
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm.openai.chat import OpenAIChat
+from recloom.llm.openai.embeddings import OpenAIEmbeddings
+from recloom.llm.openai.redaction import without_key
+from recloom.llm.openai.server import said_by
 
 KEY = "sk-Zq81xRvW47LmTn03PyKb"
 ASKED = [{"role": "user", "content": "Which film?"}]
@@ -98,7 +98,7 @@ def test_the_refusal_of_a_key_names_its_variable(stub):
 def test_an_answer_that_repeats_the_key_is_not_kept(stub):
     stub.script = [stub.chat(ECHO)]
     error = error_of(lambda: OpenAIChat("small", base_url=stub.url).generate(ASKED))
-    assert isinstance(error, QuestionError)
+    assert isinstance(error, LLMRequestError)
     assert "repeats the key in OPENAI_API_KEY, so it is not kept" in str(error)
 
 
@@ -273,12 +273,12 @@ def test_an_answer_that_spells_the_key_in_escapes_is_not_kept(stub, monkeypatch,
     whole = json.dumps(stub.chat("here: KEY")).replace("KEY", spelled)
     assert KEY not in whole
     server = OpenAIChat("small", base_url=stub.url, key_env=name)
-    with pytest.raises(QuestionError, match=f"repeats the key in {name}"):
+    with pytest.raises(LLMRequestError, match=f"repeats the key in {name}"):
         server._parsed(whole, KEY)
 
 
 def test_a_key_in_a_variable_of_any_name_is_searched_for(stub, monkeypatch):
-    from recloom.language.secrecy import without_secrets
+    from recloom.llm.openai.redaction import without_secrets
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("MY_ACCESS", KEY)

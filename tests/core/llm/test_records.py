@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 from recloom.errors import DataError
-from recloom.language.records import lines_of, records_of
+from recloom.llm.texts.item_text import lines_of, records_of
 
 ITEMS = pl.DataFrame(
     {

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from recloom.errors import QuestionError, RecloomError
-from recloom.language.causal import Noise, by_length, seed_of
-from recloom.language.chat import control_marks, prompt_tokens
-from recloom.language.transformers import Transformers
+from recloom.errors import LLMRequestError, RecloomError
+from recloom.llm.local.chat_template import control_marks, prompt_tokens
+from recloom.llm.local.scoring import Noise, by_length, seed_of
+from recloom.llm.local.transformers import Transformers
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -200,16 +200,16 @@ def test_tokens_and_cut_answers_are_counted(tiny):
 
 def test_a_prompt_is_never_cut(tiny):
     found = tiny.generate_batch([said("x" * 200), said("fine")], max_tokens=4)
-    assert isinstance(found[0], QuestionError)
+    assert isinstance(found[0], LLMRequestError)
     assert found[1].texts
     with pytest.raises(
-        QuestionError, match=r"the prompt has 203 tokens and 4 are to follow.*reads 160 together"
+        LLMRequestError, match=r"the prompt has 203 tokens and 4 are to follow.*reads 160 together"
     ):
         tiny.generate(said("x" * 200), max_tokens=4)
-    with pytest.raises(QuestionError, match=r"has 203 tokens and 3 are to follow"):
+    with pytest.raises(LLMRequestError, match=r"has 203 tokens and 3 are to follow"):
         tiny.score(said("x" * 200), ["yes", "no"])
     short = dataclasses.replace(tiny, max_length=10)
-    with pytest.raises(QuestionError, match="reads 10 together"):
+    with pytest.raises(LLMRequestError, match="reads 10 together"):
         short.generate(said("12345"), max_tokens=4)
 
 
@@ -234,7 +234,7 @@ def test_without_a_template_contents_are_joined(tiny, monkeypatch):
     spoken = [*said("Be brief.", "system"), *said("Hi")]
     assert tiny._tokenizer.decode(prompt_tokens(tiny._tokenizer, spoken)) == "Be brief.\n\nHi"
     assert tiny._tokenizer.decode(prompt_tokens(tiny._tokenizer, said("Hi"))) == "Hi"
-    with pytest.raises(QuestionError, match="prompt is empty"):
+    with pytest.raises(LLMRequestError, match="prompt is empty"):
         tiny.generate(said(""))
 
 
@@ -246,12 +246,12 @@ def test_a_template_without_a_system_role_gets_it_with_the_first_message(tiny, m
     spoken = [*said("Be brief.", "system"), *said("Hi")]
     text = tiny._tokenizer.decode(prompt_tokens(tiny._tokenizer, spoken))
     assert text == "<|user|>Be brief.\n\nHi<|end|><|assistant|>"
-    with pytest.raises(QuestionError, match="the chat template refuses the messages: no system"):
+    with pytest.raises(LLMRequestError, match="the chat template refuses the messages: no system"):
         tiny.generate(said("alone", "system"))
 
 
 def test_an_option_without_tokens_is_named(tiny):
-    with pytest.raises(QuestionError, match="option '' cannot be written"):
+    with pytest.raises(LLMRequestError, match="option '' cannot be written"):
         tiny.score(said("Hi"), ["yes", ""])
     assert tiny.score_batch([said("Hi")], [[]])[0].log_probs == []
 
@@ -387,14 +387,14 @@ def smollm2(library, tmp_path_factory):
 @pytest.mark.slow
 def test_a_real_model_from_gguf_answers_and_scores(smollm2):
     assert [smollm2._tokenizer(o)["input_ids"] for o in ("Yes", "No")] == [[10539], [5230]]
-    question = said("Is Paris the capital of France? Answer Yes or No.")
+    request = said("Is Paris the capital of France? Answer Yes or No.")
     options = ["Yes", "No", "No, not at all"]
-    found = smollm2.score_batch([question, said("Hi")], [options, ["Hello there"]])
-    assert found[0].log_probs == pytest.approx([naive(smollm2, question, o) for o in options], abs=1e-4)
+    found = smollm2.score_batch([request, said("Hi")], [options, ["Hello there"]])
+    assert found[0].log_probs == pytest.approx([naive(smollm2, request, o) for o in options], abs=1e-4)
     assert found[1].log_probs == pytest.approx([naive(smollm2, said("Hi"), "Hello there")], abs=1e-4)
     assert found[0].log_probs[0] > found[0].log_probs[2]
-    together = smollm2.generate_batch([question, said("Name a film.")], max_tokens=6)
-    alone = smollm2.generate(question, max_tokens=6)
+    together = smollm2.generate_batch([request, said("Name a film.")], max_tokens=6)
+    alone = smollm2.generate(request, max_tokens=6)
     assert together[0].texts == alone.texts
     assert alone.texts[0].strip()
     assert alone.prompt_tokens > 20

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from recloom.errors import DataError, RecloomError
-from recloom_graph.convert import from_networkx
 from recloom_graph.embedding.edge_split import NonEdges, PairNumbers, edge_pairs, split_edges
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.convert import from_networkx
+from recloom_graph.graphs.graph import Graph
 
 KARATE = from_networkx(networkx.karate_club_graph(), weight=None)
 

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 import recloom
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
-from recloom.data.origin import check_split, encoder_of, origin
+from recloom.data.provenance import check_split, encoder_of, provenance_of
 from recloom.errors import DataError, Terminated
 from recloom_graph.embedding import training
 from recloom_graph.embedding.embed_command import usual_epochs
@@ -87,7 +87,7 @@ def test_items_and_users_of_training_rows_have_a_vector_and_others_count_as_miss
 
 
 def training_rows(folder: Path) -> pl.DataFrame:
-    from recloom.data.prepare import read_card
+    from recloom.data.card import read_card
     from recloom.data.split import parts_of
     from recloom.schemas import SplitSpec
 
@@ -118,7 +118,7 @@ def test_a_run_on_another_split_refuses_the_vectors(movies, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*fit, "--data.vectors", str(out), "--run", str(tmp_path / "run")])
     assert "was made from the training rows of another split" in said(capsys)
-    made = origin(out)
+    made = provenance_of(out)
     assert made["graph"] == "bipartite"
     check_split(out, made["data_hash"], made["split_hash"])
     with pytest.raises(DataError, match="another dataset, so the vectors may tell"):

@@ -8,10 +8,10 @@ import networkx
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom_graph.convert import from_networkx, to_networkx
 from recloom_graph.embedding.link_prediction import LinkEmbedding
 from recloom_graph.embedding.training import train
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.convert import from_networkx, to_networkx
+from recloom_graph.graphs.graph import Graph
 
 KARATE = from_networkx(networkx.karate_club_graph(), weight=None)
 

@@ -10,8 +10,8 @@ from recloom.errors import DataError, RecloomError
 from recloom_graph.embedding.skip_gram import SkipGram
 from recloom_graph.embedding.training import train
 from recloom_graph.embedding.walk_batches import WalkBatches, noise_weights
-from recloom_graph.graph import Graph
-from recloom_graph.walks import END, Walker
+from recloom_graph.embedding.walks import END, Walker
+from recloom_graph.graphs.graph import Graph
 from torch.nn.functional import logsigmoid, normalize
 
 

@@ -8,7 +8,7 @@ import torch
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 from recloom_graph.embedding.sources import of_dataset, of_file, with_edges
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.graph import Graph
 
 ROWS = {
     "ann": ["a", "b", "c", "x"],  # last: x is test, c is valid, a and b are training

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
 from recloom_graph.property.graph_property import GraphProperty, mean_auc, num_outputs, pool
 from recloom_graph.property.graph_set import GraphBatch, GraphSet
 from recloom_graph.property.ogb import read_graphs

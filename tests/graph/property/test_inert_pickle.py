@@ -5,7 +5,7 @@ from time import process_time
 import numpy as np
 import pytest
 from recloom.errors import DataError
-from recloom_graph.property.inert_pickle import read_array, read_csr, read_neighbours
+from recloom_graph.property.planetoid_pickle import read_array, read_csr, read_neighbours
 
 from .planetoid_files import array, csr, neighbours, number, text, whole
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from recloom.checkpoint import read_checkpoint
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import DataError, RecloomError
-from recloom.training import run_command
+from recloom.fitting.fit import run_command
+from recloom.training.checkpoint import read_checkpoint
 
 pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
 

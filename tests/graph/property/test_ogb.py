@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from recloom.data import download
+from recloom.data.prepare import public_datasets as download
 from recloom.errors import DataError, RecloomError
 from recloom_graph.property import ogb
 from recloom_graph.property.graph_data import GraphData

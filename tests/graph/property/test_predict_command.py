@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError, Terminated
-from recloom_graph.graph import Graph
+from recloom_graph.graphs.graph import Graph
 from recloom_graph.property.item_attributes import known_values, nearest, parts_of, shuffled
 from recloom_graph.property.node_property import NodeProperty
 

@@ -22,11 +22,11 @@ pytest.importorskip("httpx")
 
 import httpx
 import torch
-from recloom.baselines import EASE
 from recloom.data.catalog import Catalog
-from recloom_onnx.export import export_artefact
-from recloom_onnx.reference import reference_scores
-from recloom_onnx.verify import verify_artefact
+from recloom.models import EASE
+from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.verification.reference import reference_scores
+from recloom_onnx.verification.verify import verify_artefact
 
 IDS = [f"m{number:02}" for number in range(40)]
 HOSTILE = '<img src=x onerror="document.title=1">'
@@ -98,7 +98,7 @@ def serve_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     def start(*words: object, **variables: str) -> Running:
         errors = tmp_path_factory.mktemp("serve") / "errors"
-        command = [sys.executable, "-m", "recloom.cli", "serve", *map(str, words), "--port", "0"]
+        command = [sys.executable, "-m", "recloom.cli.main", "serve", *map(str, words), "--port", "0"]
         with errors.open("w") as file:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=file, text=True, env=os.environ | variables

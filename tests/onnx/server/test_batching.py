@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from recloom_onnx.server.batching import Batcher
-from recloom_onnx.server.refused import Refused
+from recloom_onnx.server.http_errors import Refused
 from recloom_onnx.server.tensors import complete
 
 

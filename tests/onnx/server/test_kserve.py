@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from recloom_onnx.session import Session
+from recloom_onnx.artifact.session import Session
 
 pytest.importorskip("tritonclient.http")
 

@@ -177,7 +177,7 @@ def test_a_small_body_cannot_ask_for_a_large_table(server, rows, wide, told):
 
 
 def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(titled, tmp_path):
-    command = 'ulimit -n 600; exec "$0" -m recloom.cli serve "$1" --port 0 --timeout 30'
+    command = 'ulimit -n 600; exec "$0" -m recloom.cli.main serve "$1" --port 0 --timeout 30'
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(
             ["bash", "-c", command, sys.executable, str(titled["first"])],

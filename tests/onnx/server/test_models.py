@@ -12,14 +12,14 @@ import weakref
 import numpy as np
 import pytest
 from recloom.errors import RecloomError
+from recloom_onnx.server.http_errors import Refused
 from recloom_onnx.server.models import Models, Source, files_of, find_sources
-from recloom_onnx.server.refused import Refused
 from recloom_onnx.server.settings import Settings
 
 
 def put(path, titled, name="first"):
     """A copy of an artefact as `path`/model.onnx."""
-    from recloom_onnx.manifest import read_manifest
+    from recloom_onnx.artifact.manifest import read_manifest
 
     path.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(titled[name])
@@ -151,7 +151,7 @@ def test_what_is_refused_changes_nothing(titled, tmp_path, harm, message):
 
 
 def test_a_file_that_is_no_model_though_its_hash_is_right_is_refused(titled, tmp_path):
-    from recloom_onnx.manifest import file_digest, read_manifest
+    from recloom_onnx.artifact.manifest import file_digest, read_manifest
 
     path = put(tmp_path / "m", titled)
     path.write_bytes(b"no protobuf" * 50)

@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from recloom_onnx.manifest import manifest_path
+from recloom_onnx.artifact.manifest import manifest_path
 
 BODY = json.dumps({"history": ["m01", "m02"], "k": 3})
 
@@ -121,7 +121,7 @@ def test_a_start_is_refused(titled, tmp_path, harm):
     else:
         manifest = manifest_path(path)
         manifest.write_text(manifest.read_text().replace('"num_items": 40', '"num_items": 40, "extra": 1'))
-    command = [sys.executable, "-m", "recloom.cli", "serve", str(path), "--port", "0"]
+    command = [sys.executable, "-m", "recloom.cli.main", "serve", str(path), "--port", "0"]
     done = subprocess.run(command, text=True, capture_output=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

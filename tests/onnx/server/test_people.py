@@ -6,8 +6,8 @@ import json
 import re
 
 import pytest
-from recloom_onnx.server.shelf import Shelf, fold
-from recloom_onnx.session import Session
+from recloom_onnx.artifact.session import Session
+from recloom_onnx.server.title_index import Shelf, fold
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_too_much_at_a_time_is_refused(server):
 
 
 def test_what_reads_times_says_so(serve_at, artefact, tmp_path):
-    from recloom_onnx.verify import verify_artefact
+    from recloom_onnx.verification.verify import verify_artefact
 
     made = artefact("times").copy(tmp_path)
     assert verify_artefact(made.path, made.reference, made.catalog).verified
@@ -152,11 +152,11 @@ def test_integer_ids_go_in_and_come_out(serve_at, tmp_path):
 
     import polars as pl
     import torch
-    from recloom.baselines import EASE
     from recloom.data.catalog import Catalog
-    from recloom_onnx.export import export_artefact
-    from recloom_onnx.reference import reference_scores
-    from recloom_onnx.verify import verify_artefact
+    from recloom.models import EASE
+    from recloom_onnx.exporting.export import export_artefact
+    from recloom_onnx.verification.reference import reference_scores
+    from recloom_onnx.verification.verify import verify_artefact
 
     catalog = Catalog(pl.DataFrame({"item_id": [f"{10 * n}" for n in range(12)]}))
     recommender = EASE(catalog).eval()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from recloom.cli import main
+from recloom.cli.main import main
 from recloom.errors import RecloomError
 from recloom_onnx.server.settings import Settings, check_reach, local, secret
 

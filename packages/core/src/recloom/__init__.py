@@ -6,43 +6,25 @@ holds runs against each other. All of it is loaded when first used, so that `imp
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .command import command
 from .errors import DataError, PluginError, RecloomError
-from .plugins import collect, hookimpl
+from .plugins import collect, hookimpl, lazy_names
 
 if TYPE_CHECKING:
     from .batch import Batch
+    from .data.batches.module import RecDataModule
     from .data.catalog import Catalog
     from .data.interactions import Interactions
-    from .data.module import RecDataModule
     from .evaluation.compare import compare
+    from .fitting.fit import fit
     from .losses import Loss
-    from .module import RecModule
     from .recommender import ExportSpec, Queries, Recommender, VectorRecommender
-    from .run import Run, load
-    from .training import fit
+    from .runs.run import Run, load
+    from .training.module import RecModule
 
 __version__ = "0.1.0"
-
-_LAZY = {
-    "Batch": "batch",
-    "Catalog": "data.catalog",
-    "ExportSpec": "recommender",
-    "Interactions": "data.interactions",
-    "Loss": "losses",
-    "Queries": "recommender",
-    "RecDataModule": "data.module",
-    "RecModule": "module",
-    "Recommender": "recommender",
-    "Run": "run",
-    "VectorRecommender": "recommender",
-    "compare": "evaluation.compare",
-    "fit": "training",
-    "load": "run",
-}
 
 __all__ = [
     "Batch",
@@ -68,14 +50,18 @@ __all__ = [
     "load",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "batch": "Batch",
+        "data.batches.module": "RecDataModule",
+        "data.catalog": "Catalog",
+        "data.interactions": "Interactions",
+        "evaluation.compare": "compare",
+        "fitting.fit": "fit",
+        "losses": "Loss",
+        "recommender": "ExportSpec Queries Recommender VectorRecommender",
+        "runs.run": "Run load",
+        "training.module": "RecModule",
+    },
+)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> Iterable[type[Recommender]]:
-    from .baselines import core_models
-    from .ctr import click_models
+    from .models import core_models
+    from .models.ctr import click_models
 
     return [*core_models(), *click_models()]
 
@@ -45,22 +45,21 @@ def register_readers() -> Iterable[type[Reader]]:
 
 @hookimpl
 def register_language_models() -> Iterable[Any]:
-    from .language import core_language_models
+    from .llm import core_language_models
 
     return core_language_models()
 
 
 @hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
-    from .data import commands as data
-    from .demo import demo
-    from .environment import doctor, list_command, plugins
+    from .cli.environment import doctor, list_command, plugins
+    from .cli.new_plugin import new_plugin
+    from .data.prepare import commands as data
+    from .demo.command import demo
     from .evaluation.compare import compare_command
-    from .evaluation.texts_command import text_metrics
-    from .language import commands as language
-    from .new_items import add_items
-    from .new_plugin import new_plugin
-    from .recommend import recommend_command
+    from .llm.ledger import commands as language
+    from .runs.add_items import add_items
+    from .runs.recommend import recommend_command
 
     return [
         demo,
@@ -69,7 +68,6 @@ def register_commands() -> Iterable[Callable[..., None]]:
         list_command,
         doctor,
         compare_command,
-        text_metrics,
         new_plugin,
         recommend_command,
         add_items,

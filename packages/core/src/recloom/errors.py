@@ -13,7 +13,7 @@ class PluginError(RecloomError):
     """A plugin breaks the contract: an unknown hook, or a name that another plugin owns."""
 
 
-class QuestionError(RecloomError):
+class LLMRequestError(RecloomError):
     """A language model could not answer one question; others may be answered. Counted and kept, not fatal."""
 
 

@@ -9,13 +9,13 @@ from pluggy import HookspecMarker
 
 if TYPE_CHECKING:
     from .data.readers import Reader
-    from .language import LanguageModel, TextEncoder
+    from .llm import LanguageModel, TextEncoder
+    from .llm.prompts import PromptTemplate
     from .losses import Loss
     from .metrics import Metric
-    from .prompts import PromptTemplate
+    from .metrics.text import TextMetric
     from .recommender import Recommender
-    from .standalone import StandaloneModule
-    from .text_metrics import TextMetric
+    from .training.task import TaskModule
 
 hookspec = HookspecMarker("recloom")
 
@@ -26,7 +26,7 @@ def register_models() -> Iterable[type[Recommender]]:  # type: ignore[empty-body
 
 
 @hookspec
-def register_modules() -> Iterable[type[StandaloneModule]]:  # type: ignore[empty-body]
+def register_modules() -> Iterable[type[TaskModule]]:  # type: ignore[empty-body]
     """Return modules that are no recommenders; the class name is the public name (`--model NodeProperty`)."""
 
 

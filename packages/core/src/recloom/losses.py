@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from .batch import Batch
-from .cross_entropy import linear_cross_entropy
 from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
+from .nn.cross_entropy import linear_cross_entropy
 from .recommender import Queries, Recommender, VectorRecommender
 from .spec import build
 

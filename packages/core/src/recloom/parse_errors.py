@@ -67,9 +67,7 @@ def _wrong_part(said: str, kinds: Mapping[str, Any], places: Collection[str]) ->
         return None
     key, path, option = found.groups()
     short = path.rpartition(".")[2]
-    if any(
-        kind.__name__ == short for kind in _classes(kinds.get(key)) if kind.__module__ == "recloom.language"
-    ):
+    if any(kind.__name__ == short for kind in _classes(kinds.get(key)) if kind.__module__ == "recloom.llm"):
         return f"say --{key} NAME before --{key}.{option}"
     return f"--{key}.{option}: " + unknown(option, _parameters(path), f"options of {short}").replace(
         "Installed:", "It has:"

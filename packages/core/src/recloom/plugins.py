@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -97,6 +99,30 @@ def load_object(path: str) -> Any:
     """Import `package.module:Name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are imported when they are first used.
+
+    Args:
+        package: its `__name__`.
+        modules: module, relative to the package, to the names taken from it, with blanks between them.
+    """
+    owners = {name: module for module, names in modules.items() for name in names.split()}
+
+    def getattribute(name: str) -> Any:
+        if name not in owners:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{owners[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def directory() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *owners})
+
+    return getattribute, directory
 
 
 load_errors: dict[str, str] = {}

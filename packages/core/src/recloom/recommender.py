@@ -57,7 +57,7 @@ class Recommender(nn.Module):
             "data that hold them, or use a recommender that reads texts or vectors of items, such as TextMean."
         )
 
-    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+    def cold_start_scores(self, interactions: Interactions) -> Tensor:
         """Return (num_items + 1,) scores for users of whom nothing is known; by default the training counts."""
         return interactions.item_counts().float()
 

@@ -12,17 +12,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .data.directory import put_in_place, sync_tree
 from .errors import RecloomError
+from .io import put_in_place, sync_tree, versions, write_text
 from .schemas import RunRecord
 
 if TYPE_CHECKING:
-    from .data.module import RecDataModule
-    from .module import RecModule
+    from .data.batches.module import RecDataModule
+    from .training.module import RecModule
 
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
@@ -31,7 +30,6 @@ ROOT = Path("runs")
 RESULTS = ("metrics.json", "per_user_*.parquet", "predictions.parquet")
 """What is measured with a run, apart from the run itself."""
 STARTED = time.monotonic()
-RECORDED = ("recloom", "torch", "lightning", "numpy", "polars")
 
 
 def new_run(data: str, model: str) -> Path:
@@ -190,7 +188,7 @@ def finished(run: Path) -> bool:
     return (run / RECORD).is_file()
 
 
-def standalone_name(config: Path) -> str | None:
+def task_name(config: Path) -> str | None:
     """The standalone module that a config file is of; None where it is a recommender's, or no such file."""
     import yaml
 
@@ -202,9 +200,9 @@ def standalone_name(config: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def refuse_standalone(run: Path) -> None:
+def refuse_task(run: Path) -> None:
     """Raise RecloomError for a run of a standalone module, which cannot recommend, be exported or compared."""
-    name = standalone_name(run / "config.yaml")
+    name = task_name(run / "config.yaml")
     if name is not None:
         raise RecloomError(no_recommender(run, name))
 
@@ -215,14 +213,6 @@ def no_recommender(run: Path, name: str) -> str:
         f"{run} is a run of {name}, which is no recommender: nothing can be recommended, exported, verified or "
         f"compared with it. Measure it with `recloom test {run}` or `recloom validate {run}`."
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def write_config(run: Path, text: str) -> None:
@@ -253,14 +243,3 @@ def write_record(run: Path, trainer: Any, module: RecModule, data: RecDataModule
 def seconds_so_far() -> float:
     """Seconds since this process began."""
     return round(time.monotonic() - STARTED, 2)
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what a run's numbers depend on."""
-    found = {}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recloom.data.split import split_words
+from recloom.data import split_words
 from recloom.schemas import SplitSpec
 from recloom.terminal import command_line
 

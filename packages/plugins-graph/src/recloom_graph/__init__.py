@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from recloom.plugins import hookimpl
 
 if TYPE_CHECKING:
+    from recloom.llm import PromptTemplate
     from recloom.losses import Loss
-    from recloom.prompts import PromptTemplate
     from recloom.recommender import Recommender
-    from recloom.standalone import StandaloneModule
+    from recloom.training import TaskModule
 
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
-    from .gacllm import GaCLLM
-    from .lightgcn import LightGCN
-    from .pagerank import PersonalizedPageRank
-    from .sgl import SGL
-    from .simgcl import SimGCL
+    from .models.gacllm import GaCLLM
+    from .models.lightgcn import LightGCN
+    from .models.sgl import SGL
+    from .models.simgcl import SimGCL
+    from .pagerank.pagerank import PersonalizedPageRank
 
     return [LightGCN, SimGCL, SGL, GaCLLM, PersonalizedPageRank]
 
 
 @hookimpl
-def register_modules() -> list[type[StandaloneModule]]:
+def register_modules() -> list[type[TaskModule]]:
     from .property.graph_property import GraphProperty
     from .property.node_property import NodeProperty
 
@@ -35,15 +35,15 @@ def register_modules() -> list[type[StandaloneModule]]:
 
 @hookimpl
 def register_losses() -> list[type[Loss]]:
-    from .contrast import DroppedEdges, NoisyViews
-    from .rlmrec import RLMRecCon, RLMRecGen
+    from .losses.contrast import DroppedEdges, NoisyViews
+    from .losses.rlmrec import RLMRecCon, RLMRecGen
 
     return [NoisyViews, DroppedEdges, RLMRecCon, RLMRecGen]
 
 
 @hookimpl
 def register_prompts() -> list[PromptTemplate]:
-    from recloom.prompts import load_prompts
+    from recloom.llm import load_prompts
 
     return load_prompts(__package__)
 
@@ -51,10 +51,10 @@ def register_prompts() -> list[PromptTemplate]:
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
     from .embedding.embed_command import embed
-    from .encode_command import encode
-    from .pagerank_command import pagerank
-    from .profile_command import profile
+    from .pagerank.command import pagerank
     from .property.predict_command import predict
-    from .refine_command import refine
+    from .texts.encode_command import encode
+    from .texts.profile_command import profile
+    from .texts.refine_command import refine
 
     return [embed, encode, pagerank, predict, profile, refine]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recloom.data.split import split_words
+from recloom.data import split_words
 from recloom.schemas import SplitSpec
 from recloom.terminal import command_line
 

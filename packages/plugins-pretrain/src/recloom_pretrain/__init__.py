@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> Iterable[type[Recommender]]:
-    from .bert4rec import BERT4Rec
-    from .sasrec import SASRec
+    from .sequence.bert4rec import BERT4Rec
+    from .sequence.sasrec import SASRec
 
     return [SASRec, BERT4Rec]

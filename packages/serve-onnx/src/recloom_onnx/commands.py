@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recloom.batch import Batch
-    from recloom.data.module import RecDataModule
-    from recloom.run import Run
+    from recloom.data.batches import RecDataModule
+    from recloom.runs import Run
     from recloom.schemas import Protocol
     from torch.utils.data import Dataset
 
-    from .manifest import IndexReport, Manifest, Parity
+    from .artifact.manifest import IndexReport, Manifest, Parity
 
 SAMPLE = 1000
 """Requests by which an index is measured."""
@@ -57,10 +57,10 @@ def export(
     """
     from pathlib import Path
 
-    from recloom.runfolder import checkpoint_of
+    from recloom.run_folder import checkpoint_of
 
-    from .draft import check_place, drafted, put, served
-    from .manifest import check_loss
+    from .artifact.manifest import check_loss
+    from .exporting.staging import check_place, drafted, put, served
 
     if triton and not verify:
         raise RecloomError(
@@ -69,10 +69,10 @@ def export(
     check_loss(max_loss)
     checkpoint_of(Path(run))
     check_place(Path(out))
-    from recloom.run import load  # what takes seconds to import comes after what can be refused at once
+    from recloom.runs import load  # what takes seconds to import comes after what can be refused at once
 
-    from .cases import sample
-    from .export import export_artefact
+    from .exporting.export import export_artefact
+    from .verification.cases import sample
 
     loaded = load(run)
     large = index_above is not None and loaded.catalog.num_items > index_above
@@ -130,7 +130,7 @@ def export(
         return
     _tell(parity, manifest, place, stays)
     if triton:
-        from .triton import write_triton
+        from .exporting.triton import write_triton
 
         print(f"wrote {write_triton(out, triton)} for Triton")
 
@@ -157,9 +157,9 @@ def verify(
     """
     from pathlib import Path
 
-    from recloom.runfolder import checkpoint_of
+    from recloom.run_folder import checkpoint_of
 
-    from .manifest import check_loss, read_manifest
+    from .artifact.manifest import check_loss, read_manifest
 
     check_loss(max_loss)
     manifest = read_manifest(Path(artefact))
@@ -169,9 +169,9 @@ def verify(
             f"--requests is {requests}, and {artefact} is {manifest.precision}; expected 1 or more, and no number "
             "for int8, fp16 and an index, which are shown to rank as well over all test users. Leave --requests out."
         )
-    from recloom.run import load  # this takes seconds
+    from recloom.runs import load  # this takes seconds
 
-    from .verify import refuse_other_run
+    from .verification.verify import refuse_other_run
 
     loaded = load(run)
     refuse_other_run(Path(artefact), manifest, loaded)
@@ -181,7 +181,7 @@ def verify(
 
 
 def _tell_files(path: Path, manifest: Manifest) -> None:
-    from .manifest import manifest_path
+    from .artifact.manifest import manifest_path
 
     *others, last = [*list(manifest.files)[1:], manifest_path(path).name]
     beside = f"{', '.join(others)} and {last}" if others else last
@@ -204,7 +204,7 @@ def _tell_index(found: IndexReport) -> None:
 
 def measured(run: Run) -> tuple[Protocol | None, dict[str, float]]:
     """Protocol and metrics of the run's last test; without one, the protocol it was trained by, if known."""
-    from recloom.evaluation.results import METRICS_FILE, read_results
+    from recloom.evaluation import METRICS_FILE, read_results
 
     if (run.folder / METRICS_FILE).is_file():
         results = read_results(run.folder)
@@ -245,11 +245,11 @@ def _compared(
     provider: Literal["cpu", "cuda"] = "cpu",
 ) -> Parity:
     """How the artefact compares with its run, which is kept in its manifest."""
-    from recloom.language.progress import Progress
+    from recloom.progress import Progress
 
-    from .cases import sample
-    from .reference import served_scores
-    from .verify import verify_artefact
+    from .verification.cases import sample
+    from .verification.reference import served_scores
+    from .verification.verify import verify_artefact
 
     def shown(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -272,7 +272,7 @@ def _tell(parity: Parity, manifest: Manifest, path: Path, stays: bool = False) -
     """Show the comparison; RecloomError where it failed. `stays`: the artefact at `path` was not replaced."""
     from rich.console import Console
 
-    from .verify import report
+    from .verification.verify import report
 
     Console().print(report(parity, manifest.num_items))
     if parity.verified:

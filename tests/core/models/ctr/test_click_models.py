@@ -8,15 +8,15 @@ import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
-from recloom.ctr import DIN, DCNv2, DeepFM
-from recloom.ctr.click_model import ClickModel
-from recloom.ctr.dcnv2 import Cross
-from recloom.ctr.deepfm import products
-from recloom.ctr.dice import Dice
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import LogLoss
+from recloom.models.ctr import DIN, DCNv2, DeepFM
+from recloom.models.ctr.click_model import ClickModel
+from recloom.models.ctr.dcnv2 import Cross
+from recloom.models.ctr.deepfm import products
+from recloom.models.ctr.layers import Dice
 from torch import nn
 
 CATALOG = Catalog(
@@ -141,7 +141,7 @@ def test_padding_enters_no_statistic_of_din(mode):
 def test_many_candidates_are_scored_in_parts(model, monkeypatch):
     with torch.no_grad():
         whole = model.score(batch())
-        monkeypatch.setattr("recloom.ctr.click_model.AT_ONCE", 1)
+        monkeypatch.setattr("recloom.models.ctr.click_model.AT_ONCE", 1)
         assert len(list(model.parts(batch()))) == 3
         assert torch.allclose(model.score(batch()), whole, atol=1e-6)
     assert len(list(model.parts(batch()))) == 1  # gradients need them all
@@ -189,7 +189,7 @@ def test_newcomers_get_the_share_of_likes_as_a_logit():
     interactions = Interactions.from_frame(frame, CATALOG)
     interactions.positive = 4.0
     average = 10 / 22
-    chances = model.newcomer_scores(interactions).sigmoid()
+    chances = model.cold_start_scores(interactions).sigmoid()
     expected = [(9 + 10 * average) / 20, (0 + 10 * average) / 20, average]
     assert chances[1:4].tolist() == pytest.approx(expected, abs=1e-6)
 

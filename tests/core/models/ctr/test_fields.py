@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 import torch
-from recloom.ctr.fields import Fields, codes_of, default_columns
 from recloom.errors import RecloomError
+from recloom.models.ctr.fields import Fields, codes_of, default_columns
 
 TABLE = pl.DataFrame(
     {

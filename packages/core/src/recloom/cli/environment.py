@@ -9,12 +9,12 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from . import hookspecs
-from . import plugins as loading
-from .command import command
-from .errors import RecloomError
-from .spec import unknown
-from .terminal import plain, visible
+from .. import hookspecs
+from .. import plugins as loading
+from ..command import command
+from ..errors import RecloomError
+from ..spec import unknown
+from ..terminal import plain, visible
 
 CHECKED = (
     "recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx",
@@ -100,7 +100,7 @@ def _registered(kind: str) -> dict[str, tuple[Any, str]]:
     """Things of one kind with their owners; metrics of rankings and of texts come through one hook."""
     if kind not in ("metrics", "text_metrics"):
         return loading.collect_with_owner(f"register_{kind}")
-    from .text_metrics import TextMetric
+    from ..metrics.text import TextMetric
 
     found = loading.collect_with_owner("register_metrics")
     of_texts = kind == "text_metrics"

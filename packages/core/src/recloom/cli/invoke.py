@@ -11,11 +11,11 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from .errors import RecloomError
-from .option_errors import explain
-from .plugins import collect
-from .spec import unknown
-from .usage import HELP
+from ..errors import RecloomError
+from ..parse_errors import explain
+from ..plugins import collect
+from ..spec import unknown
+from .help import HELP
 
 COMPONENTS = ("LanguageModel", "TextEncoder")
 """Types whose classes are chosen by name, so that plugins must have said which there are."""
@@ -51,7 +51,7 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
     """Call a command with the words after its name; RecloomError for a wrong or a missing option."""
     from jsonargparse import ArgumentError, auto_cli
 
-    from .command_help import CommandHelp
+    from .help import CommandHelp
 
     called = typed(function)
     kinds = options(called)

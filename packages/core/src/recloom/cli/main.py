@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import __version__
-from .errors import Finished, RecloomError, Terminated
+from .. import __version__
+from ..errors import Finished, RecloomError, Terminated
+from ..plugins import collect
+from ..terminal import visible
+from .help import ALL, HELP, LIGHTNING, usage
 from .invoke import find_command, invoke, no_command
-from .plugins import collect
-from .terminal import visible
-from .usage import ALL, HELP, LIGHTNING, usage
 
 DEBUG = "RECLOOM_DEBUG"
 START = """\
@@ -65,7 +65,7 @@ def _dispatch(args: list[str]) -> None:
     elif args[0] in LIGHTNING and HELP & set(args):
         print(usage(args[0]))
     elif args[0] in LIGHTNING:
-        from .training import run_command
+        from ..fitting.fit import run_command
 
         run_command(["--help" if word == ALL else word for word in args])
     else:

@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from . import __version__
-from .command import command
-from .errors import RecloomError
-from .plugins import installed
+from .. import __version__
+from ..command import command
+from ..errors import RecloomError
+from ..plugins import installed
 
 FILES = {
     "pyproject.toml.in": "pyproject.toml",
@@ -40,7 +40,7 @@ def new_plugin(name: str, *, out: Path = Path(".")) -> None:
     for source, target in FILES.items():
         path = folder / Template(target).substitute(words)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = (files("recloom") / "template" / source).read_text("utf-8")
+        text = (files("recloom.cli") / "template" / source).read_text("utf-8")
         path.write_text(Template(text).substitute(words), encoding="utf-8")
     print(f"wrote {folder} (next: pip install -e '{folder}[testing]' && python -m pytest {folder})")
 

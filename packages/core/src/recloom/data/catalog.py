@@ -1,6 +1,8 @@
 """Who and what exists: raw ids, texts and attributes of items and users.
 
 Index 0 is padding (items) or unknown (users); row r of the table is index r + 1.
+
+Raw ids to indices, for a few of them as for a whole log.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
-from .id_table import IdTable, Indices
-from .origin import ENCODER, check_encoder, encoder_of
+from .provenance import ENCODER, check_encoder, encoder_of
 
 Table = pl.DataFrame
 VECTOR = "vector"
@@ -281,3 +282,44 @@ def _parquet(table: Table, facts: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     table.write_parquet(buffer, metadata=facts or None)
     return buffer.getvalue()
+
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class IdTable:
+    """The indices, from 1, of unique ids.
+
+    Args:
+        ids: (N,) unique strings.
+    """
+
+    def __init__(self, ids: pl.Series) -> None:
+        self.ids = ids
+
+    def index(self, asked: Iterable[Any]) -> Indices:
+        """Indices of the ids asked for; 0 where one is unknown."""
+        series = asked if isinstance(asked, pl.Series) else pl.Series([*map(str, asked)], dtype=pl.String)
+        text = series.cast(pl.String)
+        return self._searched(text) if len(text) < len(self.ids) else self._hashed(text)
+
+    def _searched(self, asked: pl.Series) -> Indices:
+        """For fewer than there are ids: O(log N) each."""
+        ids, index = self._sorted
+        place = ids.search_sorted(asked).clip(0, len(ids) - 1)
+        known = (ids.gather(place) == asked).fill_null(False)
+        return np.where(known.to_numpy(), index[place.to_numpy()], 0)
+
+    def _hashed(self, asked: pl.Series) -> Indices:
+        """For many: polars builds a table of all N ids at every call, and then each takes O(1)."""
+        codes = asked.cast(self._categories, strict=False).to_physical().cast(pl.Int64) + 1
+        return codes.fill_null(0).to_numpy()
+
+    @cached_property
+    def _sorted(self) -> tuple[pl.Series, Indices]:
+        order = self.ids.arg_sort()
+        return self.ids.gather(order), order.to_numpy().astype(np.int64) + 1
+
+    @cached_property
+    def _categories(self) -> pl.Enum:
+        return pl.Enum(self.ids)

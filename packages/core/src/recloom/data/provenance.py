@@ -2,6 +2,11 @@
 
 `recloom profile` and `recloom summarize` write of which split they were shown the training part, and `recloom embed`
 hands it on; `recloom graph embed` writes which rows are edges. A file that says nothing is taken as it is.
+
+From which of a user's interactions an LLM may know, where later ones are what a model learns from.
+
+KAR (Xi et al., RecSys 2024) builds knowledge from the first k interactions of a user and trains on the rest, so
+that no target was ever part of a text.
 """
 
 from __future__ import annotations
@@ -9,9 +14,14 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .batches.module import RecDataModule
 
 ORIGIN = b"recloom.texts"
 """The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first; graph."""
@@ -21,7 +31,7 @@ ENCODER = b"recloom.encoder"
 SAME = "with the split of this run: its --data.split.NAME is --split.NAME there."
 
 
-def origin(path: str | Path) -> dict[str, Any]:
+def provenance_of(path: str | Path) -> dict[str, Any]:
     """What the file says of its texts; nothing where it does not say."""
     import pyarrow.parquet as pq
 
@@ -55,7 +65,7 @@ def check_encoder(path: str | Path, own: str) -> None:
 
 def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:
     """Raise DataError where the texts were written from training rows of another dataset or split."""
-    made = origin(path)
+    made = provenance_of(path)
     wanted = {"data_hash": data_hash, "split_hash": split_hash}
     names = [name for name, value in wanted.items() if made.get(name, value) != value]
     words = " and ".join({"data_hash": "dataset", "split_hash": "split"}[name] for name in names)
@@ -73,7 +83,7 @@ def check_split(path: str | Path, data_hash: str, split_hash: str) -> None:
 
 def check_first(path: str | Path, known_first: int | None) -> None:
     """Raise DataError where texts were written from interactions that a click model would be trained on."""
-    made = origin(path)
+    made = provenance_of(path)
     first = made.get("first")
     if "split_hash" not in made or (first is not None and known_first is not None and first <= known_first):
         return
@@ -93,3 +103,18 @@ def check_first(path: str | Path, known_first: int | None) -> None:
         f"training interactions of each user, which must not be learnt from. Set --data.known_first {first}; "
         f"found {known_first}."
     )
+
+
+def knowledge_prefix(lengths: Tensor, limit: int) -> Tensor:
+    """(U,) how many first interactions LLM knowledge may be built from: min((n + 1) // 2, limit).
+
+    Args:
+        lengths: (U,) integers, n of each user.
+        limit: 30 in KAR's code for ML-1M, 15 for Amazon-Books.
+    """
+    return ((lengths + 1) // 2).clamp(max=limit)
+
+
+def identity(data: RecDataModule) -> dict[str, str]:
+    """Digests that tell data, split and ids apart."""
+    return {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}

@@ -11,10 +11,10 @@ import polars as pl
 from pydantic import ValidationError
 
 from ..errors import DataError
+from ..io import new_directory
 from ..schemas import PARTS, DatasetCard, Record, SplitSpec
-from .directory import new_directory
-from .index import Codes, factorise, in_order, positions
-from .prepare import read_card
+from .card import read_card
+from .prepare.encode import Codes, factorise, in_order, positions
 
 TRAIN, VALID, TEST, CONTEXT = range(4)
 UNUSED = -1
@@ -152,13 +152,15 @@ def cold_items(interactions: pl.DataFrame, part: pl.Series, held_out: str = "tes
     return found.filter(~found.is_in(known.implode()))
 
 
-def digest(part: pl.Series) -> str:
+def split_digest(part: pl.Series) -> str:
     """16 hex digits that are equal exactly for equal assignments."""
     codes = (part.cast(PART).to_physical().cast(pl.Int16) + 1).fill_null(0).cast(pl.UInt8)
     return hashlib.sha256(codes.to_numpy().tobytes()).hexdigest()[:16]
 
 
-def describe(interactions: pl.DataFrame, part: pl.Series, spec: SplitSpec, card: DatasetCard) -> SplitRecord:
+def split_record(
+    interactions: pl.DataFrame, part: pl.Series, spec: SplitSpec, card: DatasetCard
+) -> SplitRecord:
     """Counts, cold items and digest of an assignment."""
     cold = cold_items(interactions, part)
     counts = {name: int(part.eq(name).sum()) for name in PARTS} | {"unused": part.null_count()}
@@ -166,7 +168,7 @@ def describe(interactions: pl.DataFrame, part: pl.Series, spec: SplitSpec, card:
     least = {"last": 3, "random": 2, "users": 2, "time": 1}[spec.strategy]
     counts |= {"short_users": int((lengths < least).sum()), "cold_items": len(cold)}
     return SplitRecord(
-        spec=spec, dataset=card.name, data_hash=card.data_hash(), parts_digest=digest(part), counts=counts,
+        spec=spec, dataset=card.name, data_hash=card.data_hash(), parts_digest=split_digest(part), counts=counts,
         cold_items=cold.to_list(),
     )  # fmt: skip
 
@@ -183,7 +185,7 @@ def write_split(
     columns = ["user_id", "item_id", "timestamp"]
     interactions = pl.read_parquet(folder / "interactions.parquet", columns=columns, glob=False)
     part = assign(interactions, spec, card.time)
-    record = describe(interactions, part, spec, card)
+    record = split_record(interactions, part, spec, card)
     out = out or folder / "splits" / f"{spec.strategy}-{spec.digest()[:8]}"
     with new_directory(out, overwrite=overwrite) as partial:
         interactions.with_columns(part.cast(pl.String)).write_parquet(partial / "split.parquet")
@@ -236,6 +238,6 @@ def load_split(folder: str | Path, card: DatasetCard) -> tuple[SplitSpec, pl.Ser
             "Make the split again with `recloom data split`."
         )
     part = pl.read_parquet(Path(folder) / "split.parquet", columns=["part"], glob=False)["part"].cast(PART)
-    if digest(part) != record.parts_digest:
+    if split_digest(part) != record.parts_digest:
         raise DataError(f"{folder}/split.parquet does not match its split.json. Make the split again.")
     return record.spec, part

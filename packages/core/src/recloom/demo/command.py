@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from .command import command
-from .errors import RecloomError
-from .terminal import plain
+from ..command import command
+from ..errors import RecloomError
+from ..terminal import plain
 
 MARK = ".recloom-demo"
 """A file that says: this folder was made by the demo, which may replace its `data` and `runs`."""
@@ -31,7 +31,7 @@ def demo(
     make_room(out, data)
     import torch
 
-    from . import contest
+    from . import steps as contest
 
     torch.set_num_threads(threads)
     folder = contest.prepared(data, out)

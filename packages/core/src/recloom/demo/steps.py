@@ -18,16 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .data.prepare import CARD, read_card, write_synthetic
-from .data.readers import ReadOptions
-from .data.source import prepare_source
-from .data.synth import World, synthesise
-from .errors import RecloomError
-from .evaluation.results import MetricValue, Results, describe
-from .plugins import collect
-from .run import Run
-from .terminal import plain
-from .training import fit
+from ..data.card import CARD, read_card
+from ..data.prepare.dataset import write_synthetic
+from ..data.prepare.source import prepare_source
+from ..data.readers import ReadOptions
+from ..data.synth.generator import World, synthesise
+from ..errors import RecloomError
+from ..evaluation.results import MetricValue, Results, describe
+from ..fitting.fit import fit
+from ..plugins import collect
+from ..runs.run import Run
+from ..terminal import plain
 
 SHOWN = 10
 """Items shown of a history, and recommended."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
-from ..segments import LEGEND
+from ..metrics.segments import LEGEND
 from ..terminal import visible
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-    from ..run import Run
+    from ..runs.run import Run
     from .results import MetricValue, Results
     from .significance import Difference
 
@@ -138,7 +138,7 @@ def compare(
     RecloomError when there are fewer than two runs, when their protocols differ (each differing field is
     named with its values), or for an unknown metric.
     """
-    from ..runfolder import CHECKPOINTS, finished
+    from ..run_folder import CHECKPOINTS, finished
     from .results import read_results
 
     names = [_folder(run) for run in runs]

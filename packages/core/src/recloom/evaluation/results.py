@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..errors import RecloomError
-from ..runfolder import refuse_standalone
+from ..metrics.segments import LEGEND
+from ..run_folder import refuse_task
 from ..schemas import Protocol, Record
-from ..segments import LEGEND
 from .significance import LEVEL, bounds_of_draws, intervals
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def write_results(
 ) -> Results:
     """Write both files into `run_dir`, each in one step, and return what `metrics.json` says.
 
-    values, per_user, of_draws and lower_is_better are what a `Meter` gives; users are the raw ids of its requests,
-    in order. Raises RecloomError when a column does not have one value for each request.
+    values, per_user, of_draws and lower_is_better are what a `MetricAccumulator` gives; users are the raw ids of
+    its requests, in order. Raises RecloomError when a column does not have one value for each request.
     """
     run = Path(run_dir)
     table = _per_user_frame(users, per_user)
@@ -114,7 +114,7 @@ def write_results(
 
 def read_results(run_dir: str | Path) -> Results:
     """Read a run's `metrics.json`. Raises RecloomError when it is missing or does not say what it should."""
-    refuse_standalone(Path(run_dir))
+    refuse_task(Path(run_dir))
     path = Path(run_dir) / METRICS_FILE
     if not path.is_file():
         raise RecloomError(

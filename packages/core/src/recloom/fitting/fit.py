@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .data.module import RecDataModule
-from .evaluation.results import show
-from .metrics import parse
-from .module import RecModule
-from .plugins import collect
-from .run import Run, load, write_predictions
-from .run_cli import MONITOR, RunCLI, how_far, start
-from .run_words import expand, with_run_folder
-from .runfolder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
-from .spec import find
-from .standalone_cli import chosen, run_standalone
+from ..data.batches.module import RecDataModule
+from ..evaluation.results import show
+from ..metrics import parse_metric
+from ..plugins import collect
+from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
+from ..runs.run import Run, load, write_predictions
+from ..spec import find
+from ..training.module import RecModule
+from .lightning_cli import MONITOR, RunCLI, how_far, start
+from .task_cli import chosen, run_task
+from .words import expand, with_run_folder
 
 
 class RecCLI(RunCLI):
@@ -39,7 +39,7 @@ class RecCLI(RunCLI):
         first = next(iter(config.model.metrics), "")
         if MONITOR.removeprefix("val/") in config.model.metrics or not first:
             return None
-        metric, _ = parse(first, collect("register_metrics"))
+        metric, _ = parse_metric(first, collect("register_metrics"))
         return f"val/{first}", "max" if metric.higher_is_better else "min"
 
     def before_fit(self) -> None:
@@ -52,9 +52,9 @@ class RecCLI(RunCLI):
 
     def after_test(self) -> None:
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
-        if self.model.out_of_reach:
+        if self.model.masked_targets:
             print(
-                f"{self.model.out_of_reach:,} held-out items stand in the masked history, so nothing can find them; "
+                f"{self.model.masked_targets:,} held-out items stand in the masked history, so nothing can find them; "
                 "--data.seen kept would let them be recommended again"
             )
         self.tell_interrupted()
@@ -87,7 +87,7 @@ def run_command(args: Sequence[str]) -> RunCLI:
     """Run `fit`, `validate`, `test` or `predict` from command-line words."""
     words = with_run_folder(expand(list(args)))
     kind = chosen(words)
-    return _run(words) if kind is None else run_standalone(kind, words)
+    return _run(words) if kind is None else run_task(kind, words)
 
 
 def fit(

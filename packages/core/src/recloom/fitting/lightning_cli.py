@@ -12,13 +12,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from .checkpoint import LastCheckpoint
+from ..errors import RecloomError, Terminated
+from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
+from ..training.callbacks import EarlyStop, TrainingBar
+from ..training.checkpoint import LastCheckpoint
+from ..training.signals import silence, stopped_by_sigterm
 from .config_errors import explain
-from .errors import RecloomError, Terminated
-from .quiet import calm
-from .runfolder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
-from .stopping import EarlyStop, stopped_by_sigterm
-from .training_bar import TrainingBar
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
@@ -90,7 +89,7 @@ class RunCLI(LightningCLI):
         self._watch(config)
         config.trainer.default_root_dir = str(run)
         config.checkpoint.dirpath = config.last.dirpath = str(run / CHECKPOINTS)
-        config.trainer.plugins = _component("recloom.checkpoint.AtomicCheckpointIO")
+        config.trainer.plugins = _component("recloom.training.checkpoint.AtomicCheckpointIO")
         if "verbose" in config:
             config.verbose = False  # the table with intervals is shown instead
         if self.subcommand == "fit" and (config.trainer.logger is None or _is_ours(config.trainer.logger)):
@@ -157,7 +156,7 @@ def how_far(trainer: Any) -> str:
 
 def start(line: type[Line], module: type, data: type, args: Any) -> Line:
     """Run a command line of Lightning; what it cannot read and what stops it is told in our words."""
-    calm()
+    silence()
     quiet = {"exit_on_error": False}
     parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
     try:

@@ -8,32 +8,26 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from .checkpoint import read_checkpoint
-from .errors import RecloomError
-from .plugins import collect
-from .run_cli import RunCLI, how_far, start
-from .run_words import value, without
-from .runfolder import (
-    RECORD,
-    find_data,
-    seconds_so_far,
-    standalone_name,
-    versions,
-    write_text,
-)
-from .schemas import ModuleRecord, ModuleResults
-from .spec import unknown
-from .standalone import StandaloneData, StandaloneModule
+from ..errors import RecloomError
+from ..io import versions, write_text
+from ..plugins import collect
+from ..run_folder import RECORD, find_data, seconds_so_far, task_name
+from ..schemas import ModuleRecord, ModuleResults
+from ..spec import unknown
+from ..training.checkpoint import read_checkpoint
+from ..training.task import TaskData, TaskModule
+from .lightning_cli import RunCLI, how_far, start
+from .words import value, without
 
 VERBS = ("fit", "validate", "test")
 
 
-class StandaloneCLI(RunCLI):
-    """The command line of a StandaloneModule and its data."""
+class TaskCLI(RunCLI):
+    """The command line of a TaskModule and its data."""
 
-    model_class: type[StandaloneModule]
-    model: StandaloneModule
-    datamodule: StandaloneData
+    model_class: type[TaskModule]
+    model: TaskModule
+    datamodule: TaskData
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
@@ -96,7 +90,7 @@ class StandaloneCLI(RunCLI):
 
 def show(results: ModuleResults) -> None:
     """Print the metrics of a test, and the protocol they hold for."""
-    from .terminal import visible
+    from ..terminal import visible
 
     print(visible(f"{results.module}, test part of {results.protocol.get('data', 'the data')}"))
     for name, number in results.metrics.items():
@@ -106,14 +100,14 @@ def show(results: ModuleResults) -> None:
     print(visible(", ".join(f"{name} {fact}" for name, fact in results.protocol.items() if name != "data")))
 
 
-def chosen(words: Sequence[str]) -> type[StandaloneModule] | None:
+def chosen(words: Sequence[str]) -> type[TaskModule] | None:
     """The standalone module that expanded words ask for, by name or by a config file; None = a recommender."""
-    known: dict[str, type[StandaloneModule]] = collect("register_modules")
+    known: dict[str, type[TaskModule]] = collect("register_modules")
     named = value(list(words), "--model.recommender")
     if named is not None:
         return known.get(named)
     config = value(list(words), "--config") or value(list(words), "-c")
-    name = standalone_name(Path(config)) if config else None
+    name = task_name(Path(config)) if config else None
     if name is None:
         return None
     if name not in known:
@@ -121,7 +115,7 @@ def chosen(words: Sequence[str]) -> type[StandaloneModule] | None:
     return known[name]
 
 
-def run_standalone(kind: type[StandaloneModule], words: Sequence[str]) -> StandaloneCLI:
+def run_task(kind: type[TaskModule], words: Sequence[str]) -> TaskCLI:
     """Run `fit`, `validate` or `test` of a standalone module from expanded words."""
     verb, *rest = without(list(words), "--model.recommender")
     if verb not in VERBS:
@@ -129,4 +123,4 @@ def run_standalone(kind: type[StandaloneModule], words: Sequence[str]) -> Standa
             f"{kind.__name__} is no recommender, so it ranks nothing: `recloom {verb}` is not for it, only "
             f"{', '.join(VERBS)}."
         )
-    return start(StandaloneCLI, kind, kind.data_class, [verb, *rest])
+    return start(TaskCLI, kind, kind.data_class, [verb, *rest])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import RecloomError
-from .runfolder import CHECKPOINTS, best_checkpoint, latest_run
+from ..errors import RecloomError
+from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 

@@ -12,10 +12,49 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
-from ..errors import QuestionError, RecloomError
+from ..errors import LLMRequestError, RecloomError
+from ..plugins import lazy_names
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .client.budget import Budget as Budget
+    from .client.budget import Prices as Prices
+    from .client.budget import worst_case as worst_case
+    from .client.options import LLMOptions as LLMOptions
+    from .client.runner import LLMResult as LLMResult
+    from .client.runner import ask as ask
+    from .client.session import LAST as LAST
+    from .client.session import LLMSession as LLMSession
+    from .client.session import PlannedRounds as PlannedRounds
+    from .client.usage import Usage as Usage
+    from .ledger.store import Ledger as Ledger
+    from .local.adapter import folder_contents as folder_contents
+    from .openai.chat import OpenAIChat as OpenAIChat
+    from .prompts import PromptTemplate as PromptTemplate
+    from .prompts import load_prompts as load_prompts
+    from .requests import Failure as Failure
+    from .requests import LLMRequest as LLMRequest
+    from .requests import LLMResponse as LLMResponse
+    from .structured import Answers as Answers
+    from .structured import failure_lines as failure_lines
+    from .texts.generated_table import failures_of as failures_of
+    from .texts.generated_table import refuse_another as refuse_another
+    from .texts.generated_table import write_generated as write_generated
+    from .texts.hashing import HashingNgrams as HashingNgrams
+    from .texts.histories import TrainingRows as TrainingRows
+    from .texts.histories import UserHistory as UserHistory
+    from .texts.histories import item_lines as item_lines
+    from .texts.histories import read_training as read_training
+    from .texts.histories import training_digest as training_digest
+    from .texts.item_text import TextRecord as TextRecord
+    from .texts.item_text import lines_of as lines_of
+    from .texts.item_text import records_of as records_of
+    from .texts.vectors import origin_of as origin_of
+    from .texts.vectors import read_texts as read_texts
+    from .texts.vectors import refuse_other_texts as refuse_other_texts
+    from .texts.vectors import reusable_vectors as reusable_vectors
+    from .texts.vectors import write_vectors as write_vectors
 
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -93,7 +132,7 @@ class LanguageModel(Component):
     """Answers messages, and where the backend can, scores given answers.
 
     A backend defines `generate`, or `generate_batch` where it answers several at once, and `score_batch` where
-    it can give probabilities. Nobody but `recloom.language.asking` calls these over many questions: there every
+    it can give probabilities. Nobody but `recloom.llm.client.runner` calls these over many questions: there every
     reply is kept, counted and paid for once.
     """
 
@@ -118,7 +157,7 @@ class LanguageModel(Component):
 
         `schema` is the JSON schema of the object that is wanted. A backend that can hold the model to it does;
         the others need not read it, and every answer is checked against it later in any case.
-        Raises QuestionError for a question that cannot be answered while others may be.
+        Raises LLMRequestError for a question that cannot be answered while others may be.
         """
         raise NotImplementedError(f"{type(self).__name__} must define generate(messages)")
 
@@ -131,9 +170,9 @@ class LanguageModel(Component):
         max_tokens: int = 256,
         seed: int = 0,
         schema: dict[str, Any] | None = None,
-    ) -> list[Generation | QuestionError]:
+    ) -> list[Generation | LLMRequestError]:
         """`generate` for several conversations with the same options; a failed one is returned, not raised."""
-        found: list[Generation | QuestionError] = []
+        found: list[Generation | LLMRequestError] = []
         for messages in conversations:
             try:
                 found.append(
@@ -146,7 +185,7 @@ class LanguageModel(Component):
                         schema=schema,
                     )
                 )
-            except QuestionError as error:
+            except LLMRequestError as error:
                 found.append(error)
         return found
 
@@ -156,13 +195,13 @@ class LanguageModel(Component):
         Raises RecloomError where the backend cannot: text is never parsed in place of a probability.
         """
         (found,) = self.score_batch([prompt], [options])
-        if isinstance(found, QuestionError):
+        if isinstance(found, LLMRequestError):
             raise found
         return found.log_probs
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[Scores | QuestionError]:
+    ) -> list[Scores | LLMRequestError]:
         """`score` for several prompts, each with options of its own."""
         raise RecloomError(
             f"{type(self).__name__} cannot score answers: it gives texts, no probabilities. "
@@ -191,9 +230,32 @@ class LanguageModel(Component):
 def core_language_models() -> list[type[LanguageModel] | type[TextEncoder]]:
     """What core itself registers."""
     from .fake import Fake
-    from .hashing import HashingNgrams
-    from .openai import OpenAIChat
-    from .openai_embeddings import OpenAIEmbeddings
-    from .transformers import Transformers
+    from .local.transformers import Transformers
+    from .openai.chat import OpenAIChat
+    from .openai.embeddings import OpenAIEmbeddings
+    from .texts.hashing import HashingNgrams
 
     return [Fake, HashingNgrams, OpenAIChat, OpenAIEmbeddings, Transformers]
+
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "client.budget": "Budget Prices worst_case",
+        "client.options": "LLMOptions",
+        "client.runner": "LLMResult ask",
+        "client.session": "LAST LLMSession PlannedRounds",
+        "client.usage": "Usage",
+        "ledger.store": "Ledger",
+        "local.adapter": "folder_contents",
+        "openai.chat": "OpenAIChat",
+        "prompts": "PromptTemplate load_prompts",
+        "requests": "Failure LLMRequest LLMResponse",
+        "structured": "Answers failure_lines",
+        "texts.generated_table": "failures_of refuse_another write_generated",
+        "texts.hashing": "HashingNgrams",
+        "texts.histories": "TrainingRows UserHistory item_lines read_training training_digest",
+        "texts.item_text": "TextRecord lines_of records_of",
+        "texts.vectors": "origin_of read_texts refuse_other_texts reusable_vectors write_vectors",
+    },
+)

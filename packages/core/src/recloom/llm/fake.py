@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from ..errors import QuestionError, RecloomError
+from ..errors import LLMRequestError, RecloomError
 from . import Generation, LanguageModel, Message, Scores
 
 Policy = Literal[
@@ -78,9 +78,9 @@ class Fake(LanguageModel):
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[Scores | QuestionError]:
+    ) -> list[Scores | LLMRequestError]:
         """Log-probabilities that put the options in the order of the policy; option k of the order has 2^-(k+1)."""
-        found: list[Scores | QuestionError] = []
+        found: list[Scores | LLMRequestError] = []
         for messages, given in zip(prompts, options, strict=True):
             text = asked_in(messages)
             candidates = lists(text)[-1] if lists(text) else []

@@ -28,9 +28,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from .errors import RecloomError
-from .language import Message
-from .schemas import Record
+from ..errors import RecloomError
+from ..schemas import Record
+from . import Message
 
 PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 CONTROL = ("<|", "|>", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>")

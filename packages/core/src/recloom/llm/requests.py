@@ -12,7 +12,7 @@ from . import Message
 
 
 @dataclass(frozen=True)
-class Question:
+class LLMRequest:
     """Messages and how they are to be answered.
 
     Attributes:
@@ -57,7 +57,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reply:
+class LLMResponse:
     """An answer.
 
     Attributes:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from . import Message
-from .question import Failure, Question, Reply
-from .secrecy import without_secrets
+from .openai.redaction import without_secrets
+from .requests import Failure, LLMRequest, LLMResponse
 
 if TYPE_CHECKING:
     from . import LanguageModel
-    from .asking import Asked
-    from .bill import Bill
-    from .budget import Budget, Meter
-    from .ledger import Ledger
+    from .client.budget import Budget, BudgetTracker
+    from .client.runner import LLMResult
+    from .client.usage import Usage
+    from .ledger.store import Ledger
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
 LONGEST = 100_000
@@ -44,7 +44,7 @@ class Answers(Generic[Wanted]):
 
     found: list[Wanted | Failure]
     asked_again: int
-    bills: list[Bill]
+    usages: list[Usage]
     keys: list[str]
 
     @property
@@ -53,18 +53,18 @@ class Answers(Generic[Wanted]):
         return [(at, one) for at, one in enumerate(self.found) if isinstance(one, Failure)]
 
 
-def wanting(question: Question, kind: type[BaseModel]) -> Question:
+def wanting(request: LLMRequest, kind: type[BaseModel]) -> LLMRequest:
     """The question with the JSON schema of what is wanted."""
-    return replace(question, schema=json.dumps(kind.model_json_schema(), sort_keys=True))
+    return replace(request, schema=json.dumps(kind.model_json_schema(), sort_keys=True))
 
 
 def answers(
     model: LanguageModel,
-    questions: Sequence[Question],
+    requests: Sequence[LLMRequest],
     kind: type[Wanted],
     ledger: Ledger,
     *,
-    budget: Budget | Meter | None = None,
+    budget: Budget | BudgetTracker | None = None,
     offline: bool = False,
     progress: str = "asking",
 ) -> Answers[Wanted]:
@@ -72,20 +72,20 @@ def answers(
 
     Both rounds are kept in the ledger and held to one budget; the rest is as in `asking.ask`.
     """
-    from .asking import ask
-    from .budget import Budget, Meter
+    from .client.budget import Budget, BudgetTracker
+    from .client.runner import ask
 
-    meter = budget if isinstance(budget, Meter) else Meter(budget or Budget())
+    meter = budget if isinstance(budget, BudgetTracker) else BudgetTracker(budget or Budget())
 
-    def one_round(asked: Sequence[Question], what: str) -> Asked:
+    def one_round(asked: Sequence[LLMRequest], what: str) -> LLMResult:
         return ask(model, asked, ledger, budget=meter, offline=offline, progress=what)
 
-    return answers_by(one_round, questions, kind, progress)
+    return answers_by(one_round, requests, kind, progress)
 
 
 def answers_by(
-    one_round: Callable[[Sequence[Question], str], Asked],
-    questions: Sequence[Question],
+    one_round: Callable[[Sequence[LLMRequest], str], LLMResult],
+    requests: Sequence[LLMRequest],
     kind: type[Wanted],
     progress: str = "asking",
     check: Callable[[int, Wanted], str] | None = None,
@@ -97,31 +97,31 @@ def answers_by(
         check: takes the position of a question and its object; says what is wrong with it, "" if nothing.
     """
 
-    def checked(at: int, reply: Reply | Failure) -> Wanted | Failure:
-        one = read(reply, kind)
-        if isinstance(one, Failure) or isinstance(reply, Failure) or check is None:
+    def checked(at: int, response: LLMResponse | Failure) -> Wanted | Failure:
+        one = read(response, kind)
+        if isinstance(one, Failure) or isinstance(response, Failure) or check is None:
             return one
         wrong = check(at, one)
-        return Failure(wrong, reply.texts) if wrong else one
+        return Failure(wrong, response.texts) if wrong else one
 
-    asked = [wanting(question, kind) for question in questions]
+    asked = [wanting(request, kind) for request in requests]
     first = one_round(asked, progress)
-    found: list[Wanted | Failure] = [checked(at, reply) for at, reply in enumerate(first.replies)]
-    keys, bills = list(first.keys), [first.bill]
+    found: list[Wanted | Failure] = [checked(at, response) for at, response in enumerate(first.responses)]
+    keys, usages = list(first.keys), [first.usage]
     again = [
         at
-        for at, (one, reply) in enumerate(zip(found, first.replies, strict=True))
-        if isinstance(one, Failure) and isinstance(reply, Reply)
+        for at, (one, response) in enumerate(zip(found, first.responses, strict=True))
+        if isinstance(one, Failure) and isinstance(response, LLMResponse)
     ]
     if again:
         second = one_round([corrected(asked[at], found[at]) for at in again], f"{progress} again")
-        bills.append(second.bill)
-        for at, reply, key in zip(again, second.replies, second.keys, strict=True):
-            found[at], keys[at] = checked(at, reply), key
-    return Answers(found, len(again), bills, keys)
+        usages.append(second.usage)
+        for at, response, key in zip(again, second.responses, second.keys, strict=True):
+            found[at], keys[at] = checked(at, response), key
+    return Answers(found, len(again), usages, keys)
 
 
-def corrected(question: Question, failure: Any) -> Question:
+def corrected(request: LLMRequest, failure: Any) -> LLMRequest:
     """The same question after a wrong reply, which is shown with what was wrong with it."""
     said: Message = {"role": "assistant", "content": "".join(failure.texts[:1])[:SHOWN] or "(nothing)"}
     asked: Message = {
@@ -129,22 +129,22 @@ def corrected(question: Question, failure: Any) -> Question:
         "content": f"That answer cannot be used: {failure.reason}. "
         "Answer again with one JSON object of the form that was asked for, and nothing else.",
     }
-    return replace(question, messages=(*question.messages, said, asked))
+    return replace(request, messages=(*request.messages, said, asked))
 
 
-def read(reply: Reply | Failure, kind: type[Wanted]) -> Wanted | Failure:
+def read(response: LLMResponse | Failure, kind: type[Wanted]) -> Wanted | Failure:
     """The one JSON object of a reply as `kind`, or a Failure that says what is wrong."""
-    if isinstance(reply, Failure):
-        return reply
-    text = reply.texts[0] if reply.texts else ""
-    ended = " (it ended at max_tokens)" if reply.cut else ""
+    if isinstance(response, Failure):
+        return response
+    text = response.texts[0] if response.texts else ""
+    ended = " (it ended at max_tokens)" if response.cut else ""
     try:
         return kind.model_validate(only_object(text))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()[:3]]
-        return Failure("; ".join(faults) + ended, reply.texts)
+        return Failure("; ".join(faults) + ended, response.texts)
     except ValueError as error:
-        return Failure(f"{error}{ended}", reply.texts)
+        return Failure(f"{error}{ended}", response.texts)
 
 
 def only_object(text: str) -> dict[str, Any]:

@@ -1,131 +1,24 @@
-"""Metrics by name, and the `Meter` that turns the batches of a test into numbers."""
+"""Turn the batches of a test into numbers."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from . import functional, resampled
-from .errors import RecloomError
+from ..errors import RecloomError
+from . import bootstrap_weights, functional
+from .metric import ItemFacts, Metric, parse_metric
 
 FEW_TARGETS = 3
 """Up to so many targets per row, counting every rank is cheaper than finding the largest scores; measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemFacts:
-    """What metrics of recommended lists know about items, on the CPU; row 0 of each tensor is padding."""
-
-    num_items: int
-    popularity: Tensor | None = None
-    """(num_items + 1,) interactions of the training part."""
-    vectors: Tensor | None = None
-    """(num_items + 1, D) float, for `diversity`."""
-    categories: Tensor | None = None
-    """(num_items + 1,) int64, for `category_diversity`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A measure of recommendations, registered under `name` by the hook `register_metrics`.
-
-    What `function` is given and gives back, R requests in all or in a batch:
-    needs="ranks": (ranks (R, T), k) to (R,); ranks deeper than every cutoff in use may be MISSED.
-    needs="top": (items (R, K) with 0 where a list is shorter, the fact or num_items) to (R,).
-    needs="scores": (scores (N,), labels (N,), request of each pair (N,), R) to (R,).
-    With per_request=False the result is one number over all requests, and the arguments of a "scores"
-    metric are (scores (N,), labels (N,), user of each pair (N,)). NaN means undefined, and is counted apart.
-    """
-
-    name: str
-    needs: Literal["ranks", "top", "scores"]
-    function: Callable[..., Tensor]
-    per_request: bool = True
-    higher_is_better: bool = True
-    cutoff: Literal["required", "optional", "none"] = "required"
-    """Whether the metric is asked for as `name@k`."""
-    of_draws: Callable[[Tensor, Tensor, Tensor], resampled.OfDraws] | None = None
-    """For a "scores" metric with per_request=False that is to have an interval: see `recloom.resampled`."""
-    fact: Literal["num_items", "popularity", "vectors", "categories"] = "num_items"
-    """The field of ItemFacts that a "top" metric takes."""
-
-
-def core_metrics() -> list[Metric]:
-    """The metrics of core; formulas and sources are in `recloom.functional`."""
-    f = functional
-    of_pairs = functools.partial(Metric, needs="scores", cutoff="none", per_request=False)
-    return [
-        Metric(name="recall", needs="ranks", function=f.recall),
-        Metric(name="precision", needs="ranks", function=f.precision),
-        Metric(name="hit", needs="ranks", function=f.hit),
-        Metric(name="ndcg", needs="ranks", function=f.ndcg, cutoff="optional"),
-        Metric(name="mrr", needs="ranks", function=f.mrr, cutoff="optional"),
-        Metric(name="map", needs="ranks", function=f.average_precision, cutoff="optional"),
-        Metric(name="impression_mrr", needs="ranks", function=f.impression_mrr, cutoff="optional"),
-        Metric(name="impression_auc", needs="scores", function=f.grouped_auc, cutoff="none"),
-        of_pairs(name="auc", function=_pooled(f.auc), of_draws=resampled.auc),
-        of_pairs(name="gauc", function=f.gauc, of_draws=resampled.gauc),
-        of_pairs(
-            name="log_loss",
-            function=_pooled(f.log_loss),
-            of_draws=resampled.log_loss,
-            higher_is_better=False,
-        ),
-        Metric(name="coverage", needs="top", function=f.coverage, per_request=False),
-        Metric(name="gini", needs="top", function=f.gini, per_request=False, higher_is_better=False),
-        Metric(name="novelty", needs="top", function=f.novelty, fact="popularity"),
-        Metric(
-            name="popularity_bias",
-            needs="top",
-            function=f.popularity_bias,
-            fact="popularity",
-            higher_is_better=False,
-        ),
-        Metric(name="diversity", needs="top", function=f.diversity, fact="vectors"),
-        Metric(name="category_diversity", needs="top", function=f.category_diversity, fact="categories"),
-    ]
-
-
-def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    @functools.wraps(function)
-    def over_all(scores: Tensor, labels: Tensor, users: Tensor) -> Tensor:
-        return function(scores, labels)
-
-    return over_all
-
-
-def parse(asked: str, metrics: Mapping[str, Any]) -> tuple[Metric, int | None]:
-    """Read `ndcg@10` or `auc`; RecloomError for an unknown metric, one of texts, or a cutoff that does not fit."""
-    name, at, text = asked.partition("@")
-    of_rankings = {known: metric for known, metric in metrics.items() if isinstance(metric, Metric)}
-    if name in metrics and name not in of_rankings:
-        raise RecloomError(
-            f"metric {asked!r} measures texts, expected one of rankings, such as ndcg@10. "
-            "Measure texts with `recloom text-metrics FILE --metrics " + name + "`."
-        )
-    if name not in of_rankings:
-        near = get_close_matches(name, of_rankings, n=3, cutoff=0.5)
-        known = ", ".join(near + sorted(set(of_rankings) - set(near)))
-        raise RecloomError(f"metric {asked!r}: expected one of {known}; found {name!r}.")
-    metric = of_rankings[name]
-    if not at and metric.cutoff == "required":
-        raise RecloomError(f"metric {asked!r}: expected a cutoff, found none; write for example {name}@10.")
-    if at and metric.cutoff == "none":
-        raise RecloomError(f"metric {asked!r}: expected no cutoff, found @{text}; write {name}.")
-    if at and not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise RecloomError(f"metric {asked!r}: expected a whole number above 0 after @, found {text!r}.")
-    return metric, int(text) if at else None
-
-
-class Meter:
+class MetricAccumulator:
     """Gathers batches, then gives each metric as one number and per request.
 
     names such as ["ndcg@10", "mrr", "coverage@10"]; metrics by name, as `plugins.collect("register_metrics")`
@@ -141,7 +34,7 @@ class Meter:
         facts: ItemFacts | None = None,
         segments: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.asked = {name: parse(name, metrics) for name in names}
+        self.asked = {name: parse_metric(name, metrics) for name in names}
         self.facts, self.segments = facts, dict(segments or {})
         asked = list(self.asked.values())
         cutoffs = [k for metric, k in asked if metric.needs == "ranks"]
@@ -173,7 +66,9 @@ class Meter:
         user of its own.
         """
         if (targets is None) == (labels is None):
-            raise RecloomError("Meter.update: expected either targets or labels, found both or neither.")
+            raise RecloomError(
+                "MetricAccumulator.update: expected either targets or labels, found both or neither."
+            )
         ids = None if candidates is None else candidates.reshape(-1, scores.shape[1])  # (1 or B, C)
         if ids is not None and (ids == 0).any():
             scores = scores.masked_fill(ids == 0, -torch.inf)
@@ -297,7 +192,8 @@ class Meter:
             return ranks[:, None]
         if ids is None:
             raise RecloomError(
-                "Meter.update: expected candidates, the item ids of the columns, found none; segments need them."
+                "MetricAccumulator.update: expected candidates, the item ids of the columns, found none; "
+                "segments need them."
             )
         items = ids.expand(len(targets), -1).gather(1, targets.clamp_min(0))  # (B, T)
         within = torch.stack([member.to(items.device)[items] for member in self.segments.values()], 1)
@@ -317,7 +213,7 @@ class Meter:
     def _item_ids(self, columns: Tensor, ids: Tensor | None) -> Tensor:
         if ids is None:
             raise RecloomError(
-                "Meter.update: expected candidates, the item ids of the columns, found none; "
+                "MetricAccumulator.update: expected candidates, the item ids of the columns, found none; "
                 "metrics of recommended lists need them."
             )
         found = ids.expand(len(columns), -1).gather(1, columns.clamp_min(0)).masked_fill(columns < 0, 0)
@@ -333,7 +229,7 @@ class Meter:
             if metric.needs == "top" and (self.facts is None or getattr(self.facts, metric.fact) is None):
                 raise RecloomError(
                     f"metric {name!r}: expected ItemFacts with {metric.fact}, found none; "
-                    "give it to the Meter, or leave the metric out."
+                    "give it to the MetricAccumulator, or leave the metric out."
                 )
 
     def _add(self, name: str, part: Tensor) -> None:
@@ -341,7 +237,9 @@ class Meter:
 
     def _whole(self, name: str) -> Tensor:
         if name not in self._state:
-            raise RecloomError("Meter: expected at least one batch, found none; call update before compute.")
+            raise RecloomError(
+                "MetricAccumulator: expected at least one batch, found none; call update first."
+            )
         if len(self._state[name]) > 1:
             self._state[name] = [torch.cat(self._state[name])]
         return self._state[name][0]
@@ -374,7 +272,7 @@ def _columns(relevant: Tensor) -> Tensor:
     return found
 
 
-def _in_numpy(function: resampled.OfDraws) -> Callable[[np.ndarray], np.ndarray]:
+def _in_numpy(function: bootstrap_weights.OfDraws) -> Callable[[np.ndarray], np.ndarray]:
     return lambda weights: function(torch.from_numpy(weights)).numpy()
 
 

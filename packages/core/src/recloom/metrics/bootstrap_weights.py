@@ -2,7 +2,7 @@
 
 Each function takes scores, labels and users (N,) of the pairs, users being 0 to U - 1, and returns one from (D, U)
 float64 weights, how often each user is in each of D draws, to (D,) values, NaN where undefined. What does not depend
-on the draws, such as sorting, is done once. With all weights 1 they are the metrics of `recloom.functional`.
+on the draws, such as sorting, is done once. With all weights 1 they are the metrics of `recloom.metrics.functional`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import RecloomError
+from ..errors import RecloomError
 
 MISSED = 2**31 - 1
 MAX_PASSES = 8

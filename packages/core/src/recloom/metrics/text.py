@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import RecloomError
+from ..errors import RecloomError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .data.catalog import Catalog
+    from ..data.catalog import Catalog
 
 Smoothing = Literal["none", "floor", "add-k", "exp"]
 BleuTokenizer = Literal["13a", "intl", "zh", "char", "none"]
@@ -117,7 +117,7 @@ def text_names(metrics: Mapping[str, Any]) -> list[str]:
     return [name for name, metric in metrics.items() if isinstance(metric, TextMetric)]
 
 
-def parse(asked: str, metrics: Mapping[str, Any]) -> tuple[TextMetric, int]:
+def parse_text_metric(asked: str, metrics: Mapping[str, Any]) -> tuple[TextMetric, int]:
     """Read `bleu@4` or `rouge_l`; raises RecloomError for an unknown metric, one of rankings, or a wrong n."""
     name, at, text = asked.partition("@")
     metric = metrics.get(name)

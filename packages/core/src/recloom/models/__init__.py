@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..plugins import lazy_names
 from ..recommender import Recommender
 from .ease import EASE
 from .item_knn import ItemKNN
 from .popularity import Popularity
 from .random import Random
+
+if TYPE_CHECKING:
+    from .cooccurrence import cooccurrence_counts as cooccurrence_counts
 
 __all__ = ["EASE", "ItemKNN", "Popularity", "Random", "core_models"]
 
@@ -14,3 +20,11 @@ __all__ = ["EASE", "ItemKNN", "Popularity", "Random", "core_models"]
 def core_models() -> list[type[Recommender]]:
     """The recommenders of core, for the hook."""
     return [Random, Popularity, ItemKNN, EASE]
+
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "cooccurrence": "cooccurrence_counts",
+    },
+)

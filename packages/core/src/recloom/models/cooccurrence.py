@@ -13,7 +13,7 @@ BLOCK = 1 << 22
 """Pairs of items held at once (8 bytes each, and several copies while they are sorted)."""
 
 
-def cooccurrence(interactions: Interactions) -> Iterator[tuple[slice, csr_matrix]]:
+def cooccurrence_counts(interactions: Interactions) -> Iterator[tuple[slice, csr_matrix]]:
     """Yield blocks of rows of X^T X, X being the binary (users, num_items + 1) matrix.
 
     Each block is the range of items and a float32 (items, num_items + 1) matrix; its diagonal holds the

@@ -14,7 +14,7 @@ from ..data.catalog import Catalog
 from ..data.interactions import Interactions
 from ..errors import RecloomError
 from ..recommender import Recommender, multi_hot
-from .cooccurrence import cooccurrence
+from .cooccurrence import cooccurrence_counts
 
 GB = 10**9
 
@@ -47,7 +47,7 @@ class EASE(Recommender):
     def fit(self, interactions: Interactions) -> None:
         size = self.num_items + 1
         gram = torch.zeros(size, size, dtype=torch.float64)  # float32 loses digits in the inverse
-        for block, shared in cooccurrence(interactions):
+        for block, shared in cooccurrence_counts(interactions):
             gram[block] = torch.from_numpy(shared.toarray())
         self.weights = closed_form(gram, self.regularization)
 

@@ -16,7 +16,7 @@ from ..data.catalog import Catalog
 from ..data.interactions import Interactions
 from ..errors import RecloomError
 from ..recommender import Recommender
-from .cooccurrence import cooccurrence
+from .cooccurrence import cooccurrence_counts
 
 CHUNK = 1 << 23
 """Numbers held at once while scoring."""
@@ -52,7 +52,7 @@ class ItemKNN(Recommender):
         users, items = interactions.pairs()
         pairs = torch.unique(users * (self.num_items + 1) + items)
         counts = torch.bincount(pairs % (self.num_items + 1), minlength=self.num_items + 1).double().numpy()
-        for block, shared in cooccurrence(interactions):
+        for block, shared in cooccurrence_counts(interactions):
             row, column, value = similarities(shared, counts, block.start, self.shrink)
             row, column, value, rank = best(row, column, value, self.neighbours)
             place = torch.from_numpy(row + block.start), torch.from_numpy(rank)

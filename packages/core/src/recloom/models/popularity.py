@@ -47,7 +47,7 @@ class Popularity(Recommender):
             interactions.items[rows], torch.exp2(-age / self.half_life_days), self.num_items + 1
         ).float()
 
-    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+    def cold_start_scores(self, interactions: Interactions) -> Tensor:
         return self.popularity
 
     def score(self, batch: Batch) -> Tensor:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from .data.catalog import Catalog
-from .errors import RecloomError, at_least
+from ..data.catalog import Catalog
+from ..errors import RecloomError, at_least
 
 ItemInput = Literal["id", "vector", "id+vector", "gated"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 
-from .errors import RecloomError
+from ..errors import RecloomError
 
 
 class Attention(nn.Module):
@@ -55,7 +55,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.where(column <= column[:, None], scores, own - 60).softmax(3) @ v
 
 
-class Dropout(nn.Module):
+class ByteDropout(nn.Module):
     """Dropout whose mask on a CPU is drawn eight elements to a random number, several times faster than torch's.
 
     There the probability is rounded to 1/256, and the scale is that of the rounded probability, so that
@@ -87,7 +87,7 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(dim, num_heads)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), activation, nn.Linear(ffn_dim, dim))
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), mask, causal))

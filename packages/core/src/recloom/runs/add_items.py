@@ -1,87 +1,83 @@
-"""A file of items that a trained run does not know yet."""
+"""`recloom items add`: a trained run that knows more items, without training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
+from ..command import command
+from ..errors import RecloomError
 
-from ..errors import DataError
-from .catalog import VECTOR, Catalog
-
-KINDS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
+if TYPE_CHECKING:
+    from .run import Run
 
 
-def read_new_items(path: Path, catalog: Catalog) -> pl.DataFrame:
-    """`item_id` and some of the attributes that the catalogue has, with its types; one row for each new item.
+@command("items add")
+def add_items(
+    run: str,
+    file: Path,
+    *,
+    out: Path,
+    vectors: Path | None = None,
+    export: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Give a trained run new items without training, as a new run.
 
-    A column that the file lacks is empty for the new items. Raises DataError where the file cannot be read or
-    holds no item, and for an unknown column, a value of another type, an empty id, one that stands there twice,
-    or one that the catalogue has already.
+    For recommenders that read texts or vectors of items. Scores of the known items stay as they are; new items come
+    after them. A test of the new run ranks them too, as they are served, though nobody in its data has met them.
+
+    Args:
+        run: folder of the trained run; it is only read.
+        file: the new items: Parquet, CSV, TSV or JSON lines with item_id and columns of the run's items, such as title.
+        out: folder of the new run.
+        vectors: Parquet file of item_id and vector, made by the encoder of the run's own, where the run reads vectors.
+        export: also write the new run to this .onnx file, and verify it.
+        overwrite: replace a run that stands at --out.
     """
-    table = read_table(path)
-    known = [name for name in catalog.items.columns if name != VECTOR]
-    if "item_id" not in table.columns:
-        raise DataError(f"{path} has no column item_id; it has {', '.join(table.columns) or 'none'}")
-    unknown = [name for name in table.columns if name not in known]
-    if unknown:
-        told = "; vectors are given with --vectors" if unknown[0] == VECTOR else ""
-        raise DataError(
-            f"{path}: column {unknown[0]!r} is not one of the items of this run{told}. They have {', '.join(known)}. "
-            "Rename the column, or leave it out."
-        )
-    items = _typed(path, table, catalog)
-    _check_ids(path, items["item_id"], catalog)
-    return items
+    from ..plugins import collect
+    from ..run_folder import new_folder
+    from .new_items import read_new_items
+    from .run import load
+
+    exporter = collect("register_commands").get("export")
+    if export is not None and exporter is None:
+        raise RecloomError("--export needs `pip install 'recloom-onnx[cpu]'`")
+    if out.resolve() == Path(run).resolve():
+        raise RecloomError(f"--out {out} is the run itself, which is only read. Choose another folder.")
+    loaded = load(run)
+    record = loaded.record  # a run whose fit was interrupted has none
+    catalog = loaded.catalog.extended(read_new_items(file, loaded.catalog), vectors)
+    new = catalog.num_items - loaded.catalog.num_items
+    with new_folder(out, overwrite=overwrite) as folder:
+        loaded.module.extend(catalog)
+        write(folder, loaded, record.model_copy(update={"added": [*record.added, _source(run, file, new)]}))
+    print(f"{out}: {catalog.num_items:,} items, {new:,} of them new")
+    if export is not None and exporter is not None:
+        exporter(str(out), out=str(export))
+    else:
+        print(f"next: recloom recommend {out} --history ITEM, or recloom export {out} --out FILE.onnx")
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A table of a Parquet, CSV, TSV or JSON lines file, columns of text files as text. Raises DataError."""
-    if path.suffix not in KINDS:
-        raise DataError(
-            f"{path}: expected a file ending in {', '.join(KINDS)}; found {path.suffix or 'none'}"
-        )
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        if path.suffix in (".csv", ".tsv"):
-            return pl.read_csv(
-                path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False, glob=False
-            )
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+def write(folder: Path, run: Run, record: Any) -> None:
+    """The files of a run, with the checkpoint of `run` as its module is now."""
+    from ..io import write_text
+    from ..run_folder import CHECKPOINTS, RECORD, best_checkpoint
+    from ..training.checkpoint import AtomicCheckpointIO, read_checkpoint
+
+    old = best_checkpoint(run.folder)
+    checkpoint = read_checkpoint(old)
+    kept = {name: checkpoint[name] for name in ("epoch", "global_step", "pytorch-lightning_version")}
+    kept["state_dict"] = run.module.state_dict()
+    run.module.on_save_checkpoint(kept)
+    AtomicCheckpointIO().save_checkpoint(kept, folder / CHECKPOINTS / old.name)
+    write_text(folder / "config.yaml", (run.folder / "config.yaml").read_text(encoding="utf-8"))
+    write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
 
 
-def _typed(path: Path, table: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
-    columns = []
-    for name in table.columns:
-        kind = catalog.items.schema[name]
-        try:
-            columns.append(table[name].cast(kind))
-        except pl.exceptions.PolarsError as error:
-            raise DataError(
-                f"{path}: column {name!r} must hold {kind} as in the items of this run; found {table[name].dtype}. "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-    return pl.DataFrame(columns)
+def _source(run: str, file: Path, items: int) -> Any:
+    from hashlib import sha256
 
+    from ..schemas import Added
 
-def _check_ids(path: Path, ids: pl.Series, catalog: Catalog) -> None:
-    if not len(ids):
-        raise DataError(f"{path} holds no item")
-    empty = ids.fill_null("").str.strip_chars() == ""
-    if empty.any():
-        raise DataError(f"{path}: row {int(empty.arg_max() or 0) + 1} has no item_id")
-    if ids.is_duplicated().any():
-        raise DataError(
-            f"{path}: item {ids.filter(ids.is_duplicated())[0]!r} stands there twice. Keep one row."
-        )
-    old = ids.filter(pl.Series(catalog.item_index(ids) > 0))
-    if len(old):
-        raise DataError(
-            f"{path}: the run knows {len(old):,} of these {len(ids):,} items already, the first {old[0]!r}. What it "
-            "learnt of them stays; leave them out."
-        )
+    return Added(run=run, file=file.name, sha256=sha256(file.read_bytes()).hexdigest(), items=items)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .data.catalog import Catalog
-from .errors import RecloomError
+from ..data.catalog import Catalog
+from ..errors import RecloomError
 
 
 def find_items(catalog: Catalog, queries: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .command import command
-from .errors import RecloomError
-from .plugins import collect
+from ..command import command
+from ..errors import RecloomError
+from ..plugins import collect
 
 if TYPE_CHECKING:
+    from ..schemas import Recommendation
     from .run import Run
-    from .schemas import Recommendation
 
 
 @command("recommend")
@@ -105,7 +105,7 @@ def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .terminal import plain
+    from ..terminal import plain
 
     for name, items in zip(names, answers, strict=True):
         table = Table(title=plain(f"for {name}"), title_justify="left", box=None, pad_edge=False)

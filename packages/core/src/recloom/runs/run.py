@@ -12,16 +12,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from .batch import Batch
-from .checkpoint import read_checkpoint
-from .data.catalog import Catalog
-from .data.module import RecDataModule
-from .errors import RecloomError
-from .functional import first_k
-from .lookup import find_items
-from .module import RecModule, mask
-from .recommender import Recommender
-from .runfolder import (
+from ..batch import Batch
+from ..data.batches.module import RecDataModule
+from ..data.catalog import Catalog
+from ..errors import RecloomError
+from ..metrics.functional import first_k
+from ..recommender import Recommender
+from ..run_folder import (
     CHECKPOINTS,
     RECORD,
     VECTORS,
@@ -30,13 +27,17 @@ from .runfolder import (
     find_vectors,
     finished,
     no_recommender,
-    refuse_standalone,
+    refuse_task,
 )
-from .schemas import Recommendation, RunRecord
-from .standalone import STATE
+from ..schemas import Recommendation, RunRecord
+from ..training.checkpoint import read_checkpoint
+from ..training.module import RecModule
+from ..training.ranking import mask_items
+from ..training.task import STATE
+from .lookup import find_items
 
 if TYPE_CHECKING:
-    from .evaluation.results import Results
+    from ..evaluation.results import Results
 
 BLOCK = 1 << 22
 """Scores held at once while recommending to many users."""
@@ -91,7 +92,7 @@ class Run:
         import yaml
 
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))["data"]
-        from .schemas import SplitSpec
+        from ..schemas import SplitSpec
 
         options = config | {"split": SplitSpec.model_validate(config.get("split") or {})}
         if "seed" not in options:
@@ -164,7 +165,7 @@ class Run:
 
     def write_results(self, data: RecDataModule) -> Results:
         """Keep what a test measured: metrics with intervals and protocol, and each user's values."""
-        from .evaluation.results import write_results
+        from ..evaluation.results import write_results
 
         meter = self.module.meter
         if meter is None:
@@ -188,7 +189,7 @@ class Run:
 
     def _requests(self, users: Tensor) -> Batch:
         if not hasattr(self, "_everything"):
-            from .data.interactions import Interactions
+            from ..data.interactions import Interactions
 
             data_path = self.data().path
             self._everything = Interactions.load(data_path, self.catalog)
@@ -220,7 +221,7 @@ class Run:
         batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
         scores = self.module.rank(batch)
         blocked = torch.from_numpy(find_items(self.catalog, list(exclude)))
-        scores = mask(scores, batch.candidates, blocked[None].expand(len(batch), -1))
+        scores = mask_items(scores, batch.candidates, blocked[None].expand(len(batch), -1))
         values, columns = first_k(scores, k)
         return columns + 1, values
 
@@ -271,7 +272,7 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Run:
         if checkpoint.parent.name == CHECKPOINTS
         else path.parent
     )
-    refuse_standalone(folder)
+    refuse_task(folder)
     saved = read_checkpoint(checkpoint)
     if STATE in saved:
         raise RecloomError(no_recommender(path, saved[STATE]["module"]))

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..checkpoint import read_checkpoint
-from ..data.module import RecDataModule
+from ..data.batches.module import RecDataModule
 from ..errors import RecloomError
-from ..module import RecModule
 from ..recommender import Recommender, VectorRecommender
-from ..run import restore
+from ..runs.run import restore
+from ..training.checkpoint import read_checkpoint
+from ..training.module import RecModule
 from .exported import exported_scores, searched_scores
 from .toys import checkerboard, toy_dataset
 from .training import requests, train

@@ -29,7 +29,9 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
     if find_spec("recloom_onnx") is None:
         return
     with untraced():
-        model = import_module("recloom_onnx.trace").trace(spec, recommender.num_items, recommender.num_users)
+        model = import_module("recloom_onnx.exporting.trace").trace(
+            spec, recommender.num_items, recommender.num_users
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         import_module("onnx_ir").save(model, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ..data.prepare import arrange, write
+from ..data.prepare.dataset import arrange, write_dataset
 from ..data.readers import RawTables
 from ..schemas import Source
 
@@ -109,7 +109,9 @@ def write_toy(
         items, users = (table.with_columns(_vectors(len(table))) for table in (items, users))
     raw = RawTables(frame, [Path("toy")], items=items, users=users if vectors else None)
     data = arrange(raw, keep_all_items=True)
-    write(data, folder, name=folder.name, source=Source(reader="toy"), licence="invented data, free to use")
+    write_dataset(
+        data, folder, name=folder.name, source=Source(reader="toy"), licence="invented data, free to use"
+    )
     return folder
 
 

@@ -15,12 +15,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ..batch import Batch
-from ..checkpoint import AtomicCheckpointIO
+from ..data.batches.module import RecDataModule
 from ..data.interactions import Interactions
-from ..data.module import RecDataModule
-from ..module import RecModule
 from ..recommender import Recommender
 from ..spec import build
+from ..training.checkpoint import AtomicCheckpointIO
+from ..training.module import RecModule
 
 POSITIVE = 4.0
 """The value from which an interaction of a toy is labelled 1."""

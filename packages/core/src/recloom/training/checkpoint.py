@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from .errors import RecloomError
+from ..errors import RecloomError
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
@@ -11,17 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Batch
-from .data.catalog import Catalog
-from .data.module import RecDataModule
-from .errors import RecloomError, at_least
-from .functional import first_k
-from .losses import Loss
-from .metrics import ItemFacts, Meter
-from .plugins import collect
-from .recommender import Recommender
-from .segments import segments
-from .spec import Spec, build, describe
+from ..batch import Batch
+from ..data.batches.module import RecDataModule
+from ..data.catalog import Catalog
+from ..data.provenance import identity
+from ..errors import RecloomError, at_least
+from ..losses import Loss
+from ..metrics.accumulator import MetricAccumulator
+from ..metrics.functional import first_k
+from ..metrics.segments import item_segments
+from ..plugins import collect
+from ..recommender import Recommender
+from ..spec import Spec, build, describe
+from .ranking import cosine_share, item_facts, mask_items, target_columns
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
@@ -64,9 +65,9 @@ class RecModule(L.LightningModule):
         self.loss: Loss | None = None
         self.catalog: Catalog | None = None
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
-        self.meter: Meter | None = None
+        self.meter: MetricAccumulator | None = None
         self.seed = 0
-        self.out_of_reach = 0
+        self.masked_targets = 0
         """Held-out items of the last test that stand in the masked history, so that nothing can find them."""
         self.added = 0
         """Items that came after training; they are the last of the catalogue."""
@@ -107,7 +108,7 @@ class RecModule(L.LightningModule):
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
         self.recommender.fit(data.train)
-        self.popularity = self.recommender.newcomer_scores(data.train).clone()
+        self.popularity = self.recommender.cold_start_scores(data.train).clone()
         self._fit_loss(data)
         self.trained_on = identity(data)
 
@@ -200,7 +201,7 @@ class RecModule(L.LightningModule):
             popular = self.popularity[batch.candidates].expand_as(scores)
             scores = torch.where(unknown[:, None], popular.to(scores.dtype), scores)
         scores = scores.masked_fill(batch.candidates == 0, float("-inf"))
-        return mask(scores, batch.candidates, batch.history) if mask_seen else scores
+        return mask_items(scores, batch.candidates, batch.history) if mask_seen else scores
 
     def unknown(self, batch: Batch) -> Tensor:
         """(B,) whether the recommender knows nothing of the user: an empty history and no known user index."""
@@ -214,7 +215,7 @@ class RecModule(L.LightningModule):
         self._start()
 
     def on_test_epoch_start(self) -> None:
-        self._start(segments(self._counts()))
+        self._start(item_segments(self._counts()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._measure(batch)
@@ -238,8 +239,8 @@ class RecModule(L.LightningModule):
             self.learn(self._data())
         assert self.catalog is not None
         facts = item_facts(self.catalog, self._counts(), self._data().num_items, self.metrics)
-        self.meter = Meter(self.metrics, collect("register_metrics"), facts, parts)
-        self.out_of_reach = 0
+        self.meter = MetricAccumulator(self.metrics, collect("register_metrics"), facts, parts)
+        self.masked_targets = 0
 
     def _measure(self, batch: Batch) -> None:
         assert self.meter is not None
@@ -249,7 +250,7 @@ class RecModule(L.LightningModule):
         else:
             columns = target_columns(batch, self._data().num_items)
             own = scores.gather(1, columns.clamp(min=0))
-            self.out_of_reach += int(((columns >= 0) & own.isneginf()).sum())
+            self.masked_targets += int(((columns >= 0) & own.isneginf()).sum())
             self.meter.update(scores, targets=columns, candidates=batch.candidates, users=batch.user)
 
     def _counts(self) -> Tensor:
@@ -337,62 +338,6 @@ class RecModule(L.LightningModule):
                 + ", ".join(f"{name} {theirs[name]!r}, asked for {mine[name]!r}" for name in names)
                 + ". Leave these options as they were, or start a new run."
             )
-
-
-def cosine_share(step: int, steps: int) -> float:
-    """.5 (1 + cos(pi step / (steps - 1))): 1 in the first of `steps` optimiser steps (0), 0 in the last."""
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
-
-
-def identity(data: RecDataModule) -> dict[str, str]:
-    """Digests that tell data, split and ids apart."""
-    return {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
-
-
-def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequence[str]) -> ItemFacts:
-    """What metrics of lists know of items: training counts, and categories and text vectors where asked for.
-
-    num_items of them may be ranked, which the share that is ever recommended is measured by.
-    """
-    names = {metric.partition("@")[0] for metric in metrics}
-    return ItemFacts(
-        num_items=num_items,
-        popularity=counts,
-        categories=torch.from_numpy(catalog.categories()) if "category_diversity" in names else None,
-        vectors=torch.from_numpy(text_vectors(catalog)) if "diversity" in names else None,
-    )
-
-
-def text_vectors(catalog: Catalog) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(num_items + 1, 512) hashed n-grams of all the text columns, for the diversity of lists."""
-    from .language.hashing import HashingNgrams
-
-    encoder = HashingNgrams()
-    vectors = np.zeros((catalog.num_items + 1, encoder.dim), np.float32)
-    vectors[1:] = encoder.encode(catalog.texts(catalog.text_columns()))
-    return vectors
-
-
-def mask(scores: Tensor, candidates: Tensor, seen: Tensor) -> Tensor:
-    """Put -inf where a candidate is among the row's seen items; scores (B, C), seen (B, L) with 0 = none."""
-    shared = candidates.shape[0] == 1
-    whole = shared and int(candidates[0, 0]) == 1 and int(candidates[0, -1]) == candidates.shape[1]
-    if whole:  # candidates are 1..C, so item i stands in column i - 1
-        rows, places = torch.nonzero(seen, as_tuple=True)
-        return scores.index_put((rows, seen[rows, places] - 1), scores.new_tensor(float("-inf")))
-    size = int(max(candidates.max(), seen.max())) + 1 if seen.numel() else 1
-    row = torch.arange(len(scores), device=scores.device)[:, None] * size
-    hit = torch.isin(row + candidates, (row + seen)[seen > 0])
-    return scores.masked_fill(hit, float("-inf"))
-
-
-def target_columns(batch: Batch, num_items: int) -> Tensor:
-    """Columns of the held-out items among the candidates: (B, T), -1 where none."""
-    if batch.candidates.shape == (1, num_items):
-        return batch.labels - 1
-    same = batch.candidates[:, None, :] == batch.labels[:, :, None]  # (B, T, C)
-    found = same.any(2) & (batch.labels > 0)
-    return torch.where(found, same.int().argmax(2), -1)
 
 
 def _tensor(raw: bytes) -> Tensor:

@@ -1,44 +1,20 @@
-"""When training ends before its last epoch: nothing improves any more, or somebody says so."""
+"""When training ends before its last epoch: nothing improves any more, or somebody says so.
+
+Keeps Lightning's advice about what Recloom does on purpose off the screen.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
-from lightning.pytorch.callbacks import EarlyStopping
-
-from .errors import Terminated
-
-NEVER = 10**9
-
-
-class EarlyStop(EarlyStopping):
-    """Ends training when validation no longer improves.
-
-    Args:
-        monitor: what is watched; where it is not among the metrics, the first of these is.
-        mode: whether more (`max`) or less (`min`) is better.
-        patience: epochs without an improvement after which training ends; null = never.
-        min_delta: what counts as an improvement.
-    """
-
-    def __init__(
-        self,
-        monitor: str = "val/ndcg@10",
-        mode: Literal["max", "min"] = "max",
-        patience: int | None = 10,
-        min_delta: float = 0.0,
-    ) -> None:
-        super().__init__(
-            monitor=monitor,
-            mode=mode,
-            patience=NEVER if patience is None else patience,
-            min_delta=min_delta,
-            strict=False,
-        )
+from ..errors import Terminated
 
 
 @contextlib.contextmanager
@@ -81,3 +57,25 @@ def stopped_by_sigterm() -> Iterator[None]:
 def _stop(number: int, frame: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is being stopped; a second one must not stop that
     raise Terminated
+
+
+QUIET = (
+    ".*does not have many workers.*",
+    ".*configure_optimizers.*returned `None`.*",
+    ".*Checkpoint directory.*exists.*",
+    "LightningCLI's args parameter.*",
+    ".*is smaller than the logging interval.*",
+    ".*weights_only.*",
+    ".*LeafSpec.*",
+    ".*infer the `batch_size`.*",
+)
+"""How the warnings about it begin."""
+
+
+def silence() -> None:
+    """Leave out its advice; its warnings about what users asked for stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in QUIET:
+        warnings.filterwarnings("ignore", text)
+    sys.stdout.flush()

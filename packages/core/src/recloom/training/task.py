@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 import lightning as L
 import torch
 
-from .errors import RecloomError
+from ..errors import RecloomError
 
 STATE = "recloom_module"
 """Where a checkpoint says what it was trained on."""
 
 
-class StandaloneData(L.LightningDataModule):
-    """Data of a StandaloneModule.
+class TaskData(L.LightningDataModule):
+    """Data of a TaskModule.
 
     Args:
         path: folder or file of the data.
@@ -37,7 +37,7 @@ class StandaloneData(L.LightningDataModule):
         raise NotImplementedError
 
 
-class StandaloneModule(L.LightningModule):
+class TaskModule(L.LightningModule):
     """A LightningModule that is no recommender. `recloom fit --model NAME` trains it, NAME being that of the class.
 
     A subclass logs `monitor` in validation and whatever it measures as `test/...` in a test. Layers whose size the
@@ -50,16 +50,16 @@ class StandaloneModule(L.LightningModule):
         defaults: other values of options than those of a recommender's fit, such as `{"trainer.max_epochs": 200}`.
     """
 
-    data_class: ClassVar[type[StandaloneData]]
+    data_class: ClassVar[type[TaskData]]
     monitor: ClassVar[str]
     mode: ClassVar[Literal["max", "min"]] = "max"
     defaults: ClassVar[dict[str, Any]] = {}
 
     @property
-    def data(self) -> StandaloneData:
+    def data(self) -> TaskData:
         """What the trainer was given. Raises RecloomError where that is something else."""
         found = getattr(self.trainer, "datamodule", None)
-        if not isinstance(found, StandaloneData):
+        if not isinstance(found, TaskData):
             raise RecloomError(
                 f"{type(self).__name__} is trained and tested with a {self.data_class.__name__}; pass it as "
                 "`datamodule=`"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from recloom.command import command
 from recloom.errors import RecloomError
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 
 
 @command("embed")
@@ -40,16 +40,16 @@ def embed(
     """
     import json
 
-    from recloom.language.hashing import HashingNgrams
-    from recloom.language.text_vectors import (
+    from recloom.llm import (
+        HashingNgrams,
         origin_of,
         read_texts,
         refuse_other_texts,
-        reusable,
+        reusable_vectors,
         write_vectors,
     )
 
-    from .next_command import fit_with_vectors, vectors_of
+    from ..next_steps import fit_with_vectors, vectors_of
 
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"
@@ -60,7 +60,7 @@ def embed(
     spec = json.dumps(chosen.identity, sort_keys=True)
     made = origin_of(texts, columns)
     refuse_other_texts(target, made, overwrite)
-    known = reusable(target, key, spec, overwrite)
+    known = reusable_vectors(target, key, spec, overwrite)
     written = write_vectors(rows, key, chosen, spec, known, target, made)
     print(
         f"wrote {target}: {written['rows']:,} of {len(rows):,} {of}, {written['dim']} numbers each\n"

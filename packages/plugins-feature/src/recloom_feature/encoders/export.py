@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from recloom.data.directory import new_directory
 from recloom.errors import RecloomError
+from recloom.io import new_directory
 from torch import Tensor, nn
 
 from .model_folder import MODULES, check_model_folder
-from .onnx_encoder import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder, sha256
+from .onnx import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder, sha256
 
 Weights = Literal["float32", "int8"]
 INSTALL = "pip install 'recloom-feature[onnx-export]'"

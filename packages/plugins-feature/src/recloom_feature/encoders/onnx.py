@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from recloom.errors import RecloomError, at_least
-from recloom.language import TextEncoder
-from recloom.language.fingerprint import contents
+from recloom.llm import TextEncoder, folder_contents
 
 from .token_batches import AT_ONCE, token_batches
 
 if TYPE_CHECKING:
-    from recloom.language import Vectors
+    from recloom.llm import Vectors
 
 MODEL, TOKENIZER, CARD = "model.onnx", "tokenizer.json", "encoder.json"
 INSTALL = "pip install 'recloom-feature[onnx]'"
@@ -77,7 +76,7 @@ class OnnxTextEncoder(TextEncoder):
     @property
     def identity(self) -> dict[str, Any]:
         """The folder counts by its name and what it holds."""
-        return super().identity | {"folder": contents(self.folder)}
+        return super().identity | {"folder": folder_contents(self.folder)}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         filled = [row for row, text in enumerate(texts) if text.strip()]

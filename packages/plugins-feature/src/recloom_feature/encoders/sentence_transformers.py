@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from recloom.errors import RecloomError, at_least
-from recloom.language import TextEncoder
-from recloom.language.fingerprint import contents
+from recloom.llm import TextEncoder, folder_contents
 
 from .model_folder import MODULES, check_model_folder, expected
 from .token_batches import AT_ONCE, token_batches
 
 if TYPE_CHECKING:
-    from recloom.language import Vectors
+    from recloom.llm import Vectors
     from sentence_transformers import SentenceTransformer
 
 
@@ -45,7 +44,7 @@ class SentenceTransformers(TextEncoder):
     @property
     def identity(self) -> dict[str, Any]:
         """A folder counts by its name and what it holds."""
-        return super().identity | {"model": contents(self.model)}
+        return super().identity | {"model": folder_contents(self.model)}
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         # an empty text would get a vector of its own, and look like every other empty text

@@ -18,16 +18,15 @@ from pathlib import Path
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import RecloomError, at_least
-from recloom.language.training_rows import training_digest
+from recloom.llm import training_digest
 from recloom.losses import Loss, own_loss
 from recloom.recommender import Recommender
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from .simulate_file import Simulated, read_simulated
+from ..simulate.preferences import Simulated, read_simulated
 
 
 class ColdStart(Loss):

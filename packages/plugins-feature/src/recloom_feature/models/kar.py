@@ -15,11 +15,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
-from recloom.ctr import DIN
-from recloom.ctr.click_model import ClickModel
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import RecloomError, at_least
+from recloom.models.ctr import DIN, ClickModel
 from recloom.recommender import Recommender
 from torch import Tensor, nn
 
@@ -79,8 +77,8 @@ class KAR(Recommender):
     def fit(self, interactions: Interactions) -> None:
         self.backbone.fit(interactions)
 
-    def newcomer_scores(self, interactions: Interactions) -> Tensor:
-        return self.backbone.newcomer_scores(interactions)
+    def cold_start_scores(self, interactions: Interactions) -> Tensor:
+        return self.backbone.cold_start_scores(interactions)
 
     def score(self, batch: Batch) -> Tensor:
         user = self.knowledge("user", self.user_vectors, batch.user[:, None])  # (B, 1, out)

@@ -13,11 +13,9 @@ from typing import ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import DataError, RecloomError, at_least
-from recloom.language import TextEncoder
-from recloom.language.hashing import HashingNgrams
+from recloom.llm import HashingNgrams, TextEncoder
 from recloom.recommender import Search, VectorRecommender
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize, pad

@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import RecloomError, at_least
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 from recloom.recommender import Queries
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize

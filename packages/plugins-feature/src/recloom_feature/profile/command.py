@@ -8,10 +8,10 @@ from typing import Any
 
 from recloom.command import command
 from recloom.errors import RecloomError, at_least
-from recloom.language.errand import Asking
+from recloom.llm import LLMOptions
 from recloom.schemas import SplitSpec
 
-from .profile_kinds import TOPICS, Kind, Scenario
+from .kinds import TOPICS, Kind, Scenario
 
 HISTORIES = ("user", "reason")
 MOST = 200
@@ -24,7 +24,7 @@ def profile(
     *,
     kind: Kind,
     out: Path,
-    llm: Asking,
+    llm: LLMOptions,
     split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
     split_path: Path | None = None,
     columns: list[str] | None = None,
@@ -66,17 +66,14 @@ def profile(
     """
     _check(kind, first, last, pairs, limit, answer_tokens)
     chosen = _topics(topics)
-    from recloom.data.catalog import Catalog
-    from recloom.data.prepare import read_unchanged
-    from recloom.data.split import digest, parts_of
-    from recloom.language.generated import refuse_another
-    from recloom.language.records import records_of
+    from recloom.data import Catalog, parts_of, read_unchanged, split_digest
+    from recloom.llm import records_of, refuse_another
 
-    from .next_command import embed as next_embed
-    from .next_command import measure_reasons
-    from .profile_file import MADE_FROM, write_profiles
-    from .profile_kinds import model_of, wrong_citation
-    from .profile_questions import histories, questions, read_pairs, subjects
+    from ..next_steps import embed as next_embed
+    from ..next_steps import measure_reasons
+    from .kinds import model_of, wrong_citation
+    from .requests import histories, read_pairs, requests, subjects
+    from .table import MADE_FROM, write_profiles
 
     card, catalog = read_unchanged(data), Catalog.load(data)
     used, part = parts_of(data, card, split, split_path)
@@ -87,13 +84,13 @@ def profile(
     about = every[:limit]
     if not about:
         raise RecloomError(f"{pairs or data} holds nothing to ask about: {_lacking(kind)}")
-    asked = questions(kind, about, answer_tokens)
+    asked = requests(kind, about, answer_tokens)
     made_from: dict[str, Any] = {
         "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,
         "columns": columns, "limit": limit, "answer_tokens": asked[0].max_tokens,
     }  # fmt: skip
     if kind in HISTORIES:
-        made_from |= {"split_hash": digest(part), "split": used.model_dump(mode="json"), "first": first}
+        made_from |= {"split_hash": split_digest(part), "split": used.model_dump(mode="json"), "first": first}
         made_from |= {"last": last} if first is None else {}
     made_from |= {"scenario": scenario} if kind in ("item", "user") else {}
     made_from |= {"topics": chosen} if kind in ("user", "topics") else {}
@@ -102,9 +99,9 @@ def profile(
     def check(at: int, one: Any) -> str:
         return wrong_citation(one, about[at].record) if kind == "reason" else ""
 
-    with llm.open() as errand:
+    with llm.open() as session:
         model = model_of(kind, scenario, chosen)
-        found = errand.answers(asked, model, check=check, progress=f"{kind} profiles")
+        found = session.answers(asked, model, check=check, progress=f"{kind} profiles")
     count, failures = write_profiles(out, kind, about, found, asked[0].prompt, made_from)
     total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
     left_out = total.get(kind, catalog.num_items) - len(every)
@@ -116,7 +113,7 @@ def profile(
         print(f"{left_out:,} left out: {_lacking(kind)}")
     if failures:
         print(f"what failed, and why: {failures}")
-    print(errand.bill)
+    print(session.usage)
     if count:
         of = "users" if kind == "user" else "items"
         print(measure_reasons(data, out) if kind == "reason" else next_embed(data, of, out))

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.language.question import Question
-from recloom.language.records import lines_of, records_of
+from recloom.llm import LLMRequest, lines_of, records_of
 from recloom.plugins import collect
 
-from .profile_kinds import FACTORS, Kind, Scenario
+from .kinds import FACTORS, Kind, Scenario
 
 PROMPTS: dict[str, str] = {
     "item": "item-knowledge", "user": "user-profile", "keywords": "item-keywords", "topics": "item-topics",
@@ -120,12 +119,12 @@ def subjects(
     ]
 
 
-def questions(kind: Kind, about: Sequence[Subject], max_tokens: int | None) -> list[Question]:
+def requests(kind: Kind, about: Sequence[Subject], max_tokens: int | None) -> list[LLMRequest]:
     """One question for each subject, from the prompt of its kind."""
     template = collect("register_prompts")[PROMPTS[kind]]
     prompt = f"{template.name}@{template.version}"
     limit = max_tokens or TOKENS[kind]
-    return [Question(tuple(template.render(**one.fields)), prompt, max_tokens=limit) for one in about]
+    return [LLMRequest(tuple(template.render(**one.fields)), prompt, max_tokens=limit) for one in about]
 
 
 def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
@@ -166,7 +165,7 @@ def _titles(items: pl.DataFrame) -> pl.DataFrame:
 
 def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
     import torch
-    from recloom.data.known_first import known_first
+    from recloom.data import knowledge_prefix
 
     lengths = torch.from_numpy(grouped["row"].list.len().cast(pl.Int64).to_numpy().copy())
-    return pl.Series("k", known_first(lengths, limit).numpy())
+    return pl.Series("k", knowledge_prefix(lengths, limit).numpy())

@@ -8,12 +8,10 @@ from typing import Any
 
 import polars as pl
 from pydantic import BaseModel
-from recloom.language.answers import Answers
-from recloom.language.generated import failures_of, write_generated
-from recloom.language.question import Failure
+from recloom.llm import Answers, Failure, failures_of, write_generated
 
-from .profile_kinds import Kind, as_text, schema_of
-from .profile_questions import Subject
+from .kinds import Kind, as_text, schema_of
+from .requests import Subject
 
 MADE_FROM = b"recloom.profile"
 """The key of the file's metadata: what was asked of whom, and of which data."""

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recloom.command import command
-from recloom.language import TextEncoder
-from recloom.language.errand import Asking
+from recloom.llm import LLMOptions, TextEncoder
 
 
 @command("seralm texts")
@@ -33,7 +32,7 @@ def texts(
     data: Path,
     *,
     out: Path,
-    llm: Asking,
+    llm: LLMOptions,
     columns: list[str] | None = None,
     k: int = 4,
     temperature: float = 1.0,
@@ -58,33 +57,32 @@ def texts(
         seed: of sampling.
         overwrite: replace a file that was made from other data or with other options.
     """
-    from recloom.data.catalog import Catalog
-    from recloom.data.prepare import read_unchanged
+    from recloom.data import Catalog, read_unchanged
     from recloom.errors import RecloomError, at_least
-    from recloom.language.generated import failures_of, refuse_another
+    from recloom.llm import failures_of, refuse_another
 
-    from .next_command import seralm_rounds
-    from .seralm_questions import MADE_FROM, item_questions, write_answers
+    from ..next_steps import seralm_rounds
+    from .texts import MADE_FROM, item_questions, write_answers
 
     at_least(1, k=k, max_tokens=max_tokens)
     if not temperature > 0:
         raise RecloomError(f"temperature must be above 0, or all {k} texts are the same; found {temperature}")
     card = read_unchanged(data)
-    ids, questions = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
+    ids, requests = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
     made: dict[str, Any] = {
-        "data_hash": card.data_hash(), "prompt": questions[0].prompt, "model": dict(llm.model.identity),
+        "data_hash": card.data_hash(), "prompt": requests[0].prompt, "model": dict(llm.model.identity),
         "columns": columns, "k": k, "temperature": temperature, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
     refuse_another(out, MADE_FROM, made, overwrite)
-    with llm.open() as errand:
-        asked = errand.ask(questions, progress="texts")
+    with llm.open() as session:
+        asked = session.ask(requests, progress="texts")
     written = write_answers(out, ids, asked, made)
     print(f"wrote {out}: {written.texts:,} texts of {written.items:,} items, {written.failures:,} failed")
     if written.alike:
         print(f"{written.alike:,} items got one text every time, so that nothing is to be chosen for them")
     if written.failures:
         print(f"what failed, and why: {failures_of(out)}")
-    print(errand.bill)
+    print(session.usage)
     print(seralm_rounds(data, out))
 
 
@@ -124,25 +122,21 @@ def rounds(
         draws: passes over the training data for each text and half of the items; more of them, less noise.
         serve: the vector of the likeliest text (`best`), or the mean of all under the posterior (`mean`).
         model: a causal sequence recommender, by default that of `fit`, else SASRec.
-        item_input: how it reads items, see `recloom.item_embedding`; by default as in `fit`, else `id+vector`.
+        item_input: how it reads items, see `recloom.nn.item_embedding`; by default as in `fit`, else `id+vector`.
         fit: YAML file as of `recloom fit --config`, for hyper-parameters, a loss, the split and the rest.
         max_epochs: of each fit, unless its file says.
         seed: of everything random.
     """
-    from recloom.data.catalog import Catalog
-    from recloom.data.prepare import read_card
+    from recloom.data import Catalog, read_card
     from recloom.errors import at_least
-    from recloom.language.hashing import HashingNgrams
+    from recloom.llm import HashingNgrams
     from recloom.spec import find
 
-    from .seralm_fit import recipe
-    from .seralm_folder import Folder
-    from .seralm_posterior import check_beta
-    from .seralm_report import finish
-    from .seralm_rewards import check_causal
-    from .seralm_rounds import Rounds
-    from .seralm_tables import read_variants
-    from .seralm_texts import encode_texts, given_texts, told
+    from .posterior import check_beta
+    from .rewards import check_causal
+    from .rounds import Rounds, finish, recipe
+    from .tables import Folder, read_variants
+    from .texts import encode_texts, given_texts, told
 
     at_least(1, times=times, draws=draws, max_epochs=max_epochs)
     check_beta(beta)

@@ -1,17 +1,24 @@
-"""Train with a text of each item drawn anew at every step (SeRALM, reconstruction, see `seralm.py`)."""
+"""Train with a text of each item drawn anew at every step (SeRALM, reconstruction, see `seralm.py`).
+
+Which of its texts helps an item: the posterior over the texts of SeRALM (reconstruction, see `seralm.py`).
+
+    q_i(k) = p_i(k) exp(r_ik / beta) / sum over l of p_i(l) exp(r_il / beta)
+
+maximises E_q[r_i] - beta KL(q || p_i), where p_i is what the language model gave: 1 / K for each of K samples.
+"""
 
 from __future__ import annotations
 
 from recloom.batch import Batch
-from recloom.data.interactions import Interactions
-from recloom.item_embedding import ItemEmbedding
+from recloom.data import Interactions
 from recloom.losses import CrossEntropy, Loss
+from recloom.nn import ItemEmbedding
 from recloom.recommender import Recommender
 from torch import Tensor
 
-from .seralm_posterior import sample
-from .seralm_tables import read_posterior, read_variants
-from .seralm_variants import Variants, reading, text_inputs
+from .posterior import sample
+from .tables import read_posterior, read_variants
+from .variants import Variants, reading, text_inputs
 
 
 class SampledTexts(Loss):

@@ -6,6 +6,8 @@
 What text the other items have is drawn from q. Every item tries each of its texts at the same positions and
 equally often, so that how hard a position is cancels out of r exactly, as a control variate per position would
 have it.
+
+Several encoded texts of each item, and a recommender that reads one of them (SeRALM, see `seralm.py`).
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ from dataclasses import dataclass
 
 import torch
 from recloom.batch import Batch
-from recloom.cross_entropy import BLOCK
-from recloom.data.examples import Windows
-from recloom.data.interactions import repeated
+from recloom.data import repeated
+from recloom.data.batches import SequenceRows
 from recloom.errors import RecloomError
-from recloom.language.progress import Progress
+from recloom.nn import BLOCK
+from recloom.progress import Progress
 from recloom.recommender import Queries, Recommender, VectorRecommender
 from torch import Tensor
 
-from .seralm_posterior import centred, sample
-from .seralm_variants import Variants, reading
+from .posterior import centred, sample
+from .variants import Variants, reading
 
 ROWS = 256
 """Windows scored at once."""
@@ -44,7 +46,7 @@ class Rewards:
 
 @torch.no_grad()
 def rewards(
-    recommender: Recommender, windows: Windows, variants: Variants, q: Tensor, draws: int, seed: int
+    recommender: Recommender, windows: SequenceRows, variants: Variants, q: Tensor, draws: int, seed: int
 ) -> Rewards:
     """Rewards of all texts under a trained recommender.
 
@@ -82,7 +84,7 @@ def rewards(
 
 def _add(
     recommender: VectorRecommender,
-    windows: Windows,
+    windows: SequenceRows,
     judged: Tensor,
     choice: Tensor,
     k: int,

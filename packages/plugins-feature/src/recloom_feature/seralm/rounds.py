@@ -1,31 +1,47 @@
-"""The rounds of SeRALM (reconstruction, see `seralm.py`): fit, reward, choose; each stage is a file."""
+"""The rounds of SeRALM (reconstruction, see `seralm.py`): fit, reward, choose; each stage is a file.
+
+What each round of SeRALM (reconstruction, see `seralm.py`) trains, from a config file of `recloom fit`.
+
+What a run of SeRALM (reconstruction, see `seralm.py`) leaves behind: the vectors to serve, and a report.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from recloom.data.catalog import Catalog
-from recloom.data.examples import Windows
-from recloom.run import Run, load
-from recloom.runfolder import finished
-from recloom.training import fit, run_command
+import yaml
+from recloom import fit
+from recloom.data import Catalog
+from recloom.data.batches import SequenceRows
+from recloom.errors import RecloomError
+from recloom.fitting import run_command
+from recloom.llm import TextEncoder
+from recloom.run_folder import finished
+from recloom.runs import Run, load
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
-from .seralm_fit import Recipe
-from .seralm_folder import Folder, read_json, write_json
-from .seralm_posterior import posterior, uniform
-from .seralm_rewards import Rewards, rewards
-from .seralm_tables import (
+from ..next_steps import fit_with_vectors
+from .posterior import posterior, uniform
+from .rewards import Rewards, rewards
+from .tables import (
+    METHOD,
+    Folder,
+    read_json,
     read_posterior,
     read_rewards,
+    write_json,
     write_posterior,
     write_rewards,
     write_served,
 )
-from .seralm_variants import Variants
+from .variants import Variants
 
 
 @dataclass(frozen=True)
@@ -107,10 +123,12 @@ class Rounds:
             config=self.recipe.config | {"data": data},
         )  # fmt: skip
 
-    def _windows(self, run: Run) -> Windows:
+    def _windows(self, run: Run) -> SequenceRows:
         """What the run was trained on, and nothing else."""
         data = run.data(self.data)
-        return Windows(data.train, run.recommender.max_len or int(data.train.lengths.max()), data.windows)
+        return SequenceRows(
+            data.train, run.recommender.max_len or int(data.train.lengths.max()), data.windows
+        )
 
     def _before(self, number: int) -> Path | None:
         """The posterior of the round before."""
@@ -142,3 +160,121 @@ def report(run: Run, exists: Tensor, found: Rewards, before: Tensor | None, afte
 
 def _mean(values: Tensor) -> float | None:
     return round(float(values.mean()), 6) if len(values) else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A fit.
+
+    Attributes:
+        model, options: a recommender by name, and its hyper-parameters, `item_input` among them.
+        loss: as in a config, None = `CrossEntropy`.
+        config: the rest, as `recloom.fit` takes it.
+    """
+
+    model: str
+    options: dict[str, Any]
+    loss: dict[str, Any] | None
+    config: dict[str, Any]
+
+    def as_data(self) -> dict[str, Any]:
+        """For the settings of a folder."""
+        return asdict(self)
+
+
+def recipe(path: Path | None, model: str | None, item_input: str | None) -> Recipe:
+    """Read the config, if any; what is said beside it counts more. By default SASRec with `id+vector`."""
+    config = {} if path is None else _read(path)
+    part = dict(config.get("model") or {})
+    given, loss = _component(part.pop("recommender", None)), _component(part.pop("loss", None))
+    options = {"item_input": "id+vector"} | (given["init_args"] if given else {})
+    if item_input is not None:
+        options["item_input"] = item_input
+    if options["item_input"] == "id":
+        raise RecloomError(f"{path}: item_input id reads no texts; use id+vector, gated or vector")
+    name = model or (given["class_path"] if given else "SASRec")
+    if given and model and given["class_path"].rpartition(".")[2] != model:
+        raise RecloomError(f"{path} has hyper-parameters of {given['class_path']}, asked for is {model}")
+    data = {key: value for key, value in (config.get("data") or {}).items() if key not in ("path", "vectors")}
+    return Recipe(name, options, loss, config | {"model": part, "data": data})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RecloomError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model") or {}, dict):
+        raise RecloomError(f"{path} must be a config of `recloom fit`: keys such as model, data, trainer")
+    return content
+
+
+def _component(given: Any) -> dict[str, Any] | None:
+    """A class by name, or with `class_path` and `init_args`, as the latter."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return {"class_path": given, "init_args": {}}
+    return {"class_path": given["class_path"], "init_args": dict(given.get("init_args") or {})}
+
+
+PHI = "as it was: the rounds choose among its texts (selection only) and train no language model"
+WEAK = 0.1
+"""Below this part of beta, differences of rewards hardly move the posterior."""
+COLUMNS = {
+    "epochs": "epochs",
+    "items": "items judged",
+    "reward_spread": "best - worst reward",
+    "likeliest": "q of the likeliest",
+    "effective_texts": "texts in effect",
+    "changed": "likeliest changed",
+}
+
+
+def finish(
+    work: Rounds,
+    reports: Sequence[Mapping[str, Any]],
+    serve: Literal["best", "mean"],
+    encoder: TextEncoder,
+    config: Path | None = None,
+) -> None:
+    """Write `vectors.parquet` and `report.json`, and tell what came of it; `config` is the file of the fits."""
+    last = work.folder.round(len(reports)).file("posterior.parquet")
+    target = work.folder.file("vectors.parquet")
+    q = read_posterior(last, work.variants, work.catalog)
+    # the choice among texts was learnt from training rows, so a run with another split must not read it
+    made = {"texts": "texts.parquet", "columns": None} | reports[-1]["trained_on"]
+    write_served(
+        target, work.catalog, work.variants, q, serve, made, json.dumps(encoder.identity, sort_keys=True)
+    )
+    write_json(
+        work.folder.file("report.json"),
+        {"language_model": PHI, "language_model_calls_when_serving": 0, "served": serve}
+        | {"beta": work.beta, "prior": work.prior, "rounds": list(reports)},
+    )
+    _show(reports)
+    print("The language model stays as it was (selection only).")
+    print(_sharpness(reports[-1]["reward_spread"], work.beta), end="")
+    shown = work.folder.path / target.name
+    print(f"wrote {shown}")
+    print(fit_with_vectors(work.data, shown, work.recipe.model, work.recipe.options["item_input"], config))
+
+
+def _sharpness(spread: float | None, beta: float) -> str:
+    """What to change where the rewards hardly moved the posterior."""
+    if not spread:
+        return "No item that was judged has texts that differ: nothing was chosen.\n"
+    if spread >= WEAK * beta:
+        return ""
+    return (
+        f"The texts of an item differ by {spread:.3g} nats of reward, little for beta {beta:g};\n"
+        f"--beta {spread:.1g} in a new folder would choose more sharply.\n"
+    )
+
+
+def _show(reports: Sequence[Mapping[str, Any]]) -> None:
+    table = Table("round", *COLUMNS.values(), title=METHOD, title_justify="left", box=None, pad_edge=False)
+    for number, report in enumerate(reports, 1):
+        cells = ("" if report[name] is None else f"{report[name]:,.4g}" for name in COLUMNS)
+        table.add_row(str(number), *cells)
+    Console().print(table)

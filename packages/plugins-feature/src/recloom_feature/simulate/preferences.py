@@ -1,7 +1,18 @@
-"""The Parquet file of `recloom simulate`: a simulated preference a row, and in its metadata what it was made from."""
+"""The Parquet file of `recloom simulate`: a simulated preference a row, and in its metadata what it was made from.
+
+Pairs of cold items, asked in both orders, and what both answers together say.
+
+An order (A, B) shows one item as A and the other as B. Of a pair x, y
+
+    both agree    x as A and x as B is chosen, or y as A and y as B
+    score of x    (log p("A") where x is A + log p("B") where x is B) / 2, of y likewise
+    confidence    sigmoid(score of x - score of y) of the preferred one
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +21,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
-from recloom.data.catalog import Catalog
+from pydantic import BaseModel, ConfigDict, ValidationError
+from recloom.data import Catalog
 from recloom.errors import DataError
 from recloom.schemas import Record, SplitSpec
 
@@ -38,7 +49,7 @@ class MadeFrom(Record):
     split: SplitSpec
     split_hash: str
     training: str
-    """Digest of the training rows, see `recloom.language.training_rows.training_digest`."""
+    """Digest of the training rows, see `recloom.llm.texts.histories.training_digest`."""
     augment: Literal["pairwise", "positive"]
     asked_by: Literal["scores", "answers"]
     """Whether log-probabilities of the letters were compared, or a letter was read from an answer."""
@@ -117,3 +128,93 @@ def read_simulated(path: Path) -> Simulated:
 def simulated_table(records: list[dict[str, Any]]) -> pa.Table:
     """The records in their order."""
     return pl.DataFrame(records, schema=SCHEMA).to_arrow()
+
+
+Letter = Literal["A", "B"]
+LETTERS: tuple[Letter, Letter] = ("A", "B")
+
+
+class Choice(BaseModel):
+    """What a model that gives no probabilities must answer."""
+
+    model_config = ConfigDict(extra="forbid")
+    answer: Letter
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a pair's two answers say.
+
+    Attributes:
+        first: whether the first item of the pair is preferred; None = neither.
+        same_letter: whether both orders were answered with one letter.
+        confidence: None where no probabilities are known, or nothing is preferred.
+    """
+
+    first: bool | None
+    same_letter: bool
+    confidence: float | None = None
+
+
+def by_answers(forth: Letter, back: Letter) -> Verdict:
+    """From the letters chosen where the first item was A, and where it was B."""
+    if forth == back:
+        return Verdict(None, True)
+    return Verdict(forth == "A", False)
+
+
+def by_scores(
+    forth: Sequence[float], back: Sequence[float], disagreement: Literal["drop", "calibrate"]
+) -> Verdict:
+    """From the log-probabilities of A and B in both orders.
+
+    Where the orders disagree nothing is preferred, or with `calibrate` what has the higher averaged score. Equal
+    log-probabilities choose no letter, so such a pair is undecided and no sign of bias.
+    """
+    gap = ((forth[0] - forth[1]) - (back[0] - back[1])) / 2  # score of the first - score of the second
+    letters = [(a > b) - (a < b) for a, b in (forth, back)]  # 1 = A, -1 = B, 0 = neither
+    agreed, same = letters[0] * letters[1] < 0, letters[0] * letters[1] > 0
+    if gap == 0 or not (agreed or disagreement == "calibrate"):
+        return Verdict(None, same)
+    return Verdict(gap > 0, same, 1 / (1 + math.exp(-abs(gap))))
+
+
+def draw_pairs(
+    users: list[str], cold: list[str], held_out: pl.DataFrame, count: int, random: np.random.Generator
+) -> list[tuple[str, str, str]]:
+    """For each user up to `count` different pairs of cold items: (user, first, second).
+
+    Items that the user meets in a held-out row are left out, so that no record gives one away; a user with too
+    few items left gets fewer pairs.
+    """
+    place = {item: at for at, item in enumerate(cold)}
+    met: dict[str, set[int]] = {user: set() for user in users}
+    for user, item in held_out.filter(pl.col("item_id").is_in(cold)).iter_rows():
+        met.get(user, set()).add(place[item])
+    return [
+        (user, cold[first], cold[second])
+        for user in users
+        for first, second in _pairs_of(len(cold), sorted(met[user]), count, random)
+    ]
+
+
+def _pairs_of(
+    items: int, absent: list[int], count: int, random: np.random.Generator
+) -> list[tuple[int, int]]:
+    """Up to `count` of all the pairs of the numbers below `items` without the absent ones, equally likely."""
+    free = items - len(absent)
+    every = free * (free - 1) // 2
+    drawn = random.choice(every, min(count, every), replace=False).tolist() if every else []
+    found = []
+    for number in drawn:  # the pairs by their larger place: (0, 1), (0, 2), (1, 2), (0, 3), ...
+        larger = (1 + math.isqrt(1 + 8 * number)) // 2
+        smaller = number - larger * (larger - 1) // 2
+        found.append((_skipping(smaller, absent), _skipping(larger, absent)))
+    return found
+
+
+def _skipping(place: int, absent: list[int]) -> int:
+    """The place-th of the numbers from 0 that are not absent."""
+    for one in absent:
+        place += one <= place
+    return place

@@ -8,27 +8,46 @@ from typing import Any, Literal
 
 import numpy as np
 from recloom.errors import DataError, RecloomError
-from recloom.language import LanguageModel
-from recloom.language.errand import Asking, Errand
-from recloom.language.generated import failures_of, refuse_another, write_generated
-from recloom.language.question import Failure, Question, Reply
-from recloom.language.training_rows import Met, TrainingRows, item_lines, read_training
+from recloom.llm import (
+    Failure,
+    LanguageModel,
+    LLMOptions,
+    LLMRequest,
+    LLMResponse,
+    LLMSession,
+    TrainingRows,
+    UserHistory,
+    failures_of,
+    item_lines,
+    read_training,
+    refuse_another,
+    write_generated,
+)
 from recloom.plugins import collect
 from recloom.schemas import SplitSpec
 
-from .next_command import fit_with_pairs
-from .simulate_file import METADATA, MadeFrom, simulated_table
-from .simulate_pairs import LETTERS, Choice, Verdict, by_answers, by_scores, draw_pairs
+from ..next_steps import fit_with_pairs
+from .preferences import (
+    LETTERS,
+    METADATA,
+    Choice,
+    MadeFrom,
+    Verdict,
+    by_answers,
+    by_scores,
+    draw_pairs,
+    simulated_table,
+)
 
-Answer = Choice | Reply | Failure
+Answer = Choice | LLMResponse | Failure
 Way = Literal["scores", "answers"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairRequest:
     """A pair of cold items and who is asked about it, with what is shown of them."""
 
-    user: Met
+    user: UserHistory
     first: str
     second: str
 
@@ -52,7 +71,13 @@ class Simulation:
     seed: int
 
     def run(
-        self, data: Path, split: SplitSpec, split_path: Path | None, llm: Asking, out: Path, overwrite: bool
+        self,
+        data: Path,
+        split: SplitSpec,
+        split_path: Path | None,
+        llm: LLMOptions,
+        out: Path,
+        overwrite: bool,
     ) -> None:
         """Draw, ask, decide, write and say what came of it."""
         by = self.way(llm.model)
@@ -66,10 +91,10 @@ class Simulation:
         pairs = self.draw(rows, lines)
         made = self.recipe(rows, llm.model, by)
         refuse_another(out, METADATA, made, overwrite)
-        with llm.open() as errand:
-            answers = self.ask(errand, pairs, lines, by)
+        with llm.open() as session:
+            answers = self.ask(session, pairs, lines, by)
         records = self.write(pairs, answers, made, out)
-        print(errand.bill)
+        print(session.usage)
         if records:
             print(fit_with_pairs(data, out, split, split_path))
 
@@ -85,7 +110,7 @@ class Simulation:
             )
         return found
 
-    def draw(self, rows: TrainingRows, lines: dict[str, str]) -> list[Asked]:
+    def draw(self, rows: TrainingRows, lines: dict[str, str]) -> list[PairRequest]:
         """Pairs of cold items for a share of the training users; what has no text is neither shown nor asked for."""
         cold = [item for item in rows.cold_items() if lines[item]]
         if len(cold) < 2:
@@ -105,7 +130,7 @@ class Simulation:
             raise DataError(
                 "no pair can be drawn: no user with text has two cold items left to be asked about"
             )
-        return [Asked(shown[user], first, second) for user, first, second in drawn]
+        return [PairRequest(shown[user], first, second) for user, first, second in drawn]
 
     def recipe(self, rows: TrainingRows, model: LanguageModel, by: Way) -> dict[str, Any]:
         """Everything that the records are made from, as plain data."""
@@ -117,11 +142,13 @@ class Simulation:
         )  # fmt: skip
         return made.model_dump(mode="json", exclude={"asked", "failed", "same_letter"})
 
-    def ask(self, errand: Errand, pairs: list[Asked], lines: dict[str, str], by: Way) -> list[Answer]:
+    def ask(
+        self, session: LLMSession, pairs: list[PairRequest], lines: dict[str, str], by: Way
+    ) -> list[Answer]:
         """Two answers to each pair, in turn: forth and back."""
         prompt, name = template(by)
-        questions = [
-            Question(
+        requests = [
+            LLMRequest(
                 tuple(prompt.render(history=[lines[i] for i in pair.user.items], items=[lines[i] for i in order])),
                 prompt=name, max_tokens=20, options=LETTERS if by == "scores" else None,
             )
@@ -129,18 +156,18 @@ class Simulation:
             for order in pair.orders
         ]  # fmt: skip
         if by == "scores":
-            return list(errand.ask(questions, progress="simulating").replies)
-        return list(errand.answers(questions, Choice, progress="simulating").found)
+            return list(session.ask(requests, progress="simulating").responses)
+        return list(session.answers(requests, Choice, progress="simulating").found)
 
     def verdict(self, forth: Answer, back: Answer) -> Verdict | None:
         """What both answers say; None where one is a failure."""
         if isinstance(forth, Choice) and isinstance(back, Choice):
             return by_answers(forth.answer, back.answer)
-        if isinstance(forth, Reply) and isinstance(back, Reply):
+        if isinstance(forth, LLMResponse) and isinstance(back, LLMResponse):
             return by_scores(forth.scores, back.scores, self.disagreement)
         return None
 
-    def write(self, pairs: list[Asked], answers: list[Answer], made: dict[str, Any], out: Path) -> int:
+    def write(self, pairs: list[PairRequest], answers: list[Answer], made: dict[str, Any], out: Path) -> int:
         """The file, the failures, and lines for the reader; the number of records."""
         verdicts = [self.verdict(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
         records = [
@@ -162,7 +189,7 @@ class Simulation:
         print(told(out, facts, len(records)))
         return len(records)
 
-    def record(self, pair: Asked, found: Verdict, prompt: str) -> dict[str, Any]:
+    def record(self, pair: PairRequest, found: Verdict, prompt: str) -> dict[str, Any]:
         """A row of the file."""
         preferred, other = pair.orders[0 if found.first else 1]
         return {

@@ -1,103 +1,60 @@
-"""From a dataset and a language model to a file of user summaries, which `recloom embed --of users` reads."""
+"""`recloom summarize`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import polars as pl
-from recloom.errors import DataError
-from recloom.language import LanguageModel
-from recloom.language.errand import Asking
-from recloom.language.generated import failures_of, refuse_another, write_generated
-from recloom.language.training_rows import Met, TrainingRows, item_lines, read_training
+from recloom.command import command
+from recloom.errors import at_least
+from recloom.llm import (
+    LLMOptions,
+)
 from recloom.schemas import SplitSpec
 
-from .next_command import embed
-from .summarize_prompt import Prompts, named, prompt
-from .summarize_rounds import METHODS, Told
 
-METADATA = b"recloom.summaries"
-SCHEMA: dict[str, Any] = {
-    "user_id": pl.String,
-    "text": pl.String,
-    "method": pl.Categorical,  # `recloom embed` takes every column of plain texts
-    "blocks": pl.Int64,
-    "prompt": pl.Categorical,
-    "source": pl.List(pl.Int64),
-}
+@command("summarize")
+def summarize(
+    data: Path,
+    *,
+    llm: LLMOptions,
+    method: Literal["hierarchical", "recurrent"] = "recurrent",
+    split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
+    split_path: Path | None = None,
+    block: int = 5,
+    history: int = 50,
+    users: float = 1.0,
+    columns: list[str] | None = None,
+    prompt_tokens: int = 2048,
+    seed: int = 0,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Let a language model sum up what users like (LLM-TRSR).
 
+    It reads the texts of their training items. Turn the summaries into vectors with `recloom embed DATA --of users
+    --texts OUT`.
 
-@dataclass(frozen=True)
-class Summarizing:
-    """The options of `recloom summarize` that its texts depend on."""
+    Args:
+        data: the prepared dataset.
+        llm: whom to ask, and what it may cost.
+        method: `recurrent` renews one summary block by block, a call for each block; `hierarchical` summarises
+            the blocks by themselves and then merges, one call more.
+        split: how the dataset is divided, as in training; only the training part is shown.
+        split_path: folder written by `recloom data split`, used instead of `split`.
+        block: items of a block, at most 100.
+        history: how many of the most recent training items are read.
+        users: share of the training users, drawn at random.
+        columns: columns of the items that are shown, apart by blanks; by default all.
+        prompt_tokens: longest prompt; what is too long loses its oldest items, and nothing else.
+        seed: of the drawing of users.
+        out: Parquet file to write, by default `summaries.parquet` in the dataset; failures are listed beside it.
+        overwrite: replace a file that was made otherwise.
+    """
 
-    method: Literal["hierarchical", "recurrent"]
-    block: int
-    history: int
-    users: float
-    columns: list[str] | None
-    prompt_tokens: int
-    seed: int
+    from .summaries import Summarizing
 
-    def run(
-        self, data: Path, split: SplitSpec, split_path: Path | None, llm: Asking, out: Path, overwrite: bool
-    ) -> None:
-        """Read, ask in rounds, write and say what came of it."""
-        rows = read_training(data, split, split_path)
-        lines = item_lines(rows.catalog, self.columns)
-        met = [
-            one.with_text(lines).last(self.history)
-            for one in rows.histories(rows.users(self.users, self.seed))
-        ]
-        able = [one for one in met if one.rows]
-        if not able:
-            raise DataError("no training item of these users has a text; name other --columns")
-        made = self.recipe(rows, llm.model)
-        refuse_another(out, METADATA, made, overwrite)
-        told = [Told(one.blocks(self.block)) for one in able]
-        with llm.open() as errand:
-            METHODS[self.method](errand, Prompts(llm.model, self.prompt_tokens), told, lines)
-        written = self.write(able, told, made, out)
-        if len(able) < len(met):
-            print(f"{len(met) - len(able):,} users have no training item with a text")
-        print(errand.bill)
-        if written:
-            print(embed(data, "users", out))
-
-    def recipe(self, rows: TrainingRows, model: LanguageModel) -> dict[str, Any]:
-        """Everything that the texts are made from, as plain data."""
-        steps = ["block", "update" if self.method == "recurrent" else "merge"]
-        return asdict(self) | {
-            "dataset": rows.card.name,
-            "data_hash": rows.card.data_hash(),
-            "split": rows.spec.model_dump(mode="json"),
-            "split_hash": rows.split_hash,
-            "training": rows.digest(),
-            "prompts": [named(prompt(f"summarize-{step}")) for step in steps],
-            "model": dict(model.identity),
-        }
-
-    def write(self, users: list[Met], told: list[Told], made: dict[str, Any], out: Path) -> int:
-        """The file, the failures, and lines for the reader; the number of summaries."""
-        found = [(user, one) for user, one in zip(users, told, strict=True) if one.failure is None]
-        failures = [(user.user, one.failure) for user, one in zip(users, told, strict=True) if one.failure]
-        records = [
-            {
-                "user_id": user.user,
-                "text": one.summaries[-1],
-                "method": self.method,
-                "blocks": len(one.blocks),
-                "prompt": one.prompt,
-                "source": one.source,
-            }
-            for user, one in found
-        ]
-        table = pl.DataFrame(records, schema=SCHEMA).to_arrow()
-        counts = {"asked": len(users), "failed": len(failures)}
-        write_generated(table, out, METADATA, made | counts, failures)
-        print(f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed")
-        if failures:
-            print(f"what failed, and why: {failures_of(out)}")
-        return len(found)
+    at_least(1, block=block, history=history, prompt_tokens=prompt_tokens)
+    at_least(0, seed=seed)
+    plan = Summarizing(method, block, history, users, columns, prompt_tokens, seed)
+    plan.run(data, split, split_path, llm, out or data / "summaries.parquet", overwrite)

@@ -4,25 +4,38 @@
     recurrent       S_1 = sum(block 1), S_j = update(S_{j-1}, block j)      N calls
 
 All users' j-th blocks are asked about in one round.
+
+The prompts of LLM-TRSR within a limit: the history is trimmed first, oldest items before newer ones.
+
+Instruction and earlier summary stay as they are. Nothing is cut at the end of a prompt, where the answer begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
-from recloom.language.errand import LAST, Errand, Later
-from recloom.language.question import Failure, Question
-from recloom.language.training_rows import Met
+from pydantic import BaseModel, ConfigDict, Field
+from recloom.llm import (
+    LAST,
+    Failure,
+    LanguageModel,
+    LLMRequest,
+    LLMSession,
+    PlannedRounds,
+    PromptTemplate,
+    UserHistory,
+    worst_case,
+)
+from recloom.plugins import collect
 
-from .summarize_prompt import UNKNOWN, Prompts, Summary
-
-Fitted = tuple[Question, int] | Failure
+Fitted = tuple[LLMRequest, int] | Failure
 
 
 @dataclass
-class Told:
+class UserSummary:
     """What is known of a user so far; of the summaries the last one counts.
 
     Attributes:
@@ -33,7 +46,7 @@ class Told:
         failure: why there is no summary.
     """
 
-    blocks: list[Met]
+    blocks: list[UserHistory]
     summaries: list[str] = field(default_factory=list)
     shown: list[list[int]] = field(default_factory=list)
     prompt: str = ""
@@ -45,25 +58,29 @@ class Told:
         return [row for rows in self.shown for row in rows]
 
 
-def recurrent(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: dict[str, str]) -> None:
+def recurrent(
+    session: LLMSession, prompts: Prompts, users: Sequence[UserSummary], lines: dict[str, str]
+) -> None:
     """Renew each user's summary block by block."""
 
-    def question(user: Told, at: int, known: str) -> Fitted:
+    def request(user: UserSummary, at: int, known: str) -> Fitted:
         items = [lines[item] for item in user.blocks[at].items]
         return prompts.of_update(known, items) if at else prompts.of_block(items)
 
     rounds = max(len(user.blocks) for user in users)
     for at in range(rounds):
         active = [user for user in users if user.failure is None and len(user.blocks) > at]
-        asked = [question(user, at, user.summaries[-1] if at else "") for user in active]
+        asked = [request(user, at, user.summaries[-1] if at else "") for user in active]
         coming = [(user, then) for user in active for then in range(at + 1, len(user.blocks))]
-        later = _later([partial(question, user, then, unknown(user, then)) for user, then in coming])
-        answered = _round(errand, active, asked, later, f"block {at + 1} of {rounds}")
+        later = _later([partial(request, user, then, unknown(user, then)) for user, then in coming])
+        answered = _round(session, active, asked, later, f"block {at + 1} of {rounds}")
         for user, count in answered:
             user.shown.append(user.blocks[at].rows[-count:])
 
 
-def hierarchical(errand: Errand, prompts: Prompts, users: Sequence[Told], lines: dict[str, str]) -> None:
+def hierarchical(
+    session: LLMSession, prompts: Prompts, users: Sequence[UserSummary], lines: dict[str, str]
+) -> None:
     """Summarise the blocks by themselves, and then merge the summaries."""
     owners = [user for user in users for _ in user.blocks]
     asked = [
@@ -71,38 +88,42 @@ def hierarchical(errand: Errand, prompts: Prompts, users: Sequence[Told], lines:
     ]
     merges = [[unknown(user, at) for at in range(len(user.blocks))] for user in users]
     later = _later([partial(prompts.of_merge, summaries) for summaries in merges])
-    for user, count in _round(errand, owners, asked, later, "blocks"):
+    for user, count in _round(session, owners, asked, later, "blocks"):
         user.shown.append(user.blocks[len(user.shown)].rows[-count:])
     active = [user for user in users if user.failure is None]
     merging = [prompts.of_merge(user.summaries) for user in active]
-    for user, count in _round(errand, active, merging, LAST, "merging"):
+    for user, count in _round(session, active, merging, LAST, "merging"):
         user.shown = user.shown[-count:]  # a summary that was trimmed away takes its items with it
 
 
-def unknown(user: Told, at: int) -> str:
+def unknown(user: UserSummary, at: int) -> str:
     """In place of a summary that a plan cannot know: as long as any, and no two alike."""
     return f"{user.blocks[0].user} {at} {UNKNOWN}"
 
 
-METHODS: dict[str, Callable[[Errand, Prompts, Sequence[Told], dict[str, str]], None]] = {
+METHODS: dict[str, Callable[[LLMSession, Prompts, Sequence[UserSummary], dict[str, str]], None]] = {
     "recurrent": recurrent,
     "hierarchical": hierarchical,
 }
 
 
-def _later(fitted: Sequence[Callable[[], Fitted]]) -> Later:
+def _later(fitted: Sequence[Callable[[], Fitted]]) -> PlannedRounds:
     """Questions of the rounds to come; a prompt that is too long asks nothing."""
 
-    def questions() -> list[Question]:
+    def requests() -> list[LLMRequest]:
         found = (each() for each in fitted)
         return [one[0] for one in found if not isinstance(one, Failure)]
 
-    return Later(len(fitted), questions)
+    return PlannedRounds(len(fitted), requests)
 
 
 def _round(
-    errand: Errand, owners: Sequence[Told], asked: Sequence[Fitted], later: Later, progress: str
-) -> list[tuple[Told, int]]:
+    session: LLMSession,
+    owners: Sequence[UserSummary],
+    asked: Sequence[Fitted],
+    later: PlannedRounds,
+    progress: str,
+) -> list[tuple[UserSummary, int]]:
     """Ask what can be asked; answers and failures go to their owners.
 
     Returns who was answered, with the number of lines that the prompt held, in order.
@@ -113,12 +134,88 @@ def _round(
             owner.failure = owner.failure or one
         else:
             able.append((owner, *one))
-    answers = errand.answers([question for _, question, _ in able], Summary, later=later, progress=progress)
-    for (owner, question, count), found in zip(able, answers.found, strict=True):
-        owner.prompt = question.prompt
+    answers = session.answers([request for _, request, _ in able], Summary, later=later, progress=progress)
+    for (owner, request, count), found in zip(able, answers.found, strict=True):
+        owner.prompt = request.prompt
         if isinstance(found, Failure):
             owner.failure = owner.failure or found
         else:
             owner.summaries.append(found.summary.strip())
             answered.append((owner, count))
     return answered
+
+
+ANSWER_TOKENS = 400
+"""Of an answer: a summary of 120 words, with room for the object round it."""
+NAMES = ("summarize-block", "summarize-update", "summarize-merge")
+LONGEST = 4000
+"""Characters of a summary; the prompts that read one cut none."""
+UNKNOWN = "word " * 200
+"""Stands for a summary that is not written yet, where costs are planned."""
+
+
+class Summary(BaseModel):
+    """What the model must answer."""
+
+    model_config = ConfigDict(extra="forbid")
+    summary: str = Field(min_length=1, max_length=LONGEST, pattern=r"\S")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Fills the templates for one language model.
+
+    Args:
+        model: whose tokens are counted.
+        limit: tokens of the longest prompt.
+    """
+
+    model: LanguageModel
+    limit: int
+
+    @cached_property
+    def templates(self) -> dict[str, tuple[PromptTemplate, str]]:
+        """Template, and its name with version, by name: read once, since thousands of prompts are filled."""
+        return {name: (one, named(one)) for name, one in collect("register_prompts").items() if name in NAMES}
+
+    def of_block(self, items: list[str]) -> tuple[LLMRequest, int] | Failure:
+        """The question for a summary of these items, oldest first, and how many of them it holds."""
+        return self.fitted("summarize-block", "items", items, {})
+
+    def of_update(self, summary: str, items: list[str]) -> tuple[LLMRequest, int] | Failure:
+        """The question for a summary that also knows these items; the earlier summary stays verbatim."""
+        return self.fitted("summarize-update", "items", items, {"summary": summary})
+
+    def of_merge(self, summaries: list[str]) -> tuple[LLMRequest, int] | Failure:
+        """The question for one summary of several, oldest first."""
+        return self.fitted("summarize-merge", "summaries", summaries, {})
+
+    def fitted(
+        self, name: str, field: str, lines: list[str], fixed: dict[str, Any]
+    ) -> tuple[LLMRequest, int] | Failure:
+        """As many of the last lines as the limit allows, one at least; a Failure where that one is too long."""
+        template, known_as = self.templates[name]
+        needed = 0
+        for first in range(len(lines)):
+            request = LLMRequest(
+                tuple(template.render(**{field: lines[first:]}, **fixed)),
+                known_as,
+                max_tokens=ANSWER_TOKENS,
+            )
+            needed = worst_case(self.model, request).prompt_tokens
+            if needed <= self.limit:
+                return request, len(lines) - first
+        return Failure(
+            f"prompt {name} needs {needed:,} tokens with its last line alone, and --prompt_tokens is {self.limit:,}"
+        )
+
+
+def prompt(name: str) -> PromptTemplate:
+    """A template by its name."""
+    found: PromptTemplate = collect("register_prompts")[name]
+    return found
+
+
+def named(template: PromptTemplate) -> str:
+    """`name@version`."""
+    return f"{template.name}@{template.version}"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command import command
-from ..errors import RecloomError
-from ..language import LanguageModel
-from ..text_metrics import BleuTokenizer, Smoothing, Words
+from recloom.command import command
+from recloom.errors import RecloomError
+from recloom.llm import LanguageModel
+from recloom.metrics import BleuTokenizer, Smoothing, Words
 
 
 @command("text-metrics")
@@ -71,12 +71,13 @@ def text_metrics(
     """
     from dataclasses import replace
 
-    from ..errors import at_least
-    from ..plugins import collect
-    from ..text_metrics import Reading
-    from .text_report import results, show, write
-    from .text_tables import Columns, read_texts
-    from .texts import measure
+    from recloom.errors import at_least
+    from recloom.metrics import Reading
+    from recloom.plugins import collect
+
+    from .measure import measure
+    from .report import results, show, write
+    from .tables import Columns, read_texts
 
     at_least(1, resamples=resamples)
     at_least(0, seed=seed)
@@ -103,7 +104,7 @@ def text_metrics(
 
 def _asked(metrics: list[str], known: dict[str, Any]) -> list[str]:
     """The names, each once and each right."""
-    from ..text_metrics import parse, text_names
+    from recloom.metrics import parse_text_metric, text_names
 
     if not text_names(known):
         raise RecloomError("no text metric is installed. Get them with pip install 'recloom-feature[text]'.")
@@ -111,7 +112,7 @@ def _asked(metrics: list[str], known: dict[str, Any]) -> list[str]:
     if not names:
         raise RecloomError("say --metrics, such as --metrics bleu@4,rouge_l")
     for name in names:
-        parse(name, known)
+        parse_text_metric(name, known)
     return names
 
 
@@ -143,7 +144,7 @@ def _name(model: LanguageModel) -> str:
 
 def _log_probs(model: LanguageModel, texts: Sequence[str]) -> list[list[float]]:
     """Of each text's tokens, with a progress bar."""
-    from ..language.progress import Progress
+    from recloom.progress import Progress
 
     step = 8 * model.batch_size
     found: list[list[float]] = []

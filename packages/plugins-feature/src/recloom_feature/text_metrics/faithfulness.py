@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from recloom.data.catalog import VECTOR, Catalog
-from recloom.text_metrics import Measured, Texts
+from recloom.data import VECTOR, Catalog
+from recloom.metrics import Measured, Texts
 
-from .words import key
+from .overlap import key
 
 YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
 Record = dict[str, set[str]]

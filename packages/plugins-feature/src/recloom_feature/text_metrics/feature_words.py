@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from recloom.text_metrics import Measured, Texts
+from recloom.metrics import Measured, Texts
 
-from .words import described, ngrams, words
+from .overlap import described, ngrams, words
 
 Feature = tuple[str, ...]
 

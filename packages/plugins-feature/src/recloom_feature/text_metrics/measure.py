@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from ..errors import RecloomError
-from ..schemas import Record
-from ..text_metrics import GIVEN_BY, Measured, TextMetric, Texts, parse
-from .significance import LEVEL, intervals
+from recloom.errors import RecloomError
+from recloom.evaluation import LEVEL, intervals
+from recloom.metrics import GIVEN_BY, Measured, TextMetric, Texts, parse_text_metric
+from recloom.schemas import Record
 
 
 class TextValue(Record):
@@ -67,7 +66,7 @@ def measure(
     metrics: by name, as `plugins.collect("register_metrics")` returns them. Raises RecloomError for a name that
     does not fit, or a column that a metric needs and the texts do not have.
     """
-    asked = {name: parse(name, metrics) for name in names}
+    asked = {name: parse_text_metric(name, metrics) for name in names}
     if not len(texts):
         raise RecloomError("no texts to measure: expected at least one row, found none")
     for name, (metric, _) in asked.items():

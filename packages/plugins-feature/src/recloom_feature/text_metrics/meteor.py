@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 from recloom.errors import RecloomError
-from recloom.text_metrics import Measured, Texts
+from recloom.metrics import Measured, Texts
 
-from .overlap import INSTALL
-from .words import described, words
+from .overlap import INSTALL, described, words
 
 BEAM = 40
 """Alignments kept at each word, as in METEOR 1.5."""

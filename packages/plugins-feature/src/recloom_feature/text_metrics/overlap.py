@@ -3,17 +3,21 @@
 BLEU (Papineni et al. 2002) is over all texts at once: the geometric mean of the clipped n-gram precisions of orders
 1 to n, times exp(1 - r/c) where the c tokens of the texts are fewer than the r of their references; by sacrebleu.
 ROUGE (Lin 2004) is the F1 of the n-grams, or of the longest common subsequence, of each text; by rouge-score.
+
+Texts to words: lower-cased runs of letters and digits of any script, or single letters and digits.
+
+For ASCII texts the runs are those of the rouge-score library.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from recloom.errors import RecloomError
-from recloom.text_metrics import Measured, Texts
-
-from .words import described, words
+from recloom.metrics import Measured, Reading, Texts
 
 INSTALL = "pip install 'recloom-feature[text]'"
 
@@ -81,3 +85,28 @@ class _Words:
 
     def tokenize(self, text: str) -> list[Any]:
         return words(text, self.reading)
+
+
+RUN = re.compile(r"[^\W_]+")
+ONE = re.compile(r"[^\W_]")
+
+
+def words(text: str, reading: Reading) -> list[str]:
+    """The words of a text, in order."""
+    return (ONE if reading.words == "characters" else RUN).findall(text.lower())
+
+
+def key(text: str) -> str:
+    """A text as names and attributes are compared: its words, upper or lower case, without punctuation."""
+    return " ".join(RUN.findall(text.lower()))
+
+
+def ngrams(of: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """All runs of n words, in order."""
+    return zip(*(of[start:] for start in range(n)), strict=False)
+
+
+def described(reading: Reading) -> str:
+    """The tokeniser, for the record."""
+    kind = "single letters and digits" if reading.words == "characters" else "runs of letters and digits"
+    return f"{kind}, lower-cased"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from recloom.text_metrics import Measured, Texts
+from recloom.metrics import Measured, Texts
 
 
 def perplexity(texts: Texts, n: int) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recloom.text_metrics import Column, TextMetric
+from recloom.metrics import Column, TextMetric
 
 from .faithfulness import faithful_texts, faithfulness, hallucination, unknown_items
 from .feature_words import feature_coverage, feature_diversity, feature_matching

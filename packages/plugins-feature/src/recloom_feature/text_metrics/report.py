@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..data.prepare import sha256
-from ..text_metrics import Texts
-from .texts import TextResults, TextValue
+from recloom.io import sha256
+from recloom.metrics import Texts
+
+from .measure import TextResults, TextValue
 
 RECORDED = (
     "recloom",
@@ -46,10 +47,9 @@ def results(
 
 def show(found: TextResults, percent: bool = False) -> None:
     """Print counts, then metrics with their intervals; shares times 100 where asked for."""
+    from recloom.terminal import plain
     from rich.console import Console
     from rich.table import Table
-
-    from ..terminal import plain
 
     told = [f"{found.texts:,} texts", f"{found.empty:,} empty"]
     if found.without_reference is not None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-
-from ..data.catalog import Catalog
-from ..errors import DataError, RecloomError
-from ..text_metrics import Reading, Texts
+from recloom.data import Catalog
+from recloom.errors import DataError, RecloomError
+from recloom.metrics import Reading, Texts
 
 T = TypeVar("T")
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from recloom.text_metrics import Measured, Texts
+from recloom.metrics import Measured, Texts
 
-from .words import described, ngrams, words
+from .overlap import described, ngrams, words
 
 
 def distinct(texts: Texts, n: int) -> Measured:

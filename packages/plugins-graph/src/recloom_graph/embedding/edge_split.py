@@ -14,7 +14,7 @@ import torch
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 
-from ..graph import Graph
+from ..graphs.graph import Graph
 
 
 @dataclass(frozen=True)

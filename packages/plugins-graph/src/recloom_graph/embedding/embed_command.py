@@ -229,7 +229,7 @@ def _next(
     data: Path, items: Path, users: Path | None, split: SplitSpec, split_path: Path | None, first: int | None
 ) -> str:
     """The command that reads what was written, on the same split."""
-    from recloom.data.split import split_words
+    from recloom.data import split_words
     from recloom.terminal import command_line
 
     fit = command_line(

@@ -15,12 +15,12 @@ import lightning as L
 import numpy as np
 import torch
 from recloom.errors import RecloomError, at_least
-from recloom.functional import auc
+from recloom.metrics import auc
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..graph import Graph
+from ..graphs.graph import Graph
 from .edge_split import EdgeSplit, split_edges
 
 LR, NODES = 0.1, 34

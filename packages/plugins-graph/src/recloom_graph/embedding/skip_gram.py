@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.data import DataLoader
 
-from ..graph import Graph
-from ..walks import Walker
+from ..graphs.graph import Graph
 from .walk_batches import WalkBatches
+from .walks import Walker
 
 FEWEST, MOST, BATCHES = 8, 256, 100
 """A batch holds 256 walks, or as many fewer, down to 8, as leave an epoch 100 batches."""

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
-from recloom.data.known_first import known_first
-from recloom.data.prepare import read_unchanged
-from recloom.data.split import digest, parts_of
+from recloom.data import Catalog, Interactions, knowledge_prefix, parts_of, read_unchanged, split_digest
 from recloom.errors import DataError
 from recloom.schemas import SplitSpec
 from torch import Tensor
 
-from ..dataset_graphs import bipartite, co_occurrence, sessions
-from ..edge_files import read_graph
-from ..graph import Graph
+from ..graphs.dataset_graphs import bipartite, co_occurrence, sessions
+from ..graphs.edge_files import read_graph
+from ..graphs.graph import Graph
 from .choices import Kind
 
 GAP = 1800.0
@@ -97,7 +93,7 @@ def of_dataset(
             f"the graph of {kind} of {folder} has no edge: no two training rows of a user belong together. "
             + (f"Raise --gap; found {gap:g}." if kind == "sessions" else "Take --graph bipartite.")
         )
-    made_of = {"graph": kind, "data_hash": card.data_hash(), "split_hash": digest(part), "first": first}
+    made_of = {"graph": kind, "data_hash": card.data_hash(), "split_hash": split_digest(part), "first": first}
     kept, graph = with_edges(graph)
     users = catalog.num_users + 1 if kind == "bipartite" else 0  # nodes before those of items
     of_users, of_items = kept[kept < users] - 1, kept[kept >= users] - users - 1
@@ -129,5 +125,5 @@ def _beginnings(rows: Interactions, limit: int) -> Interactions:
     place = torch.arange(len(rows)) - torch.repeat_interleave(
         rows.lengths.cumsum(0) - rows.lengths, rows.lengths
     )
-    counts = known_first(rows.lengths, limit)
+    counts = knowledge_prefix(rows.lengths, limit)
     return rows.select(place < torch.repeat_interleave(counts, rows.lengths))

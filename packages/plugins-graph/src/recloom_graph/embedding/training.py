@@ -9,9 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from recloom.errors import RecloomError, at_least
-from recloom.quiet import calm
-from recloom.stopping import interruptible, stopped_by_sigterm
-from recloom.training_bar import TrainingBar
+from recloom.training import TrainingBar, interruptible, silence, stopped_by_sigterm
 
 from .link_prediction import LinkEmbedding
 from .skip_gram import SkipGram
@@ -39,7 +37,7 @@ def train(embedding: SkipGram | LinkEmbedding, epochs: int) -> list[float]:
     Raises KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM.
     """
     at_least(1, epochs=epochs)
-    calm()
+    silence()
     losses = Losses()
     trainer = L.Trainer(
         max_epochs=epochs,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.data.origin import ENCODER, ORIGIN
+from recloom.data import ENCODER, ORIGIN
 from torch import Tensor
 
 from .sources import Nodes

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .. import sparse
-from ..graph import Graph
-from ..walks import Walker
+from ..graphs import sparse
+from ..graphs.graph import Graph
+from .walks import Walker
 
 BLOCK = 1 << 20
 """Nodes of walks that are held at once, at 8 bytes each."""

@@ -18,8 +18,8 @@ import torch
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 
-from . import sparse
-from .graph import Graph
+from ..graphs import sparse
+from ..graphs.graph import Graph
 
 BLOCK = 32_768  # walks at once: what a draw looks at stays in the cache
 BITMAP = 2**31  # pairs of nodes up to which a bit each says whether an edge joins them

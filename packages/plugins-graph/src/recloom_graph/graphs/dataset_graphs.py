@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import torch
-from recloom.baselines.cooccurrence import cooccurrence
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import DataError
+from recloom.models import cooccurrence_counts
 from torch import Tensor
 
 from .graph import Graph
@@ -29,7 +28,7 @@ def bipartite(interactions: Interactions) -> Graph:
 def co_occurrence(interactions: Interactions, least: int = 1) -> Graph:
     """Items, an edge where at least `least` users had both, weighted with how many they are."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for rows, block in cooccurrence(interactions):
+    for rows, block in cooccurrence_counts(interactions):
         block = block.tocoo()
         source, target = block.row + rows.start, block.col
         kept = (source < target) & (block.data >= least)

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import torch
 from recloom.batch import Batch
-from recloom.data.interactions import Interactions
+from recloom.data import Interactions
 from recloom.errors import RecloomError, at_least
 from recloom.losses import BPR, Loss
 from recloom.recommender import Recommender
 from torch import Tensor
 
-from . import sparse
-from .backends import Product
+from ..graphs import sparse
+from ..graphs.backends import Product
+from ..models.lightgcn import LightGCN
 from .info_nce import above, graph_model, two_views
-from .lightgcn import LightGCN
 
 
 class TwoViews(Loss):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from recloom.cross_entropy import linear_cross_entropy
 from recloom.errors import RecloomError
+from recloom.nn import linear_cross_entropy
 from recloom.recommender import Recommender
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .lightgcn import LightGCN
+from ..models.lightgcn import LightGCN
 
 
 def info_nce(

@@ -21,16 +21,15 @@ from __future__ import annotations
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import VECTOR, Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import VECTOR, Catalog, Interactions
 from recloom.errors import RecloomError, at_least
 from recloom.losses import Loss, own_loss
 from recloom.recommender import Recommender
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from ..models.lightgcn import LightGCN
 from .info_nce import above, graph_model, info_nce
-from .lightgcn import LightGCN
 
 
 class SemanticLoss(Loss):

@@ -19,12 +19,12 @@ from typing import Literal
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import VECTOR, Catalog
+from recloom.data import VECTOR, Catalog
 from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Search
 from torch import Tensor, nn
 
-from .backends import Backend, Product
+from ..graphs.backends import Backend, Product
 from .lightgcn import Final, FinalQuery, LightGCN
 from .propagation import propagate
 
@@ -129,10 +129,10 @@ class GaCLLM(LightGCN):
         own = self.halves(self._combined([self._told(layer) for layer in range(self.num_layers + 1)]))[0]
         users = torch.where(in_graph[:, None], users, own)
         reach = reach * edges.clamp(min=1).rsqrt() * (edges > 0)
-        return Known(users, self.mlp(items), reach, in_graph)
+        return TextFinal(users, self.mlp(items), reach, in_graph)
 
 
-class Known(Final):
+class TextFinal(Final):
     """`Final` whose users without training interactions are known by their texts, to which the history is added."""
 
     def query(self, user: Tensor, history: Tensor) -> Tensor:

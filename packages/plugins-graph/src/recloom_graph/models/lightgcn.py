@@ -16,18 +16,17 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import at_least
-from recloom.item_embedding import ItemEmbedding, ItemInput
+from recloom.nn import ItemEmbedding, ItemInput
 from recloom.recommender import ExportSpec, Queries, Search, VectorRecommender, multi_hot
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from .backends import Backend, Product, library, product
-from .dataset_graphs import bipartite
+from ..graphs.backends import Backend, Product, library, product
+from ..graphs.dataset_graphs import bipartite
+from ..graphs.sparse import StoredMatrix
 from .propagation import propagate
-from .sparse import StoredMatrix
 
 
 class LightGCN(VectorRecommender):
@@ -40,7 +39,7 @@ class LightGCN(VectorRecommender):
         catalog: items and users.
         dim: size of the vectors.
         num_layers: K, how many hops vectors travel; 0 is matrix factorisation, which cannot fold in.
-        item_input: how items enter layer 0, see `recloom.item_embedding`.
+        item_input: how items enter layer 0, see `recloom.nn.item_embedding`.
         backend: which library multiplies with the graph, see `backends`: the numbers are the same, and what one
             trained another goes on with.
     """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .backends import Product
+from ..graphs.backends import Product
 
 
 def propagate(product: Product, x: Tensor, layers: int, first: int = 0, noise: float = 0.0) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.recommender import Recommender
 
 from .lightgcn import LightGCN

@@ -10,7 +10,7 @@ from recloom.command import command
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .graph import Graph
+    from ..graphs.graph import Graph
 
 
 @command("graph pagerank")
@@ -45,7 +45,7 @@ def pagerank(
     """
     from recloom.errors import RecloomError, at_least
 
-    from .edge_files import read_graph
+    from ..graphs.edge_files import read_graph
     from .pagerank import pagerank as ranked
 
     at_least(1, top=top)
@@ -60,9 +60,9 @@ def pagerank(
         _write_table(graph, ranks, out)
         print(f"{graph.num_nodes:,} ranks written to {out}")
     if draw is not None:
-        from recloom.runfolder import write_text
+        from recloom.io import write_text
 
-        from .draw import draw as drawn
+        from ..graphs.draw import draw as drawn
 
         write_text(draw, _page(drawn(graph, ranks, f"PageRank of {file.name}"), file.name, draw))
         print(f"drawn into {draw}")

@@ -12,7 +12,7 @@ import torch
 from recloom.errors import RecloomError
 from torch import Tensor
 
-from .graph import Graph
+from ..graphs.graph import Graph
 
 
 def forward_push(

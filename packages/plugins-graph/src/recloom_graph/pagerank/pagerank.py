@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
-from recloom.data.interactions import Interactions
+from recloom.data import Catalog, Interactions
 from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Recommender, multi_hot
 from torch import Tensor
 
+from ..graphs.dataset_graphs import bipartite
+from ..graphs.graph import Graph
+from ..graphs.sparse import StoredMatrix, halves, product, with_values
 from .conjugate_gradients import fixed_point, unsettled
-from .dataset_graphs import bipartite
-from .graph import Graph
-from .sparse import StoredMatrix, halves, product, with_values
 
 BLOCK = 64  # walks at once: a (nodes, BLOCK) float32 state stays near the cache
 MAX_ROUNDS = 500  # of two steps each

@@ -1,1 +1,1 @@
-"""Properties of nodes and of whole graphs, predicted by graph convolutions."""
+"""Properties of nodes and of whole graphs."""

@@ -10,16 +10,20 @@ import lightning as L
 import polars as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from recloom.checkpoint import AtomicCheckpointIO, read_checkpoint
-from recloom.data.catalog import Catalog
-from recloom.quiet import calm
-from recloom.stopping import interruptible, stopped_by_sigterm
-from recloom.training_bar import TrainingBar
+from recloom.data import Catalog
+from recloom.training import (
+    AtomicCheckpointIO,
+    TrainingBar,
+    interruptible,
+    read_checkpoint,
+    silence,
+    stopped_by_sigterm,
+)
 from torch import Tensor
 
-from ..graph import Graph
+from ..graphs.graph import Graph
 from .convolutions import Convolution
-from .item_attributes import Known, parts_of, shuffled, spectral
+from .item_attributes import KnownValues, parts_of, shuffled, spectral
 from .node_data import GivenNodes
 from .node_graph import NodeGraph
 from .node_property import NodeProperty, accuracy
@@ -51,7 +55,7 @@ class Outcome:
     """(num_items + 1, C)"""
 
 
-def learn(edges: Tensor, vectors: Tensor | None, known: Known, settings: Settings) -> Outcome:
+def learn(edges: Tensor, vectors: Tensor | None, known: KnownValues, settings: Settings) -> Outcome:
     """Train on the items with a value, on the graph and on the shuffled one.
 
     Args:
@@ -84,7 +88,7 @@ def _structure(edges: Tensor, nodes: int, settings: Settings) -> Tensor:
 
 def _trained(graph: NodeGraph, settings: Settings) -> Tensor:
     """(N, C) logits of the network at the epoch of the lowest validation loss."""
-    calm()
+    silence()
     L.seed_everything(settings.seed, verbose=False)
     module = NodeProperty(settings.conv, settings.dim, settings.num_layers, input_dropout=0.0)
     data = GivenNodes(graph, "items", settings.seed)
@@ -103,7 +107,7 @@ def _trained(graph: NodeGraph, settings: Settings) -> Tensor:
     return found
 
 
-def predictions(outcome: Outcome, known: Known, edges: Tensor, catalog: Catalog) -> pl.DataFrame:
+def predictions(outcome: Outcome, known: KnownValues, edges: Tensor, catalog: Catalog) -> pl.DataFrame:
     """One row for each item without a value: its most likely one, how likely, and how many neighbours told so."""
     items = known.lacking
     confidence, values = outcome.probabilities[items].max(1)

@@ -14,7 +14,7 @@ from recloom.errors import RecloomError, at_least
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from ..convert import needed
+from ..graphs.convert import needed
 
 Convolution = Literal["GCN", "SAGE", "GAT"]
 

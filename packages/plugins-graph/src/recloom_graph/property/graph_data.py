@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recloom.data.examples import BatchSampler
+from recloom.data.batches import BatchSampler
 from recloom.errors import DataError, at_least
-from recloom.standalone import StandaloneData
+from recloom.training import TaskData
 from torch import Tensor, randperm
 from torch.utils.data import DataLoader
 
@@ -15,7 +15,7 @@ from .node_graph import PARTS
 from .ogb import read_graphs, set_folder
 
 
-class GraphData(StandaloneData):
+class GraphData(TaskData):
     """Graphs with a label each, in OGB's layout.
 
     Args:

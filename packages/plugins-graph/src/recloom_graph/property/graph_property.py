@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from recloom.errors import RecloomError, at_least
-from recloom.functional import auc
-from recloom.standalone import StandaloneModule
+from recloom.metrics import auc
+from recloom.training import TaskModule
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -73,7 +73,7 @@ def pool(x: Tensor, graph: Tensor, graphs: int, how: Pooling) -> Tensor:
     return found / torch.bincount(graph, minlength=graphs).clamp(min=1)[:, None]
 
 
-class GraphProperty(StandaloneModule):
+class GraphProperty(TaskModule):
     """Predicts a class of every graph, or several yes-or-no properties, with graph convolutions.
 
     Columns of whole numbers are read as categories, as the atoms of OGB are; other columns are read as real values.

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from recloom.data.interactions import ranges
+from recloom.data import ranges
 from recloom.errors import DataError
 from torch import Tensor
 

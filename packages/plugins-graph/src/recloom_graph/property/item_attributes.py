@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import DataError
 from torch import Tensor
 
-from .. import sparse
-from ..dataset_graphs import attributes
-from ..graph import Graph
+from ..graphs import sparse
+from ..graphs.dataset_graphs import attributes
+from ..graphs.graph import Graph
 from .node_graph import both_ways
 
 TEST, VALID = 0.2, 0.1
@@ -24,7 +24,7 @@ FEWEST = 20
 
 
 @dataclass
-class Known:
+class KnownValues:
     """The values of one attribute.
 
     Attributes:
@@ -47,7 +47,7 @@ class Known:
         return found[found > 0]
 
 
-def known_values(catalog: Catalog, attribute: str) -> Known:
+def known_values(catalog: Catalog, attribute: str) -> KnownValues:
     """Of a column of the items; a text may hold several values between `|`.
 
     Raises DataError where the items have no such column, or values that are not shared by items.
@@ -69,10 +69,10 @@ def known_values(catalog: Catalog, attribute: str) -> Known:
             f"{attribute!r} has {len(names):,} different values for {known:,} items; expected at least two values, "
             "each shared by several items, such as genres"
         )
-    return Known(names, shares / counts.clamp(min=1)[:, None])
+    return KnownValues(names, shares / counts.clamp(min=1)[:, None])
 
 
-def parts_of(known: Known, seed: int) -> dict[str, Tensor]:
+def parts_of(known: KnownValues, seed: int) -> dict[str, Tensor]:
     """Items with a value, drawn into `train`, `valid` and `test`."""
     order = known.items[torch.randperm(len(known.items), generator=torch.Generator().manual_seed(seed))]
     test, valid = (max(1, round(share * len(order))) for share in (TEST, VALID))

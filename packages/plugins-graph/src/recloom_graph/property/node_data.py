@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recloom.errors import DataError
-from recloom.standalone import StandaloneData
+from recloom.training import TaskData
 from torch.utils.data import DataLoader
 
 from .node_graph import PARTS, NodeGraph
@@ -13,7 +13,7 @@ from .ogb import is_ogb, read_nodes, set_folder
 from .planetoid import is_planetoid, read_planetoid
 
 
-class NodeData(StandaloneData):
+class NodeData(TaskData):
     """One graph with labelled nodes, in the layout of Planetoid or of OGB.
 
     Args:

@@ -9,8 +9,8 @@ import torch
 from recloom.errors import DataError
 from torch import Tensor
 
-from .. import sparse
-from ..graph import Graph
+from ..graphs import sparse
+from ..graphs.graph import Graph
 
 PARTS = ("train", "valid", "test")
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from recloom.errors import RecloomError, at_least
-from recloom.standalone import StandaloneModule
+from recloom.training import TaskModule
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -15,7 +15,7 @@ from .node_data import NodeData
 from .node_graph import NodeGraph
 
 
-class NodeProperty(StandaloneModule):
+class NodeProperty(TaskModule):
     """Predicts a class of every node with graph convolutions, from features and edges of the whole graph.
 
     It learns from the labels of the training nodes by cross entropy; the epoch of the best validation accuracy is

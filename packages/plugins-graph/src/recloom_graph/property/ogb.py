@@ -18,7 +18,7 @@ from typing import Literal
 
 import polars as pl
 import torch
-from recloom.data.download import fetch_zip
+from recloom.data.prepare import fetch_zip
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 

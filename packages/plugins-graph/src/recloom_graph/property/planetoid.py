@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from recloom.errors import DataError
 
-from ..graph import Graph
-from .inert_pickle import read_array, read_csr, read_neighbours
+from ..graphs.graph import Graph
 from .node_graph import NodeGraph, both_ways
+from .planetoid_pickle import read_array, read_csr, read_neighbours
 
 VALID = 500
 """Nodes after the training nodes that the standard split validates on."""

@@ -9,7 +9,7 @@ from recloom.command import command
 from recloom.errors import RecloomError
 
 if TYPE_CHECKING:
-    from recloom.data.catalog import Catalog
+    from recloom.data import Catalog
     from torch import Tensor
 
 
@@ -47,11 +47,11 @@ def predict(
         seed: of what is held out, and of everything else random.
         overwrite: replace an existing file.
     """
-    from recloom.data.module import RecDataModule
+    from recloom.data.batches import RecDataModule
     from recloom.errors import at_least
     from recloom.terminal import plain
 
-    from ..dataset_graphs import co_occurrence
+    from ..graphs.dataset_graphs import co_occurrence
     from ..output_file import writable
     from .attribute_network import Settings, learn, predictions
     from .item_attributes import known_values, nearest

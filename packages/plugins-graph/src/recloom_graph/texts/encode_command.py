@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recloom.command import command
-from recloom.language import TextEncoder
+from recloom.llm import TextEncoder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,12 +34,11 @@ def encode(
     """
     import json
 
-    from recloom.language.hashing import HashingNgrams
-    from recloom.language.text_vectors import reusable, write_vectors
+    from recloom.llm import HashingNgrams, reusable_vectors, write_vectors
     from recloom.schemas import SplitSpec
 
+    from ..next_steps import after_encoding
     from .layer_vectors import distinct, read_layers, write_layers
-    from .next_commands import after_encoding
 
     chosen, place = encoder or HashingNgrams(), folder or data
     refined = {
@@ -47,7 +46,7 @@ def encode(
     }
     spec = json.dumps(chosen.identity, sort_keys=True)
     target = place / "refined-encoded.parquet"
-    known = reusable(target, "text", spec, overwrite)
+    known = reusable_vectors(target, "text", spec, overwrite)
     texts = distinct([layers for layers, _ in refined.values()])
     counts = write_vectors(texts, "text", chosen, spec, known, target)
     print(f"{counts['encoded']:,} texts encoded, {counts['reused']:,} known before")

@@ -12,11 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recloom.data.origin import ENCODER, ORIGIN
-from recloom.data.prepare import read_card
+from recloom.data import ENCODER, ORIGIN, read_card
 from recloom.errors import DataError
 
-from .gacllm_refine import MADE_FROM
+from .refine import MADE_FROM
 
 LAYERS = "layers"
 """How many layers a vector holds, beside the options of the encoder in the metadata of its file."""

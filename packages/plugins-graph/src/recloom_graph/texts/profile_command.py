@@ -7,7 +7,7 @@ from typing import Any
 
 from recloom.command import command
 from recloom.errors import RecloomError, at_least
-from recloom.language.errand import Asking
+from recloom.llm import LLMOptions
 from recloom.schemas import SplitSpec
 
 MOST = 100
@@ -18,7 +18,7 @@ MOST = 100
 def profile(
     data: Path,
     *,
-    llm: Asking,
+    llm: LLMOptions,
     split: SplitSpec = SplitSpec(),  # noqa: B008 - frozen
     split_path: Path | None = None,
     description: str = "description",
@@ -52,13 +52,11 @@ def profile(
     at_least(0, seed=seed)
     if sample > MOST:
         raise RecloomError(f"a user is shown by at most {MOST} items; found --sample {sample}")
-    from recloom.language.errand import Later
-    from recloom.language.generated import failures_of, refuse_another
-    from recloom.language.training_rows import read_training
+    from recloom.llm import PlannedRounds, failures_of, read_training, refuse_another
 
+    from ..next_steps import after_profiles
     from .neighbours import Shown, drawn
-    from .next_commands import after_profiles
-    from .rlmrec_profiles import (
+    from .profiles import (  # fmt: skip
         MADE_FROM,
         Profile,
         UserProfile,
@@ -68,7 +66,7 @@ def profile(
         said_of,
         unsaid,
         write_profiles,
-    )  # fmt: skip
+    )
 
     rows = read_training(data, split, split_path)
     items = item_records(rows.catalog, description, columns)
@@ -87,11 +85,11 @@ def profile(
     refuse_another(files["items"], MADE_FROM, made, overwrite)
     refuse_another(files["users"], MADE_FROM, of_users, overwrite)
 
-    later = Later(len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens))
-    with llm.open() as errand:
-        found = errand.answers(first, Profile, later=later, progress="item profiles")
+    later = PlannedRounds(len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens))
+    with llm.open() as session:
+        found = session.answers(first, Profile, later=later, progress="item profiles")
         second = about_users(users, titles, said_of(items, found), answer_tokens)
-        liked = errand.answers(second, UserProfile, progress="user profiles")
+        liked = session.answers(second, UserProfile, progress="user profiles")
     nothing = dict.fromkeys(items, Shown([], []))
     counts = {
         "items": write_profiles(files["items"], "item_id", nothing, first, found, made),
@@ -101,6 +99,6 @@ def profile(
         print(f"wrote {file}: {name} {counts[name]}")
         if counts[name].failed:
             print(f"what failed, and why: {failures_of(file)}")
-    print(errand.bill)
+    print(session.usage)
     if counts["items"].written:
         print(after_profiles(data, files, bool(counts["users"].written), split, split_path))

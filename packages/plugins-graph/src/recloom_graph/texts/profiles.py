@@ -14,12 +14,9 @@ from typing import Annotated, Any
 
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.language.answers import Answers
-from recloom.language.generated import write_generated
-from recloom.language.question import Failure, Question
-from recloom.language.records import Record, lines_of, records_of
+from recloom.llm import Answers, Failure, LLMRequest, TextRecord, lines_of, records_of, write_generated
 from recloom.plugins import collect
 
 from .neighbours import Shown
@@ -79,7 +76,7 @@ class Counts:
         return f"{self.written:,} of {self.asked:,}, {self.twice:,} asked twice, {self.failed:,} failed{none}"
 
 
-def item_records(catalog: Catalog, description: str, columns: Sequence[str] | None) -> dict[str, Record]:
+def item_records(catalog: Catalog, description: str, columns: Sequence[str] | None) -> dict[str, TextRecord]:
     """By id title and description of each item that has one, else title and attributes; what has neither is left out.
 
     Args:
@@ -98,14 +95,14 @@ def item_records(catalog: Catalog, description: str, columns: Sequence[str] | No
     return kept
 
 
-def about_items(records: Mapping[str, Record], tokens: int) -> list[Question]:
+def about_items(records: Mapping[str, TextRecord], tokens: int) -> list[LLMRequest]:
     """One question for each item."""
     return _questions("rlmrec-item", "record", [lines_of(record) for record in records.values()], tokens)
 
 
 def about_users(
     shown: Mapping[str, Shown], titles: Mapping[str, str], said: Mapping[str, str], tokens: int
-) -> list[Question]:
+) -> list[LLMRequest]:
     """One question for each user: the items drawn, each with its title and what was said of it, if anything was."""
     return _questions(
         "rlmrec-user",
@@ -118,12 +115,12 @@ def about_users(
     )
 
 
-def unsaid(shown: Mapping[str, Shown], items: Mapping[str, Record]) -> dict[str, str]:
+def unsaid(shown: Mapping[str, Shown], items: Mapping[str, TextRecord]) -> dict[str, str]:
     """In place of what will be said of the items: as long as anything may be, and no two alike."""
     return {item: f"{item} {UNKNOWN}" for one in shown.values() for item in one.ids if item in items}
 
 
-def said_of(items: Mapping[str, Record], found: Answers[Profile]) -> dict[str, str]:
+def said_of(items: Mapping[str, TextRecord], found: Answers[Profile]) -> dict[str, str]:
     """The summarization of each item that has one."""
     pairs = zip(items, found.found, strict=True)
     return {item: one.summarization for item, one in pairs if isinstance(one, Profile) and not one.none}
@@ -133,7 +130,7 @@ def write_profiles(
     out: Path,
     key: str,
     about: Mapping[str, Shown],
-    questions: Sequence[Question],
+    requests: Sequence[LLMRequest],
     found: Answers[Any],
     made_from: dict[str, Any],
 ) -> Counts:
@@ -143,11 +140,11 @@ def write_profiles(
         key: `item_id` or `user_id`.
         about: by id, which training items and rows each was made from.
     """
-    told = list(zip(about.items(), questions, found.found, found.keys, strict=True))
+    told = list(zip(about.items(), requests, found.found, found.keys, strict=True))
     rows = [
         {key: id_, "text": one.summarization, "reasoning": one.reasoning, "items": shown.ids, "source": shown.rows}
-        | {"prompt": question.prompt, "key": reply}
-        for (id_, shown), question, one, reply in told
+        | {"prompt": request.prompt, "key": response}
+        for (id_, shown), request, one, response in told
         if isinstance(one, Profile) and not one.none
     ]  # fmt: skip
     texts, kinds = pl.String, {"items": pl.List(pl.String), "source": pl.List(pl.Int64)}
@@ -160,7 +157,7 @@ def write_profiles(
     return Counts(len(rows), len(told), found.asked_again, len(failures), none)
 
 
-def _questions(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[Question]:
+def _questions(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[LLMRequest]:
     template = collect("register_prompts")[name]
     known_as = f"{template.name}@{template.version}"
-    return [Question(tuple(template.render(**{field: one})), known_as, max_tokens=tokens) for one in lines]
+    return [LLMRequest(tuple(template.render(**{field: one})), known_as, max_tokens=tokens) for one in lines]

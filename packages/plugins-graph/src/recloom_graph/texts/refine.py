@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from recloom.data.catalog import Catalog
-from recloom.language.errand import Errand, Later
-from recloom.language.generated import write_generated
-from recloom.language.question import Failure, Question
-from recloom.language.records import lines_of, records_of
+from recloom.data import Catalog
+from recloom.llm import Failure, LLMRequest, LLMSession, PlannedRounds, lines_of, records_of, write_generated
 
-from .gacllm_prompt import Description, Prompts
 from .neighbours import Shown, Side, drawn
+from .refine_prompt import Description, Prompts
 
 MADE_FROM = b"recloom.gacllm"
 """The key of a file's metadata: what was asked of whom, and of which data."""
@@ -79,17 +76,17 @@ def nodes_of(train: pl.DataFrame, limit: int, seed: int) -> list[Node]:
 
 
 def refine(
-    errand: Errand, prompts: Prompts, nodes: Sequence[Node], raw: Texts, layers: int, update: Update
+    session: LLMSession, prompts: Prompts, nodes: Sequence[Node], raw: Texts, layers: int, update: Update
 ) -> Refined:
     """Ask about every node once a layer; a node that fails keeps its text, as one without neighbours does."""
     found = Refined([raw], [])
     for layer in range(1, layers + 1):
         before = found.layers[-1]
         fitted = [question_of(prompts, node, before) for node in nodes]
-        asked = [(node, one) for node, one in zip(nodes, fitted, strict=True) if isinstance(one, Question)]
+        asked = [(node, one) for node, one in zip(nodes, fitted, strict=True) if isinstance(one, LLMRequest)]
         later = _later(prompts, nodes, before, range(layer, layers), update)
-        told = errand.answers(
-            [question for _, question in asked],
+        told = session.answers(
+            [request for _, request in asked],
             Description,
             later=later,
             progress=f"layer {layer} of {layers}",
@@ -106,7 +103,7 @@ def refine(
     return found
 
 
-def question_of(prompts: Prompts, node: Node, texts: Mapping[Key, str]) -> Question | Failure:
+def question_of(prompts: Prompts, node: Node, texts: Mapping[Key, str]) -> LLMRequest | Failure:
     """The question about a node, from texts of one layer."""
     return prompts.fitted(node.side, texts[node.key], [texts[key] for key in node.neighbours])
 
@@ -116,20 +113,22 @@ def updated(own: str, answer: str, update: Update) -> str:
     return f"{own}\n{answer}" if update == "append" and own else answer
 
 
-def _later(prompts: Prompts, nodes: Sequence[Node], known: Texts, layers: range, update: Update) -> Later:
+def _later(
+    prompts: Prompts, nodes: Sequence[Node], known: Texts, layers: range, update: Update
+) -> PlannedRounds:
     """The questions of the layers to come: those of the texts known so far, as much longer as answers may make them."""
 
-    def questions() -> list[Question]:
+    def requests() -> list[LLMRequest]:
         found = []
         for steps, layer in enumerate(layers, 1):
             for node in nodes:
                 own = updated(known[node.key], f"{node.side} {node.id} {layer}", update)  # no two alike
                 one = prompts.fitted(node.side, own, [known[key] for key in node.neighbours])
-                if isinstance(one, Question):
+                if isinstance(one, LLMRequest):
                     found.append(prompts.grown(one, steps * (1 + len(node.neighbours)) * prompts.answer))
         return found
 
-    return Later(len(nodes) * len(layers), questions)
+    return PlannedRounds(len(nodes) * len(layers), requests)
 
 
 def write_refined(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from recloom.command import command
 from recloom.errors import RecloomError, at_least
-from recloom.language.errand import Asking
+from recloom.llm import LLMOptions
 from recloom.schemas import SplitSpec
 
 MOST = 100
@@ -18,7 +18,7 @@ MOST = 100
 def refine(
     data: Path,
     *,
-    llm: Asking,
+    llm: LLMOptions,
     layers: int = 2,
     neighbours: int = 10,
     update: Literal["append", "replace"] = "append",
@@ -58,13 +58,12 @@ def refine(
     at_least(0, layers=layers, seed=seed)
     if neighbours > MOST:
         raise RecloomError(f"a prompt takes at most {MOST} neighbours; found --neighbours {neighbours}")
-    from recloom.language.generated import failures_of, refuse_another
-    from recloom.language.training_rows import read_training
+    from recloom.llm import failures_of, read_training, refuse_another
 
-    from .gacllm_prompt import Prompts
-    from .gacllm_refine import MADE_FROM, SIDES, nodes_of, raw_texts, write_refined
-    from .gacllm_refine import refine as refined
-    from .next_commands import after_refining
+    from ..next_steps import after_refining
+    from .refine import MADE_FROM, SIDES, nodes_of, raw_texts, write_refined
+    from .refine import refine as refined
+    from .refine_prompt import Prompts
 
     rows = read_training(data, split, split_path)
     raw = raw_texts(rows.catalog, columns)
@@ -86,13 +85,13 @@ def refine(
     )
     for file in files.values():
         refuse_another(file, MADE_FROM, made, overwrite)
-    with llm.open() as errand:
-        found = refined(errand, prompts, nodes, raw, layers, update)
+    with llm.open() as session:
+        found = refined(session, prompts, nodes, raw, layers, update)
     for side, file in files.items():
         failed = write_refined(file, rows.catalog, side, nodes, found, made)
         asked = layers * sum(node.side == side for node in nodes)
         print(f"wrote {file}: {asked - failed:,} of {asked:,} texts refined, {failed:,} failed")
         if failed:
             print(f"what failed, and why: {failures_of(file)}")
-    print(errand.bill)
+    print(session.usage)
     print(after_refining(data, folder))

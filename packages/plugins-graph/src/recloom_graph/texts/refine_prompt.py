@@ -12,11 +12,8 @@ from functools import cached_property
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from recloom.language import LanguageModel, Message
-from recloom.language.budget import worst_case
-from recloom.language.question import Failure, Question
+from recloom.llm import Failure, LanguageModel, LLMRequest, Message, PromptTemplate, worst_case
 from recloom.plugins import collect
-from recloom.prompts import PromptTemplate
 
 from .neighbours import Side
 
@@ -57,7 +54,7 @@ class Prompts:
         found = {side: collect("register_prompts")[name] for side, name in TEMPLATES.items()}
         return {side: (one, f"{one.name}@{one.version}") for side, one in found.items()}
 
-    def fitted(self, side: Side, own: str, neighbours: Sequence[str]) -> Question | Failure:
+    def fitted(self, side: Side, own: str, neighbours: Sequence[str]) -> LLMRequest | Failure:
         """The question about a node, its neighbours as long as the limit allows; a Failure where that leaves none."""
         whole = self._question(side, own, neighbours)
         if self._tokens(whole) <= self.limit:
@@ -72,28 +69,28 @@ class Prompts:
         fits, low, high = shortest, 1, max(map(len, neighbours))  # a length that fits, and one that does not
         while high - low > 1:
             length = (low + high) // 2
-            question = self._question(side, own, [_cut(one, length) for one in neighbours])
-            if self._tokens(question) <= self.limit:
-                fits, low = question, length
+            request = self._question(side, own, [_cut(one, length) for one in neighbours])
+            if self._tokens(request) <= self.limit:
+                fits, low = request, length
             else:
                 high = length
         return fits
 
-    def grown(self, question: Question, tokens: int) -> Question:
+    def grown(self, request: LLMRequest, tokens: int) -> LLMRequest:
         """For a plan: the question longer by so many words, where the limit allows."""
-        room = max(0, min(tokens, self.limit - self._tokens(question)))
-        *others, last = question.messages
+        room = max(0, min(tokens, self.limit - self._tokens(request)))
+        *others, last = request.messages
         longer: Message = {"role": last["role"], "content": last["content"] + " word" * room}
-        return replace(question, messages=(*others, longer))
+        return replace(request, messages=(*others, longer))
 
-    def _question(self, side: Side, own: str, neighbours: Sequence[str]) -> Question:
+    def _question(self, side: Side, own: str, neighbours: Sequence[str]) -> LLMRequest:
         template, known_as = self.templates[side]
         shown = [one or NOTHING for one in neighbours]
         messages = template.render(own=own or NOTHING, neighbours=shown)
-        return Question(tuple(messages), known_as, max_tokens=self.answer)
+        return LLMRequest(tuple(messages), known_as, max_tokens=self.answer)
 
-    def _tokens(self, question: Question) -> int:
-        return worst_case(self.model, question).prompt_tokens
+    def _tokens(self, request: LLMRequest) -> int:
+        return worst_case(self.model, request).prompt_tokens
 
 
 def _cut(text: str, length: int) -> str:

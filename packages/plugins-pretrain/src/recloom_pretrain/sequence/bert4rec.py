@@ -11,10 +11,17 @@ from typing import Any, ClassVar
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import at_least
-from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.nn import Dropout, Positions, TransformerBlock, align_left, last_only
+from recloom.nn import (
+    ByteDropout,
+    ItemEmbedding,
+    ItemInput,
+    Positions,
+    TransformerBlock,
+    align_left,
+    last_only,
+)
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -33,7 +40,7 @@ class BERT4Rec(VectorRecommender):
         mask_share: share of a sequence that training hides, at least one item.
         mask_cap: how many items are hidden at most.
         last_only: share of the training rows in which just the last item is hidden.
-        item_input: how items enter, see `recloom.item_embedding`.
+        item_input: how items enter, see `recloom.nn.item_embedding`.
     """
 
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
@@ -70,7 +77,7 @@ class BERT4Rec(VectorRecommender):
         )
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
-        self.dropout = Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def extend(self, catalog: Catalog) -> None:
         """The bias of a new item is that of the median item, for none was learnt; [MASK] stays behind the items."""

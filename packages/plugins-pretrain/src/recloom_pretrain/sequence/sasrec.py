@@ -12,10 +12,18 @@ from typing import Any, ClassVar
 
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import at_least
-from recloom.item_embedding import ItemEmbedding, ItemInput
-from recloom.nn import Dropout, Positions, TransformerBlock, align_left, last_only, shift_left
+from recloom.nn import (
+    ByteDropout,
+    ItemEmbedding,
+    ItemInput,
+    Positions,
+    TransformerBlock,
+    align_left,
+    last_only,
+    shift_left,
+)
 from recloom.recommender import Queries, VectorRecommender
 from torch import Tensor, nn
 
@@ -34,7 +42,7 @@ class SASRec(VectorRecommender):
         ffn_dim: width of the feed-forward layer; `dim` where not given.
         max_len: how many of the most recent items are read.
         dropout: on the embeddings and on the output of each sublayer.
-        item_input: how items enter, see `recloom.item_embedding`.
+        item_input: how items enter, see `recloom.nn.item_embedding`.
     """
 
     default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
@@ -61,7 +69,7 @@ class SASRec(VectorRecommender):
             TransformerBlock(dim, num_heads, ffn_dim or dim, dropout, nn.ReLU()) for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def extend(self, catalog: Catalog) -> None:
         self.items.extend(catalog)

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ids import NOTHING, PADDING, Array, id_array
-from ..session import Session
+from ..artifact.ids import NOTHING, PADDING, Array, id_array
+from ..artifact.session import Session
 from .requests import id_type
 
 Layout = Literal["rows", "lists"]

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from recloom.errors import RecloomError
 
-from ..manifest import Manifest
+from ..artifact.manifest import Manifest
 
 COLUMNS = ("user_id", "history", "history_times", "request_time", "exclude", "allow")
 TIMES = {"history_time": "history_times", "request_time": "request_time"}

@@ -12,7 +12,7 @@ from recloom.errors import RecloomError, at_least
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..session import Provider, Session
+from ..artifact.session import Provider, Session
 from .answers import Answers, Layout
 from .check import split
 from .parts import Counts, Parts, is_rejected, rejected_path

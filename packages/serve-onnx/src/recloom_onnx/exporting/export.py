@@ -11,16 +11,14 @@ import onnx_ir as ir
 import polars as pl
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import RecloomError
 from recloom.recommender import ExportSpec, Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
 
-from .draft import drafted, put
-from .graph import ports, wrap, wrap_query
-from .ids import NOTHING, Array, IdKind, check_integers
-from .manifest import (
+from ..artifact.ids import NOTHING, Array, IdKind, check_integers
+from ..artifact.manifest import (
     IndexReport,
     Manifest,
     data_path,
@@ -30,7 +28,9 @@ from .manifest import (
     items_path,
     weight_digest,
 )
+from .graph import ports, wrap, wrap_query
 from .quantize import reduce_precision
+from .staging import drafted, put
 from .trace import examples, trace
 
 RANDOM = 1000
@@ -163,7 +163,7 @@ def _indexed(
     spec: ExportSpec, catalog: Catalog, requests: Iterable[Batch], recall: float
 ) -> tuple[Any, IndexReport]:
     """The index, and how it compares with scoring everything."""
-    from . import index
+    from ..artifact import index
 
     if spec.search is None:
         raise RecloomError(
@@ -205,7 +205,7 @@ def _save(
     ir.save(model, out, external_data=data)
     written = [out, *([out.with_name(data)] if data else [])]
     if index is not None:
-        from .index import write
+        from ..artifact.index import write
 
         written.append(index_path(out))
         write(index, written[-1])

@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir import DataType, Value
 
-from .ids import PADDING, IdKind
-from .manifest import Port
+from ..artifact.ids import PADDING, IdKind
+from ..artifact.manifest import Port
 from .nodes import Nodes, Pair
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}
@@ -51,7 +51,7 @@ FLAGS = ("limited", "unknown")
 BELOW = np.array(-np.inf, dtype=np.float32)
 
 
-class Limits(NamedTuple):
+class ListLimits(NamedTuple):
     """What a list may hold, beside what the model scores."""
 
     hidden: Pair
@@ -116,10 +116,10 @@ def wrap(
     left = graph.left(scores, hidden)
     known = graph.known(given, fields)
 
-    def limits() -> Limits:
+    def limits() -> ListLimits:
         raw, none = inputs["allowed"], None if known is None else graph.op("Equal", known, graph.ints(0))
         allowed = graph.encode(raw, item_ids), graph.given(raw)
-        return Limits(hidden, allowed, none, graph.constant(popularity[None]))
+        return ListLimits(hidden, allowed, none, graph.constant(popularity[None]))
 
     best = graph.best(left, inputs["k"], graph.usual(known, inputs["allowed"]), limits, len(item_ids))
     return graph.closed(inputs.values(), graph.lists(best, item_ids, made_ports), body)
@@ -285,7 +285,7 @@ class _Wrapper(Nodes):
         return flags
 
     def best(
-        self, left: Value, k: Value, usual: Sequence[Value], limits: Callable[[], Limits], num_items: int
+        self, left: Value, k: Value, usual: Sequence[Value], limits: Callable[[], ListLimits], num_items: int
     ) -> Pair:
         """The k largest scores and their columns, two (B, k), -inf where nothing is left.
 
@@ -312,7 +312,7 @@ class _Wrapper(Nodes):
 
         return self.branch(condition, lambda: self.top(left, k), others)
 
-    def anew(self, left: Value, some: Limits, within: Value) -> Pair:
+    def anew(self, left: Value, some: ListLimits, within: Value) -> Pair:
         """The best k, two (B, k): of rows of whom nothing is known by popularity, of limited ones what is allowed.
 
         Only those u rows are ranked again, if there are any: to choose between two (B, N) tables would cost as much
@@ -336,7 +336,7 @@ class _Wrapper(Nodes):
 
         return self.branch(self.op("Cast", any_of_them, to=DataType.BOOL.value), again, same)
 
-    def others(self, left: Value, some: Limits, rows: Value) -> Value:
+    def others(self, left: Value, some: ListLimits, rows: Value) -> Value:
         """(u, N) scores of (u, 1) rows, where (B, N) hold for the others."""
         only, limited = some.allowed
         scores = self.op("GatherND", left, rows)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_ir import Attr, AttributeType, DataType, Node, Value
 from recloom.errors import RecloomError
 
-from .ids import Array
+from ..artifact.ids import Array
 
 HALF = {"MatMul", "Gemm", "Conv", "Einsum"}
 WIDE = {
@@ -30,7 +30,7 @@ def to_half(graph: ir.Graph) -> None:
 
     Raises RecloomError where a node holds a graph of its own.
     """
-    rewriting = _Rewriting(graph)
+    rewriting = _HalfPrecision(graph)
     for node in list(graph):
         rewriting.visit(node)
 
@@ -43,7 +43,7 @@ def halved(array: Array) -> Array:
     return halves
 
 
-class _Rewriting:
+class _HalfPrecision:
     """Decides node by node, in order."""
 
     def __init__(self, graph: ir.Graph) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir import DataType, Node, Value
 
-from .ids import Array
+from ..artifact.ids import Array
 
 LEAST_PRODUCT = 65_536
 """Numbers in a matrix from which its product is computed in integers: finding the scales of x takes its time."""
@@ -39,7 +39,7 @@ class Codes(NamedTuple):
 
 def to_int8(graph: ir.Graph, weights: Iterable[Value]) -> None:
     """Store float32 weights of two or more axes as int8, in place."""
-    rewriting = _Rewriting(graph)
+    rewriting = _IntegerProducts(graph)
     for weight in weights:
         rewriting.store(weight)
 
@@ -51,7 +51,7 @@ def coded(matrix: Array, axis: int) -> tuple[Array, Array]:
     return np.round(matrix / scale).astype(np.int8), scale
 
 
-class _Rewriting:
+class _IntegerProducts:
     """Adds nodes to a graph in place of others; every value gets a name of its own."""
 
     def __init__(self, graph: ir.Graph) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recloom.data.directory import scratch_beside
 from recloom.errors import RecloomError
+from recloom.io import scratch_beside
 
-from .manifest import data_path, index_path, items_path, manifest_path, read_manifest
+from ..artifact.manifest import data_path, index_path, items_path, manifest_path, read_manifest
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def drafted(out: Path) -> Iterator[Path]:
     Raises RecloomError where no artefact can lie at `out`, and Terminated on SIGTERM.
     """
     check_place(out)
-    from recloom.stopping import stopped_by_sigterm  # heavy, and where it is refused not needed
+    from recloom.training import stopped_by_sigterm  # heavy, and where it is refused not needed
 
     with stopped_by_sigterm(), scratch_beside(out) as folder:
         yield folder / out.name

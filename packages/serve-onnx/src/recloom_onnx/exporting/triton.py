@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from onnx_ir import Value
-from recloom.data.directory import new_directory
 from recloom.errors import RecloomError
+from recloom.io import new_directory
 
-from .ids import DTYPES, PADDING, Array
-from .manifest import Manifest, Port
-from .session import NAMES, Session
+from ..artifact.ids import DTYPES, PADDING, Array
+from ..artifact.manifest import Manifest, Port
+from ..artifact.session import NAMES, Session
 
 MAX_BATCH = 64
 """Requests that Triton joins, at most."""

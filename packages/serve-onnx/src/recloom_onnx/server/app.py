@@ -12,16 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from .bodies import answer, wrong
+from .http_errors import Refused, brief
 from .kserve import kserve
-from .limits import Limits
+from .limits import RequestLimits
 from .models import Models
 from .observe import Metrics, Observe, unexpected
 from .openapi import document
 from .pages import pages
-from .people import people
-from .refused import Refused, brief
+from .rest import people
 from .settings import Settings
+from .validation import answer, wrong
 
 ABOUT = 'Recommendations from verified artefacts. Errors are `{"error": message}`.'
 
@@ -50,7 +50,7 @@ def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    return Observe(Limits(app, settings, models), metrics)
+    return Observe(RequestLimits(app, settings, models), metrics)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

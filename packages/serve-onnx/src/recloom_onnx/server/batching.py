@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ids import Array, IdKind
-from .refused import OVERLOADED, RETRY, Refused
+from ..artifact.ids import Array, IdKind
+from .http_errors import OVERLOADED, RETRY, Refused
 from .tensors import CELLS, Given, merged, width
 
 Run = Callable[[Given, int], tuple[Array, Array]]

@@ -80,7 +80,7 @@ def run(artefacts: list[str], settings: Settings) -> None:
     import gc
     from importlib.util import find_spec
 
-    from ..session import EXTRAS
+    from ..artifact.session import EXTRAS
 
     try:
         from .app import application

@@ -11,15 +11,15 @@ from pydantic import TypeAdapter
 from recloom.errors import RecloomError
 from starlette.responses import Response
 
-from ..ids import Array
-from ..manifest import Port
-from ..session import NAMES
-from .bodies import answer, read
+from ..artifact.ids import Array
+from ..artifact.manifest import Port
+from ..artifact.session import NAMES
+from .http_errors import OVERLOADED, RETRY, Refused, brief
 from .models import Models, Served
 from .openapi import ERRORS, body_of
-from .refused import OVERLOADED, RETRY, Refused, brief
+from .tensor_codec import DATATYPES, InferRequest, InputTensor, read_tensor, to_bytes, to_json
 from .tensors import Given, check_size
-from .wire import DATATYPES, InferRequest, InputTensor, read_tensor, to_bytes, to_json
+from .validation import answer, read
 
 HEADER = "Inference-Header-Content-Length"
 OPTIONAL = frozenset({"blocked", "allowed", "user", "k"})
@@ -75,7 +75,7 @@ def kserve(models: Models) -> APIRouter:
         asked, tail = split(await request.body(), request.headers.get(HEADER))
         given, k = inputs_of(asked, tail, served)
         ids, scores = await served.answer(given, k)
-        return reply(asked, dict(zip(NAMES, (ids, scores), strict=True)), served)
+        return response(asked, dict(zip(NAMES, (ids, scores), strict=True)), served)
 
     @router.post("/repository/index", summary="What is served")
     async def index() -> Response:
@@ -197,7 +197,7 @@ def _check_rows(given: Given) -> None:
         )
 
 
-def reply(asked: InferRequest, found: Outputs, served: Served) -> Response:
+def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
     """What was asked for, in the form that was asked for."""
     parameters = asked.parameters or {}
     usual = parameters.get("binary_data_output") is True

@@ -14,9 +14,9 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .http_errors import OVERLOADED, RETRY, Refused, brief
 from .models import Models
 from .observe import LONGEST, write
-from .refused import OVERLOADED, RETRY, Refused, brief
 from .settings import Settings
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
@@ -30,7 +30,7 @@ LINGER = 2.0
 CLOSE = {"Connection": "close"}
 
 
-class Limits:
+class RequestLimits:
     """Refuses what is too much, before it costs anything."""
 
     def __init__(self, app: ASGIApp, settings: Settings, models: Models) -> None:
@@ -149,7 +149,7 @@ class _Gone(Exception):
 class _Place:
     """One of the places among those in work."""
 
-    def __init__(self, limits: Limits | None) -> None:
+    def __init__(self, limits: RequestLimits | None) -> None:
         self.limits = limits
 
     def __enter__(self) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from recloom.errors import RecloomError
 
-from ..ids import Array, padded
-from ..session import Session
+from ..artifact.ids import Array, padded
+from ..artifact.session import Session
 from .batching import Batcher
-from .refused import OVERLOADED, RETRY, Refused, brief
+from .http_errors import OVERLOADED, RETRY, Refused, brief
 from .settings import Settings
-from .shelf import Shelf, shelf_of
 from .tensors import Given, complete
+from .title_index import Shelf, shelf_of
 
 FILE = "model.onnx"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
 from starlette.responses import Response
 
-from ..ids import NOTHING, Array, aligned, id_array, padded
-from .bodies import answer, check_text, read
+from ..artifact.ids import NOTHING, Array, aligned, id_array, padded
+from .http_errors import Refused
 from .models import Models, Served
 from .openapi import ERRORS, body_of
-from .refused import Refused
-from .shelf import LONGEST
 from .tensors import Given, check_places, check_size
+from .title_index import LONGEST
+from .validation import answer, check_text, read
 
 Id = StrictStr | StrictInt
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from recloom.errors import RecloomError
 
-from ..session import Provider
+from ..artifact.session import Provider
 
 SECRET = 16
 """Characters that a token has at least."""

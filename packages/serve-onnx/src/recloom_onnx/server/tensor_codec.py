@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field, StrictInt, StrictStr
 
-from ..ids import Array
-from ..manifest import Port
-from .bodies import check_text
-from .refused import Refused, brief
+from ..artifact.ids import Array
+from ..artifact.manifest import Port
+from .http_errors import Refused, brief
+from .validation import check_text
 
 DATATYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
 LENGTH = Struct("<I")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ids import DTYPES, PADDING, Array, IdKind
-from .refused import Refused
+from ..artifact.ids import DTYPES, PADDING, Array, IdKind
+from .http_errors import Refused
 
 Given = dict[str, Array]
 """Inputs of an artefact by name, but `k`."""

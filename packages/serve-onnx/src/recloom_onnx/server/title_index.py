@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..ids import DTYPES, Array
-from ..session import Session
+from ..artifact.ids import DTYPES, Array
+from ..artifact.session import Session
 
 LONGEST = 200
 """Characters of a question that are read."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from .refused import Refused, brief
+from .http_errors import Refused, brief
 
 Checked = TypeVar("Checked")
 EITHER = frozenset({"str", "int"})

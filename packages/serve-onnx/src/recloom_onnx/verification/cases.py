@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .ids import Array
-from .manifest import Manifest
+from ..artifact.ids import Array
+from ..artifact.manifest import Manifest
 
 BATCHES = (1, 2, 7, 64)
 ROWS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from recloom.functional import MISSED, first_k, hit, ndcg
+from recloom.metrics import MISSED, first_k, hit, ndcg
 from torch import Tensor
 
 

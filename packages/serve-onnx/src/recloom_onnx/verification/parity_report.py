@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from torch import Tensor
 
+from ..artifact.ids import Array
+from ..artifact.session import Session
 from .cases import Case, cleaned, indexed, indices
-from .compare import Comparison, compare, faults, list_metrics, overlap
-from .ids import Array
+from .comparison import Comparison, compare, faults, list_metrics, overlap
 from .reference import Reference
-from .session import Session
 
 METRIC = "ndcg@10"
 EQUAL = 1e-6

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 from recloom.batch import Batch
-from recloom.module import RecModule, mask
 from recloom.recommender import Recommender
+from recloom.training import RecModule, mask_items
 from torch import Tensor
 
 Reference = Callable[[Batch, Tensor, Tensor], Tensor]
@@ -54,6 +54,6 @@ def served_scores(module: RecModule, seen: Literal["masked", "kept"] = "masked")
     def scores(batch: Batch, blocked: Tensor, allowed: Tensor) -> Tensor:
         every = torch.arange(1, module.recommender.num_items + 1)[None]
         ranked = module.rank(replace(batch, candidates=every), seen == "masked")
-        return mask(ranked, every, blocked).float().masked_fill(~allowed, -torch.inf)
+        return mask_items(ranked, every, blocked).float().masked_fill(~allowed, -torch.inf)
 
     return scores

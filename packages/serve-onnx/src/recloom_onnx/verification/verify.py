@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from recloom.batch import Batch
-from recloom.data.catalog import Catalog
+from recloom.data import Catalog
 from recloom.errors import RecloomError
 
+from ..artifact.manifest import Manifest, Parity, check_loss, id_digest, weight_digest
+from ..artifact.session import Provider, Session
 from .cases import Case, shape_cases, user_cases
-from .manifest import Manifest, Parity, check_loss, id_digest, weight_digest
+from .parity_report import METRIC, Tally
 from .reference import Reference
-from .session import Provider, Session
-from .tally import METRIC, Tally
 
 if TYPE_CHECKING:
-    from recloom.run import Run
+    from recloom.runs import Run
     from rich.table import Table
 
 SHOWN = 5

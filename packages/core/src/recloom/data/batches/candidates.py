@@ -7,8 +7,8 @@ import re
 import torch
 from torch import Tensor
 
-from ..errors import RecloomError
-from .interactions import Interactions, repeated
+from ...errors import RecloomError
+from ..interactions import Interactions, repeated
 
 ROUNDS = 50
 

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..batch import Batch
-from ..errors import RecloomError, at_least
-from ..schemas import DatasetCard, Part, Protocol, SplitSpec
-from .catalog import Catalog
-from .examples import BatchSampler, Pairs, Requests, Windows, loader
-from .impressions import Impressions
-from .interactions import Interactions
-from .origin import check_first, check_split
-from .rated import RatedRequests, RatedRows
-from .sampling import sampled_candidates
+from ...batch import Batch
+from ...errors import RecloomError, at_least
+from ...schemas import DatasetCard, Part, Protocol, SplitSpec
+from ..catalog import Catalog
+from ..interactions import Interactions
+from ..provenance import check_first, check_split
+from .candidates import sampled_candidates
+from .requests import ImpressionRequests, LabelledRequests, TargetRequests
+from .sampler import BatchSampler, loader
+from .training_rows import PairRows, PointwiseRows, SequenceRows
 
 if TYPE_CHECKING:
-    from ..recommender import Recommender
+    from ...recommender import Recommender
 
 GIVEN = {"impressions": "shown", "rated": "rated"}
 """Candidates that are in the data, and what they were."""
@@ -107,8 +107,8 @@ class RecDataModule(L.LightningDataModule):
         """Read and split; done once, whatever the stage."""
         if self._ready:
             return
-        from .prepare import read_card
-        from .split import digest, parts_of
+        from ..card import read_card
+        from ..split import parts_of, split_digest
 
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path)
@@ -130,7 +130,7 @@ class RecDataModule(L.LightningDataModule):
             "valid": everything.select(_mask(part, "train", "context")),
             "test": everything.select(_mask(part, "train", "valid", "context")),
         }
-        self.split_hash = digest(part)
+        self.split_hash = split_digest(part)
         for path in (self.vectors, self.user_vectors):
             if path is not None:
                 check_split(path, self.card.data_hash(), self.split_hash)
@@ -166,10 +166,10 @@ class RecDataModule(L.LightningDataModule):
         sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
         return loader(rows, sampler, self.num_workers)
 
-    def _rows(self, recommender: Recommender) -> Windows | Pairs | RatedRows:
+    def _rows(self, recommender: Recommender) -> SequenceRows | PairRows | PointwiseRows:
         length = recommender.max_len or int(self.train.lengths.max())
         if recommender.examples == "pairs":
-            return Pairs(self.train, self.pairs)
+            return PairRows(self.train, self.pairs)
         if recommender.examples == "rated":
             if self.user_vectors is not None:
                 check_first(self.user_vectors, self.known_first)
@@ -179,8 +179,8 @@ class RecDataModule(L.LightningDataModule):
                     "--data.candidates rated --data.seen kept tells labelled interactions apart instead",
                     stacklevel=2,
                 )
-            return RatedRows(self.train, length, self.known_first)
-        return Windows(self.train, length, self.windows)
+            return PointwiseRows(self.train, length, self.known_first)
+        return SequenceRows(self.train, length, self.windows)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Requests of the validation part, none where the split has none."""
@@ -197,13 +197,13 @@ class RecDataModule(L.LightningDataModule):
     def requests(self, part: Literal["valid", "test"]) -> DataLoader[Batch]:
         """Evaluation batches of a part: each user's visible history, candidates and held-out items."""
         if self.candidates == "impressions":
-            data: Impressions | RatedRequests | Requests = Impressions(
+            data: ImpressionRequests | LabelledRequests | TargetRequests = ImpressionRequests(
                 self.path, self.catalog, *self._period(part)
             )
         elif self.candidates == "rated":
-            data = RatedRequests(self.visible[part], self.parts[part])
+            data = LabelledRequests(self.visible[part], self.parts[part])
         else:
-            data = Requests(self.visible[part], self.parts[part], self._candidates(part))
+            data = TargetRequests(self.visible[part], self.parts[part], self._candidates(part))
         width = 1024
         if self.candidates == "all":
             width = self.num_items * (PAIRWISE if self._reads_pairs() else 1)

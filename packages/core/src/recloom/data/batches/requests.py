@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..batch import Batch
-from ..errors import RecloomError
-from .catalog import Catalog
+from ...batch import Batch
+from ...errors import RecloomError
+from ..catalog import Catalog
+from ..interactions import Interactions, repeated
 
 
-class Impressions(Dataset[Batch]):
+class ImpressionRequests(Dataset[Batch]):
     """One request per impression with at least one candidate; history, candidates and labels as recorded.
 
     Args:
@@ -79,3 +80,74 @@ class Lists:
         if not self.items.numel():
             return place, place
         return self.items[place] * real, place
+
+
+class TargetRequests(Dataset[Batch]):
+    """One evaluation request per user with held-out items.
+
+    Args:
+        visible: what a request may look back on.
+        held_out: the items to be found, by user.
+        candidates: (C,) int64 items to rank for every request, or (num_users + 1, C) by user.
+    """
+
+    def __init__(self, visible: Interactions, held_out: Interactions, candidates: Tensor) -> None:
+        users = torch.nonzero(held_out.lengths)[:, 0]
+        self.users = users[
+            visible.lengths[users].argsort(stable=True)
+        ]  # like lengths together: little padding
+        self.visible, self.held_out, self.candidates = visible, held_out, candidates
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        users = self.users[rows]
+        longest = max(1, int(self.visible.lengths[users].max()))
+        history, times = self.visible.last(users, longest)
+        targets, target_times = self.held_out.last(users, int(self.held_out.lengths[users].max()))
+        targets = targets.masked_fill(repeated(targets), 0)  # an item bought twice is one item to be found
+        asked = target_times.masked_fill(targets == 0, torch.iinfo(torch.int64).max).amin(1)
+        shared = self.candidates.dim() == 1
+        return Batch(
+            user=users,
+            history=history,
+            history_time=times,
+            request_time=asked,
+            candidates=self.candidates[None] if shared else self.candidates[users],
+            labels=targets,
+        )
+
+
+class LabelledRequests(Dataset[Batch]):
+    """One request per user with held-out interactions: these are the candidates, with their labels.
+
+    Args:
+        visible: what a request may look back on.
+        held_out: the interactions to be told apart; `positive` says which of them are labelled 1.
+    """
+
+    def __init__(self, visible: Interactions, held_out: Interactions) -> None:
+        users = torch.nonzero(held_out.lengths)[:, 0]
+        # like numbers of candidates together: little padding
+        self.users = users[held_out.lengths[users].argsort(stable=True)]
+        self.visible, self.held_out, self.labels = visible, held_out, held_out.labels()
+
+    def __len__(self) -> int:
+        return self.users.numel()
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        users = self.users[rows]
+        history, times = self.visible.last(users, max(1, int(self.visible.lengths[users].max())))
+        width = int(self.held_out.lengths[users].max())
+        candidates, asked = self.held_out.last(users, width)  # (B, C)
+        real = candidates > 0
+        places = (self.held_out.stops[users][:, None] + torch.arange(-width, 0)).clamp(min=0)
+        return Batch(
+            user=users,
+            history=history,
+            history_time=times,
+            request_time=asked.masked_fill(~real, torch.iinfo(torch.int64).max).amin(1),
+            candidates=candidates,
+            labels=self.labels[places] * real,
+        )

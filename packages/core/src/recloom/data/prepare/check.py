@@ -8,11 +8,12 @@ from typing import Literal
 
 import polars as pl
 
-from ..errors import DataError
-from ..schemas import DatasetCard
-from .prepare import CARD, read_card, sha256
-from .readers import RawTables, ReadOptions
-from .readers.checks import ACCEPTED
+from ...errors import DataError
+from ...io import sha256
+from ...schemas import DatasetCard
+from ..card import CARD, read_card
+from ..readers import RawTables, ReadOptions
+from ..readers.values import ACCEPTED
 from .source import recognise, refuse_unused
 
 State = Literal["good", "note", "bad"]

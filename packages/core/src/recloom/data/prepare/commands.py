@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ..command import command
-from .choices import Domain, Layout, Quote
+from ...command import command
+from ..card import Domain, Layout, Quote
 
 
 @command("data prepare")
@@ -61,8 +61,8 @@ def prepare(
         max_rejected: share of malformed rows above which the data are refused.
         overwrite: replace an existing folder, in one step and only once the new one is complete.
     """
-    from .readers import ReadOptions
-    from .show import show_prepared
+    from ..readers import ReadOptions
+    from .display import show_prepared
     from .source import prepare_source
 
     options = ReadOptions(
@@ -105,9 +105,9 @@ def split(
         out: folder to write, by default `splits/...` in the dataset.
         overwrite: replace an existing split.
     """
-    from ..schemas import SplitSpec
-    from .show import show_split
-    from .split import write_split
+    from ...schemas import SplitSpec
+    from ..split import write_split
+    from .display import show_split
 
     spec = SplitSpec(
         strategy=strategy, valid=valid, test=test, min_user=min_user, min_item=min_item, seed=seed
@@ -135,9 +135,9 @@ def synth(
         out: folder to write; `truth/` in it holds the structure.
         overwrite: replace an existing folder.
     """
-    from .prepare import write_synthetic
-    from .show import show_prepared
-    from .synth import World, synthesise
+    from ..synth.generator import World, synthesise
+    from .dataset import write_synthetic
+    from .display import show_prepared
 
     data, truth, parameters = synthesise(World(like=like, users=users, items=items, seed=seed))
     card = write_synthetic(data, out, truth, parameters, overwrite=overwrite)
@@ -178,9 +178,9 @@ def check(
         time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
         title_column: column of titles in the file with item attributes, where the guess is wrong.
     """
+    from ..readers import ReadOptions
     from .check import check_path
-    from .readers import ReadOptions
-    from .show import show_findings
+    from .display import show_findings
 
     options = ReadOptions(
         items_path=items_path or [], users_path=users_path or [], separator=separator, quote=quote,
@@ -193,7 +193,7 @@ def check(
 @command("data list")
 def list_readers() -> None:
     """List the readers of raw formats, and the known sets that `data prepare --download` can fetch."""
-    from .show import show_list
+    from .display import show_list
 
     show_list()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,17 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
-from ..errors import DataError
-from ..schemas import DatasetCard, Source, SourceFile
-from .directory import new_directory
-from .index import factorise, in_order, positions, repeats
-from .readers import RawTables, no_rejections
-from .readers.checks import ACCEPTED
-from .readers.text import rejections
+from ...errors import DataError
+from ...io import new_directory, sha256
+from ...schemas import DatasetCard, Source, SourceFile
+from ..card import CARD
+from ..readers import RawTables, no_rejections
+from ..readers.text import rejections
+from ..readers.values import ACCEPTED
+from .encode import factorise, in_order, positions, repeats
 
-CARD = "dataset.json"
 FEW = 0.05
 """The share of malformed rows up to which leaving them out is a way to go on."""
 
@@ -193,7 +191,7 @@ def _user_table(raw: RawTables, ids: pl.Series, lengths: np.ndarray[Any, np.dtyp
     return users.join(raw.users, on="user_id", how="left", maintain_order="left")
 
 
-def write(
+def write_dataset(
     data: Prepared,
     out: Path,
     *,
@@ -242,7 +240,7 @@ def write_synthetic(
     overwrite: bool = False,
 ) -> DatasetCard:
     """Write invented data with their truth beside them."""
-    return write(
+    return write_dataset(
         data, out, name=f"synth-{parameters['like']}", source=Source(reader="synth", options=parameters),
         licence="invented data, free to use", overwrite=overwrite, extra=truth, parameters=parameters,
     )  # fmt: skip
@@ -256,45 +254,3 @@ def source_files(paths: list[Path]) -> list[SourceFile]:
         SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
         for path, digest in zip(paths, digests, strict=True)
     ]
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_card(folder: str | Path) -> DatasetCard:
-    """Read `dataset.json` of a prepared dataset.
-
-    Raises DataError when there is none, or when it is not a dataset card.
-    """
-    path = Path(folder) / CARD
-    if not path.is_file():
-        raise DataError(
-            f"{folder} is not a prepared dataset: it holds no {CARD}. Make one with "
-            "`recloom data prepare READER --path RAW --out DIR`, or `recloom data synth`."
-        )
-    try:
-        return DatasetCard.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:3])
-        raise DataError(f"{path} is not a dataset card: {wrong}. Prepare the dataset again.") from error
-
-
-def read_unchanged(folder: str | Path) -> DatasetCard:
-    """As `read_card`, of a dataset whose files are as they were prepared: what is learnt of them is named after it.
-
-    Raises DataError where a file is missing or another.
-    """
-    card = read_card(folder)
-    for name, digest in card.sha256.items():
-        path = Path(folder) / name
-        if not path.is_file() or sha256(path) != digest:
-            wrong = "not what was prepared (its sha256 differs)" if path.is_file() else "missing"
-            raise DataError(
-                f"{path} is {wrong}, so what is learnt from it would be kept under a name that is not its own. Prepare "
-                "the dataset again; "
-                f"`recloom data check {folder}` looks at all of it."
-            )
-    return card

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import DataError
-from ..schemas import DatasetCard
-from ..terminal import plain, visible
+from ...errors import DataError
+from ...schemas import DatasetCard
+from ...terminal import plain, visible
 
 if TYPE_CHECKING:
+    from ..split import SplitRecord
     from .check import Finding
-    from .split import SplitRecord
 
 ROWS = 10
 """Rejected rows shown at most; all of them are in rejected.parquet."""
@@ -89,7 +89,7 @@ def show_findings(path: Path, findings: list[Finding]) -> None:
 
 def show_list() -> None:
     """Readers and known sets."""
-    from .known import KNOWN
+    from .public_datasets import KNOWN
     from .source import readers
 
     console = Console()

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..plugins import collect
-from ..schemas import DatasetCard, Source
-from .directory import refuse_existing
-from .prepare import Prepared, arrange, source_files, write
-from .readers import RawTables, Reader, ReadOptions
-from .readers.table import choose_columns, column_names
+from ...errors import DataError
+from ...io import refuse_existing
+from ...plugins import collect
+from ...schemas import DatasetCard, Source
+from ..readers import RawTables, Reader, ReadOptions
+from ..readers.table import choose_columns, column_names
+from .dataset import Prepared, arrange, source_files, write_dataset
 
 COLUMN_OPTIONS = frozenset(
     {
@@ -59,9 +59,9 @@ def prepare_source(
     if (path is None) == (download is None):
         raise DataError("give either --path RAW or --download NAME (`recloom data list` shows the names)")
     if download is not None:
-        from .download import fetch, known_set
+        from .public_datasets import fetch, public_dataset
 
-        known = known_set(download)
+        known = public_dataset(download)
         path, licence, url = fetch(download), known.licence, known.page
     assert path is not None
     if not path.exists():
@@ -75,7 +75,7 @@ def prepare_source(
     chosen: dict[str, Any] = options.given()
     chosen |= {"min_value": min_value} if min_value is not None else {}
     chosen |= {"keep_all_items": True} if keep_all_items else {}
-    card = write(
+    card = write_dataset(
         data, out, name=name or out.name, licence=licence or found.licence, overwrite=overwrite,
         source=Source(reader=found.name, files=files.result(), url=url or found.url, options=chosen),
     )  # fmt: skip

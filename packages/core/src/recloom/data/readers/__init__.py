@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
-from ..choices import Layout, Quote
+from ..card import Layout, Quote
 
 REJECTED: dict[str, pl.DataType] = {
     "file": pl.String(),

@@ -15,10 +15,9 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, ReadOptions
-from .checks import part_rows, row_checks
 from .jsonlines import read_json_lines
 from .text import first_of_each, opening, rejections
-from .times import to_seconds
+from .values import part_rows, row_checks, to_seconds
 
 ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 

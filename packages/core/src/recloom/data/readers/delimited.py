@@ -10,8 +10,8 @@ from typing import Literal
 import polars as pl
 
 from ...errors import DataError
-from .checks import part_rows, row_checks
 from .text import chunks, content, first_of_each, holds, opening, record_lines, rejections
+from .values import part_rows, row_checks
 
 EXTRA = "__extra"
 SEPARATORS = {",": "','", "\t": "a tab", ";": "';'", "|": "'|'", "::": "'::'", " ": "a space"}

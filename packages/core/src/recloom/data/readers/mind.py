@@ -13,9 +13,9 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, ReadOptions
-from .checks import part_rows
 from .delimited import Delimited, keyed_rows, valid_rows
 from .text import opening, rejections
+from .values import part_rows
 
 BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
 NEWS = (

@@ -9,7 +9,7 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, ReadOptions
-from .side import read_side
+from .attributes import read_side
 from .text import content, opening, rejections
 
 SETS = ("train.txt", "test.txt")

@@ -11,13 +11,11 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, ReadOptions, no_rejections
-from .checks import part_rows, row_checks
+from .attributes import read_side
 from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
 from .jsonlines import read_json_lines
-from .numbers import to_numbers
-from .side import read_side
 from .text import SHOWN, opening, rejections
-from .times import ROLES, guess_columns, to_seconds
+from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds
 
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".inter", ".tab")
 JSON = (".jsonl", ".ndjson", ".json")

@@ -1,6 +1,13 @@
-"""Times in any usual form to Unix seconds, and columns recognised by their names."""
+"""Times in any usual form to Unix seconds, and columns recognised by their names.
+
+What makes a row of interactions valid, as Polars expressions over whole columns.
+
+Numbers as people write them: `4.5`, and `4,5` where a comma can only be the decimal mark.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -115,3 +122,80 @@ def guess_columns(names: list[str]) -> dict[str, str]:
     plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
     found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
     return {role: name for role, name in found.items() if name is not None}
+
+
+Check = tuple[pl.Expr, str]
+NO_NUMBER = "value is empty or not a number"
+NO_TIME = "timestamp is empty or not a time"
+ACCEPTED = {
+    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
+    "may mean thousands and is refused).",
+    NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
+    "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
+    "with --time-format, such as %d.%m.%y.",
+}
+"""Reason to what would have been accepted."""
+
+
+def row_checks(
+    schema: Mapping[str, pl.DataType], ids: Sequence[str], *, lossy: bool = False, quoted: bool = False
+) -> list[Check]:
+    """Expressions that hold for invalid rows, each with its reason, for a frame of this schema.
+
+    `ids` must not be empty; where they exist, `value` must be finite and `timestamp` not negative.
+
+    Args:
+        lossy: bytes that are no UTF-8 stand as � in the text.
+        quoted: fields may be quoted, so a line break in an id comes from a quote that is not closed.
+    """
+    checks = [(pl.col(name).is_null() | (pl.col(name) == ""), f"{name} is empty") for name in ids]
+    if lossy:
+        checks += [(pl.col(n).str.contains("\ufffd", literal=True), f"{n} is not valid UTF-8") for n in ids]
+    if quoted:
+        reason = "holds a line break: a quote that is not closed?"
+        checks += [(pl.col(n).str.contains("\n", literal=True), f"{n} {reason}") for n in ids]
+    if "value" in schema:
+        wrong = pl.col("value").is_nan() | pl.col("value").is_infinite()
+        checks += [
+            (pl.col("value").is_null(), NO_NUMBER),
+            (wrong, "value is NaN or infinite"),
+        ]
+    if "timestamp" in schema:
+        checks += [
+            (pl.col("timestamp").is_null(), NO_TIME),
+            (pl.col("timestamp") < 0, "timestamp is negative"),
+        ]
+    return checks
+
+
+def part_rows(frame: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows for which no check holds; and the others, with the `reason` of the first that does."""
+    bad = frame.select(pl.any_horizontal([check.fill_null(False) for check, _ in checks]).alias("bad"))["bad"]
+    if not bad.any():
+        return frame, frame.clear().with_columns(pl.lit("").alias("reason"))
+    columns = [column for column in frame.columns if column not in ("line", "file")]
+    empty = pl.all_horizontal(pl.col(columns).is_null())
+    reasons = [pl.when(empty).then(pl.lit("empty line"))]
+    reasons += [pl.when(check).then(pl.lit(text)) for check, text in checks]
+    return frame.filter(~bad), frame.filter(bad).with_columns(pl.coalesce(reasons).alias("reason"))
+
+
+GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
+"""`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
+
+
+def to_numbers(values: pl.Series) -> tuple[pl.Series, str | None]:
+    """Float32, null where a text is no number, and what was assumed of the decimal mark, if anything.
+
+    A comma counts as the decimal mark unless every number that has one could as well mean thousands.
+    """
+    if values.dtype != pl.String:
+        return values.cast(pl.Float32, strict=False), None
+    texts = values.str.strip_chars()
+    commas = texts.filter(texts.str.contains(",", literal=True).fill_null(False))
+    if not len(commas) or commas.str.contains(GROUPED).all():
+        return texts.cast(pl.Float32, strict=False), None
+    numbers = texts.str.replace(",", ".", literal=True).cast(pl.Float32, strict=False)
+    if numbers.null_count() == texts.cast(pl.Float32, strict=False).null_count():
+        return numbers, None
+    return numbers, f"decimal commas, such as {commas[0]!r}"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..errors import DataError
-from .choices import Domain
-from .prepare import Prepared, arrange
-from .readers import RawTables
-from .synth_text import item_texts, vocabulary
+from ...errors import DataError
+from ..card import Domain
+from ..prepare.dataset import Prepared, arrange
+from ..readers import RawTables
+from .texts import item_texts, vocabulary
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from .choices import Domain
+from ..card import Domain
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 _LISTS = {"name": "names", "brand": "names", "town": "towns"}
@@ -19,7 +19,7 @@ _LISTS = {"name": "names", "brand": "names", "town": "towns"}
 
 def vocabulary(like: Domain) -> dict[str, Any]:
     """The words of one domain: `titles`, `names`, `towns`, `leads`, `openings`, and `topics` with theirs."""
-    source = files(__package__).joinpath("synth_words.yaml").read_text("utf-8")
+    source = files(__package__).joinpath("words.yaml").read_text("utf-8")
     found: dict[str, Any] = yaml.safe_load(source)[like]
     return found
 

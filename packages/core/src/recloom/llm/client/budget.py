@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..errors import RecloomError, at_least
-from .question import Failure, Question, Reply
+from ...errors import RecloomError, at_least
+from ..requests import Failure, LLMRequest, LLMResponse
 
 if TYPE_CHECKING:
-    from . import LanguageModel
+    from .. import LanguageModel
 
 PER_MESSAGE = 4
 PER_CONVERSATION = 3
@@ -84,18 +84,18 @@ class Cost:
         return self + Cost(-other.calls, -other.prompt_tokens, -other.completion_tokens)
 
 
-def worst_case(model: LanguageModel, question: Question) -> Cost:
+def worst_case(model: LanguageModel, request: LLMRequest) -> Cost:
     """What a question costs at most: its prompt as the model counts tokens, and n answers of full length.
 
     A question with options costs its prompt, the options, and the one token with which a server scores them.
     """
-    parts = [*(message["content"] for message in question.messages), *(question.options or ())]
-    prompt = sum(map(model.count_tokens, parts)) + PER_MESSAGE * len(question.messages) + PER_CONVERSATION
-    answers = 1 if question.options is not None else question.n * question.max_tokens
+    parts = [*(message["content"] for message in request.messages), *(request.options or ())]
+    prompt = sum(map(model.count_tokens, parts)) + PER_MESSAGE * len(request.messages) + PER_CONVERSATION
+    answers = 1 if request.options is not None else request.n * request.max_tokens
     return Cost(1, prompt, answers, counted=prompt)
 
 
-class Meter:
+class BudgetTracker:
     """Holds one run, or several that share it, to a budget.
 
     What goes out is set aside at its worst case; when replies arrive, what they say they cost takes its place.
@@ -109,12 +109,12 @@ class Meter:
         self.set_aside = Cost()
         self._counted = self._reported = 0
 
-    def worst(self, model: LanguageModel, questions: Sequence[Question]) -> list[Cost]:
+    def worst(self, model: LanguageModel, requests: Sequence[LLMRequest]) -> list[Cost]:
         """The worst case of each question; tokens are counted only where they are limited."""
         if self.budget.tokens is None and self.budget.money is None:
-            return [Cost(1)] * len(questions)
+            return [Cost(1)] * len(requests)
         longer = max(1.0, self._reported / self._counted) if self._counted else 1.0
-        costs = [worst_case(model, question) for question in questions]
+        costs = [worst_case(model, request) for request in requests]
         return [replace(cost, prompt_tokens=math.ceil(cost.prompt_tokens * longer)) for cost in costs]
 
     def fits(self, more: Sequence[Cost]) -> bool:
@@ -135,14 +135,14 @@ class Meter:
         """Set the worst case of a batch aside."""
         self.set_aside = sum(worst, self.set_aside)
 
-    def settle(self, worst: Sequence[Cost], replies: Sequence[Reply | Failure]) -> None:
+    def settle(self, worst: Sequence[Cost], responses: Sequence[LLMResponse | Failure]) -> None:
         """The batch is back, whole or in part: put what it cost in place of what was set aside."""
-        for cost, reply in itertools.zip_longest(worst, replies):
+        for cost, response in itertools.zip_longest(worst, responses):
             self.set_aside -= cost
-            if isinstance(reply, Reply) and reply.prompt_tokens + reply.completion_tokens:
-                self.spent += Cost(1, reply.prompt_tokens, reply.completion_tokens)
+            if isinstance(response, LLMResponse) and response.prompt_tokens + response.completion_tokens:
+                self.spent += Cost(1, response.prompt_tokens, response.completion_tokens)
                 self._counted += cost.counted
-                self._reported += reply.prompt_tokens
+                self._reported += response.prompt_tokens
             else:
                 self.spent += cost
 

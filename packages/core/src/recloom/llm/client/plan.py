@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import RecloomError
-from . import LanguageModel
-from .asking import distinct
+from ...errors import RecloomError
+from .. import LanguageModel
+from ..requests import LLMRequest
 from .budget import Cost, Prices, worst_case
-from .question import Question
+from .runner import distinct
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .bill import Bill
-    from .ledger import Ledger
+    from ..ledger.store import Ledger
+    from .usage import Usage
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Plan:
         estimated: whether the model has no tokeniser at hand, so that the prompt tokens are estimated.
     """
 
-    questions: int
+    requests: int
     repeated: int
     cached: int
     calls: int
@@ -47,13 +47,13 @@ class Plan:
     seconds: float | None = None
     estimated: bool = False
 
-    def after(self, bill: Bill) -> Plan:
+    def after(self, usage: Usage) -> Plan:
         """With the rounds that came before, all of whose replies are held."""
         return replace(
             self,
-            questions=self.questions + bill.questions,
-            repeated=self.repeated + bill.repeated,
-            cached=self.cached + bill.cached,
+            requests=self.requests + usage.requests,
+            repeated=self.repeated + usage.repeated,
+            cached=self.cached + usage.cached,
         )
 
     def table(self) -> Table:
@@ -63,7 +63,7 @@ class Plan:
         table = Table("what", box=None, pad_edge=False)
         table.add_column("how much", justify="right")
         rows = {
-            "questions": f"{self.questions:,}",
+            "questions": f"{self.requests:,}",
             "repeated": f"{self.repeated:,}",
             "in the ledger": f"{self.cached:,}",
             "calls": f"{self.calls:,}",
@@ -90,7 +90,7 @@ class Plan:
 
 def plan(
     model: LanguageModel,
-    questions: Sequence[Question],
+    requests: Sequence[LLMRequest],
     ledger: Ledger | None,
     *,
     prices: Prices | None = None,
@@ -105,22 +105,24 @@ def plan(
     """
     if rate is not None and not rate > 0:
         raise RecloomError(f"rate must be a number of calls per second above 0; found {rate}")
-    wanted, _ = distinct(model.identity, questions)
-    left = left_to_ask(model, questions, ledger)
-    cost = sum((worst_case(model, question) for question in left), Cost())
+    wanted, _ = distinct(model.identity, requests)
+    left = left_to_ask(model, requests, ledger)
+    cost = sum((worst_case(model, request) for request in left), Cost())
     return Plan(
-        len(questions), len(questions) - len(wanted), len(wanted) - len(left), cost.calls, cost.prompt_tokens,
+        len(requests), len(requests) - len(wanted), len(wanted) - len(left), cost.calls, cost.prompt_tokens,
         cost.completion_tokens, prices.cost(cost.prompt_tokens, cost.completion_tokens) if prices else None,
         prices.currency if prices else "", cost.calls / rate if rate else None,
         type(model).count_tokens is LanguageModel.count_tokens,
     )  # fmt: skip
 
 
-def left_to_ask(model: LanguageModel, questions: Sequence[Question], ledger: Ledger | None) -> list[Question]:
+def left_to_ask(
+    model: LanguageModel, requests: Sequence[LLMRequest], ledger: Ledger | None
+) -> list[LLMRequest]:
     """The questions, each once, whose replies the ledger lacks; all of them where there is none yet."""
-    wanted, _ = distinct(model.identity, questions)
+    wanted, _ = distinct(model.identity, requests)
     held = ledger.get_many(wanted) if ledger else {}
-    return [question for key, question in wanted.items() if key not in held]
+    return [request for key, request in wanted.items() if key not in held]
 
 
 def _duration(seconds: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import RecloomError
+from ...errors import RecloomError
+from ..openai.redaction import without_secrets
 from .budget import BudgetError
-from .secrecy import without_secrets
 
 
 @dataclass(frozen=True)
-class Bill:
+class Usage:
     """What came of a list of questions, and what it cost.
 
     Attributes:
@@ -28,7 +28,7 @@ class Bill:
         currency: of the money.
     """
 
-    questions: int = 0
+    requests: int = 0
     repeated: int = 0
     cached: int = 0
     calls: int = 0
@@ -46,11 +46,11 @@ class Bill:
         """How many replies the ledger holds now."""
         return self.cached + self.calls - self.failures
 
-    def __add__(self, other: Bill) -> Bill:
+    def __add__(self, other: Usage) -> Usage:
         """Of both together; money is None where one has none."""
         money = None if self.money is None or other.money is None else self.money + other.money
-        return Bill(
-            self.questions + other.questions, self.repeated + other.repeated, self.cached + other.cached,
+        return Usage(
+            self.requests + other.requests, self.repeated + other.repeated, self.cached + other.cached,
             self.calls + other.calls, self.failures + other.failures, self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens, money, self.seconds + other.seconds,
             self.estimated + other.estimated, self.unasked + other.unasked, self.currency or other.currency,
@@ -60,7 +60,7 @@ class Bill:
         """Two lines: of the questions, and of what they cost."""
         repeated = f"{self.repeated:,} repeated, " if self.repeated else ""
         return (
-            f"{self.questions:,} questions: {repeated}{self.cached:,} from the ledger, {self.calls:,} asked, "
+            f"{self.requests:,} questions: {repeated}{self.cached:,} from the ledger, {self.calls:,} asked, "
             f"{self.failures:,} without a reply\n{self.cost}, {self.seconds:.1f} s"
         )
 
@@ -76,12 +76,12 @@ class Bill:
 class EndedEarly(Exception):
     """Carries what ended asking, and the bill of what had arrived by then; never shown."""
 
-    def __init__(self, cause: BaseException, bill: Bill) -> None:
+    def __init__(self, cause: BaseException, usage: Usage) -> None:
         super().__init__(str(cause))
-        self.cause, self.bill = cause, bill
+        self.cause, self.usage = cause, usage
 
 
-def error_of(cause: BaseException, bill: Bill, ledger: Path, limits: str = "") -> BaseException:
+def error_of(cause: BaseException, usage: Usage, ledger: Path, limits: str = "") -> BaseException:
     """What to raise where asking ended early: the cause, and how far it got.
 
     An error that is none of Recloom's own stays as it is and gets a note.
@@ -91,7 +91,7 @@ def error_of(cause: BaseException, bill: Bill, ledger: Path, limits: str = "") -
         ledger: where replies are kept.
         limits: the options that hold the budget, such as ` (--llm.max_calls)`.
     """
-    far = how_far(bill, ledger)
+    far = how_far(usage, ledger)
     if isinstance(cause, KeyboardInterrupt):
         return KeyboardInterrupt(f"interrupted.\n{far}\nThe same command goes on from there.")
     if not isinstance(cause, RecloomError):
@@ -100,15 +100,15 @@ def error_of(cause: BaseException, bill: Bill, ledger: Path, limits: str = "") -
     reason = without_secrets(str(cause)).rstrip(".")
     if not isinstance(cause, BudgetError):
         return RecloomError(f"{reason}.\n{far}\nThe same command goes on from there.")
-    again = f"; its limits{limits} count anew" if bill.calls else f" once its limits{limits} are larger"
+    again = f"; its limits{limits} count anew" if usage.calls else f" once its limits{limits} are larger"
     return BudgetError(f"{reason}.\n{far}\nThe same command goes on from there{again}.")
 
 
-def how_far(bill: Bill, ledger: Path) -> str:
+def how_far(usage: Usage, ledger: Path) -> str:
     """Two lines: what is kept of how much, and what this run had of it at which cost."""
-    failed = f", {bill.failures:,} without a reply" if bill.failures else ""
+    failed = f", {usage.failures:,} without a reply" if usage.failures else ""
     return (
-        f"{bill.kept:,} of {bill.questions - bill.repeated:,} replies are kept in {ledger}, "
-        f"{bill.unasked + bill.failures:,} are still to ask.\n"
-        f"This run asked {bill.calls:,}{failed}: {bill.cost}."
+        f"{usage.kept:,} of {usage.requests - usage.repeated:,} replies are kept in {ledger}, "
+        f"{usage.unasked + usage.failures:,} are still to ask.\n"
+        f"This run asked {usage.calls:,}{failed}: {usage.cost}."
     )

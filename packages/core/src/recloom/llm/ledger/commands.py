@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..command import command
-from ..usage import LIGHTNING
+from ...cli.help import LIGHTNING
+from ...command import command
 
 if TYPE_CHECKING:
-    from .ledger import Ledger
+    from .store import Ledger
 
 
 @command("llm show")
@@ -31,7 +31,7 @@ def show(*, ledger: Path | None = None, json: bool = False) -> None:
 
         print(encoder.dumps([asdict(total) for total in totals], indent=2))
         return
-    from .ledger_table import tables
+    from .export import tables
 
     tables(held.path, totals)
 
@@ -50,7 +50,7 @@ def export(
         keys: a file with one key a line; only their replies are written, and each must be held.
         overwrite: replace an existing file.
     """
-    from ..errors import RecloomError
+    from ...errors import RecloomError
 
     if out.exists() and not overwrite:
         raise RecloomError(f"{out} exists. Choose another name, or replace it with --overwrite.")
@@ -69,8 +69,8 @@ def load(file: Path, *, ledger: Path | None = None) -> None:
         file: what `recloom llm export` wrote; every line is checked before the first is taken.
         ledger: the file to add to, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
     """
-    from .ledger import Ledger, ledger_path
-    from .reply_lines import read_lines
+    from .export import read_lines
+    from .store import Ledger, ledger_path
 
     next(read_lines(file), None)  # a file that cannot be read leaves no empty ledger behind
     kept = Ledger(ledger_path(ledger))
@@ -90,10 +90,9 @@ def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -
         requests: the file of requests that was sent; the `.questions.jsonl` written with it must lie beside it.
         ledger: the file to add to, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
     """
-    from .batch_files import questions_path, read_batch
-    from .batch_report import keep_failures, tell
-    from .ledger import Ledger, ledger_path
-    from .reply_lines import json_lines
+    from .export import json_lines
+    from .provider_batch import keep_failures, questions_path, read_batch, tell
+    from .store import Ledger, ledger_path
 
     for file in (questions_path(requests), results):
         next(json_lines(file), None)  # files that cannot be read leave no empty ledger behind
@@ -113,8 +112,8 @@ def plan(command: list[str]) -> None:
     Args:
         command: the command with its options, as they stand after `recloom`.
     """
-    from ..errors import Finished
-    from ..terminal import command_line
+    from ...errors import Finished
+    from ...terminal import command_line
 
     try:
         _called(command, ["--llm.run=plan"])
@@ -134,9 +133,9 @@ def batch_export(out: Path, command: list[str]) -> None:
         out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.
         command: the command with its options, as they stand after `recloom`.
     """
-    from ..errors import Finished
-    from ..terminal import command_line
-    from .errand import NothingLeft
+    from ...errors import Finished
+    from ...terminal import command_line
+    from ..client.session import NothingLeft
 
     try:
         _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
@@ -151,8 +150,8 @@ def batch_export(out: Path, command: list[str]) -> None:
 
 def _held(ledger: Path | None) -> Ledger:
     """A ledger to be read; RecloomError where there is none, with the commands that make one."""
-    from ..errors import RecloomError
-    from .ledger import Ledger, ledger_path
+    from ...errors import RecloomError
+    from .store import Ledger, ledger_path
 
     path = ledger_path(ledger)
     if not path.exists():
@@ -167,9 +166,9 @@ def _held(ledger: Path | None) -> Ledger:
 
 def _called(words: list[str], more: list[str]) -> None:
     """Call another command with further options; only one that asks has them."""
-    from ..errors import RecloomError
-    from ..invoke import find_command, invoke
-    from ..spec import unknown
+    from ...cli.invoke import find_command, invoke
+    from ...errors import RecloomError
+    from ...spec import unknown
 
     if words[0].startswith("-"):
         raise RecloomError(
@@ -190,10 +189,10 @@ def _called(words: list[str], more: list[str]) -> None:
 
 def asking_commands() -> list[str]:
     """Names of the commands that ask a language model."""
-    from ..invoke import commands_with
-    from .errand import Asking
+    from ...cli.invoke import commands_with
+    from ..client.options import LLMOptions
 
-    return commands_with("llm", Asking)
+    return commands_with("llm", LLMOptions)
 
 
 COMMANDS = (show, export, load, batch_import, plan, batch_export)

@@ -4,6 +4,8 @@
 
 `key` is the sha256 of identity and question, `sha256` that of everything else in the line. Lines are UTF-8, in
 which a lone surrogate is written like any other code point, so that every text comes back as it was.
+
+What a ledger holds, as tables that fit a narrow terminal: one for each model, a line for each prompt.
 """
 
 from __future__ import annotations
@@ -12,12 +14,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import RecloomError
-from .question import Reply
+from rich.console import Console
+from rich.table import Table
+
+from ...errors import RecloomError
+from ...terminal import plain
+from ..requests import LLMResponse
+
+if TYPE_CHECKING:
+    from .store import Total
 
 FIELDS = {
     "key": str, "identity": dict, "question": dict, "reply": dict,
@@ -43,22 +53,22 @@ def dumps(data: Any) -> str:
     return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
-def key_of(identity: str, question: str) -> str:
-    """`Question.key` from the JSON of identity and question."""
-    return sha256(f"[{identity}, {question}]")
+def key_of(identity: str, request: str) -> str:
+    """`LLMRequest.key` from the JSON of identity and question."""
+    return sha256(f"[{identity}, {request}]")
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def reply_as_json(reply: Reply) -> str:
+def reply_as_json(response: LLMResponse) -> str:
     """The answers, and how many of them were cut where any was; tokens have columns of their own."""
-    cut = {"cut": reply.cut} if reply.cut else {}
-    return dumps({"scores": reply.scores} if reply.scores else {"texts": reply.texts} | cut)
+    cut = {"cut": response.cut} if response.cut else {}
+    return dumps({"scores": response.scores} if response.scores else {"texts": response.texts} | cut)
 
 
-def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> Reply:
+def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> LLMResponse:
     """A reply that is cached; raises ValueError for anything that `reply_as_json` does not write."""
     data = json.loads(text)
     texts, scores, cut = data.get("texts", []), data.get("scores", []), data.pop("cut", 0)
@@ -67,7 +77,7 @@ def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> Re
         raise ValueError("a reply holds texts or scores")
     if type(cut) is not int or not 0 <= cut <= len(texts):
         raise ValueError(f"cut is a number of answers up to {len(texts)}; found {cut!r}")
-    return Reply(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, True, cut)
+    return LLMResponse(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, True, cut)
 
 
 def to_line(data: dict[str, Any]) -> bytes:
@@ -139,8 +149,8 @@ def _proven(data: dict[str, Any]) -> Row:
         if type(data[name]) is not kind:
             raise ValueError(f"{name} must be of type {kind.__name__}; found {str(data[name])[:40]!r}")
     digest = data.pop("sha256")
-    identity, question, reply = (dumps(data[name]) for name in ("identity", "question", "reply"))
-    if key_of(identity, question) != data["key"]:
+    identity, request, response = (dumps(data[name]) for name in ("identity", "question", "reply"))
+    if key_of(identity, request) != data["key"]:
         raise ValueError(f"key {data['key'][:16]!r} is not the sha256 of the identity and question beside it")
     if sha256(dumps(data)) != digest:
         raise ValueError("sha256 is not that of the line: the reply, its tokens or its date were changed")
@@ -148,5 +158,32 @@ def _proven(data: dict[str, Any]) -> Row:
         raise ValueError(f"asked_at must look like 2030-01-31T12:00:00Z; found {data['asked_at'][:40]!r}")
     if not all(0 <= data[name] < 2**53 for name in ("prompt_tokens", "completion_tokens")):
         raise ValueError("prompt_tokens and completion_tokens must be 0 or more")
-    reply_from_json(reply, 0, 0)
-    return Row(**(data | {"identity": identity, "question": question, "reply": reply}))
+    reply_from_json(response, 0, 0)
+    return Row(**(data | {"identity": identity, "question": request, "reply": response}))
+
+
+VERSION = 8
+"""Characters of a prompt's version that are shown; two versions hardly ever share them."""
+COLUMNS = ("replies", "prompt tokens", "completion tokens", "last asked")
+
+
+def tables(path: Path, totals: Sequence[Total]) -> None:
+    """Print them, by model."""
+    console = Console(highlight=False)
+    console.print(plain(f"{path}: {sum(total.responses for total in totals):,} replies", 400))
+    by_model = sorted(totals, key=lambda total: total.model)
+    for model, group in groupby(by_model, lambda total: total.model):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(plain(model, 40))
+        for name in COLUMNS:
+            table.add_column(name, justify="right")
+        for one in group:
+            counts = (f"{n:,}" for n in (one.responses, one.prompt_tokens, one.completion_tokens))
+            table.add_row(plain(_short(one.prompt), 40), *counts, one.last[:10])
+        console.print()
+        console.print(table)
+
+
+def _short(prompt: str) -> str:
+    name, at, version = prompt.rpartition("@")
+    return f"{name}{at}{version[:VERSION]}" if at else prompt

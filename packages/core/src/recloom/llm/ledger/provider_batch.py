@@ -2,6 +2,8 @@
 
 Beside the requests stands a file of the questions, `NAME.questions.jsonl`: it leads from the id of a result, which
 is the key of the question, to what was asked of whom. It stays here; the requests go to the provider.
+
+What came of a batch's results, told in a few lines; its failures in a file, as every command keeps its own.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..errors import QuestionError, RecloomError
-from . import Message
-from .asking import distinct
-from .ledger import Ledger
-from .openai import OpenAIChat
-from .question import Failure, Question, Reply
-from .replies import as_reply
-from .reply_lines import dumps, json_lines, to_line, write_lines
-from .secrecy import refuse_secrets, without_secrets
+from ...errors import LLMRequestError, RecloomError
+from ...terminal import visible
+from .. import Message
+from ..client.runner import as_reply, distinct
+from ..openai.chat import OpenAIChat
+from ..openai.redaction import refuse_secrets, without_secrets
+from ..requests import Failure, LLMRequest, LLMResponse
+from ..structured import failure_lines
+from .export import dumps, json_lines, to_line, write_lines
+from .store import Ledger
 
 PER_FILE = 50_000
 BYTES_PER_FILE = 190_000_000
@@ -35,10 +39,10 @@ class _Body(Exception):
 
 @dataclass(frozen=True)
 class Written:
-    """The files of requests, the file of questions, how many requests, and how many replies the ledger held."""
+    """The files of requests, the index of request keys, how many requests, and how many replies the ledger held."""
 
     files: list[Path]
-    questions: Path
+    request_index: Path
     requests: int
     cached: int
 
@@ -64,7 +68,7 @@ class Taken:
 
 def write_batch(
     model: OpenAIChat,
-    questions: Sequence[Question],
+    requests: Sequence[LLMRequest],
     ledger: Ledger | None,
     path: Path,
     *,
@@ -82,12 +86,12 @@ def write_batch(
             f"{side} exists, and results may still come for it. Choose another name, or remove it if none will."
         )
     identity = model.identity
-    wanted, _ = distinct(identity, questions)
+    wanted, _ = distinct(identity, requests)
     held = ledger.get_many(wanted) if ledger else {}
-    left = {key: question for key, question in wanted.items() if key not in held}
+    left = {key: request for key, request in wanted.items() if key not in held}
     refuse_secrets("the identity of the language model", dumps(dict(identity)))
-    for question in left.values():
-        _refuse(question)
+    for request in left.values():
+        _refuse(request)
     requests = (
         {"custom_id": k, "method": "POST", "url": URL, "body": body(model, q)} for k, q in left.items()
     )
@@ -100,23 +104,23 @@ def write_batch(
     return Written(files, side, len(left), len(held))
 
 
-def _refuse(question: Question) -> None:
-    if question.options is not None:
+def _refuse(request: LLMRequest) -> None:
+    if request.options is not None:
         raise RecloomError(
             "a batch file cannot score options: its results are texts. Ask these questions of a server directly, "
             "or of a language model that runs locally."
         )
-    refuse_secrets("a question", dumps(question.as_data()))
+    refuse_secrets("a question", dumps(request.as_data()))
 
 
-def body(model: OpenAIChat, question: Question) -> dict[str, Any]:
+def body(model: OpenAIChat, request: LLMRequest) -> dict[str, Any]:
     """What the model would send to answer a question."""
 
     def post(path: str, sent: dict[str, Any]) -> dict[str, Any]:
         raise _Body(sent)
 
     try:
-        _ask(model, question, post)
+        _ask(model, request, post)
     except _Body as caught:
         found: dict[str, Any] = caught.args[0]
         return found
@@ -154,17 +158,17 @@ def questions_path(requests: Path) -> Path:
 
 
 def _take(
-    result: dict[str, Any], key: str, model: OpenAIChat, question: Question, ledger: Ledger, taken: Taken
+    result: dict[str, Any], key: str, model: OpenAIChat, request: LLMRequest, ledger: Ledger, taken: Taken
 ) -> None:
     try:
-        reply = as_reply(question, _ask(model, question, _Filed(result)))
-        if isinstance(reply, Reply):
+        response = as_reply(request, _ask(model, request, _Filed(result)))
+        if isinstance(response, LLMResponse):
             held = ledger.get_many([key])
-            ledger.put(key, model.identity, question, reply)
+            ledger.put(key, model.identity, request, response)
             taken.held, taken.kept = taken.held + len(held), taken.kept + 1 - len(held)
         else:
-            taken.failures.append((key, reply))
-    except QuestionError as error:
+            taken.failures.append((key, response))
+    except LLMRequestError as error:
         taken.failures.append((key, Failure(without_secrets(str(error)))))
 
 
@@ -176,13 +180,13 @@ class _Filed:
 
     def __call__(self, path: str, sent: dict[str, Any]) -> dict[str, Any]:
         if self.result is None:
-            raise QuestionError("the result holds fewer answers than were asked for")
+            raise LLMRequestError("the result holds fewer answers than were asked for")
         result, self.result = self.result, None
         response, error = result.get("response"), result.get("error")
         response = response if isinstance(response, dict) else {}
         answer = response.get("body")
         if error or response.get("status_code") != 200 or not isinstance(answer, dict):
-            raise QuestionError(_fault(response.get("status_code"), error or answer))
+            raise LLMRequestError(_fault(response.get("status_code"), error or answer))
         return answer
 
 
@@ -192,41 +196,43 @@ def _fault(status: Any, said: Any) -> str:
     return f"the provider failed ({status if isinstance(status, int) else 'no status'}): {str(said)[:300]}"
 
 
-def _ask(model: OpenAIChat, question: Question, post: Callable[[str, dict[str, Any]], dict[str, Any]]) -> Any:
+def _ask(
+    model: OpenAIChat, request: LLMRequest, post: Callable[[str, dict[str, Any]], dict[str, Any]]
+) -> Any:
     """Let the backend make its request and read the answer, with `post` in place of the server."""
     twin = copy.copy(model)
     object.__setattr__(twin, "post", post)
     return twin.generate(
-        question.messages, n=question.n, temperature=question.temperature, max_tokens=question.max_tokens,
-        seed=question.seed, schema=json.loads(question.schema) if question.schema else None,
+        request.messages, n=request.n, temperature=request.temperature, max_tokens=request.max_tokens,
+        seed=request.seed, schema=json.loads(request.schema) if request.schema else None,
     )  # fmt: skip
 
 
-def _asked(path: Path) -> dict[str, tuple[OpenAIChat, Question]]:
+def _asked(path: Path) -> dict[str, tuple[OpenAIChat, LLMRequest]]:
     """Model and question by key."""
-    found: dict[str, tuple[OpenAIChat, Question]] = {}
+    found: dict[str, tuple[OpenAIChat, LLMRequest]] = {}
     for number, data in json_lines(path):
         try:
             identity = dict(data["identity"])
-            question = _question(data["question"])
+            request = _question(data["question"])
             kind = identity.pop("class")
             model = OpenAIChat(**identity)
-            proven = kind == OpenAIChat.__name__ and question.key(model.identity) == data["key"]
+            proven = kind == OpenAIChat.__name__ and request.key(model.identity) == data["key"]
         except (KeyError, TypeError, ValueError, RecloomError):
             proven = False
         if not proven:
             raise RecloomError(
                 f"{path}, line {number}: not a question as it was asked; write the requests again"
             )
-        found[data["key"]] = (model, question)
+        found[data["key"]] = (model, request)
     return found
 
 
-def _question(data: dict[str, Any]) -> Question:
+def _question(data: dict[str, Any]) -> LLMRequest:
     given = dict(data)
     messages = tuple(Message(role=each["role"], content=each["content"]) for each in given.pop("messages"))
     schema = given.pop("schema", None)
-    return Question(messages, **given, schema=None if schema is None else json.dumps(schema))
+    return LLMRequest(messages, **given, schema=None if schema is None else json.dumps(schema))
 
 
 def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
@@ -240,3 +246,37 @@ def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
         size += len(line)
     if part:
         yield part
+
+
+REASONS = 10
+NAMED = 3
+"""How many reasons are told, and how many ids of each."""
+ID = 16
+"""Characters of an id that are shown; the file holds all of them."""
+
+
+def tell(taken: Taken, ledger: Path) -> None:
+    """Print counts, then the most frequent reasons of failures, each with the first ids that it befell."""
+    print(f"{taken.kept:,} replies are new in {ledger}, {taken.held:,} were held already")
+    print(f"{len(taken.failures):,} results failed, {taken.unknown:,} belong to no open question")
+    print(f"{taken.missing:,} questions have no result")
+    by_reason = sorted(taken.failures, key=lambda row: row[1].reason)
+    groups = [list(group) for _, group in groupby(by_reason, lambda row: row[1].reason)]
+    groups.sort(key=len, reverse=True)
+    for rows in groups[:REASONS]:
+        ids = ", ".join(f"{key[:ID]}…" for key, _ in rows[:NAMED])
+        more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+        print(visible(f"  {len(rows):,} x {rows[0][1].reason}".replace("\n", " ")))
+        print(f"      {ids}{more}")
+    if len(groups) > REASONS:
+        print(f"  and {len(groups) - REASONS:,} other reasons")
+
+
+def keep_failures(taken: Taken, results: Path) -> None:
+    """Write what failed beside the results, and say where; without failures there is no such file."""
+    beside = results.with_name(f"{results.stem}.failures.jsonl")
+    if not taken.failures:
+        beside.unlink(missing_ok=True)
+        return
+    write_lines(beside, [failure_lines(taken.failures).encode()])
+    print(f"what failed, and why: {beside}")

@@ -2,6 +2,8 @@
 
 One SQLite file. A reply survives the death of the process as soon as `put` returns (write-ahead log; a power cut
 may take the last moments). Several threads and several processes may use one file.
+
+The SQLite file of a ledger: made whole, opened with a check of what it is, its errors told in words.
 """
 
 from __future__ import annotations
@@ -9,27 +11,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import RecloomError
-from .ledger_file import open_to_read, open_to_write, told
-from .question import Question, Reply
-from .reply_lines import (
-    Row,
-    dumps,
-    key_of,
-    read_lines,
-    reply_as_json,
-    reply_from_json,
-    reply_line,
-    write_lines,
-)
-from .secrecy import refuse_secrets
+from ...errors import RecloomError
+from ..openai.redaction import refuse_secrets
+from ..requests import LLMRequest, LLMResponse
+from .export import Row, dumps, key_of, read_lines, reply_as_json, reply_from_json, reply_line, write_lines
 
 ENVIRONMENT = "RECLOOM_LEDGER"
 DEFAULT = "llm-ledger.sqlite"
@@ -56,7 +50,7 @@ class Total:
 
     model: str
     prompt: str
-    replies: int
+    responses: int
     prompt_tokens: int
     completion_tokens: int
     first: str
@@ -80,25 +74,25 @@ class Ledger:
         with told(self.path):
             self._db = open_to_read(self.path) if offline else open_to_write(self.path)
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Reply]:
+    def get_many(self, keys: Iterable[str]) -> dict[str, LLMResponse]:
         """What is held of these keys, each reply marked as cached."""
         with told(self.path):
             rows = self._select("key, reply, prompt_tokens, completion_tokens", keys)
             return {row[0]: reply_from_json(*row[1:]) for row in rows}
 
-    def put(self, key: str, identity: Mapping[str, Any], question: Question, reply: Reply) -> None:
+    def put(self, key: str, identity: Mapping[str, Any], request: LLMRequest, response: LLMResponse) -> None:
         """Keep a reply; where the key is held already, the earlier reply stays.
 
-        Raises QuestionError where identity, question or reply holds the value of a secret of the environment.
+        Raises LLMRequestError where identity, question or reply holds the value of a secret of the environment.
         """
-        texts = dumps(dict(identity)), dumps(question.as_data()), reply_as_json(reply)
+        texts = dumps(dict(identity)), dumps(request.as_data()), reply_as_json(response)
         if key_of(*texts[:2]) != key:
             raise RecloomError(
-                f"key {key[:16]!r} is not that of the question; take it from Question.key(identity)"
+                f"key {key[:16]!r} is not that of the question; take it from LLMRequest.key(identity)"
             )
         refuse_secrets("the question, or the reply to it,", *texts)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._insert([Row(key, *texts, reply.prompt_tokens, reply.completion_tokens, now)])
+        self._insert([Row(key, *texts, response.prompt_tokens, response.completion_tokens, now)])
 
     def export(self, path: Path, keys: Iterable[str] | None = None) -> int:
         """Write all replies, or those of some keys, as lines sorted by key; return their number.
@@ -187,6 +181,115 @@ def model_name(identity: Mapping[str, Any]) -> str:
 
 def _sum(one: Total, other: Total) -> Total:
     return Total(
-        one.model, one.prompt, one.replies + other.replies, one.prompt_tokens + other.prompt_tokens,
+        one.model, one.prompt, one.responses + other.responses, one.prompt_tokens + other.prompt_tokens,
         one.completion_tokens + other.completion_tokens, min(one.first, other.first), max(one.last, other.last),
     )  # fmt: skip
+
+
+APPLICATION = 0x52434C4D  # "RCLM", in the header of the file
+FORMAT = 1
+PATIENCE = 60.0
+"""Seconds to wait for another process that is writing."""
+TABLE = """
+CREATE TABLE replies (
+    key TEXT PRIMARY KEY, identity TEXT NOT NULL, question TEXT NOT NULL, reply TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, asked_at TEXT NOT NULL
+)
+"""
+OPTION = "--ledger (--llm.ledger in a command that asks)"
+SAID = {
+    "not a database": f"is not a ledger. Name another file with {OPTION}",
+    "malformed": "is damaged. Move it away, and fill a new one with `recloom llm import` from an export",
+    "locked": f"has been written by another process for {PATIENCE:.0f} s. Wait for it, or name another ledger",
+    "full": "cannot grow: the disk is full. Make room and start again; what was kept is kept",
+}
+"""What SQLite says, and what it means for the user."""
+UNWRITABLE = f"cannot be opened or written. Check that it is a file in a writable folder, or name another with {OPTION}"
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """Open a ledger, made where it is absent. A reply written to it survives the death of the process."""
+    if not path.exists():
+        _create(path)
+    db = _connect(path, "mode=rw")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a ledger that exists, in a folder that may be read-only."""
+    if path.exists() and not path.is_file():
+        raise RecloomError(f"{path} is no file, so it is no ledger. Name another with {OPTION}.")
+    if not path.exists():
+        raise RecloomError(
+            f"there is no ledger at {path}. Name another with {OPTION}; one is made by the first command that asks a "
+            "language model, and filled by `recloom llm import FILE` from an export."
+        )
+    try:
+        return _connect(path, "mode=ro")
+    except sqlite3.OperationalError:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return _connect(path, "immutable=1")  # a folder in which SQLite may not put its shared memory
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what SQLite, JSON or the file system says into an error about the ledger."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, ValueError, RecursionError) as error:
+        said = "malformed" if isinstance(error, ValueError | RecursionError) else str(error)
+        meaning = next((meaning for words, meaning in SAID.items() if words in said), UNWRITABLE)
+        raise RecloomError(f"{path} {meaning}. ({error})") from error
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?{how}"
+    db = sqlite3.connect(address, PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+    db.text_factory = lambda stored: stored.decode("utf-8", "surrogatepass")
+    try:
+        _check(path, db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(path: Path, db: sqlite3.Connection) -> None:
+    (application,), (version,), (page,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version", "page_size")
+    )
+    if not path.stat().st_size:
+        raise RecloomError(
+            f"{path} is not a ledger: it is empty. Remove it, and a new one is made in its place."
+        )
+    if application != APPLICATION:
+        raise RecloomError(
+            f"{path} is not a ledger: it holds something else. Name another file with {OPTION}."
+        )
+    if version > FORMAT:
+        raise RecloomError(
+            f"{path} is a ledger of format {version}, and this Recloom reads formats up to {FORMAT}. "
+            f"Update recloom, or name another with {OPTION}."
+        )
+    db.execute("SELECT count(*) FROM replies WHERE key = ''").fetchone()
+    if path.stat().st_size % page:
+        raise sqlite3.DatabaseError("malformed: its size is not a whole number of pages")
+
+
+def _create(path: Path) -> None:
+    """Make the file beside its place and put it there whole; of two processes, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    try:
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(TABLE)
+            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import QuestionError
-from . import Message
+from ...errors import LLMRequestError
+from .. import Message
 
 MARK = re.compile(r"^[<\[].+[>\]]$")
 
@@ -18,7 +18,7 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     Without a template, contents are joined by a blank line, and a single message is given as it is. Where a
     template knows no system role, that message is put before the first of the user. Where the assistant speaks
     last, its message is begun and not ended.
-    Raises QuestionError where the template refuses the messages, or nothing is said.
+    Raises LLMRequestError where the template refuses the messages, or nothing is said.
     """
     marks = control_marks(tokenizer)
     clean = [Message(role=each["role"], content=_broken(each["content"], marks)) for each in messages]
@@ -27,7 +27,7 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     else:
         found = tokenizer(_rendered(tokenizer, clean), add_special_tokens=False)["input_ids"]
     if not found:
-        raise QuestionError("the prompt is empty")
+        raise LLMRequestError("the prompt is empty")
     return found
 
 
@@ -58,7 +58,7 @@ def _rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
             return text
         except (TemplateError, ValueError, IndexError) as error:
             refused = refused or error
-    raise QuestionError(f"the chat template refuses the messages: {refused}") from refused
+    raise LLMRequestError(f"the chat template refuses the messages: {refused}") from refused
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:

@@ -2,6 +2,8 @@
 
 Prompts are padded on the left, so that the last column is the last token of each, whatever its length; positions
 count true tokens. What is computed for a row is then the same alone and in a batch, up to rounding.
+
+How probable a causal language model finds each token of a text, given the tokens before it.
 """
 
 from __future__ import annotations
@@ -132,3 +134,23 @@ class Noise:
         drawn = torch.stack([torch.rand(size, generator=g, dtype=torch.float64) for g in self.random])
         noise = -(-drawn.log()).log()  # (B, vocabulary); -inf where 0 was drawn, which chooses nothing
         return (scores.double() / self.temperature + noise.to(scores.device)).float()
+
+
+@torch.inference_mode()
+def log_probs(model: Any, rows: Sequence[Tokens], pad: int) -> list[list[float]]:
+    """Natural log-probabilities of all tokens but the first of each row, padding left out.
+
+    Rows are padded on the right, behind every token that is asked for, so that padding is never read.
+    """
+    tokens, mask = (each.to(model.device) for each in padded(rows, pad))  # (B, L)
+    logits = model(
+        input_ids=tokens, attention_mask=mask, position_ids=positions(mask), use_cache=False
+    ).logits  # (B, L, vocabulary)
+    found = []
+    for given, row in zip(
+        rows, logits, strict=True
+    ):  # one at a time, as a row of numbers for each token is large
+        known = row[: len(given) - 1].float()
+        wanted = torch.tensor(given[1:], device=known.device)[:, None]
+        found.append((known.gather(1, wanted)[:, 0] - known.logsumexp(1)).tolist())
+    return found

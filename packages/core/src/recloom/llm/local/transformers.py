@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from ..errors import QuestionError, RecloomError, at_least
-from . import Generation, LanguageModel, Message, Scores
-from .fingerprint import contents
+from ...errors import LLMRequestError, RecloomError, at_least
+from .. import Generation, LanguageModel, Message, Scores
+from .adapter import folder_contents
 
 if TYPE_CHECKING:
-    from .causal import Tokens
+    from .scoring import Tokens
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["8bit", "4bit"]
@@ -37,7 +37,7 @@ class Transformers(LanguageModel):
     settings of the model's own, such as top_p or a penalty, are not used. `schema` is not enforced.
 
     An option is tokenised by itself and follows the generation prompt; its score is the sum over its tokens,
-    without an end mark. A prompt is never cut: too long is a QuestionError.
+    without an end mark. A prompt is never cut: too long is a LLMRequestError.
 
     Args:
         model: name on the hub, or a folder, which needs no network.
@@ -93,7 +93,7 @@ class Transformers(LanguageModel):
         (found,) = self.generate_batch(
             [messages], n=n, temperature=temperature, max_tokens=max_tokens, seed=seed
         )
-        if isinstance(found, QuestionError):
+        if isinstance(found, LLMRequestError):
             raise found
         return found
 
@@ -106,9 +106,9 @@ class Transformers(LanguageModel):
         max_tokens: int = 256,
         seed: int = 0,
         schema: dict[str, Any] | None = None,
-    ) -> list[Generation | QuestionError]:
+    ) -> list[Generation | LLMRequestError]:
         """As in the contract. Tokens are counted as computed: a prompt once, the end mark of an answer included."""
-        from .causal import by_length, seed_of
+        from .scoring import by_length, seed_of
 
         at_least(0, temperature=temperature)
         at_least(1, n=n, max_tokens=max_tokens)
@@ -117,7 +117,7 @@ class Transformers(LanguageModel):
         rows = [
             (at, number, prompt)
             for at, prompt in enumerate(prompts)
-            if not isinstance(prompt, QuestionError)
+            if not isinstance(prompt, LLMRequestError)
             for number in range(copies)
         ]
         said: dict[tuple[int, int], Tokens] = {}
@@ -128,22 +128,22 @@ class Transformers(LanguageModel):
             said |= {(at, number): one for (at, number, _), one in zip(chosen, found, strict=True)}
         return [
             prompt
-            if isinstance(prompt, QuestionError)
+            if isinstance(prompt, LLMRequestError)
             else self._generation(len(prompt), [said[at, number] for number in range(copies)], n)
             for at, prompt in enumerate(prompts)
         ]
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[Scores | QuestionError]:
+    ) -> list[Scores | LLMRequestError]:
         """As in the contract. Tokens are counted as read: a prompt once, and what leads to the end of each option."""
-        from .causal import by_length, score_options
+        from .scoring import by_length, score_options
 
         asked = [self._asked(*each) for each in zip(prompts, options, strict=True)]
-        found: list[Scores | QuestionError] = [
-            one if isinstance(one, QuestionError) else Scores([], 0) for one in asked
+        found: list[Scores | LLMRequestError] = [
+            one if isinstance(one, LLMRequestError) else Scores([], 0) for one in asked
         ]
-        sound = [(at, one) for at, one in enumerate(asked) if not isinstance(one, QuestionError) and one[1]]
+        sound = [(at, one) for at, one in enumerate(asked) if not isinstance(one, LLMRequestError) and one[1]]
         for batch in by_length([len(prompt) for _, (prompt, _) in sound], self.batch_size):
             chosen = [sound[at] for at in batch]
             scores = score_options(
@@ -163,8 +163,7 @@ class Transformers(LanguageModel):
         A tokeniser without such a mark gives its first token no probability, and it is left out. A text that is
         longer than what the model reads is a RecloomError: it is never cut.
         """
-        from .causal import by_length
-        from .log_probs import log_probs
+        from .scoring import by_length, log_probs
 
         begin = [] if self._tokenizer.bos_token_id is None else [self._tokenizer.bos_token_id]
         rows = [[*begin, *self._tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
@@ -190,16 +189,16 @@ class Transformers(LanguageModel):
         except RecloomError:
             return super().count_tokens(text)
 
-    def _prompt(self, messages: Sequence[Message], more: int) -> Tokens | QuestionError:
+    def _prompt(self, messages: Sequence[Message], more: int) -> Tokens | LLMRequestError:
         """The tokens of a prompt behind which `more` tokens have room."""
-        from .chat import prompt_tokens
+        from .chat_template import prompt_tokens
 
         try:
             tokens = prompt_tokens(self._tokenizer, messages)
-        except QuestionError as error:
+        except LLMRequestError as error:
             return error
         if self._limit is not None and len(tokens) + more > self._limit:
-            return QuestionError(
+            return LLMRequestError(
                 f"the prompt has {len(tokens):,} tokens and {more:,} are to follow, but {Path(self.model).name} "
                 f"reads {self._limit:,} together. Give less text, or ask for fewer tokens."
             )
@@ -207,20 +206,20 @@ class Transformers(LanguageModel):
 
     def _asked(
         self, messages: Sequence[Message], options: Sequence[str]
-    ) -> tuple[Tokens, list[Tokens]] | QuestionError:
+    ) -> tuple[Tokens, list[Tokens]] | LLMRequestError:
         """Tokens of a prompt and of each option."""
         answers: list[Tokens] = [self._tokenizer(o, add_special_tokens=False)["input_ids"] for o in options]
         for option, tokens in zip(options, answers, strict=True):
             if not tokens or self._tokenizer.unk_token_id in tokens:
-                return QuestionError(f"option {option!r} cannot be written in the tokens of {self.model}")
+                return LLMRequestError(f"option {option!r} cannot be written in the tokens of {self.model}")
         prompt = self._prompt(messages, max(map(len, answers), default=0))
-        return prompt if isinstance(prompt, QuestionError) else (prompt, answers)
+        return prompt if isinstance(prompt, LLMRequestError) else (prompt, answers)
 
     def _answers(
         self, prompts: Sequence[Tokens], temperature: float, max_tokens: int, seeds: Sequence[int]
     ) -> list[Tokens]:
         """The tokens that follow each prompt, the end mark included."""
-        from .causal import Noise, padded
+        from .scoring import Noise, padded
 
         tokens, mask = (each.to(self._model.device) for each in padded(prompts, self._pad, left=True))
         rows = self._model.generate(
@@ -243,8 +242,8 @@ class Transformers(LanguageModel):
 
     @cached_property
     def _contents(self) -> dict[str, str]:
-        found = {"model": contents(self.model)}
-        return found if self.adapter is None else found | {"adapter": contents(self.adapter)}
+        found = {"model": folder_contents(self.model)}
+        return found if self.adapter is None else found | {"adapter": folder_contents(self.adapter)}
 
     @cached_property
     def _pad(self) -> int:

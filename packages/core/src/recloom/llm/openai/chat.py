@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ..errors import QuestionError, RecloomError
-from . import Generation, LanguageModel, Message, Scores
-from .openai_server import OpenAIServer
+from ...errors import LLMRequestError, RecloomError
+from .. import Generation, LanguageModel, Message, Scores
+from .server import OpenAIServer
 
 MOST_LOGPROBS = 20
 """What the protocol allows to ask for."""
@@ -81,33 +81,33 @@ class OpenAIChat(OpenAIServer, LanguageModel):
 
     def score_batch(
         self, prompts: Sequence[Sequence[Message]], options: Sequence[Sequence[str]]
-    ) -> list[Scores | QuestionError]:
+    ) -> list[Scores | LLMRequestError]:
         """The log-probability of each option as the first token of the answer, with or without a blank before it.
 
         Raises RecloomError where the server gives no log-probabilities. A question whose options cannot be told
-        apart, or are not all among the 20 most probable tokens, becomes a QuestionError.
+        apart, or are not all among the 20 most probable tokens, becomes a LLMRequestError.
         """
-        found: list[Scores | QuestionError] = []
+        found: list[Scores | LLMRequestError] = []
         for messages, given in zip(prompts, options, strict=True):
             try:
                 found.append(self._scored(messages, given))
-            except QuestionError as error:
-                found.append(QuestionError(f"scoring is not possible here: {error}"))
+            except LLMRequestError as error:
+                found.append(LLMRequestError(f"scoring is not possible here: {error}"))
         return found
 
     def _asked(self, messages: Sequence[Message], body: dict[str, Any], n: int) -> Generation:
         """At least one answer and at most n, by one request."""
-        reply = self._reply(messages, body)
-        choices = [_text(choice, self.host) for choice in _choices(reply, self.host)[:n]]
+        response = self._reply(messages, body)
+        choices = [_text(choice, self.host) for choice in _choices(response, self.host)[:n]]
         texts = [text for text, _ in choices]
-        asked, answered, estimated = self._tokens(reply, messages, self.estimate(texts))
+        asked, answered, estimated = self._tokens(response, messages, self.estimate(texts))
         return Generation(texts, asked, answered, sum(cut for _, cut in choices), estimated)
 
     def _tokens(
-        self, reply: dict[str, Any], messages: Sequence[Message], written: int
+        self, response: dict[str, Any], messages: Sequence[Message], written: int
     ) -> tuple[int, int, bool]:
         """Of the prompt and of the answers; then whether either is an estimate, as the server does not say."""
-        asked, answered = _usage(reply)
+        asked, answered = _usage(response)
         read = self.estimate(message["content"] for message in messages)
         return (
             read if asked is None else asked,
@@ -122,26 +122,26 @@ class OpenAIChat(OpenAIServer, LanguageModel):
     def _scored(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
         tokens = [option.removeprefix(" ") for option in options]
         if "" in tokens or len(set(tokens)) < len(tokens):
-            raise QuestionError(f"options must be different and not empty; found {list(options)}")
+            raise LLMRequestError(f"options must be different and not empty; found {list(options)}")
         # at temperature 1 the probabilities are the model's own on every server; what is drawn does not matter
         body = {"temperature": 1.0, self.token_limit: 1, "logprobs": True, "top_logprobs": MOST_LOGPROBS}
-        reply = self._reply(messages, body)
-        (choice, *_) = _choices(reply, self.host)
+        response = self._reply(messages, body)
+        (choice, *_) = _choices(response, self.host)
         known = _first_tokens(choice, f"{self.model} at {self.host}")
         absent = [token for token in tokens if token not in known and f" {token}" not in known]
         if absent:
-            raise QuestionError(
+            raise LLMRequestError(
                 f"{absent} not among the {len(known)} most probable tokens that {self.host} returned. An option must "
                 "be one token, such as A or yes; with longer ones use a language model that runs locally."
             )
         log_probs = [_logsumexp([known[form] for form in (t, f" {t}") if form in known]) for t in tokens]
-        return Scores(log_probs, *self._tokens(reply, messages, written=1))
+        return Scores(log_probs, *self._tokens(response, messages, written=1))
 
 
-def _choices(reply: dict[str, Any], host: str) -> list[dict[str, Any]]:
-    found = reply.get("choices")
+def _choices(response: dict[str, Any], host: str) -> list[dict[str, Any]]:
+    found = response.get("choices")
     if not isinstance(found, list) or not found or not all(isinstance(choice, dict) for choice in found):
-        raise QuestionError(f"{host} answered without choices")
+        raise LLMRequestError(f"{host} answered without choices")
     return found
 
 
@@ -149,24 +149,24 @@ def _text(choice: dict[str, Any], host: str) -> tuple[str, bool]:
     """An answer, and whether it ended at the limit of tokens."""
     message, reason = choice.get("message"), choice.get("finish_reason")
     if reason == "content_filter":
-        raise QuestionError(f"{host} withheld the answer (content_filter)")
+        raise LLMRequestError(f"{host} withheld the answer (content_filter)")
     message = message if isinstance(message, dict) else {}
     text = message.get("content")
     if isinstance(text, str):
         return text, reason == "length"
     if reason == "length":
-        raise QuestionError(f"{host} used up max_tokens before the answer began; raise max_tokens")
+        raise LLMRequestError(f"{host} used up max_tokens before the answer began; raise max_tokens")
     refusal = message.get("refusal")
-    raise QuestionError(
+    raise LLMRequestError(
         f"the model refused: {refusal[:300]}"
         if isinstance(refusal, str)
         else f"{host} answered without text (finish_reason {reason!r})"
     )
 
 
-def _usage(reply: dict[str, Any]) -> Iterator[int | None]:
+def _usage(response: dict[str, Any]) -> Iterator[int | None]:
     """Tokens of the prompt and of the answers, None where the server does not say."""
-    usage = reply.get("usage")
+    usage = response.get("usage")
     for name in ("prompt_tokens", "completion_tokens"):
         count = usage.get(name) if isinstance(usage, dict) else None
         yield count if isinstance(count, int) and 0 <= count <= MOST_TOKENS else None

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RecloomError, at_least
-from . import TextEncoder
-from .openai_server import OpenAIServer
+from ...errors import RecloomError, at_least
+from .. import TextEncoder
+from .server import OpenAIServer
 
 if TYPE_CHECKING:
-    from . import Vectors
+    from .. import Vectors
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OpenAIEmbeddings(OpenAIServer, TextEncoder):
     """Vectors of length 1 from `/embeddings`; the further options are those of `OpenAIServer`.
 
     Texts of nothing but blanks are not sent and have vector 0. The server decides how long a text may be and refuses
-    (QuestionError) or cuts what is longer.
+    (LLMRequestError) or cuts what is longer.
 
     Args:
         model: its name on the server.
@@ -72,8 +72,8 @@ class OpenAIEmbeddings(OpenAIServer, TextEncoder):
     def _embedded(self, texts: list[str]) -> Vectors:
         """Vectors of one request, in the order of the texts."""
         size = {} if self.dimensions is None else {"dimensions": self.dimensions}
-        reply = self.post("/embeddings", {"model": self.model, "input": texts} | size)
-        vectors = _in_order(reply.get("data"), len(texts), f"{self.model} at {self.host}")
+        response = self.post("/embeddings", {"model": self.model, "input": texts} | size)
+        vectors = _in_order(response.get("data"), len(texts), f"{self.model} at {self.host}")
         vars(self).setdefault("dim", self.dimensions or vectors.shape[1])  # what `dim` would ask for
         self._check_width(vectors)
         return vectors

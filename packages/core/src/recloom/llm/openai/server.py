@@ -5,29 +5,44 @@ nothing that is raised, logged or shown holds it, not even where a server repeat
 
 A configuration that came with a checkpoint may name any server and any variable. So the environment has the last
 word on where keys go: to this machine, to OpenAI, and to the hosts that RECLOOM_KEY_HOSTS names.
+
+Asking a server again: which waits, for how long, and what is said in the end.
+
+Connections that each serve one thread at a time.
+
+A pool of httpx that threads share may close a connection that another thread has just begun to use (httpcore
+1.0.9 looks whether a connection is idle and whether it has data in two steps): the answer is lost, and is asked and
+paid for again. Here whoever sends a request holds a client of one connection until the answer is read.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import logging
+import math
 import os
+import random
 import re
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from queue import LifoQueue
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import QuestionError, RecloomError, at_least
-from ..terminal import visible
-from .lanes import Lanes
-from .masking import KEY_FILTER, without_key
-from .retries import Fault, patiently
-from .secrecy import NAMED
+from ...errors import LLMRequestError, RecloomError, at_least
+from ...terminal import visible
+from .redaction import KEY_FILTER, NAMED, without_key
 
 if TYPE_CHECKING:
     import httpx
+    from tenacity import RetryCallState
+
 
 OPENING = threading.Lock()
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -88,7 +103,7 @@ class OpenAIServer:
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send JSON and return the JSON object of the answer.
 
-        Raises QuestionError where another question may still be answered, RecloomError where none would be.
+        Raises LLMRequestError where another question may still be answered, RecloomError where none would be.
         """
         with OPENING:
             lanes = self._lanes
@@ -170,7 +185,9 @@ class OpenAIServer:
         except httpx.TransportError as error:
             raise Fault(f"the connection was lost ({error})") from None
         except httpx.RequestError as error:
-            raise QuestionError(f"{self.host} sent what cannot be decoded: {type(error).__name__}") from None
+            raise LLMRequestError(
+                f"{self.host} sent what cannot be decoded: {type(error).__name__}"
+            ) from None
         return self._judged(response, client.headers.get("Authorization", "").removeprefix("Bearer "))
 
     def _judged(self, response: httpx.Response, key: str) -> dict[str, Any]:
@@ -196,7 +213,7 @@ class OpenAIServer:
             raise RecloomError(
                 f"{self.host} answered {status} instead of a reply; check base_url {self.base_url}"
             )
-        raise QuestionError(f"{self.host} refused the question ({status}): {said}")
+        raise LLMRequestError(f"{self.host} refused the question ({status}): {said}")
 
     def _parsed(self, text: str, key: str) -> dict[str, Any]:
         try:
@@ -205,11 +222,11 @@ class OpenAIServer:
             found = None
         plain = json.dumps(found) if "\\" in text else ""  # a server may spell any letter as \\uXXXX
         if len(key) >= LONG_KEY and (key in text or json.dumps(key)[1:-1] in plain):
-            raise QuestionError(
+            raise LLMRequestError(
                 f"the answer of {self.host} repeats the key in {self.key_env}, so it is not kept"
             )
         if not isinstance(found, dict):
-            raise QuestionError(
+            raise LLMRequestError(
                 f"{self.host} answered with something that is no JSON object: {said_by(text, key)!r}. "
                 f"Is base_url right ({self.base_url})?"
             )
@@ -256,3 +273,109 @@ def _is_this_machine(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+FIRST = 0.05
+"""Seconds before the second attempt; each further wait is twice as long, up to LONGEST, less up to half at random."""
+LONGEST = 20.0
+LONGEST_ASKED = 120.0
+"""Seconds that a server may ask for in Retry-After."""
+TOLD = 5.0
+"""Waits from this length on are warnings, since someone may be watching."""
+CHANCE = random.Random()
+"""Of its own, so that waiting leaves a seeded generator as it was."""
+
+
+class Fault(Exception):
+    """An attempt that failed and may be repeated.
+
+    Args:
+        reason: in words, without secrets.
+        of_question: whether another question may fare better.
+        pause: what the server says in Retry-After.
+    """
+
+    def __init__(self, reason: str, of_question: bool = True, pause: str = "") -> None:
+        super().__init__(reason)
+        self.of_question = of_question
+        self.pause = asked_pause(pause)
+
+
+def patiently(attempt: Callable[[], Answer], retries: int, host: str) -> Answer:
+    """Repeat an attempt after a Fault; then LLMRequestError or, where no question would fare better, RecloomError."""
+    import tenacity
+
+    def tell(state: RetryCallState) -> None:
+        wait = state.next_action.sleep if state.next_action else 0.0
+        level = logging.WARNING if wait >= TOLD else logging.DEBUG
+        log.log(
+            level,
+            "%s: %s; retry %d of %d in %.2f s",
+            host,
+            _fault(state),
+            state.attempt_number,
+            retries,
+            wait,
+        )
+
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(retries + 1),
+        wait=lambda state: _fault(state).pause + backoff(state.attempt_number),
+        retry=tenacity.retry_if_exception_type(Fault),
+        before_sleep=tell,
+        reraise=True,
+    )
+    try:
+        return attempts(attempt)
+    except Fault as fault:
+        if fault.of_question:
+            raise LLMRequestError(f"{host} did not answer in {retries + 1} attempts: {fault}") from None
+        raise RecloomError(
+            f"{host} did not answer in {retries + 1} attempts: {fault}. Check the address and the limits of the "
+            "account; what was answered before need not be asked again."
+        ) from None
+
+
+def _fault(state: RetryCallState) -> Fault:
+    error = state.outcome.exception() if state.outcome else None
+    return error if isinstance(error, Fault) else Fault("unknown")
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after the attempt of this number, from 1."""
+    return min(LONGEST, FIRST * 2.0 ** min(attempt - 1, 30)) * CHANCE.uniform(0.5, 1.0)
+
+
+def asked_pause(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date: at most LONGEST_ASKED, 0 for nonsense."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(header)
+        except ValueError:
+            return 0.0
+        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_ASKED)
+
+
+class Lanes:
+    """Up to `count` clients, each made when it is first needed; the last one used is the first to be used again."""
+
+    def __init__(self, count: int, make: Callable[[], httpx.Client]) -> None:
+        self._make = make
+        self._free: LifoQueue[httpx.Client | None] = LifoQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    @contextmanager
+    def one(self) -> Iterator[httpx.Client]:
+        """A client of one's own; waits while all are taken."""
+        client = self._free.get()
+        try:
+            client = client or self._make()
+            yield client
+        finally:
+            self._free.put(client)

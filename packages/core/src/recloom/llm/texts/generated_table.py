@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import RecloomError
-from .answers import failure_lines
-from .question import Failure
+from ...errors import RecloomError
+from ..requests import Failure
+from ..structured import failure_lines
 
 
 def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: bool) -> None:

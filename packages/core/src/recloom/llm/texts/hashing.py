@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RecloomError
-from . import TextEncoder
+from ...errors import RecloomError
+from .. import TextEncoder
 
 if TYPE_CHECKING:
-    from . import Vectors
+    from .. import Vectors
 
 Codes = np.ndarray[Any, np.dtype[np.uint64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]

@@ -10,38 +10,38 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..data.catalog import COUNTED, VECTOR, Catalog
-from ..data.index import factorise, in_order
-from ..data.prepare import read_unchanged
-from ..data.split import digest, parts_of
-from ..errors import DataError
-from ..schemas import DatasetCard, SplitSpec
+from ...data.card import read_unchanged
+from ...data.catalog import COUNTED, VECTOR, Catalog
+from ...data.prepare.encode import factorise, in_order
+from ...data.split import parts_of, split_digest
+from ...errors import DataError
+from ...schemas import DatasetCard, SplitSpec
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 COLUMNS = ["user_id", "item_id", "timestamp"]
 
 
 @dataclass(frozen=True)
-class Met:
+class UserHistory:
     """The training rows of one user, oldest first: numbers of rows of `interactions.parquet`, from 0, and items."""
 
     user: str
     rows: list[int]
     items: list[str]
 
-    def last(self, count: int) -> Met:
+    def last(self, count: int) -> UserHistory:
         """The `count` most recent ones."""
-        return Met(self.user, self.rows[-count:], self.items[-count:])
+        return UserHistory(self.user, self.rows[-count:], self.items[-count:])
 
-    def with_text(self, lines: dict[str, str]) -> Met:
+    def with_text(self, lines: dict[str, str]) -> UserHistory:
         """Those whose items have a line."""
         kept = [at for at, item in enumerate(self.items) if lines[item]]
-        return Met(self.user, [self.rows[at] for at in kept], [self.items[at] for at in kept])
+        return UserHistory(self.user, [self.rows[at] for at in kept], [self.items[at] for at in kept])
 
-    def blocks(self, size: int) -> list[Met]:
+    def blocks(self, size: int) -> list[UserHistory]:
         """Consecutive blocks of `size`, oldest first; the last may be shorter."""
         return [
-            Met(self.user, self.rows[at : at + size], self.items[at : at + size])
+            UserHistory(self.user, self.rows[at : at + size], self.items[at : at + size])
             for at in range(0, len(self.rows), size)
         ]
 
@@ -83,11 +83,11 @@ class TrainingRows:
         chosen = np.random.default_rng(seed).permutation(len(everyone))[:count]
         return everyone.gather(np.sort(chosen)).to_list()
 
-    def histories(self, users: list[str]) -> list[Met]:
+    def histories(self, users: list[str]) -> list[UserHistory]:
         """The training rows of these users, in their order."""
         mine = self.train.filter(pl.col("user_id").is_in(users))
         grouped = mine.group_by("user_id", maintain_order=True).agg("row", "item_id")
-        found = {user: Met(user, rows, items) for user, rows, items in grouped.iter_rows()}
+        found = {user: UserHistory(user, rows, items) for user, rows, items in grouped.iter_rows()}
         return [found[user] for user in users]
 
     def cold_items(self) -> list[str]:
@@ -115,7 +115,7 @@ def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) 
         )
     held_out = rows.filter(~training).select("user_id", "item_id")
     return TrainingRows(
-        card, catalog, split, digest(part), train.select("row", "user_id", "item_id"), held_out
+        card, catalog, split, split_digest(part), train.select("row", "user_id", "item_id"), held_out
     )
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from ..data.catalog import COUNTED, VECTOR
-from ..errors import DataError
+from ...data.catalog import COUNTED, VECTOR
+from ...errors import DataError
 from ..prompts import INVISIBLE
 
-Record = dict[str, str]
+TextRecord = dict[str, str]
 
 
-def records_of(table: pl.DataFrame, columns: Sequence[str] | None = None) -> dict[str, Record]:
+def records_of(table: pl.DataFrame, columns: Sequence[str] | None = None) -> dict[str, TextRecord]:
     """Attributes by name of each row that has any, by id; numbers and lists as text, empty ones left out.
 
     Args:

@@ -19,11 +19,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.new_items import read_table
-from ..data.origin import ENCODER, ORIGIN, origin
-from ..errors import DataError, RecloomError
-from . import TextEncoder
-from .progress import Progress
+from ...data.provenance import ENCODER, ORIGIN, provenance_of
+from ...errors import DataError, RecloomError
+from ...progress import Progress
+from ...runs.new_items import read_table
+from .. import TextEncoder
 
 BLOCK = 512
 """Texts encoded between two looks at the clock."""
@@ -38,7 +38,7 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
 
     Then come those of `texts` that the dataset lacks, such as items to be added to a run.
     """
-    from recloom.data.catalog import Catalog
+    from ...data.catalog import Catalog
 
     catalog = Catalog.load(data)
     everyone = catalog.items if of == "items" else catalog.users
@@ -87,7 +87,7 @@ def refuse_other_texts(target: Path, made: dict[str, Any], overwrite: bool) -> N
     if overwrite or not target.is_file():
         return
     try:
-        found = origin(target)
+        found = provenance_of(target)
     except (pa.ArrowInvalid, OSError):
         return  # `reusable` says what is wrong with it
     if found and any(found.get(name) != made.get(name) for name in HISTORY):
@@ -103,7 +103,7 @@ def refuse_other_texts(target: Path, made: dict[str, Any], overwrite: bool) -> N
         )
 
 
-def reusable(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, list[float]]:
+def reusable_vectors(target: Path, key: str, spec: str, overwrite: bool) -> dict[str, list[float]]:
     """Vectors by the hash of their text, of an earlier or an interrupted run with the same encoder."""
     found: dict[str, list[float]] = {}
     for path in (target, _partial(target)):

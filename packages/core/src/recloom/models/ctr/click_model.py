@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..data.catalog import Catalog
-from ..data.interactions import Interactions
-from ..errors import RecloomError, at_least
-from ..recommender import Recommender
+from ...batch import Batch
+from ...data.catalog import Catalog
+from ...data.interactions import Interactions
+from ...errors import RecloomError, at_least
+from ...recommender import Recommender
 from .fields import Fields
-from .mlp import Mlp
+from .layers import Mlp
 
 AT_ONCE = 1 << 24
 """Numbers held at once while scoring without gradients."""
@@ -73,10 +73,10 @@ class ClickModel(Recommender):
         if self.users is not None:
             self.users.learn(interactions.lengths)
 
-    def newcomer_scores(self, interactions: Interactions) -> Tensor:
+    def cold_start_scores(self, interactions: Interactions) -> Tensor:
         """Logits of each item's share of positive labels, drawn towards that of all items where there are few."""
         if interactions.positive is None:
-            return super().newcomer_scores(interactions)
+            return super().cold_start_scores(interactions)
         places = interactions.rows()
         labels = interactions.labels()[places].double()
         liked = torch.bincount(

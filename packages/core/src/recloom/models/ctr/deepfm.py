@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..data.catalog import Catalog
-from ..errors import at_least
+from ...batch import Batch
+from ...data.catalog import Catalog
+from ...errors import at_least
 from .click_model import ClickModel
-from .dice import Activation
-from .mlp import Mlp
+from .layers import Activation, Mlp
 
 
 class DeepFM(ClickModel):

@@ -11,11 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..data.catalog import Catalog
+from ...batch import Batch
+from ...data.catalog import Catalog
 from .click_model import ClickModel
-from .dice import Activation
-from .mlp import Mlp
+from .layers import Activation, Mlp
 
 
 class DIN(ClickModel):

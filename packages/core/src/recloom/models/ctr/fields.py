@@ -17,8 +17,8 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from ..data.catalog import COUNTED
-from ..errors import RecloomError
+from ...data.catalog import COUNTED
+from ...errors import RecloomError
 
 BUCKETS = 10
 FEW = 1000

@@ -1,16 +1,21 @@
-"""Fully connected layers at the end of a click model."""
+"""Fully connected layers at the end of a click model.
+
+Dice: a PReLU whose turning point follows the data (Zhou et al. 2018).
+
+f(s) = p(s) s + (1 - p(s)) alpha s,  p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
-from ..errors import RecloomError
-from ..nn import Dropout
-from .dice import Activation, activation
+from ...errors import RecloomError
+from ...nn.transformer import ByteDropout
 
 
 class Mlp(nn.Sequential):
@@ -29,7 +34,7 @@ class Mlp(nn.Sequential):
             raise RecloomError(f"hidden needs at least one size, each above 0; found {list(hidden)}")
         layers: list[nn.Module] = []
         for before, after in zip([size, *hidden], hidden, strict=False):
-            layers += [nn.Linear(before, after), activation(kind, after), Dropout(dropout)]
+            layers += [nn.Linear(before, after), activation(kind, after), ByteDropout(dropout)]
         super().__init__(*layers, *([nn.Linear(hidden[-1], out)] if out else []))
 
     def widen(self, extra: int) -> None:
@@ -40,3 +45,32 @@ class Mlp(nn.Sequential):
             new.weight[:, : old.in_features] = old.weight
             new.bias.copy_(old.bias)
         self[0] = new
+
+
+Activation = Literal["relu", "prelu", "dice"]
+
+
+class Dice(nn.Module):
+    """Over the last of any number of dimensions; E and Var are the batch's in training, running means afterwards."""
+
+    def __init__(self, size: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(size))
+        self.norm = nn.BatchNorm1d(size, eps=eps, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        if self.training and len(flat) < 2:  # one row has no variance
+            normed = batch_norm(flat, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+        else:
+            normed = self.norm(flat)
+        chance = torch.sigmoid(normed)
+        found: Tensor = flat * (chance + (1 - chance) * self.alpha)
+        return found.view(x.shape)
+
+
+def activation(kind: Activation, size: int) -> nn.Module:
+    """A new module for rows of that size."""
+    if kind == "relu":
+        return nn.ReLU()
+    return Dice(size) if kind == "dice" else nn.PReLU()

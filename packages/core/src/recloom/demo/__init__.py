@@ -1,0 +1,1 @@
+"""`recloom demo`."""

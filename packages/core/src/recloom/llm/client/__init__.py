@@ -1,0 +1,1 @@
+"""Asking language models: options, sessions, the runner, budgets, usage and plans."""

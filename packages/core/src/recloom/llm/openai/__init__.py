@@ -1,0 +1,1 @@
+"""Chat models and text encoders behind a server of OpenAI's protocol."""

@@ -1,0 +1,1 @@
+"""Texts of items and users: prompts' lines, histories, vectors, tables that a language model wrote."""

@@ -1,0 +1,34 @@
+"""Items by how much is known of them from training: a model that is good on average may fail the new ones.
+
+    warm    at least one training interaction
+    cold    none: the item occurs after the training part only
+    tail    warm, but not among the fifth of the warm items with the most training interactions
+
+The fifth is rounded up; among equal counts at its border the lower item index belongs to it. Warm and cold
+together are the whole catalogue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEAD = 5
+"""One of so many warm items is popular; the others are the tail."""
+
+LEGEND = "warm: met in training; cold: not met; tail: warm, save the most popular fifth"
+"""What stands under a table with segments."""
+
+
+def item_segments(counts: Tensor) -> dict[str, Tensor]:
+    """From (num_items + 1,) training interactions to (num_items + 1,) bool by segment; row 0 is in none."""
+    counts = counts.clone()
+    counts[0] = 0
+    warm, cold = counts > 0, counts == 0
+    cold[0] = False
+    head = counts.argsort(descending=True, stable=True)[: -(-int(warm.sum()) // HEAD)]
+    tail = warm.clone()
+    tail[head] = False
+    return {"warm": warm, "cold": cold, "tail": tail}

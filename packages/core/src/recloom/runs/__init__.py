@@ -1,0 +1,18 @@
+"""Trained runs: loaded, asked for recommendations, given new items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..plugins import lazy_names
+
+if TYPE_CHECKING:
+    from .run import Run as Run
+    from .run import load as load
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "run": "Run load",
+    },
+)

@@ -1,0 +1,1 @@
+"""Recommenders and losses that read texts."""

@@ -1,0 +1,1 @@
+"""`recloom profile`: descriptions of items and users by a language model."""

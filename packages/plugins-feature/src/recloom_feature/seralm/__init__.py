@@ -1,0 +1,1 @@
+"""`recloom seralm texts|rounds`: which text of an item helps; a reconstruction."""

@@ -1,0 +1,1 @@
+"""`recloom simulate`: preferences between cold items by a language model."""

@@ -1,0 +1,1 @@
+"""`recloom summarize`: LLM-TRSR's summaries of histories."""

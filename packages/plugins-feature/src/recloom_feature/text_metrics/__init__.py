@@ -1,0 +1,1 @@
+"""`recloom text-metrics`: metrics of generated texts."""

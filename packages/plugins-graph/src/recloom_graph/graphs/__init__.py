@@ -1,0 +1,1 @@
+"""Graphs and their files, products and drawings."""

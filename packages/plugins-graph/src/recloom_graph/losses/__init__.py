@@ -1,0 +1,1 @@
+"""Losses between views of a graph, and between graph and texts."""

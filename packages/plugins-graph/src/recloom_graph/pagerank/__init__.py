@@ -1,0 +1,1 @@
+"""PageRank and personalised PageRank."""

@@ -1,0 +1,1 @@
+"""Texts of nodes by language models: `recloom graph profile|refine|encode`."""

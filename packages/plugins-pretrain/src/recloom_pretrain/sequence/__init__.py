@@ -1,0 +1,1 @@
+"""Sequence models over item ids."""

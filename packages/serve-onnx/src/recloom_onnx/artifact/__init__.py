@@ -1,0 +1,1 @@
+"""An exported file: its manifest, and sessions that answer requests with it. No torch."""

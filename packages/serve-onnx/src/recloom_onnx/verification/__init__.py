@@ -1,0 +1,1 @@
+"""Proof that a file ranks as its run does."""
