@@ -55,7 +55,8 @@ def test_cross_entropy_uses_the_bias():
     assert CrossEntropy()(biased, BATCH).item() == pytest.approx(math.log(1 + math.e**2), abs=1e-6)
 
 
-def test_b1_1_gbce_by_hand():
+@pytest.mark.fact("B1.1")
+def test_gbce_by_hand():
     assert gbce_beta(10, 101, 0.75) == pytest.approx(0.325)
     loss = gbce(torch.tensor([2.0]), torch.full((1, 10), -1.0), 0.325)
     assert loss.item() == pytest.approx(0.28853, abs=5e-6)
@@ -70,7 +71,8 @@ def test_b1_1_gbce_by_hand():
     assert 2 * mine.item() == pytest.approx(-math.log(0.90853), abs=1e-5)
 
 
-def test_b1_2_gbce_at_zero_calibration_is_bce():
+@pytest.mark.fact("B1.2")
+def test_gbce_at_zero_calibration_is_bce():
     g = torch.Generator().manual_seed(0)
     p, n = (
         torch.randn(50, generator=g, dtype=torch.float64),

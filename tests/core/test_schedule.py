@@ -52,7 +52,8 @@ def test_cosine_by_hand():
 
 
 @pytest.mark.parametrize("trainer", [{}, {"accumulate_grad_batches": 2}, {"max_epochs": -1, "max_steps": 7}])
-def test_a3_7_the_last_step_has_at_most_a_hundredth_of_the_rate(folder, trainer):
+@pytest.mark.fact("A3.7")
+def test_the_last_step_has_at_most_a_hundredth_of_the_rate(folder, trainer):
     seen = rates(folder, schedule="cosine", trainer=trainer)
     assert len(seen) > 3
     assert seen[0] == pytest.approx(0.1)

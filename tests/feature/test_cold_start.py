@@ -87,7 +87,8 @@ def rows_of(recommender, data, ids):
     return recommender.items.ids.weight[torch.from_numpy(index)]
 
 
-def test_a2_3_by_hand():
+@pytest.mark.fact("A2.3")
+def test_loss_of_two_pairs_equals_the_hand_value():
     assert preference(torch.tensor([[0.5, 0.3]])).item() == pytest.approx(0.5981, abs=5e-5)
     two = preference(torch.tensor([[0.5, 0.3], [1.0, 1.0]])).item()
     assert two == pytest.approx((0.5981389 + 0.6931472) / 2, abs=1e-6)
@@ -112,7 +113,8 @@ class Nothing(Loss):
         return recommender.scores.sum() * 0
 
 
-def test_a2_3_the_loss_weighs_scores_of_the_recommender(data, tmp_path):
+@pytest.mark.fact("A2.3")
+def test_the_loss_weighs_scores_of_the_recommender(data, tmp_path):
     scores = [0.0] * 8 + [0.7, 0.5, 0.0]  # c1 - c2 = .2
     path = write_pairs(tmp_path / "p.parquet", data, [("u3", "c1", "c2")])
     recommender, loss = ready(Fixed, ColdStart(path, Nothing(), weight=3.0), data, scores=scores)
@@ -133,7 +135,8 @@ def test_a_user_is_asked_for_with_the_whole_training_history_in_order(data, tmp_
 
 @pytest.mark.parametrize("kind", [SASRec, LightGCN])
 @pytest.mark.parametrize("records", [[], [("u1", "c1", "c2")]])
-def test_a2_2_without_pairs_or_weight_nothing_changes(kind, records, data, tmp_path):
+@pytest.mark.fact("A2.2")
+def test_without_pairs_or_weight_nothing_changes(kind, records, data, tmp_path):
     options = {"dim": 8} if kind is LightGCN else {**SMALL, "dropout": 0.3}
     base = BPR(l2=1e-4) if kind is LightGCN else BPR()
     plain = fit(module_of(kind, copy.deepcopy(base), **options), data).state_dict()
@@ -144,7 +147,8 @@ def test_a2_2_without_pairs_or_weight_nothing_changes(kind, records, data, tmp_p
     assert all(torch.equal(plain[name], same[name]) for name in plain)
 
 
-def test_a2_2_the_same_with_weight_does_change(data, tmp_path):
+@pytest.mark.fact("A2.2")
+def test_pairs_with_a_weight_change_the_training(data, tmp_path):
     path = write_pairs(tmp_path / "p.parquet", data, [("u1", "c1", "c2")])
     plain = fit(module_of(SASRec, BPR(), **SMALL), data)
     other = fit(module_of(SASRec, ColdStart(path, BPR()), **SMALL), data)
@@ -152,7 +156,8 @@ def test_a2_2_the_same_with_weight_does_change(data, tmp_path):
 
 
 @pytest.mark.parametrize("augment", ["pairwise", "positive"])
-def test_a2_7_cold_items_learn_from_simulated_records_alone(augment, data, tmp_path):
+@pytest.mark.fact("A2.7")
+def test_cold_items_learn_from_simulated_records_alone(augment, data, tmp_path):
     """Negatives drawn by popularity never are cold items, so they get a gradient of exactly 0."""
     base = SampledSoftmax(negatives=16, sampling="popularity")
     begun, _ = ready(SASRec, copy.deepcopy(base), data, **SMALL)
@@ -219,7 +224,8 @@ def test_a_step_draws_different_records_among_all(data, tmp_path):
     assert whole.draw().tolist() == list(range(12))
 
 
-def test_a2_5_requests_of_the_evaluation_are_the_same(data, tmp_path):
+@pytest.mark.fact("A2.5")
+def test_requests_of_the_evaluation_are_the_same(data, tmp_path):
     """The test part is a function of the data and the split, whatever the loss reads."""
 
     def evaluated(module):

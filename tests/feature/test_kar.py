@@ -1,4 +1,4 @@
-"""KAR: the acceptance facts of card A3 by number."""
+"""KAR: the knowledge-adaptation network and its training rows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def batch() -> Batch:
     return Batch.of(torch.tensor([[0, 1, 2], [3, 4, 5]]), candidates, user=torch.tensor([1, 2]))
 
 
-def test_a3_1_no_training_row_is_one_that_knowledge_may_be_built_from():
+@pytest.mark.fact("A3.1")
+def test_no_training_row_is_one_that_knowledge_may_be_built_from():
     given = catalog(items=30)
     rows = [("u0", f"i{n}", n, 5.0) for n in range(7)] + [("u1", f"i{n}", n, 1.0) for n in range(20)]
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "value"], orient="row")
@@ -62,7 +63,8 @@ def test_a3_1_no_training_row_is_one_that_knowledge_may_be_built_from():
     assert batch.candidates[batch.user == 2].min() == 1 + 10
 
 
-def test_a3_2_gates_sum_to_one_and_outputs_are_not_negative():
+@pytest.mark.fact("A3.2")
+def test_gates_sum_to_one_and_knowledge_is_not_negative():
     experts = HybridExperts(6, shared=2, dedicated=3)
     x = torch.randn(50, 6)
     for side in ("user", "item"):
@@ -75,14 +77,16 @@ def test_a3_2_gates_sum_to_one_and_outputs_are_not_negative():
 
 
 @pytest.mark.parametrize(("shared", "dedicated"), [(1, 0), (0, 1)])
-def test_a3_2_with_one_expert_z_is_its_output(shared, dedicated):
+@pytest.mark.fact("A3.2")
+def test_with_one_expert_z_is_its_output(shared, dedicated):
     experts = HybridExperts(6, shared, dedicated)
     x = torch.randn(4, 6)
     only = (experts.shared if shared else experts.item)[0]
     assert torch.allclose(experts("item", x), only(x), atol=1e-6)
 
 
-def test_a3_2_experts_are_mixed_by_their_gate():
+@pytest.mark.fact("A3.2")
+def test_experts_are_mixed_by_their_gate():
     experts = HybridExperts(1, shared=1, dedicated=1, hidden=1, out=1)
     with torch.no_grad():
         for parameter in experts.parameters():
@@ -96,13 +100,15 @@ def test_a3_2_experts_are_mixed_by_their_gate():
     assert experts("item", torch.tensor([2.0])).item() == pytest.approx(0.5 * 4 + 0.5 * 14, abs=1e-5)
 
 
-def test_a3_3_number_of_parameters():
+@pytest.mark.fact("A3.3")
+def test_number_of_parameters_of_kar():
     experts = HybridExperts(768, shared=2, dedicated=5)
     assert sum(parameter.numel() for parameter in experts.parameters()) == 1_241_486
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a3_4_without_knowledge_it_is_its_backbone(name):
+@pytest.mark.fact("A3.4")
+def test_without_knowledge_kar_equals_its_backbone(name):
     given = catalog()
     torch.manual_seed(0)
     plain, model = BACKBONES[name](given).eval(), KAR(given, BACKBONES[name]).eval()
@@ -120,7 +126,8 @@ def test_a3_4_without_knowledge_it_is_its_backbone(name):
         assert torch.allclose(model.score(batch()), plain.score(batch()), atol=1e-6)
 
 
-def test_a3_5_the_user_side_never_teaches_the_experts_of_items():
+@pytest.mark.fact("A3.5")
+def test_the_user_side_never_teaches_the_experts_of_items():
     experts = HybridExperts(6, shared=2, dedicated=2)
     experts("user", torch.randn(20, 6)).sum().backward()
     assert all(parameter.grad.any() for parameter in experts.shared[0].parameters())
@@ -130,7 +137,8 @@ def test_a3_5_the_user_side_never_teaches_the_experts_of_items():
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a3_6_what_is_not_known_adds_nothing(name):
+@pytest.mark.fact("A3.6")
+def test_missing_knowledge_adds_nothing(name):
     model = KAR(catalog(), BACKBONES[name]).eval()
     with torch.no_grad():
         assert not model.knowledge("user", model.user_vectors, torch.tensor([[0], [3]])).any()
@@ -143,7 +151,8 @@ def test_a3_6_what_is_not_known_adds_nothing(name):
         assert model.score(unknown).isfinite().all()
 
 
-def test_a3_6_serving_asks_no_language_model(tmp_path, monkeypatch):
+@pytest.mark.fact("A3.6")
+def test_serving_asks_no_language_model(tmp_path, monkeypatch):
     from recloom.llm import LanguageModel, TextEncoder
 
     module = train(
@@ -186,7 +195,8 @@ def told(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a3_8_shuffled_knowledge_does_not_help(told, tmp_path):
+@pytest.mark.fact("A3.8")
+def test_shuffled_knowledge_does_not_help(told, tmp_path):
     found = {}
     for tail in ("", "-shuffled"):
         options = {"candidates": "rated", "seen": "kept", "positive": 4, "batch_size": 256}

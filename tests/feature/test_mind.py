@@ -72,7 +72,8 @@ def test_histories_come_before_every_impression_in_their_order(mind, tables):
 
 
 @pytest.mark.parametrize("part", ["small_train_5000", "rows100"])
-def test_a1_1_every_line_of_the_real_files_is_read(real_data, part):
+@pytest.mark.fact("A1.1")
+def test_every_line_of_the_real_files_is_read(real_data, part):
     folder = real_data / "mind-sample" / part
     if not folder.is_dir():
         pytest.skip(f"no {folder}")

@@ -110,7 +110,8 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     assert vectors["text_hash"].to_list() == [text_hash(row["text"]) for row in rows]
 
 
-def test_a3_1_only_the_first_half_of_the_training_history_is_shown(run):
+@pytest.mark.fact("A3.1")
+def test_only_the_first_half_of_the_training_history_is_shown(run):
     model = Listening()
     rows = {row["user_id"]: row["source"] for row in run("user", model, first=30)}
     assert {user: len(source) for user, source in rows.items()} == {

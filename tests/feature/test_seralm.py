@@ -1,4 +1,4 @@
-"""`recloom seralm rounds`: stages, interruptions, and what they come to: acceptance facts A5.4 and A5.6."""
+"""`recloom seralm rounds`: stages, interruptions and results."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def files(folder):
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a5_6_the_rounds_choose_and_say_that_they_train_no_language_model(shop, capsys):
+@pytest.mark.fact("A5.6")
+def test_rounds_choose_texts_and_state_that_no_language_model_is_trained(shop, capsys):
     given = (shop.parent / "texts.parquet").read_bytes()
     folder = work(shop)
     said = capsys.readouterr().out
@@ -156,7 +157,8 @@ def test_the_likeliest_text_or_the_mean_is_served(shop):
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("vector", 0), ("vector", 1), ("id+vector", 2)])
-def test_a5_4_the_informative_text_has_more_than_half_and_more_with_every_round(
+@pytest.mark.fact("A5.4")
+def test_the_informative_text_gets_over_half_the_weight_and_more_each_round(
     tmp_path, write_dataset, kind, seed
 ):
     """One text names the topic of its item, the other any topics; every world of its own seed, beta 1."""

@@ -1,4 +1,4 @@
-"""Training under sampled texts: acceptance fact A5.3, and what a loss of the hook promises."""
+"""Training under sampled texts."""
 
 import polars as pl
 import pytest
@@ -36,7 +36,8 @@ def sasrec(catalog, kind):
 
 
 @pytest.mark.parametrize("kind", ["id+vector", "gated"])
-def test_a5_3_without_the_weight_of_texts_the_loss_is_that_of_ids(catalog, tmp_path, kind):
+@pytest.mark.fact("A5.3")
+def test_without_the_weight_of_texts_the_loss_is_that_of_ids(catalog, tmp_path, kind):
     with_ids, both = sasrec(catalog, "id"), sasrec(catalog, kind)
     both.load_state_dict(with_ids.state_dict(), strict=False)
     with torch.no_grad():
@@ -54,7 +55,8 @@ def test_a5_3_without_the_weight_of_texts_the_loss_is_that_of_ids(catalog, tmp_p
     assert not torch.equal(loss(both, BATCH), CrossEntropy()(with_ids, BATCH))
 
 
-def test_a5_3_without_ids_it_still_trains(catalog, tmp_path):
+@pytest.mark.fact("A5.3")
+def test_texts_alone_train_without_ids(catalog, tmp_path):
     model, loss = sasrec(catalog, "vector"), SampledTexts(variant_file(tmp_path))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     first = float(loss(model, BATCH))

@@ -1,4 +1,4 @@
-"""The posterior of SeRALM by hand: acceptance facts A5.1 and A5.2."""
+"""The posterior of SeRALM by hand."""
 
 import pytest
 import torch
@@ -17,11 +17,13 @@ def row(rewards, beta, prior=None):
     ("beta", "wanted"),
     [(1.0, [0.7311, 0.2689]), (1e9, [0.5, 0.5]), (float("inf"), [0.5, 0.5]), (1e-6, [1.0, 0.0])],
 )
-def test_a5_1_rewards_of_minus_one_and_minus_two(beta, wanted):
+@pytest.mark.fact("A5.1")
+def test_posterior_of_rewards_minus_one_and_minus_two(beta, wanted):
     assert row([-1.0, -2.0], beta) == pytest.approx(wanted, abs=5e-5)
 
 
-def test_a5_1_it_maximises_reward_less_beta_times_the_divergence_from_the_prior():
+@pytest.mark.fact("A5.1")
+def test_posterior_maximises_reward_minus_beta_times_the_divergence_from_the_prior():
     rewards, prior, beta = torch.tensor([[0.3, -0.2, 0.1]]), torch.tensor([[0.2, 0.5, 0.3]]), 0.4
 
     def value(q):
@@ -34,7 +36,8 @@ def test_a5_1_it_maximises_reward_less_beta_times_the_divergence_from_the_prior(
 
 
 @pytest.mark.parametrize("constant", [-1e4, 3.0, 250.0])
-def test_a5_2_a_constant_changes_nothing(constant):
+@pytest.mark.fact("A5.2")
+def test_a_constant_added_to_all_rewards_changes_nothing(constant):
     rewards = [-1.0, -2.0, 0.5]
     shifted = [r + constant for r in rewards]
     assert row(shifted, 1.0) == pytest.approx(row(rewards, 1.0), abs=1e-3 if abs(constant) > 1e3 else 1e-4)
@@ -44,7 +47,8 @@ def test_a5_2_a_constant_changes_nothing(constant):
     )
 
 
-def test_a5_2_one_text_is_certain_whatever_its_reward():
+@pytest.mark.fact("A5.2")
+def test_one_text_is_certain_whatever_its_reward():
     assert row([-7.3], 0.01) == [1.0]
     assert row([float(10**6)], 1.0) == [1.0]
 

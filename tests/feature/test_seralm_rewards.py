@@ -1,4 +1,4 @@
-"""Rewards of SeRALM, against loops that read the formula: acceptance fact A5.5 among them."""
+"""Rewards of SeRALM, against loops that follow the formula."""
 
 import numpy as np
 import polars as pl
@@ -153,7 +153,8 @@ def test_more_draws_of_the_others_come_to_the_expectation(catalog):
     assert (found - wanted).abs().mean() < (few - wanted).abs().mean()
 
 
-def test_a5_5_rewards_know_training_positions_only(catalog):
+@pytest.mark.fact("A5.5")
+def test_rewards_know_training_positions_only(catalog):
     """Items 5 and 6 (indices 6, 7) occur in no training row: no position, no reward; the others count theirs."""
     made, train = model(catalog), interactions(catalog)
     texts = variants()

@@ -1,4 +1,4 @@
-"""`recloom seralm texts`: K sampled answers to one question about each item; acceptance fact A5.7 among them."""
+"""`recloom seralm texts`: K sampled answers to one request for each item."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_k_answers_to_one_question_about_each_item(shop, capsys):
     assert "12 questions: 0 from the ledger, 12 asked" in said
 
 
-def test_a5_7_calls_are_at_most_the_number_of_items_and_none_later(shop):
+@pytest.mark.fact("A5.7")
+def test_calls_are_at_most_the_number_of_items_and_none_later(shop):
     model, llm = llm_options(shop)
     out = shop.parent / "said.parquet"
     texts(shop, out=out, llm=llm, k=3)

@@ -121,7 +121,8 @@ def test_a_likely_taste_is_found(run):
 
 @pytest.mark.parametrize("options", [{}, {"disagreement": "calibrate"}, {"model": Speaker()}])
 @pytest.mark.parametrize("augment", ["pairwise", "positive"])
-def test_a2_4_always_a_prefers_nothing(options, augment, run, capsys):
+@pytest.mark.fact("A2.4")
+def test_a_model_that_always_answers_a_gives_no_preference(options, augment, run, capsys):
     found = run(
         options.get("model", Fake("always_A")),
         augment=augment,
@@ -136,7 +137,8 @@ def test_a2_4_always_a_prefers_nothing(options, augment, run, capsys):
 
 
 @pytest.mark.parametrize("policy", ["garbage", "truncated_json"])
-def test_a2_6_garbage_gives_no_record_and_is_counted_and_kept(policy, run, tmp_path, capsys):
+@pytest.mark.fact("A2.6")
+def test_unreadable_answers_give_no_record_and_are_counted_and_kept(policy, run, tmp_path, capsys):
     found = run(Fake(policy), by="answers")
     assert len(found.records) == 0
     assert (found.made_from.asked, found.made_from.failed) == (30, 30)
@@ -153,7 +155,8 @@ def test_a2_6_garbage_gives_no_record_and_is_counted_and_kept(policy, run, tmp_p
 
 @pytest.mark.parametrize("policy", ["overlap", "prompt_order", "reverse", "hallucinate", "garbage"])
 @pytest.mark.parametrize("by", ["scores", "answers"])
-def test_a2_6_a_pair_gives_one_record_at_most(policy, by, run):
+@pytest.mark.fact("A2.6")
+def test_a_pair_gives_one_record_at_most(policy, by, run):
     records = run(Fake(policy), by=by).records
     assert len(records) <= 30
     assert records.select("user_id", pl.concat_list("preferred", "other").list.sort()).is_unique().all()
@@ -170,7 +173,8 @@ def test_one_failed_order_fails_its_pair(run, tmp_path):
     assert not (tmp_path / "out.failures.jsonl").exists()
 
 
-def test_a2_5_nothing_that_is_held_out_is_shown_or_recorded(run, data):
+@pytest.mark.fact("A2.5")
+def test_nothing_that_is_held_out_is_shown_or_recorded(run, data):
     found = run(pairs=8)
     rows = stored(data).with_row_index("row")
     assert len(found.records) == 20

@@ -67,7 +67,8 @@ def recall(world, loss, cold: bool):
     return hits / total
 
 
-def test_a2_8_cold_recall_rises_with_an_oracle(world):
+@pytest.mark.fact("A2.8")
+def test_cold_recall_rises_with_an_oracle(world):
     base = partial(SampledSoftmax, negatives=64, sampling="popularity")
     plain = recall(world, base(), cold=True)
     ours = recall(world, ColdStart(str(world / "pairs.parquet"), base(), weight=0.3), cold=True)

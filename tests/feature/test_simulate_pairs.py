@@ -74,7 +74,8 @@ def test_a_user_with_few_pairs_gets_what_there_is():
     assert len(draw_pairs(["u"], ["a", "b"], NOBODY, 5, np.random.default_rng(0))) == 1
 
 
-def test_a2_5_no_pair_holds_an_item_that_its_user_meets_in_a_held_out_row():
+@pytest.mark.fact("A2.5")
+def test_no_pair_holds_an_item_that_its_user_meets_in_a_held_out_row():
     cold, users = ["a", "b", "c", "d"], ["u", "v"]
     held_out = pl.DataFrame({"user_id": ["u", "u", "w"], "item_id": ["a", "x", "b"]})
     for seed in range(20):
@@ -85,7 +86,8 @@ def test_a2_5_no_pair_holds_an_item_that_its_user_meets_in_a_held_out_row():
     assert draw_pairs(["u"], cold, both, 3, np.random.default_rng(0)) == []
 
 
-def test_a2_1_cold_items_occur_after_the_cut_only(tmp_path, write_dataset):
+@pytest.mark.fact("A2.1")
+def test_cold_items_occur_after_the_cut_only(tmp_path, write_dataset):
     """a b a c d a b | e a f: e and f are cold, a stands on both sides."""
     frame = pl.DataFrame({"user_id": ["u", "v"] * 5, "item_id": list("abacdabeaf"), "timestamp": range(10)})
     data = write_dataset(tmp_path / "data", frame)
@@ -95,7 +97,8 @@ def test_a2_1_cold_items_occur_after_the_cut_only(tmp_path, write_dataset):
     assert sorted(found.held_out["item_id"]) == sorted("eaf")
 
 
-def test_a2_1_rows_of_one_moment_are_never_divided(tmp_path, write_dataset):
+@pytest.mark.fact("A2.1")
+def test_rows_of_one_moment_are_never_divided(tmp_path, write_dataset):
     """The cut would fall among three rows of time 6: all of them are later than it, in whatever order they stand."""
     times = [0, 1, 2, 3, 4, 5, 6, 6, 6, 9]
     rows = [("u", item, time) for item, time in zip("abacdabeaf", times, strict=True)]

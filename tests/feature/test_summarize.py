@@ -90,7 +90,8 @@ def one_user(folder, length, **changes):
     ("length", "method", "calls"),
     [(13, "recurrent", 3), (13, "hierarchical", 4), (5, "recurrent", 1), (5, "hierarchical", 2)],
 )
-def test_a7_1_blocks_and_calls(length, method, calls, run, tmp_path):
+@pytest.mark.fact("A7.1")
+def test_number_of_blocks_and_calls(length, method, calls, run, tmp_path):
     model = Teller()
     found = run(model, data=one_user(tmp_path / "one", length), method=method)
     assert len(model.asked) == calls
@@ -102,7 +103,8 @@ def test_a7_1_blocks_and_calls(length, method, calls, run, tmp_path):
     assert found["method"].to_list() == [method]
 
 
-def test_a7_1_the_summary_of_the_last_block_is_the_final_one(run, tmp_path):
+@pytest.mark.fact("A7.1")
+def test_the_summary_of_the_last_block_is_the_final_one(run, tmp_path):
     model = Teller()
     found = run(model, data=one_user(tmp_path / "one", 13))
     last = model.asked[(13 - 1) // 5]
@@ -133,7 +135,8 @@ def test_merging_numbers_the_summaries_from_the_oldest(run, tmp_path):
     assert "\n1. title t00" in model.asked[-1]
 
 
-def test_a7_3_order_matters_where_the_model_reads_it_and_not_to_a_bag_of_words(run, tmp_path):
+@pytest.mark.fact("A7.3")
+def test_order_of_items_matters_unless_the_model_is_a_bag_of_words(run, tmp_path):
     shuffled = [3, 1, 4, 0, 2, 9, 5, 8, 6, 7]  # inside the blocks alone
     straight = one_user(tmp_path / "straight", 10)
     inside = one_user(tmp_path / "inside", 10, order=shuffled)
@@ -147,7 +150,8 @@ def test_a7_3_order_matters_where_the_model_reads_it_and_not_to_a_bag_of_words(r
 
 
 @pytest.mark.parametrize(("method", "limit"), [("recurrent", 550), ("hierarchical", 420)])
-def test_a7_4_history_is_trimmed_first_and_the_rest_survives(method, limit, run, tmp_path):
+@pytest.mark.fact("A7.4")
+def test_history_is_trimmed_first_and_the_rest_survives(method, limit, run, tmp_path):
     """Each item is worth 60 tokens or so; the prompts hold as many of the newest as fit."""
     data = one_user(tmp_path / "long", 10, title="{n} " + "very long " * 20)
     model = Chain()
@@ -180,7 +184,8 @@ def titles_of(data, items):
     return [known[item].strip() for item in items]
 
 
-def test_a7_4_the_earlier_summary_stays_verbatim():
+@pytest.mark.fact("A7.4")
+def test_the_earlier_summary_stays_verbatim():
     summary = "likes long titles, " * 40 + "and nothing else"
     items = [f"title: number {n} " + "x" * 200 for n in range(5)]
     prompts = Prompts(Fake(), 700)

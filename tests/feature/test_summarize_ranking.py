@@ -20,14 +20,16 @@ def measured(scores, targets):
 
 
 @pytest.mark.parametrize("place", range(CANDIDATES))
-def test_a7_2_a_constant_scorer_gains_nothing_wherever_the_positive_is_stored(place):
+@pytest.mark.fact("A7.2")
+def test_a_constant_scorer_gains_nothing_wherever_the_positive_is_stored(place):
     """Ties count against the model, so it gets 0; broken at random they would give 3, 5 and 10 of 21."""
     found = measured(torch.zeros(4, CANDIDATES), torch.full((4,), place))
     assert set(found.values()) == {0.0}
 
 
 @pytest.mark.parametrize("place", [0, 20])
-def test_a7_2_a_random_scorer_gets_what_chance_gives(place):
+@pytest.mark.fact("A7.2")
+def test_a_random_scorer_gets_what_chance_gives(place):
     torch.manual_seed(1)
     rows = 60_000
     found = measured(torch.rand(rows, CANDIDATES), torch.full((rows,), place))
@@ -35,7 +37,8 @@ def test_a7_2_a_random_scorer_gets_what_chance_gives(place):
     assert list(found.values()) == pytest.approx(expected, abs=0.006)
 
 
-def test_a7_8_the_target_and_the_history_are_never_negatives():
+@pytest.mark.fact("A7.8")
+def test_the_target_and_the_history_are_never_negatives():
     """Twenty of thirty items, for 300 users with nine items each: hardly more than twenty are left to be drawn."""
     torch.manual_seed(0)
     users, items, length = 300, 30, 10

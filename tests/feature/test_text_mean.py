@@ -52,14 +52,16 @@ def random_model(**options) -> TextMean:
     return fitted([" ".join(map(str, row)) for row in rows], encoder=Axes(), **options)
 
 
-def test_a1_1_an_empty_history_scores_zero_never_nan():
+@pytest.mark.fact("A1.1")
+def test_an_empty_history_scores_zero_never_nan():
     model = fitted(TITLES)
     assert scores(model, [0], [1])[0].tolist() == [0] * 6
     empty = model.score(Batch.of(torch.zeros(2, 0, dtype=torch.long), torch.arange(1, 7)[None]))
     assert empty.tolist() == [[0] * 6] * 2
 
 
-def test_a1_2_cosine_to_the_mean_ranks_like_the_mean_of_cosines():
+@pytest.mark.fact("A1.2")
+def test_cosine_to_the_mean_ranks_like_the_mean_of_cosines():
     model = random_model()
     unit = model.vectors[1:]
     history = [4, 9, 17, 4]
@@ -67,21 +69,24 @@ def test_a1_2_cosine_to_the_mean_ranks_like_the_mean_of_cosines():
     assert torch.equal(scores(model, history)[0].argsort(descending=True), means.argsort(descending=True))
 
 
-def test_a1_3_order_and_duplication_of_the_history_do_not_matter():
+@pytest.mark.fact("A1.3")
+def test_order_and_duplication_of_the_history_do_not_matter():
     model = random_model()
     found = scores(model, [4, 9, 17], [17, 4, 9], [4, 9, 17, 4, 9, 17])
     assert torch.allclose(found[0], found[1], atol=1e-6)
     assert torch.allclose(found[0], found[2], atol=1e-6)
 
 
-def test_a1_3_with_recency_weights_they_do():
+@pytest.mark.fact("A1.3")
+def test_recency_weights_make_order_and_duplication_matter():
     model = random_model(half_life=1.0)
     found = scores(model, [4, 9, 17], [17, 4, 9], [4, 4, 9, 9, 17, 17])
     assert not torch.allclose(found[0], found[1], atol=1e-3)
     assert not torch.allclose(found[0], found[2], atol=1e-3)
 
 
-def test_a1_4_metrics_of_three_scores():
+@pytest.mark.fact("A1.4")
+def test_metrics_of_three_scores():
     given = torch.tensor([0.9, 0.8, 0.1])
     found = ranks(given[None], torch.tensor([[1, 2]]))
     assert auc(given, torch.tensor([0, 1, 1])).item() == 0
@@ -89,7 +94,8 @@ def test_a1_4_metrics_of_three_scores():
     assert ndcg(found, 5).item() == pytest.approx(0.6934, abs=5e-5)
 
 
-def test_a1_5_a_single_click_scores_one_and_disappears_when_seen_items_are_masked():
+@pytest.mark.fact("A1.5")
+def test_a_single_click_scores_one_and_disappears_when_seen_items_are_masked():
     model = fitted(TITLES)
     history = torch.tensor([[3]])
     found = scores(model, [3])
@@ -101,7 +107,8 @@ def test_a1_5_a_single_click_scores_one_and_disappears_when_seen_items_are_maske
 
 
 @pytest.mark.parametrize("half_life", [None, 5.0])
-def test_a1_6_opposite_texts_cancel_to_zero(half_life):
+@pytest.mark.fact("A1.6")
+def test_opposite_texts_cancel_to_zero(half_life):
     model = fitted(["0.3 0.7 -0.2", "-0.3 -0.7 0.2", "1 0 0"], encoder=Axes(), half_life=half_life)
     found = scores(model, [1, 2], [1, 2, 1, 2])
     assert torch.isfinite(found).all()
@@ -109,7 +116,8 @@ def test_a1_6_opposite_texts_cancel_to_zero(half_life):
         assert not found.any()
 
 
-def test_a1_7_a_batch_equals_the_loop_over_pairs():
+@pytest.mark.fact("A1.7")
+def test_a_batch_equals_the_loop_over_pairs():
     model = random_model()
     histories = [[1, 2, 3], [30], [7, 7, 9, 12], [5, 6]]
     found = scores(model, *histories)
@@ -121,7 +129,8 @@ def test_a1_7_a_batch_equals_the_loop_over_pairs():
             assert found[row, item - 1].item() == pytest.approx(cosine.item(), abs=1e-6)
 
 
-def test_a1_7_another_encoder_changes_the_dimension_only():
+@pytest.mark.fact("A1.7")
+def test_another_encoder_changes_the_dimension_only():
     toy, hashed = random_model(), fitted(TITLES)
     assert toy.vectors.shape == (31, 3)
     assert hashed.vectors.shape == (7, 512)
@@ -232,7 +241,8 @@ def impressions_of(folder, out):
     return model.eval(), data
 
 
-def test_a1_1_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_fallback(tmp_path):
+@pytest.mark.fact("A1.1")
+def test_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_fallback(tmp_path):
     from recloom.data.card import read_card
 
     folder = mind_like(tmp_path / "raw")
@@ -249,7 +259,8 @@ def test_a1_1_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_f
 
 
 @pytest.mark.parametrize("part", ["rows100", "small_train_5000"])
-def test_a1_1_every_row_of_the_mind_sample_is_read(part, real_data):
+@pytest.mark.fact("A1.1")
+def test_every_row_of_the_mind_sample_is_read(part, real_data):
     from recloom.data.readers import ReadOptions
     from recloom.data.readers.mind import Mind
 

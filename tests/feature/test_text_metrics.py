@@ -51,15 +51,18 @@ def pair(text=CAT, reference=MAT, **reading):
         ("meteor_exact", 0.8067),
     ],
 )
-def test_b13_the_cat_on_the_mat(name, wanted):
+@pytest.mark.fact("B13")
+def test_overlap_metrics_of_the_cat_on_the_mat(name, wanted):
     assert value(name, pair()) == pytest.approx(wanted, abs=5e-5)
 
 
-def test_b13_the_alignment_of_the_cat_has_two_chunks():
+@pytest.mark.fact("B13")
+def test_the_alignment_of_the_cat_has_two_chunks():
     assert meteor.align(CAT.split(), MAT.split(), [meteor._itself]) == (5, 2)
 
 
-def test_b13_perplexity_of_four_tokens():
+@pytest.mark.fact("B13")
+def test_perplexity_of_four_tokens():
     texts = Texts(
         text=["four tokens"],
         log_probs=[[math.log(p) for p in (1 / 2, 1 / 4, 1 / 8, 1 / 8)]],

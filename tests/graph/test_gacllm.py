@@ -85,7 +85,8 @@ def test_gradients_are_those_of_autograd():
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_a6_2_raw_texts_alone_are_the_graph_network_over_texts_and_ids():
+@pytest.mark.fact("A6.2")
+def test_raw_texts_alone_are_the_graph_network_over_texts_and_ids():
     model = fitted(layers=1, mlp=False)
     assert model.texts.shape == (USERS + ITEMS + 2, 1, SIZE)
     raw = model.layer0() + model.project(model.texts[:, 0])
@@ -95,7 +96,8 @@ def test_a6_2_raw_texts_alone_are_the_graph_network_over_texts_and_ids():
         assert torch.allclose(model.view(), raw + first + adjacency @ first + text, atol=1e-6)
 
 
-def test_a6_5_a_node_without_edges_is_its_text_and_its_id():
+@pytest.mark.fact("A6.5")
+def test_a_node_without_edges_is_its_text_and_its_id():
     model = fitted(mlp=False)
     disturb(model)
     user, item = USERS, ITEMS  # the last ones
@@ -106,7 +108,8 @@ def test_a6_5_a_node_without_edges_is_its_text_and_its_id():
         assert torch.allclose(items[item], model.items.table()[item] + texts[USERS + 1 + item], atol=1e-6)
 
 
-def test_a6_6_without_texts_it_is_lightgcn_with_transforms_and_with_identities_the_sum_of_lightgcn():
+@pytest.mark.fact("A6.6")
+def test_without_texts_it_is_lightgcn_with_transforms_and_with_identities_the_sum_of_lightgcn():
     model = fitted(mlp=False)
     nn.init.zeros_(model.project.weight)
     catalog, interactions = data()

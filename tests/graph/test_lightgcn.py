@@ -54,20 +54,23 @@ def whole_history(model: LightGCN, pairs: list[tuple[int, int]], user: int) -> t
     return torch.tensor([[i for u, i in pairs if u == user]])
 
 
-def test_a9_4_layers_of_a_hand_graph():
+@pytest.mark.fact("A9.4")
+def test_layers_of_a_hand_graph():
     layers = [one_hot_on_u1(k).item_vectors()[1:, 0] * (k + 1) for k in range(3)]
     assert (layers[1] - layers[0]).numpy() == pytest.approx([0.7071, 0.5, 0], abs=5e-5)
     users = [one_hot_on_u1(k)._final().users[1:, 0] * (k + 1) for k in range(3)]
     assert (users[2] - users[1]).numpy() == pytest.approx([0.75, 0.25], abs=1e-6)
 
 
-def test_a9_4_mean_of_three_layers_of_a_hand_graph():
+@pytest.mark.fact("A9.4")
+def test_mean_of_three_layers_of_a_hand_graph():
     final = one_hot_on_u1(2)._final()
     assert final.users[1:, 0].numpy() == pytest.approx([0.5833, 0.0833], abs=5e-5)
     assert final.items[1:, 0].numpy() == pytest.approx([0.2357, 0.1667, 0], abs=5e-5)
 
 
-def test_a9_4_no_layer_is_matrix_factorisation():
+@pytest.mark.fact("A9.4")
+def test_no_layer_is_matrix_factorisation():
     model = fitted(random_pairs(), 20, 30, dim=8, num_layers=0)
     users = torch.arange(1, 21)
     scores = model.score(everything(model, torch.zeros(20, 1, dtype=torch.long), users))
@@ -79,7 +82,8 @@ def test_without_layers_newcomers_get_zero():
     assert not model.score(everything(model, torch.tensor([[1, 2]]))).any()
 
 
-def test_a9_4_ranking_is_the_same_for_sum_and_mean():
+@pytest.mark.fact("A9.4")
+def test_ranking_is_the_same_for_sum_and_mean():
     pairs = random_pairs()
     model = fitted(pairs, 20, 30, dim=8)
     adjacency = model.graph.matrix().to_dense()
@@ -93,14 +97,16 @@ def test_a9_4_ranking_is_the_same_for_sum_and_mean():
     assert torch.allclose(scores * 16, summed, atol=1e-5)
 
 
-def test_a9_4_nodes_without_edges_stay_finite():
+@pytest.mark.fact("A9.4")
+def test_nodes_without_edges_stay_finite():
     model = fitted([(1, 1)], 2, 3)
     scores = model.score(everything(model, torch.tensor([[0], [2], [2]]), torch.tensor([1, 2, 0])))
     assert torch.isfinite(scores).all()
     assert scores[1:].tolist() == [[0] * 3] * 2  # nothing is known of them: a cold item has no neighbour
 
 
-def test_a9_4_training_lowers_bpr_from_log_2_and_ranks_positives_first():
+@pytest.mark.fact("A9.4")
+def test_training_lowers_bpr_from_log_2_and_ranks_positives_first():
     torch.manual_seed(0)
     pairs = [(u, i) for u in range(1, 11) for i in range(1, 11) if (u + i) % 2]  # two separate blocks
     model = fitted(pairs, 10, 10, dim=16, num_layers=2).train()
@@ -125,7 +131,8 @@ def test_a9_4_training_lowers_bpr_from_log_2_and_ranks_positives_first():
     assert not model.items.ids.weight[0].any()
 
 
-def test_a9_4_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
+@pytest.mark.fact("A9.4")
+def test_bpr_at_equal_scores_is_log_2_and_the_penalty_is_on_layer_0():
     model = fitted(random_pairs(), 20, 30, dim=8)
     batch = Batch.of(torch.zeros(2, 1).long(), user=torch.tensor([3, 4]), labels=torch.tensor([[5], [6]]))
     with torch.no_grad():

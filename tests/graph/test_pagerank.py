@@ -54,12 +54,14 @@ def solved(sources: torch.Tensor, targets: torch.Tensor, restart: np.ndarray, da
     return np.linalg.solve(np.eye(size) - damping * step, (1 - damping) * restart)
 
 
-def test_a9_1_a_triangle_with_a_shortcut():
+@pytest.mark.fact("A9.1")
+def test_pagerank_of_a_triangle_with_a_shortcut():
     ranks = pagerank(Graph(*edges((0, 1), (0, 2), (1, 2), (2, 0)), 3))
     assert ranks.numpy() == pytest.approx([0.3878, 0.2148, 0.3974], abs=5e-5)
 
 
-def test_a9_1_a_chain_whose_end_restarts():
+@pytest.mark.fact("A9.1")
+def test_pagerank_of_a_chain_whose_end_restarts():
     ranks = pagerank(Graph(*edges((0, 1), (1, 2)), 3))
     assert ranks.numpy() == pytest.approx([0.1844, 0.3412, 0.4744], abs=5e-5)
 
@@ -68,21 +70,24 @@ BIPARTITE = [(0, 2), (0, 3), (1, 3), (1, 4)]  # u1, u2, i1, i2, i3
 EXPECTED = {"i1": 0.577381, "u1": 0.309524, "i2": 0.083333, "u2": 0.023810, "i3": 0.005952}
 
 
-def test_a9_1_restart_on_one_item_of_a_bipartite_graph():
+@pytest.mark.fact("A9.1")
+def test_restart_on_one_item_of_a_bipartite_graph():
     both = edges(*BIPARTITE, *[(b, a) for a, b in BIPARTITE])
     walk = Graph(*both, 5).transition
     ranks = personalised_pagerank(walk, one_hot(5, 2), damping=0.5, tolerance=1e-8)[:, 0]
     assert ranks[[2, 0, 3, 1, 4]].numpy() == pytest.approx(list(EXPECTED.values()), abs=2e-6)
 
 
-def test_a9_1_the_recommender_ranks_i2_above_i3():
+@pytest.mark.fact("A9.1")
+def test_the_recommender_ranks_i2_above_i3():
     model = fitted([(1, 1), (1, 2), (2, 2), (2, 3)], 2, 3, damping=0.5, tolerance=1e-9)
     scores = model.score(Batch.of(torch.tensor([[1]]), torch.tensor([[1, 2, 3]])))[0]
     assert scores.numpy() == pytest.approx([EXPECTED[i] for i in ("i1", "i2", "i3")], abs=1e-6)
 
 
 @pytest.mark.parametrize("damping", [0.5, 0.85])
-def test_a9_1_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping):
+@pytest.mark.fact("A9.1")
+def test_equals_a_dense_solve_with_many_restarts_and_dangling_nodes(damping):
     sources, targets = random_edges(40, 1)
     restart = np.random.default_rng(2).dirichlet(np.ones(40), 7).T
     walk = Graph(sources, targets, 40).transition
@@ -136,7 +141,8 @@ def test_walks_of_a_batch_do_not_depend_on_each_other():
     assert torch.allclose(together, alone, atol=1e-7)
 
 
-def test_a9_1_damping_zero_returns_the_restart():
+@pytest.mark.fact("A9.1")
+def test_damping_zero_returns_the_restart():
     sources, targets = random_edges(40, 1)
     restart = one_hot(40, 5, 9)
     assert torch.equal(
@@ -144,14 +150,16 @@ def test_a9_1_damping_zero_returns_the_restart():
     )
 
 
-def test_a9_1_disconnected_items_get_nothing():
+@pytest.mark.fact("A9.1")
+def test_disconnected_items_get_nothing():
     model = fitted([(1, 1), (1, 2), (2, 3), (2, 4)], 2, 5)
     scores = model.score(Batch.of(torch.tensor([[1]]), torch.arange(1, 6)[None]))[0]
     assert scores[2:].tolist() == [0, 0, 0]
     assert (scores[:2] > 0).all()
 
 
-def test_a9_1_a_single_step_on_the_karate_club():
+@pytest.mark.fact("A9.1")
+def test_a_single_step_on_the_karate_club():
     networkx = pytest.importorskip("networkx")
     club = networkx.karate_club_graph()
     both = edges(*club.edges, *[(b, a) for a, b in club.edges])

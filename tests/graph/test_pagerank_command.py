@@ -25,7 +25,8 @@ def run(*words) -> int:
     return 0
 
 
-def test_a9_1_the_table_shows_the_hand_values(edges, capsys):
+@pytest.mark.fact("A9.1")
+def test_the_table_shows_the_hand_values(edges, capsys):
     assert run(edges) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[-3:] == [

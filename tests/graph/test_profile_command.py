@@ -297,9 +297,8 @@ def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, caps
     assert "training rows of another split" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a4_8_texts_that_tell_the_taste_help_more_than_those_of_somebody_else(
-    tmp_path, write_dataset, monkeypatch
-):
+@pytest.mark.fact("A4.8")
+def test_texts_of_the_user_help_more_than_texts_of_another_user(tmp_path, write_dataset, monkeypatch):
     """Eight tastes of ten items; everybody has two items of one taste to learn from, and two to be found."""
     import random
 

@@ -80,14 +80,16 @@ def path(tmp_path) -> Path:
     return dataset(tmp_path / "path", PATH)
 
 
-def test_a6_1_texts_travel_one_hop_a_layer(run, path):
+@pytest.mark.fact("A6.1")
+def test_texts_travel_one_hop_a_layer(run, path):
     rows = run(path, layers=3, update="replace")
     assert [rows["u1"][f"layer_{n}"] for n in range(4)] == ["name: u1", "i1 u1", "i1 u1 u2", "i1 i2 u1 u2"]
     assert rows["i2"]["layer_1"] == "i2 u2"
     assert rows["i2"]["layer_2"] == "i1 i2 u2"
 
 
-def test_a6_2_every_layer_asks_once_about_each_node_with_a_neighbour(run, path, tmp_path, capsys):
+@pytest.mark.fact("A6.2")
+def test_every_layer_asks_once_about_each_node_with_a_neighbour(run, path, tmp_path, capsys):
     for layers in range(4):
         model = Joining()
         rows = run(path, model, layers=layers)
@@ -100,7 +102,8 @@ def test_a6_2_every_layer_asks_once_about_each_node_with_a_neighbour(run, path, 
     assert model.heard == []
 
 
-def test_a6_2_a_plan_counts_all_layers_before_the_first(path, tmp_path, monkeypatch, capsys):
+@pytest.mark.fact("A6.2")
+def test_a_plan_counts_all_layers_before_the_first(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     main(["llm", "plan", "graph", "refine", str(path), "--layers", "3", "--llm.model", "Fake"])
@@ -123,7 +126,8 @@ def test_a_plan_expects_longer_prompts_of_later_layers_but_none_beyond_the_limit
     assert now + 20 <= later[1] < later[2] <= 1.3 * 300  # a word is a token, more or less
 
 
-def test_a6_3_neither_the_order_of_rows_nor_of_neighbours_matters(run, tmp_path):
+@pytest.mark.fact("A6.3")
+def test_refined_texts_do_not_depend_on_the_order_of_rows_or_neighbours(run, tmp_path):
     edges = [(f"u{u}", f"i{i}") for u in range(1, 8) for i in range(1, 9) if (u * i + u) % 3]
     split = SplitSpec(strategy="random", valid=0, test=0.01)  # every row is for training
     found = []
@@ -138,7 +142,8 @@ def test_a6_3_neither_the_order_of_rows_nor_of_neighbours_matters(run, tmp_path)
     assert all(row["neighbours"] == sorted(row["neighbours"]) for row in rows.values())
 
 
-def test_a6_4_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run, tmp_path):
+@pytest.mark.fact("A6.4")
+def test_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run, tmp_path):
     edges = [(f"u{n}", "i1") for n in range(10_000)]
     own = "item " + "own words " * 60
     names = {f"u{n}": f"u{n} " + "long story " * (5 + n % 400) for n in range(10_000)}
@@ -165,7 +170,8 @@ def test_a6_4_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run,
     assert max(map(len, cut)) - min(map(len, cut)) <= 1
 
 
-def test_a6_4_short_neighbours_stay_whole_where_one_long_one_is_cut():
+@pytest.mark.fact("A6.4")
+def test_short_neighbours_stay_whole_where_one_long_one_is_cut():
     from recloom_graph.texts.refine_prompt import Prompts
 
     model = Fake()
@@ -177,7 +183,8 @@ def test_a6_4_short_neighbours_stay_whole_where_one_long_one_is_cut():
     assert worst_case(model, request).prompt_tokens <= 300
 
 
-def test_a6_4_a_node_whose_own_text_is_too_long_keeps_it_and_says_so(run, tmp_path, capsys):
+@pytest.mark.fact("A6.4")
+def test_a_node_whose_own_text_is_too_long_keeps_it_and_says_so(run, tmp_path, capsys):
     users = {"u1": "u1 " + "word " * 2000, "u2": "u2"}
     data = dataset(tmp_path / "long", PATH, users, {"i1": "i1", "i2": "i2"})
     model = Joining()
@@ -195,7 +202,8 @@ def test_a6_4_a_node_whose_own_text_is_too_long_keeps_it_and_says_so(run, tmp_pa
     )
 
 
-def test_a6_5_a_node_without_training_edges_keeps_its_text(run, tmp_path):
+@pytest.mark.fact("A6.5")
+def test_a_node_without_training_edges_keeps_its_text(run, tmp_path):
     data = dataset(tmp_path / "data", [*PATH, ("u3", "i1"), ("u3", "i2"), ("u3", "i9")])  # i9 is held out
     rows = run(data)
     assert {rows["i9"][f"layer_{n}"] for n in range(3)} == {"title: i9"}
@@ -203,7 +211,8 @@ def test_a6_5_a_node_without_training_edges_keeps_its_text(run, tmp_path):
     assert rows["u3"]["neighbours"] == ["i1"]
 
 
-def test_a6_7_an_edge_that_is_gone_takes_its_text_out_of_every_prompt(run, tmp_path):
+@pytest.mark.fact("A6.7")
+def test_a_removed_edge_removes_its_text_from_every_prompt(run, tmp_path):
     whole, less = Joining(), Joining()
     run(dataset(tmp_path / "whole", PATH), whole, layers=1)
     everybody = {"u1": "u1", "u2": "u2"}
@@ -213,7 +222,8 @@ def test_a6_7_an_edge_that_is_gone_takes_its_text_out_of_every_prompt(run, tmp_p
     assert len(set(whole.heard) & set(less.heard)) == 2  # what the edge does not touch is asked as before
 
 
-def test_a6_7_the_ledger_serves_what_an_edge_does_not_touch(run, tmp_path):
+@pytest.mark.fact("A6.7")
+def test_the_ledger_answers_what_a_changed_edge_does_not_affect(run, tmp_path):
     model, ledger = Joining(), {"ledger": tmp_path / "shared.sqlite"}
     run(dataset(tmp_path / "whole", PATH), model, layers=1, llm=ledger)
     asked = len(model.heard)
@@ -221,7 +231,8 @@ def test_a6_7_the_ledger_serves_what_an_edge_does_not_touch(run, tmp_path):
     assert len(model.heard) - asked == 2  # u3 and i2
 
 
-def test_a6_8_append_keeps_the_raw_text_in_front(run, path):
+@pytest.mark.fact("A6.8")
+def test_append_keeps_the_raw_text_in_front(run, path):
     rows = run(path, update="append")
     for row in rows.values():
         for layer in (1, 2):

@@ -55,7 +55,8 @@ def value(loss, model, step: Batch) -> float:
     return loss(model, step).item()
 
 
-def test_a4_1_the_loss_of_two_pairs_and_of_equal_texts():
+@pytest.mark.fact("A4.1")
+def test_the_loss_of_two_pairs_and_of_equal_texts():
     two = torch.eye(2)
     assert info_nce(two, two, torch.arange(2), 1.0).item() == pytest.approx(0.31326, abs=1e-5)
     assert info_nce(two, two, torch.arange(2), 0.2).item() == pytest.approx(0.006715, abs=1e-6)
@@ -64,7 +65,8 @@ def test_a4_1_the_loss_of_two_pairs_and_of_equal_texts():
 
 
 @pytest.mark.parametrize("kind", [LightGCN, SimGCL])
-def test_a4_2_weight_0_is_the_loss_of_the_backbone_exactly(kind):
+@pytest.mark.fact("A4.2")
+def test_weight_0_is_the_loss_of_the_backbone_exactly(kind):
     loss = RLMRecCon(weight=0)
     model, interactions = prepared(loss, kind)
     backbone = BPR(l2=1e-4) if kind is LightGCN else NoisyViews()
@@ -72,7 +74,8 @@ def test_a4_2_weight_0_is_the_loss_of_the_backbone_exactly(kind):
     assert value(loss, model, batch(interactions)) == value(backbone, model, batch(interactions))
 
 
-def test_a4_3_sizes_of_the_network():
+@pytest.mark.fact("A4.3")
+def test_layer_sizes_of_the_text_network():
     def count(size: int, out: int) -> int:
         return sum(parameter.numel() for parameter in network(size, out).parameters())
 
@@ -80,7 +83,8 @@ def test_a4_3_sizes_of_the_network():
     assert count(384, 32) == 86_768
 
 
-def test_a4_4_ratio_0_changes_nothing_and_ratio_1_hides_every_id():
+@pytest.mark.fact("A4.4")
+def test_ratio_0_changes_nothing_and_ratio_1_hides_every_id():
     none = RLMRecGen(base=BPR(), ratio=0)
     model, interactions = prepared(none)
     plain = BPR()
@@ -97,13 +101,15 @@ def test_a4_4_ratio_0_changes_nothing_and_ratio_1_hides_every_id():
     assert (layer[0] == 0).all()
 
 
-def test_a4_4_a_small_ratio_hides_no_node_rather_than_one():
+@pytest.mark.fact("A4.4")
+def test_a_small_ratio_hides_no_node_rather_than_one():
     loss = RLMRecGen(ratio=0.9 / (USERS + ITEMS))
     model, _ = prepared(loss)
     assert len(loss.drawn(model)) == 0
 
 
-def test_a4_5_one_hidden_node_costs_nothing_and_texts_get_no_gradient():
+@pytest.mark.fact("A4.5")
+def test_one_hidden_node_costs_nothing_and_texts_get_no_gradient():
     loss = RLMRecGen(base=BPR(), ratio=1.5 / (USERS + ITEMS))
     model, interactions = prepared(loss)
     plain = BPR()
@@ -118,7 +124,8 @@ def test_a4_5_one_hidden_node_costs_nothing_and_texts_get_no_gradient():
     assert "vectors" not in dict(loss.named_parameters())
 
 
-def test_a4_6_a_user_outside_the_batch_matters_and_an_item_outside_does_not():
+@pytest.mark.fact("A4.6")
+def test_a_user_outside_the_batch_matters_and_an_item_outside_does_not():
     loss = RLMRecCon(base=BPR())
     model, interactions = prepared(loss)
     step = batch(interactions, 6)  # all of one user
@@ -144,7 +151,8 @@ def test_a4_6_a_user_outside_the_batch_matters_and_an_item_outside_does_not():
     assert moved(USERS + 1 + outside) == pytest.approx(before)
 
 
-def test_a4_7_the_length_of_a_text_vector_after_the_network_does_not_matter():
+@pytest.mark.fact("A4.7")
+def test_the_length_of_a_text_vector_after_the_network_does_not_matter():
     loss = RLMRecCon(base=BPR())
     model, interactions = prepared(loss)
     before = value(loss, model, batch(interactions))

@@ -37,20 +37,23 @@ def test_a_pair_that_occurs_twice_is_one_edge():
     assert dense[1].tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 0]
 
 
-def test_a9_4_entries_are_one_over_the_root_of_both_degrees():
+@pytest.mark.fact("A9.4")
+def test_entries_are_one_over_the_root_of_both_degrees():
     dense = bipartite(interactions([("u1", "i1"), ("u1", "i2"), ("u2", "i2")])).symmetric.to_dense()
     assert dense[1, 5] == pytest.approx(1 / np.sqrt(2 * 1))
     assert dense[1, 6] == pytest.approx(1 / np.sqrt(2 * 2))
     assert dense[6, 2] == pytest.approx(1 / np.sqrt(2 * 1))
 
 
-def test_a9_4_spectral_radius_is_one():
+@pytest.mark.fact("A9.4")
+def test_spectral_radius_is_one():
     values = torch.linalg.eigvalsh(random_graph().to_dense().double())
     assert float(values.max()) == pytest.approx(1, abs=1e-6)
     assert float(values.min()) == pytest.approx(-1, abs=1e-6)
 
 
-def test_a9_4_a_node_without_edges_gives_zero_not_nan():
+@pytest.mark.fact("A9.4")
+def test_a_node_without_edges_gives_zero_not_nan():
     adjacency = bipartite(interactions([("u1", "i1")])).symmetric
     smoothed = adjacency @ torch.ones(9, 2)
     assert torch.isfinite(smoothed).all()
@@ -72,7 +75,8 @@ def test_halves_are_the_two_blocks():
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
-def test_a9_4_propagation_is_the_mean_of_the_layers(layers):
+@pytest.mark.fact("A9.4")
+def test_propagation_is_the_mean_of_the_layers(layers):
     adjacency, x = random_graph(), torch.randn(52, 5)
     dense, power, total = adjacency.to_dense(), x, x.clone()
     for _ in range(layers):

@@ -25,7 +25,8 @@ P_AND_Q = [(1, 1), (4, 1), (0.25, 2), (0.25, 1), (1, 0.1), (2, 50), (0.1, 0.5)]
 
 
 @pytest.mark.parametrize(("p", "q"), P_AND_Q)
-def test_a9_2_steps_of_node2vec_have_the_weights_of_the_paper(p, q, monkeypatch):
+@pytest.mark.fact("A9.2")
+def test_steps_of_node2vec_have_the_weights_of_the_paper(p, q, monkeypatch):
     expected = torch.tensor([1 / p, 0, 1, 1 / q, 0])
     wanted = (expected / expected.sum()).numpy()
     assert share(Walker(DIAMOND, p, q)).numpy() == pytest.approx(wanted, abs=0.01)
@@ -36,7 +37,8 @@ def test_a9_2_steps_of_node2vec_have_the_weights_of_the_paper(p, q, monkeypatch)
 
 
 @pytest.mark.parametrize(("p", "q"), P_AND_Q)
-def test_a9_2_weights_of_edges_multiply_those_of_the_paper(p, q):
+@pytest.mark.fact("A9.2")
+def test_weights_of_edges_multiply_those_of_the_paper(p, q):
     weights = torch.tensor([2.0, 0.5, 1.0, 3.0, 1.0])  # of 1 to 0, 2 and 3: 2, 1, 3
     weighted = graph((0, 1), (0, 2), (1, 2), (1, 3), (3, 4), nodes=5, weights=weights)
     expected = torch.tensor([2 / p, 0, 1, 3 / q, 0])
@@ -45,7 +47,8 @@ def test_a9_2_weights_of_edges_multiply_those_of_the_paper(p, q):
     )
 
 
-def test_a9_2_a_directed_walk_goes_back_only_where_an_edge_does():
+@pytest.mark.fact("A9.2")
+def test_a_directed_walk_goes_back_only_where_an_edge_does():
     one_way = graph((0, 1), (1, 2), (1, 3), (0, 2), nodes=4, directed=True)
     walks = Walker(one_way, 0.1, 4).walks(
         torch.zeros(40_000, dtype=torch.long), 3, torch.Generator().manual_seed(0)
@@ -63,7 +66,8 @@ def test_long_walks_repeat_the_law_of_their_first_steps():
     assert (found / found.sum()).tolist() == pytest.approx([4 / 5.5, 0, 1 / 5.5, 0.5 / 5.5, 0], abs=0.01)
 
 
-def test_a9_2_p_and_q_of_1_are_deepwalk_draw_for_draw():
+@pytest.mark.fact("A9.2")
+def test_p_and_q_of_1_are_deepwalk_draw_for_draw():
     starts = torch.arange(5).repeat(20)
     one = Walker(DIAMOND).walks(starts, 8, torch.Generator().manual_seed(3))
     again = Walker(DIAMOND, 1, 1).walks(starts, 8, torch.Generator().manual_seed(3))
@@ -73,7 +77,8 @@ def test_a9_2_p_and_q_of_1_are_deepwalk_draw_for_draw():
     assert steps.numpy() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3, 0], abs=0.015)
 
 
-def test_a9_2_a_large_q_stays_near_its_start():
+@pytest.mark.fact("A9.2")
+def test_walks_with_a_large_q_stay_near_their_start():
     path = graph(*[(n, n + 1) for n in range(200)], nodes=201)
     starts = torch.full((200,), 100)
 

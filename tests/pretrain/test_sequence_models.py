@@ -1,4 +1,4 @@
-"""Acceptance facts 3 to 7 of card B1 (1, 2 and 8 stand with the losses and the metrics)."""
+"""SASRec and BERT4Rec: causality, masking, padding, and a deterministic cycle."""
 
 import lightning as L
 import numpy as np
@@ -58,14 +58,16 @@ def test_attention_as_it_is_exported_is_the_usual_one(scale):
     assert torch.allclose(causal_attention(q, k, v), wanted, atol=1e-5 * scale)
 
 
-def test_b1_3_sasrec_is_causal():
+@pytest.mark.fact("B1.3")
+def test_sasrec_is_causal():
     model = build(SASRec)
     a, b = vectors(model, [3, 5, 7, 9, 2]), vectors(model, [3, 5, 7, 11, 2])
     assert torch.allclose(a[:3], b[:3], atol=1e-6)
     assert (a[3:] - b[3:]).abs().max() > 1e-3
 
 
-def test_b1_3_bert4rec_reads_both_ways():
+@pytest.mark.fact("B1.3")
+def test_bert4rec_reads_both_ways():
     model = build(BERT4Rec)
     a, b = vectors(model, [3, 5, 7, 9, 2]), vectors(model, [3, 5, 7, 11, 2])
     assert ((a - b).abs().amax(1) > 1e-4).all()
@@ -74,11 +76,13 @@ def test_b1_3_bert4rec_reads_both_ways():
 @pytest.mark.parametrize(
     ("length", "share", "cap", "count"), [(200, 0.2, 40, 40), (50, 0.6, 30, 30), (3, 0.2, 40, 1)]
 )
-def test_b1_4_how_many_are_hidden(length, share, cap, count):
+@pytest.mark.fact("B1.4")
+def test_number_of_masked_positions(length, share, cap, count):
     assert hidden_count(torch.tensor([length]), share, cap).item() == count
 
 
-def test_b1_4_labels_stand_only_where_something_is_hidden_and_padding_never_is():
+@pytest.mark.fact("B1.4")
+def test_only_masked_positions_have_labels_and_padding_is_never_masked():
     torch.manual_seed(0)
     model = build(BERT4Rec, mask_share=0.5, last_only=0.0)
     sequence = torch.tensor([[1, 2, 3, 4, 5, 6, 0, 0]] * 200)
@@ -121,7 +125,8 @@ def test_sasrec_trains_on_every_position_that_has_a_label():
 
 
 @BOTH
-def test_b1_5_left_padding_changes_nothing(kind):
+@pytest.mark.fact("B1.5")
+def test_left_padding_does_not_change_scores(kind):
     model = build(kind)
     with torch.no_grad():
         short, long = model.score(batch([4, 5, 6])), model.score(batch([0, 0, 0, 4, 5, 6]))
@@ -131,7 +136,8 @@ def test_b1_5_left_padding_changes_nothing(kind):
 
 
 @BOTH
-def test_b1_6_padding_and_mask_are_never_recommended_and_history_only_on_request(kind):
+@pytest.mark.fact("B1.6")
+def test_padding_and_mask_are_never_recommended_and_history_only_on_request(kind):
     module = RecModule(kind, metrics=["ndcg@10"])
     module.build(CATALOG)
     module.eval()
@@ -163,9 +169,8 @@ def cycles(folder, write_dataset, items=50, users=150):
     ("kind", "epochs", "low", "high"),
     [("SASRec", 40, 0.95, 1.0), ("BERT4Rec", 120, 0.95, 1.0), ("Popularity", 0, 0.0, 0.1)],
 )
-def test_b1_7_a_deterministic_cycle_is_learnt_from_order_alone(
-    kind, epochs, low, high, tmp_path, write_dataset
-):
+@pytest.mark.fact("B1.7")
+def test_a_deterministic_cycle_is_learnt_from_order_alone(kind, epochs, low, high, tmp_path, write_dataset):
     from recloom.plugins import collect
 
     L.seed_everything(0, verbose=False)

@@ -66,7 +66,8 @@ def test_a_batch_is_what_its_rows_are_one_by_one():
         assert torch.equal(together.labels[n], alone.labels[0])
 
 
-def test_a3_1_no_row_is_among_the_first_of_its_user():
+@pytest.mark.fact("A3.1")
+def test_no_row_is_among_the_first_of_its_user():
     everything = interactions()
     rows = PointwiseRows(everything, length=3, limit=2)
     batch = rows[torch.arange(len(rows))]

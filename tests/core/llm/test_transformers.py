@@ -100,8 +100,9 @@ def test_scores_equal_a_full_forward_for_each_option(tiny, batch_size):
         assert scores.log_probs == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.fact("A7.5")
 def test_a_prompt_scores_alone_as_in_a_padded_batch_padded_on_either_side(tiny):
-    """Acceptance A7.5: left padding is ours; right padding is read at the last true position."""
+    """Left padding is ours; right padding is read at the last true position."""
     alone = tiny.score(said(PROMPTS[2]), ["y", "n"])
     together = tiny.score_batch([said(p) for p in PROMPTS], [["y", "n"]] * 3)[2]
     prompt = prompt_tokens(tiny._tokenizer, said(PROMPTS[2]))
@@ -286,8 +287,9 @@ def test_an_adapter_changes_the_answers(tiny, lora):
     assert adapted.generate(said("Good?"), max_tokens=3).texts
 
 
+@pytest.mark.fact("A7.6")
 def test_an_untrained_adapter_is_refused_and_where_allowed_changes_nothing(tiny, lora):
-    """Acceptance A7.6: with B = 0 the base model's numbers exactly; r (d_in + d_out) parameters a target."""
+    """With B = 0 the base model's numbers exactly; r (d_in + d_out) parameters a target."""
     path, made = lora(0.0)
     untrained = dataclasses.replace(tiny, adapter=str(path))
     with pytest.raises(RecloomError, match="changes nothing: all its B matrices are zero"):

@@ -44,7 +44,8 @@ def test_numbers_of_very_many_pairs_are_exact():
     assert torch.equal(numbers.pair(numbers.number(edges)), edges)
 
 
-def test_a9_2_the_karate_club_has_483_non_edges_without_loops_or_second_directions():
+@pytest.mark.fact("A9.2")
+def test_the_karate_club_has_483_non_edges_without_loops_or_second_directions():
     edges = edge_pairs(KARATE)
     assert len(edges) == 78
     free = NonEdges(PairNumbers(34), edges)
@@ -59,7 +60,8 @@ def test_a_graph_with_fewer_non_edges_than_edges_is_refused():
         split_edges(dense, 0.0, 0)
 
 
-def test_a9_2_non_edges_are_a_random_sample_that_covers_the_nodes():
+@pytest.mark.fact("A9.2")
+def test_non_edges_are_a_random_sample_that_covers_the_nodes():
     """The first 78 non-edges in order would touch node 0 in 17 pairs and few others: coverage tells."""
     for seed in range(5):
         drawn = split_edges(KARATE, 0.0, seed).non_edges
@@ -78,7 +80,8 @@ def test_non_edges_are_uniform():
     assert counts.tolist() == pytest.approx([1000] * 3, abs=110)
 
 
-def test_a9_2_what_is_held_out_is_neither_trained_on_nor_drawn_as_a_negative():
+@pytest.mark.fact("A9.2")
+def test_what_is_held_out_is_neither_trained_on_nor_drawn_as_a_negative():
     split = split_edges(KARATE, 0.25, 0)
     trained, held = as_set(split.edges), as_set(split.held_out)
     others, held_others = as_set(split.non_edges), as_set(split.held_out_non_edges)

@@ -25,7 +25,8 @@ def grid_of_cliques(cliques: int = 12, size: int = 8) -> Graph:
     return Graph(sources[kept], targets[kept], cliques * size, directed=False)
 
 
-def test_a9_2_facts_of_the_karate_club():
+@pytest.mark.fact("A9.2")
+def test_statistics_of_the_karate_club():
     assert (KARATE.num_nodes, KARATE.num_edges) == (34, 78)
     assert KARATE.degree.mean().item() == pytest.approx(4.59, abs=0.005)
     back = to_networkx(KARATE)
@@ -33,7 +34,8 @@ def test_a9_2_facts_of_the_karate_club():
     assert networkx.closeness_centrality(back, 5) == pytest.approx(0.38, abs=0.005)
 
 
-def test_a9_2_at_first_every_pair_looks_like_an_edge():
+@pytest.mark.fact("A9.2")
+def test_at_first_every_pair_looks_like_an_edge():
     losses = []
     for seed in range(40):
         model = LinkEmbedding(KARATE, held_out=0.0, resample=False, seed=seed)
@@ -47,7 +49,8 @@ def test_a9_2_at_first_every_pair_looks_like_an_edge():
     assert torch.tensor(losses).std().item() == pytest.approx(0.11, abs=0.03)
 
 
-def test_a9_2_500_epochs_memorise_the_karate_club():
+@pytest.mark.fact("A9.2")
+def test_500_epochs_memorise_the_karate_club():
     model = LinkEmbedding(KARATE, held_out=0.0, resample=False)
     assert (model.nodes.weight.shape, model.lr, model.momentum) == ((34, 16), 0.1, 0.9)
     losses = train(model, 500)
@@ -58,7 +61,8 @@ def test_a9_2_500_epochs_memorise_the_karate_club():
     assert math.isnan(model.auc())
 
 
-def test_a9_2_held_out_edges_are_found_where_there_is_something_to_find():
+@pytest.mark.fact("A9.2")
+def test_held_out_edges_are_found_where_there_is_something_to_find():
     model = LinkEmbedding(grid_of_cliques(), held_out=0.1)
     at_first = model.auc()
     train(model, 400)

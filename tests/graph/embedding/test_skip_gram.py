@@ -56,7 +56,8 @@ def loss_by_definition(model: SkipGram, walks: torch.Tensor, noise: torch.Tensor
     return told / pairs
 
 
-def test_a9_2_the_loss_is_that_of_the_definition():
+@pytest.mark.fact("A9.2")
+def test_the_loss_is_that_of_the_definition():
     model = SkipGram(PATH, dim=3, context=3, negatives=2, walk_length=5)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.centres.weight)
@@ -66,7 +67,8 @@ def test_a9_2_the_loss_is_that_of_the_definition():
     assert model.loss(walks, noise).item() == pytest.approx(loss_by_definition(model, walks, noise), rel=1e-5)
 
 
-def test_a9_2_at_first_every_pair_costs_one_and_k_times_log_2():
+@pytest.mark.fact("A9.2")
+def test_at_first_every_pair_costs_one_and_k_times_log_2():
     """The contexts begin at 0, so every product is 0."""
     model = SkipGram(PATH, dim=4, negatives=5)
     walks, noise = next(iter(model.batches))
@@ -74,7 +76,8 @@ def test_a9_2_at_first_every_pair_costs_one_and_k_times_log_2():
 
 
 @pytest.mark.parametrize(("p", "q"), [(1.0, 1.0), (1.0, 0.5), (2.0, 4.0)])
-def test_a9_2_vectors_of_two_blocks_are_told_apart(p, q):
+@pytest.mark.fact("A9.2")
+def test_vectors_separate_two_blocks(p, q):
     model = SkipGram(two_blocks(), dim=16, p=p, q=q, walk_length=20, context=5, walks=5, batch_size=8)
     at_first = purity(model.vectors())
     losses = train(model, 3)
@@ -84,7 +87,8 @@ def test_a9_2_vectors_of_two_blocks_are_told_apart(p, q):
     assert model.known.all()
 
 
-def test_a9_2_a_large_q_keeps_pairs_near():
+@pytest.mark.fact("A9.2")
+def test_a_large_q_gives_pairs_of_near_nodes():
     """On a long path, nodes of one window are fewer steps apart where walks stay local."""
     path = graph(*[(n, n + 1) for n in range(300)], nodes=301)
 
@@ -96,7 +100,8 @@ def test_a9_2_a_large_q_keeps_pairs_near():
     assert reach(100.0) < 1.5 < 4 < reach(0.01)
 
 
-def test_a9_2_defaults_are_those_of_ogb_but_for_half_the_walk_and_half_the_context():
+@pytest.mark.fact("A9.2")
+def test_defaults_are_those_of_ogb_but_for_half_the_walk_and_half_the_context():
     model = SkipGram(PATH)
     assert (model.centres.weight.shape[1], model.batches.rounds, model.lr) == (128, 10, 0.01)
     assert (model.walk_length, model.context) == (80 // 2, 20 // 2)

@@ -1,4 +1,4 @@
-"""Card A9.3: what a convolution does to small graphs, by hand and by symmetry."""
+"""Graph convolutions on small graphs, by hand and by symmetry."""
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ def graph(nodes=9, edges=14, seed=1):
 
 
 @pytest.mark.parametrize("conv", KINDS)
-def test_a9_3_nodes_in_another_order_give_the_same_in_that_order(conv):
+@pytest.mark.fact("A9.3")
+def test_nodes_in_another_order_give_the_same_in_that_order(conv):
     x, edges = graph()
     order = torch.randperm(9, generator=torch.Generator().manual_seed(2))
     place = torch.empty_like(order)
@@ -36,14 +37,16 @@ def test_a9_3_nodes_in_another_order_give_the_same_in_that_order(conv):
     )  # without its edges, another graph
 
 
-def test_a9_3_without_edges_a_layer_is_h_times_w():
+@pytest.mark.fact("A9.3")
+def test_without_edges_a_layer_is_h_times_w():
     model = Convolutions(3, 8, 4, num_layers=1).eval()
     x, _ = graph()
     found = model(x, torch.empty(2, 0, dtype=torch.long))
     assert torch.allclose(found, x @ model.convs[0].lin.weight.T, atol=1e-6)
 
 
-def test_a9_3_two_nodes_of_features_1_and_3_both_become_2():
+@pytest.mark.fact("A9.3")
+def test_two_nodes_of_features_1_and_3_both_become_2():
     model = Convolutions(1, 8, 1, num_layers=1).eval()
     torch.nn.init.ones_(model.convs[0].lin.weight)
     found = model(torch.tensor([[1.0], [3.0]]), torch.tensor([[0, 1], [1, 0]]))
@@ -51,7 +54,8 @@ def test_a9_3_two_nodes_of_features_1_and_3_both_become_2():
 
 
 @pytest.mark.parametrize("conv", KINDS)
-def test_a9_3_evaluation_is_deterministic_and_training_is_not(conv):
+@pytest.mark.fact("A9.3")
+def test_evaluation_is_deterministic_and_training_is_not(conv):
     x, edges = graph()
     model = network(conv)
     assert torch.equal(model(x, edges), model(x, edges))
@@ -60,7 +64,8 @@ def test_a9_3_evaluation_is_deterministic_and_training_is_not(conv):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
-def test_a9_3_the_share_that_is_dropped_is_the_option(share):
+@pytest.mark.fact("A9.3")
+def test_the_share_that_is_dropped_is_the_option(share):
     """Not the flag of training, which would drop all or nothing."""
     model = Convolutions(50, 8, 4, dropout=0.0, input_dropout=share).train()
     torch.nn.init.ones_(model.convs[0].lin.weight)
@@ -71,14 +76,16 @@ def test_a9_3_the_share_that_is_dropped_is_the_option(share):
 
 @pytest.mark.parametrize("conv", KINDS)
 @pytest.mark.parametrize("layers", [1, 2, 5])
-def test_a9_3_there_are_exactly_as_many_convolutions_as_asked_for(conv, layers):
+@pytest.mark.fact("A9.3")
+def test_there_are_exactly_as_many_convolutions_as_asked_for(conv, layers):
     model = network(conv, num_layers=layers, batch_norm=True)
     assert len(model.convs) == layers
     assert len(model.norms) == layers - 1
     assert model(*graph()).shape == (9, 4)
 
 
-def test_a9_3_ogbn_arxiv_has_the_published_number_of_parameters():
+@pytest.mark.fact("A9.3")
+def test_ogbn_arxiv_has_the_published_number_of_parameters():
     model = Convolutions(128, 256, 40, num_layers=3, batch_norm=True)
     assert sum(p.numel() for p in model.parameters()) == 110_120
 

@@ -1,4 +1,4 @@
-"""GraphProperty: card A9.3 for whole graphs, and `recloom fit --model GraphProperty`."""
+"""GraphProperty: properties of whole graphs, and `recloom fit --model GraphProperty`."""
 
 import json
 
@@ -39,7 +39,8 @@ def module(given: GraphSet, **options) -> GraphProperty:
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
 @pytest.mark.parametrize("conv", ["GCN", "SAGE", "GAT"])
-def test_a9_3_a_graph_alone_is_the_same_as_within_a_batch(real, pooling, conv):
+@pytest.mark.fact("A9.3")
+def test_a_graph_alone_is_the_same_as_within_a_batch(real, pooling, conv):
     given = graphs(real)
     model = module(given, pooling=pooling, conv=conv)
     together = model(given[torch.tensor([2, 0, 1])])
@@ -49,7 +50,8 @@ def test_a9_3_a_graph_alone_is_the_same_as_within_a_batch(real, pooling, conv):
 
 
 @pytest.mark.parametrize("conv", ["GCN", "SAGE", "GAT"])
-def test_a9_3_the_order_of_its_nodes_does_not_change_a_graph(conv):
+@pytest.mark.fact("A9.3")
+def test_the_order_of_its_nodes_does_not_change_a_graph(conv):
     given = graphs()
     model, one = module(given, conv=conv), given[torch.tensor([2])]
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
@@ -59,7 +61,8 @@ def test_a9_3_the_order_of_its_nodes_does_not_change_a_graph(conv):
     assert torch.allclose(model(one), model(other), atol=1e-5)
 
 
-def test_a9_3_evaluation_is_deterministic_and_training_is_not():
+@pytest.mark.fact("A9.3")
+def test_evaluation_is_deterministic_and_training_is_not():
     given = graphs()
     model, batch = module(given), given[torch.arange(3)]
     assert torch.equal(model(batch), model(batch))
@@ -84,7 +87,8 @@ def test_pools_by_hand():
     assert pool(x, graph, 3, "max").flatten().tolist() == [3, 0, -5]
 
 
-def test_a9_3_only_labels_that_are_known_count():
+@pytest.mark.fact("A9.3")
+def test_only_labels_that_are_known_count():
     """Also in a batch whose last graph is 0 of the batch: none is skipped."""
     model, nan = GraphProperty(metric="roc_auc"), float("nan")
     logits = torch.tensor([[0.0, 9.0], [2.0, -9.0]], requires_grad=True)

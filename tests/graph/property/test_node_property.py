@@ -55,7 +55,8 @@ def test_groups_are_found_from_edges_alone(folder, tmp_path, conv, capsys):
     assert "epoch" in capsys.readouterr().out
 
 
-def test_a9_3_the_best_epoch_by_validation_is_tested_not_the_last(folder, trained, capsys):
+@pytest.mark.fact("A9.3")
+def test_the_best_epoch_by_validation_is_tested(folder, trained, capsys):
     rows = [
         line.split(",") for line in (trained / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
     ]

@@ -42,7 +42,8 @@ def test_edges_stand_in_both_directions_once_and_without_loops(folder):
     assert sorted(map(tuple, edges.T.tolist())) == [(0, 1), (0, 2), (1, 0), (2, 0), (4, 6), (6, 4)]
 
 
-def test_a9_3_the_count_of_symmetrised_edges():
+@pytest.mark.fact("A9.3")
+def test_the_count_of_symmetrised_edges():
     directed = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 0, 3]])  # 0-1 both ways, 2-0 twice, a loop
     assert sorted(map(tuple, symmetrised(directed, 4).T.tolist())) == [(0, 1), (0, 2), (1, 0), (2, 0), (3, 3)]
     drawn = torch.randint(0, 40, (2, 300), generator=torch.Generator().manual_seed(0))
