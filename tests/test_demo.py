@@ -12,9 +12,11 @@ from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.synth.generator import World, synthesise
 from recloom.demo import steps as contest
 from recloom.demo.command import MARK, demo, make_room
-from recloom.demo.steps import ENTRANTS, answer, exported
+from recloom.demo.steps import ENTRANTS, exported
 from recloom.errors import RecloomError
 from recloom.plugins import collect
+from recloom.runs import artefacts
+from recloom.runs.artefacts import installed_artefacts
 from recloom.runs.run import load
 
 
@@ -65,7 +67,7 @@ def test_the_file_answers_as_the_run_does(raw, tmp_path, capsys):
     run = load(out / "runs" / best)
     rows = pl.read_parquet(raw.parent / "prepared" / "interactions.parquet").filter(user_id="u07")
     history = rows["item_id"].to_list()[:-1]
-    found = answer(out / "model.onnx", "u07", history, 7)
+    found = installed_artefacts()["onnx"].answer(out / "model.onnx", history, user="u07", k=7)
     assert found == [item.item_id for item in run.recommend(history, user="u07", k=7)]
     assert not set(found) & set(history)
 
@@ -82,8 +84,8 @@ def test_raw_files_are_prepared_and_a_model_that_needs_texts_is_left_out(raw, tm
 
 def test_what_is_not_installed_is_left_out_with_the_package_that_has_it(raw, tmp_path, capsys, monkeypatch):
     few = {name: kind for name, kind in collect("register_models").items() if name == "Popularity"}
-    installed = {"register_models": few, "register_commands": {}}
-    monkeypatch.setattr(contest, "collect", installed.__getitem__)
+    monkeypatch.setattr(contest, "collect", {"register_models": few}.__getitem__)
+    monkeypatch.setattr(contest, "installed_artefacts", dict)
     demo(raw, out=tmp_path / "out")
     shown = capsys.readouterr().out
     assert re.search(r"^SASRec +left out: needs `pip install recloom-pretrain`", shown, re.M)
@@ -101,11 +103,12 @@ def test_a_run_that_cannot_be_exported_gives_way_to_the_next(monkeypatch, capsys
         def __init__(self, name):
             self.folder, self.record = tmp_path / name, type("Record", (), {"model": name})
 
-    def export(run, *, out):
-        if run.endswith("Walk"):
-            raise RecloomError("no ONNX operator for it")
+    class Artefacts:
+        def export(self, run, out):
+            if run.name == "Walk":
+                raise RecloomError("no ONNX operator for it")
 
-    monkeypatch.setattr(contest, "collect", lambda hook: {"export": export})
+    monkeypatch.setattr(artefacts, "collect", lambda hook: {"onnx": Artefacts()})
     walk, table = Fake("Walk"), Fake("Table")
     assert exported([walk, table], tmp_path / "model.onnx") is table
     assert "Walk is not exported: no ONNX operator for it" in capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_a_blocked_plugin_is_not_even_imported(site):
 
 def hooks() -> list[str]:
     found = [name for name in vars(hookspecs) if name.startswith("register_")]
-    assert len(found) == 8
+    assert len(found) == 9
     return found
 
 
@@ -250,6 +250,11 @@ def register_language_models():
     return [type("Bag", (HashingNgrams,), {})]
 
 @hookimpl
+def register_artefacts():
+    from types import SimpleNamespace
+    return [SimpleNamespace(name="tape")]
+
+@hookimpl
 def register_commands():
     from recloom.command import command
 
@@ -281,5 +286,6 @@ def test_one_plugin_may_answer_every_hook(site):
         "register_readers": ["diary"],
         "register_language_models": ["Bag"],
         "register_metrics": ["gain"],
+        "register_artefacts": ["tape"],
         "register_commands": ["stroll"],
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .metrics import Metric
     from .metrics.text import TextMetric
     from .recommender import Recommender
+    from .runs.artefacts import Artefacts
     from .training.task import TaskModule
 
 hookspec = HookspecMarker("recloom")
@@ -55,6 +56,11 @@ def register_metrics() -> Iterable[Metric | TextMetric]:  # type: ignore[empty-b
     """Return metrics, known by their `name`: of rankings (`--model.metrics '[ndcg, recall]'`) and of texts
     (`recloom text-metrics FILE --metrics bleu@4`).
     """
+
+
+@hookspec
+def register_artefacts() -> Iterable[Artefacts]:  # type: ignore[empty-body]
+    """Return who writes and reads exported files, known by their ending (`recommend --artefact model.onnx`)."""
 
 
 @hookspec

@@ -12,7 +12,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +26,7 @@ from ..errors import RecloomError
 from ..evaluation.results import MetricValue, Results, describe
 from ..fitting.fit import fit
 from ..plugins import collect
+from ..runs.artefacts import INSTALL, artefacts_of, installed_artefacts
 from ..runs.run import Run
 from ..terminal import plain
 
@@ -114,44 +114,28 @@ def trained(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Teste
 
 def exported(runs: list[Run], out: Path) -> Run | None:
     """Export and verify the first run that can be; None where none can, or nothing is installed that exports."""
-    export = collect("register_commands").get("export")
-    if export is None:
-        print("\nNot exported: that needs `pip install 'recloom-onnx[cpu]'`.")
+    if not installed_artefacts():
+        print(f"\nNot exported: that needs `{INSTALL}`.")
         return None
+    artefacts = artefacts_of(out, "the demo")
     print(flush=True)
     for run in runs:
         try:
-            export(str(run.folder), out=str(out))
+            artefacts.export(run.folder, out)
             return run
         except RecloomError as error:
             print(f"{run.record.model} is not exported: {plain(str(error), 400)}", flush=True)
     return None
 
 
-def answer(artefact: Path, user: str, history: list[str], k: int = SHOWN) -> list[str]:
-    """The k best raw item ids by an exported file, asked through onnxruntime and nothing else."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(artefact), providers=["CPUExecutionProvider"])
-    given = {
-        "history": np.array([history], dtype=object),
-        "blocked": np.empty((1, 0), dtype=object),
-        "allowed": np.empty((1, 0), dtype=object),
-        "user": np.array([user], dtype=object),
-        "k": np.array([k], dtype=np.int64),
-    }
-    wanted = {port.name: given[port.name] for port in session.get_inputs()}
-    (items,) = session.run(["item_id"], wanted)
-    return [item for item in items[0].tolist() if item]
-
-
 def ask(run: Run, artefact: Path, user: str) -> None:
     """Show for a user the end of the history and what the file recommends after it."""
-    rows = pl.read_parquet(
-        f"{run.data().path}/interactions.parquet", columns=["user_id", "item_id"], glob=False
+    rows = pl.read_parquet(f"{run.data().path}/interactions.parquet", glob=False).filter(user_id=user)
+    *history, held_out = rows["item_id"].to_list()
+    *times, now = rows["timestamp"].to_list()
+    found = artefacts_of(artefact, "the demo").answer(
+        artefact, history, user=user, history_times=times, request_time=now, k=SHOWN
     )
-    *history, held_out = rows.filter(user_id=user)["item_id"].to_list()
-    found = answer(artefact, user, history)
     lists = (history[-SHOWN:], found, [held_out])
     read, ranked, (following,) = (run.catalog.titles(run.catalog.item_index(ids)) for ids in lists)
     title = Text("\n") + plain(f"{artefact}, asked for user {plain(user)}, whose last item is held out", 400)

@@ -35,14 +35,12 @@ def add_items(
         export: also write the new run to this .onnx file, and verify it.
         overwrite: replace a run that stands at --out.
     """
-    from ..plugins import collect
     from ..run_folder import new_folder
+    from .artefacts import artefacts_of
     from .new_items import read_new_items
     from .run import load
 
-    exporter = collect("register_commands").get("export")
-    if export is not None and exporter is None:
-        raise RecloomError("--export needs `pip install 'recloom-onnx[cpu]'`")
+    exported = None if export is None else artefacts_of(export, "--export")
     if out.resolve() == Path(run).resolve():
         raise RecloomError(f"--out {out} is the run itself, which is only read. Choose another folder.")
     loaded = load(run)
@@ -53,8 +51,8 @@ def add_items(
         loaded.module.extend(catalog)
         write(folder, loaded, record.model_copy(update={"added": [*record.added, _source(run, file, new)]}))
     print(f"{out}: {catalog.num_items:,} items, {new:,} of them new")
-    if export is not None and exporter is not None:
-        exporter(str(out), out=str(export))
+    if export is not None and exported is not None:
+        exported.export(out, export)
     else:
         print(f"next: recloom recommend {out} --history ITEM, or recloom export {out} --out FILE.onnx")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..command import command
 from ..errors import RecloomError
-from ..plugins import collect
 
 if TYPE_CHECKING:
     from ..schemas import Recommendation
@@ -53,7 +52,10 @@ def recommend_command(
                 "--artefact takes one file of requests and writes one of lists: "
                 "recloom recommend --artefact model.onnx --users users.parquet --out lists.parquet"
             )
-        _batch()(artefact, users=files[0], out=out, k=k, exclude=exclude)
+        from .artefacts import artefacts_of
+
+        exported = artefacts_of(Path(artefact), "--artefact")
+        exported.recommend(Path(artefact), Path(files[0]), Path(out), k=k, exclude=exclude or ())
         return
     if run is None:
         raise RecloomError(
@@ -89,16 +91,6 @@ def recommend_command(
         print(f"wrote {out}")
         return
     _print(names, answers)
-
-
-def _batch() -> Callable[..., None]:
-    """The command `batch` of whoever has registered it."""
-    found: Callable[..., None] | None = collect("register_commands").get("batch")
-    if found is None:
-        raise RecloomError(
-            "--artefact needs recloom-onnx, which is not installed or is blocked: pip install 'recloom-onnx[cpu]'"
-        )
-    return found
 
 
 def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
