@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+if TYPE_CHECKING:
+    from .llm.texts.tokens import TokenBatch
 
 
 @dataclass
@@ -21,6 +25,13 @@ class Batch:
         candidates: (B, C) int64 item index, 0 = padding; or (1, C) when every row shares them.
         labels: (B, C) float32 beside `candidates`; or in target-index form, int64 with 0 for none:
             (B, L) the item that follows each position of `history`, or (B, T) the held-out items.
+        history_event: (B, L) int64 code of what happened with each item of `history`, as `events` of dataset.json
+            numbers it; 0 = unknown or padding.
+        label_event: (B, L) int64 code of what happened with each item of `labels`, in training rows that are
+            sequences; (1, 0) in all others and in requests, so that no score can read it.
+        context: (B, F) int64 codes of the fields of the request itself (device, place, hour), in the order of `context`
+            in dataset.json; 0 = unknown. F may be 0.
+        text: rows that are texts and no items, as tokens, with `rows(index)` as here; None where there are none.
     """
 
     user: Tensor
@@ -29,6 +40,10 @@ class Batch:
     request_time: Tensor
     candidates: Tensor
     labels: Tensor
+    history_event: Tensor
+    label_event: Tensor
+    context: Tensor
+    text: TokenBatch | None = None
 
     def __len__(self) -> int:
         return self.user.shape[0]
@@ -37,8 +52,12 @@ class Batch:
         """The given rows; what has one row for all of them, such as shared candidates, stays shared."""
         several = len(self) > 1
 
-        def picked(tensor: Tensor) -> Tensor:
-            return tensor if several and tensor.shape[0] == 1 else tensor[index]
+        def picked(part: Any) -> Any:
+            if part is None:
+                return None
+            if not isinstance(part, Tensor):
+                return part.rows(index)
+            return part if several and part.shape[0] == 1 else part[index]
 
         return Batch(**{field.name: picked(getattr(self, field.name)) for field in fields(self)})
 
@@ -47,8 +66,8 @@ class Batch:
         if max_len is None:
             return self
         room = (max(0, max_len - self.history.shape[1]), 0)
-        history, times = (pad(part, room)[:, -max_len:] for part in (self.history, self.history_time))
-        return replace(self, history=history, history_time=times)
+        names = ("history", "history_time", "history_event")
+        return replace(self, **{name: pad(getattr(self, name), room)[:, -max_len:] for name in names})
 
     @classmethod
     def of(
@@ -60,6 +79,10 @@ class Batch:
         history_time: Tensor | None = None,
         request_time: Tensor | None = None,
         labels: Tensor | None = None,
+        history_event: Tensor | None = None,
+        label_event: Tensor | None = None,
+        context: Tensor | None = None,
+        text: TokenBatch | None = None,
     ) -> Batch:
         """A batch from a (B, L) history; what is not given is empty, unknown or zero."""
         rows, device = history.shape[0], history.device
@@ -72,4 +95,8 @@ class Batch:
             request_time=zero if request_time is None else request_time,
             candidates=empty if candidates is None else candidates,
             labels=empty if labels is None else labels,
+            history_event=torch.zeros_like(history) if history_event is None else history_event,
+            label_event=empty if label_event is None else label_event,
+            context=zero.new_zeros(rows, 0) if context is None else context,
+            text=text,
         )

@@ -217,7 +217,7 @@ class Run:
             raise RecloomError(f"k must be a whole number of at least 1, found {k!r}")
         if not batch.history.shape[1]:
             batch.history = torch.zeros(len(batch), 1, dtype=torch.long)
-            batch.history_time = torch.zeros_like(batch.history)
+            batch.history_time = batch.history_event = torch.zeros_like(batch.history)
         batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
         scores = self.module.rank(batch)
         blocked = torch.from_numpy(find_items(self.catalog, list(exclude)))

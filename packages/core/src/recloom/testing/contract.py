@@ -145,6 +145,7 @@ class RecommenderTests:
             batch,
             history=torch.cat([zeros, batch.history], 1),
             history_time=torch.cat([zeros, batch.history_time], 1),
+            history_event=torch.cat([zeros, batch.history_event], 1),
         )
         what = "padding on the left changes the scores"
         self._same(self.score(module, batch), self.score(module, padded), what)
@@ -152,7 +153,7 @@ class RecommenderTests:
     def test_unknown_users_and_empty_histories_are_scored(self, module: RecModule, batch: Batch) -> None:
         """User 0 and a history of padding alone get finite scores."""
         nobody, nothing = torch.zeros_like(batch.user), torch.zeros_like(batch.history)
-        empty = {"history": nothing, "history_time": nothing}
+        empty = {"history": nothing, "history_time": nothing, "history_event": nothing}
         cases: dict[str, dict[str, Any]] = {
             "an unknown user (index 0)": {"user": nobody},
             "an empty history": empty,
@@ -170,10 +171,14 @@ class RecommenderTests:
         shape = (len(batch), width)
         history = torch.randint(1, module.recommender.num_items + 1, shape, generator=random)
         times = batch.request_time[:, None] - 60 * torch.arange(width, 0, -1)
-        scores = self.score(module, _with(batch, history=history, history_time=times))
+        events = 1 + history % 3
+        scores = self.score(module, _with(batch, history=history, history_time=times, history_event=events))
         self._finite(scores, f"a history of {width} items")
         if limit is not None:
-            end = _with(batch, history=history[:, -limit:], history_time=times[:, -limit:])
+            end = _with(
+                batch, history=history[:, -limit:], history_time=times[:, -limit:],
+                history_event=events[:, -limit:],
+            )  # fmt: skip
             what = f"items before the last max_len={limit} of a history change the scores"
             self._same(scores, self.score(module, end), what)
 

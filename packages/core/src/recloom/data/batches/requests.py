@@ -50,13 +50,8 @@ class ImpressionRequests(Dataset[Batch]):
         history, _ = self.history.gather(rows)
         candidates, place = self.candidates.gather(rows)
         labels = self.labels[place] * (candidates > 0)
-        return Batch(
-            user=self.user[rows],
-            history=history,
-            history_time=torch.zeros_like(history),
-            request_time=self.time[rows],
-            candidates=candidates,
-            labels=labels,
+        return Batch.of(
+            history, candidates, user=self.user[rows], request_time=self.time[rows], labels=labels
         )
 
 
@@ -109,12 +104,12 @@ class TargetRequests(Dataset[Batch]):
         targets = targets.masked_fill(repeated(targets), 0)  # an item bought twice is one item to be found
         asked = target_times.masked_fill(targets == 0, torch.iinfo(torch.int64).max).amin(1)
         shared = self.candidates.dim() == 1
-        return Batch(
+        return Batch.of(
+            history,
+            self.candidates[None] if shared else self.candidates[users],
             user=users,
-            history=history,
             history_time=times,
             request_time=asked,
-            candidates=self.candidates[None] if shared else self.candidates[users],
             labels=targets,
         )
 
@@ -143,11 +138,11 @@ class LabelledRequests(Dataset[Batch]):
         candidates, asked = self.held_out.last(users, width)  # (B, C)
         real = candidates > 0
         places = (self.held_out.stops[users][:, None] + torch.arange(-width, 0)).clamp(min=0)
-        return Batch(
+        return Batch.of(
+            history,
+            candidates,
             user=users,
-            history=history,
             history_time=times,
             request_time=asked.masked_fill(~real, torch.iinfo(torch.int64).max).amin(1),
-            candidates=candidates,
             labels=self.labels[places] * real,
         )

@@ -46,12 +46,11 @@ class SequenceRows(Dataset[Batch]):
         starts = self.interactions.starts[users]
         items, times = self.interactions.window(starts, stops + 1, self.length + 1)  # (B, L + 1)
         history = items[:, :-1]
-        return Batch(
+        return Batch.of(
+            history,
             user=users,
-            history=history,
             history_time=times[:, :-1],
             request_time=times[:, -1],
-            candidates=history.new_zeros(1, 0),
             labels=items[:, 1:] * (history > 0),
         )
 
@@ -123,12 +122,12 @@ class PointwiseRows(Dataset[Batch]):
         users, places = self.users[rows], self.places[rows]
         starts = self.interactions.starts[users]
         items, times = self.interactions.window(starts, places + 1, self.length + 1)  # (B, L + 1)
-        return Batch(
+        return Batch.of(
+            items[:, :-1],
+            items[:, -1:],
             user=users,
-            history=items[:, :-1],
             history_time=times[:, :-1],
             request_time=times[:, -1],
-            candidates=items[:, -1:],
             labels=self.labels[places][:, None],
         )
 
