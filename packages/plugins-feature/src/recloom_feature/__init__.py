@@ -53,9 +53,9 @@ def register_commands() -> list[Callable[..., None]]:
 
 @hookimpl
 def register_metrics() -> list[TextMetric]:
-    from .text_metrics.registered import text_metrics
+    from .text_metrics.registered import all_text_metrics
 
-    return text_metrics()
+    return all_text_metrics()
 
 
 @hookimpl

@@ -75,14 +75,13 @@ def text_metrics(
     from recloom.metrics import Reading
     from recloom.plugins import collect
 
-    from .measure import measure
-    from .report import results, show, write
+    from .measure import measure, results, show, write
     from .tables import Columns, read_texts
 
     at_least(1, resamples=resamples)
     at_least(0, seed=seed)
     known = collect("register_metrics")
-    names = _asked(metrics, known)
+    names = _requested(metrics, known)
     _check(out, overwrite, model, log_probs, log_probs_of, features, feature)
     reading = Reading(smoothing=smoothing, bleu_tokenizer=bleu_tokenizer, lowercase=lowercase, words=words,
                       log_probs_of=log_probs_of or "")  # fmt: skip
@@ -102,8 +101,8 @@ def text_metrics(
         write(out, found)
 
 
-def _asked(metrics: list[str], known: dict[str, Any]) -> list[str]:
-    """The names, each once and each right."""
+def _requested(metrics: list[str], known: dict[str, Any]) -> list[str]:
+    """The names, without duplicates; raises RecloomError for one that does not exist."""
     from recloom.metrics import parse_text_metric, text_names
 
     if not text_names(known):
@@ -120,7 +119,7 @@ def _check(
     out: Path | None, overwrite: bool, model: LanguageModel | None, log_probs: str | None,
     log_probs_of: str | None, features: Path | None, feature: str | None,
 ) -> None:  # fmt: skip
-    """Refuse options that do not go together, before anything is read."""
+    """Raise RecloomError for options that do not go together, before anything is read."""
     if out is not None and out.exists() and not overwrite:
         raise RecloomError(f"{out} exists. Choose another name, or replace it with --overwrite.")
     if out is not None and not out.parent.is_dir():
@@ -129,7 +128,7 @@ def _check(
         raise RecloomError("give either --log-probs COLUMN or --model NAME, found both")
     if bool(log_probs) != bool(log_probs_of):
         raise RecloomError(
-            "--log-probs COLUMN and --log-probs-of NAME belong together: a perplexity says nothing without its "
+            "--log-probs COLUMN and --log-probs-of NAME belong together: a perplexity depends on its "
             "tokeniser. Write for example --log-probs-of Llama-3.1-8B."
         )
     if features and not feature:

@@ -1,6 +1,6 @@
-"""Whether what a text says is so: cited attributes against the item record, named items against the catalogue.
+"""Faithfulness of texts: cited attributes against the item record, named items against the catalogue.
 
-An attribute stands in the record where it equals a value of it, or one of the parts of a value that `|` divides, or
+An attribute is in the record where it equals a value of it, or one of the parts of a value that `|` divides, or
 an entry of a list; `genres: Drama` must be a value of that column. A name is an item where it equals its id or its
 title, with or without the year at its end. Upper case and punctuation do not count; a part of a value is no match.
 """
@@ -19,19 +19,20 @@ from recloom.metrics import Measured, Texts
 from .overlap import key
 
 YEAR = re.compile(r"\s*\(\d{4}\)\s*$")
-Record = dict[str, set[str]]
+Values = dict[str, set[str]]
+"""Of one item: column to the forms of its values."""
 
 
 def faithfulness(texts: Texts, n: int) -> Measured:
-    """Of each cited attribute, whether it stands in the record of the text's item."""
-    stands = _cited(texts)
-    rows = np.repeat(np.arange(len(stands)), [len(each) for each in stands])
-    values = np.array([float(one) for each in stands for one in each], np.float64)
+    """For each cited attribute, whether the record of the text's item holds it."""
+    held = _cited(texts)
+    rows = np.repeat(np.arange(len(held)), [len(each) for each in held])
+    values = np.array([float(one) for each in held for one in each], np.float64)
     return Measured(values=values, rows=rows, method=_columns(texts))
 
 
 def faithful_texts(texts: Texts, n: int) -> Measured:
-    """Whether all that a text cites stands in the record; NaN where it cites nothing."""
+    """Whether the record holds everything that a text cites; NaN where it cites nothing."""
     values = [float(all(each)) if each else np.nan for each in _cited(texts)]
     return Measured(values=np.array(values, np.float64), method=_columns(texts))
 
@@ -50,7 +51,7 @@ def hallucination(texts: Texts, n: int) -> Measured:
 
 
 def unknown_items(texts: Texts, n: int) -> Measured:
-    """Of each named item, whether the catalogue does not have it."""
+    """For each named item, whether it is missing from the catalogue."""
     assert texts.named is not None
     assert texts.catalog is not None
     known = _names(texts.catalog)
@@ -60,25 +61,25 @@ def unknown_items(texts: Texts, n: int) -> Measured:
 
 
 def _cited(texts: Texts) -> list[list[bool]]:
-    """For each text and attribute that it cites, whether it stands in the record."""
+    """For each text and attribute that it cites, whether the record holds it."""
     assert texts.cited is not None
     assert texts.item is not None
     assert texts.catalog is not None
     records = _records(texts.catalog, set(texts.item))
     return [
-        [_stands(one, records.get(item, {})) for one in cited]
+        [_holds(records.get(item, {}), one) for one in cited]
         for cited, item in zip(texts.cited, texts.item, strict=True)
     ]
 
 
-def _stands(attribute: str, record: Record) -> bool:
+def _holds(record: Values, attribute: str) -> bool:
     if any(key(attribute) in values for values in record.values()):
         return True
     column, colon, value = attribute.partition(":")
     return bool(colon) and key(value) in record.get(column.strip().lower(), set())
 
 
-def _records(catalog: Catalog, ids: set[str]) -> dict[str, Record]:
+def _records(catalog: Catalog, ids: set[str]) -> dict[str, Values]:
     """By item id, the values of each column; those without a word are left out."""
     table = catalog.items.filter(pl.col("item_id").is_in(list(ids))).drop(VECTOR, strict=False)
     found = {}

@@ -1,19 +1,23 @@
-"""The text metrics by name; each file beside this one holds the formulas of a few."""
+"""The registered text metrics: name, formula, and the columns that each needs."""
 
 from __future__ import annotations
 
 from recloom.metrics import Column, TextMetric
 
 from .faithfulness import faithful_texts, faithfulness, hallucination, unknown_items
-from .feature_words import feature_coverage, feature_diversity, feature_matching
-from .meteor import meteor_exact, meteor_stem, meteor_synonym
-from .overlap import bleu, rouge, rouge_l
-from .perplexity import perplexity
-from .variety import distinct, unique_texts
+from .overlap import bleu, meteor_exact, meteor_stem, meteor_synonym, rouge, rouge_l
+from .reference_free import (
+    distinct,
+    feature_coverage,
+    feature_diversity,
+    feature_matching,
+    perplexity,
+    unique_texts,
+)
 
 
-def text_metrics() -> list[TextMetric]:
-    """All of them; the libraries of the extra `text` are imported when one that needs them is measured."""
+def all_text_metrics() -> list[TextMetric]:
+    """Every text metric; the libraries of the extra `text` are imported when one that needs them is measured."""
     reference: tuple[Column, ...] = ("reference",)
     cited: tuple[Column, ...] = ("cited", "item", "catalog")
     features: tuple[Column, ...] = ("feature",)
@@ -30,17 +34,17 @@ def text_metrics() -> list[TextMetric]:
         TextMetric(name="perplexity", about="exp of the mean negative log-probability of a token",
                    function=perplexity, needs=("log_probs",), of="tokens", higher_is_better=False, share=False,
                    exponent=True),
-        TextMetric(name="distinct", about="distinct n-grams by all n-grams", function=distinct, orders=(1, 9)),
-        TextMetric(name="unique_texts", about="different texts by texts (USR)", function=unique_texts),
+        TextMetric(name="distinct", about="distinct n-grams divided by all n-grams", function=distinct, orders=(1, 9)),
+        TextMetric(name="unique_texts", about="distinct texts divided by texts (USR)", function=unique_texts),
         TextMetric(name="feature_matching", about="texts that name the feature they should (FMR)",
                    function=feature_matching, needs=features),
-        TextMetric(name="feature_coverage", about="features that any text names (FCR)", function=feature_coverage,
-                   needs=features),
+        TextMetric(name="feature_coverage", about="share of features that some text names (FCR)",
+                   function=feature_coverage, needs=features),
         TextMetric(name="feature_diversity", about="features that two texts have in common (DIV)",
                    function=feature_diversity, needs=features, higher_is_better=False, share=False),
-        TextMetric(name="faithfulness", about="cited attributes that stand in the item record",
+        TextMetric(name="faithfulness", about="cited attributes that the item record holds",
                    function=faithfulness, needs=cited, of="attributes"),
-        TextMetric(name="faithful_texts", about="texts that cite only what stands in the item record",
+        TextMetric(name="faithful_texts", about="texts that cite only attributes of the item record",
                    function=faithful_texts, needs=cited),
         TextMetric(name="hallucination", about="texts that name an item other than the recommended one",
                    function=hallucination, needs=("named", "item", "catalog"), higher_is_better=False),

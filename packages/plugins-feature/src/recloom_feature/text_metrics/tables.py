@@ -83,7 +83,7 @@ def read_texts(
 
 
 def quotations(text: str) -> list[str]:
-    """What stands between double quotation marks, of the English, German and French kind."""
+    """The parts between double quotation marks, of the English, German and French kind."""
     return [next(part for part in found if part) for found in QUOTED.findall(text)]
 
 
@@ -129,8 +129,8 @@ def _lists(table: pl.DataFrame, name: str, path: Path) -> list[list[str]]:
     kind = table.schema[name]
     if isinstance(kind, pl.List) and _cites(kind.inner):
         entry = pl.element().struct
-        told = pl.format("{}: {}", entry.field("attribute"), entry.field("value"))
-        rows = table.select(pl.col(name).list.eval(told))[name].to_list()
+        cited = pl.format("{}: {}", entry.field("attribute"), entry.field("value"))
+        rows = table.select(pl.col(name).list.eval(cited))[name].to_list()
         parts = [[one for one in row or () if one is not None] for row in rows]
     elif isinstance(kind, pl.List | pl.Array) and not kind.inner.is_nested():
         rows = table[name].cast(pl.List(pl.String)).to_list()
