@@ -15,19 +15,21 @@ from recloom import hookspecs
 ROOT = Path(__file__).parents[1]
 CEILING = 400
 LAYERS = (
-    "errors command terminal usage",
-    "hookspecs schemas",
-    "plugins spec option_errors command_help invoke",
-    "data data.*",  # tables; what makes batches of them comes below
-    "batch functional resampled segments language language.* prompts nn item_embedding checkpoint",
-    "data.examples data.impressions data.rated data.sampling data.module lookup",
+    "errors command terminal io progress",
+    "hookspecs schemas plugins spec parse_errors",  # parse errors name what plugins registered
+    "run_folder",
+    "data data.card data.readers data.readers.* data.prepare data.prepare.* data.split data.synth data.synth.*",
+    "batch data.catalog data.interactions data.provenance nn nn.*",
+    "llm llm.* metrics metrics.*",
+    "data.batches data.batches.*",
     "recommender",
-    "losses cross_entropy metrics text_metrics baselines baselines.* ctr ctr.*",
-    "module standalone",
-    "evaluation evaluation.* runfolder",
-    "stopping training_bar quiet run config_errors run_words run_cli standalone_cli training",
-    "recommend environment new_items new_plugin contest demo defaults testing testing.*",
-    "cli",
+    "losses",
+    "models models.*",
+    "training training.*",
+    "evaluation evaluation.*",
+    "runs runs.*",
+    "fitting fitting.*",
+    "cli cli.* demo demo.* testing testing.* defaults",
 )
 """Modules of core, lowest first: a module imports from its own layer and those before it."""
 

@@ -13,7 +13,9 @@ from typing import ClassVar
 
 import pytest
 from pydantic import BaseModel
+from recloom import plugins
 from recloom.cli import invoke
+from recloom.cli import llm_commands as commands
 from recloom.cli import main as cli
 from recloom.command import command
 from recloom.errors import Finished, RecloomError
@@ -22,7 +24,6 @@ from recloom.llm.client.options import LLMOptions
 from recloom.llm.client.session import PlannedRounds
 from recloom.llm.client.usage import Usage
 from recloom.llm.fake import Fake
-from recloom.llm.ledger import commands
 from recloom.llm.ledger.store import Ledger
 from recloom.llm.openai.chat import OpenAIChat
 from recloom.llm.requests import LLMRequest
@@ -79,7 +80,7 @@ def main(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     every = invoke.collect("register_commands") | {"say twice": twice, "silent": silent}
     models = invoke.collect("register_language_models")
-    for module in (cli, invoke):
+    for module in (cli, invoke, plugins):
         monkeypatch.setattr(module, "collect", lambda hook: every if hook == "register_commands" else models)
     return lambda text: cli.main(text.split())
 

@@ -53,11 +53,12 @@ def register_language_models() -> Iterable[Any]:
 @hookimpl
 def register_commands() -> Iterable[Callable[..., None]]:
     from .cli.environment import doctor, list_command, plugins
+    from .cli.llm_commands import batch_export, plan
     from .cli.new_plugin import new_plugin
     from .data.prepare import commands as data
     from .demo.command import demo
     from .evaluation.compare import compare_command
-    from .llm.ledger import commands as language
+    from .llm import LEDGER_COMMANDS
     from .runs.add_items import add_items
     from .runs.recommend import recommend_command
 
@@ -71,5 +72,7 @@ def register_commands() -> Iterable[Callable[..., None]]:
         new_plugin,
         recommend_command,
         add_items,
-        *language.COMMANDS,
+        *LEDGER_COMMANDS,
+        batch_export,
+        plan,
     ]

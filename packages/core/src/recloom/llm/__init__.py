@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from .client.budget import Prices as Prices
     from .client.budget import worst_case as worst_case
     from .client.options import LLMOptions as LLMOptions
+    from .client.options import asking_commands as asking_commands
     from .client.runner import LLMResult as LLMResult
     from .client.runner import ask as ask
     from .client.session import LAST as LAST
     from .client.session import LLMSession as LLMSession
+    from .client.session import NothingLeft as NothingLeft
     from .client.session import PlannedRounds as PlannedRounds
     from .client.usage import Usage as Usage
+    from .ledger.commands import LEDGER_COMMANDS as LEDGER_COMMANDS
     from .ledger.store import Ledger as Ledger
     from .local.adapter import folder_contents as folder_contents
     from .openai.chat import OpenAIChat as OpenAIChat
@@ -242,10 +245,11 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "client.budget": "Budget Prices worst_case",
-        "client.options": "LLMOptions",
+        "client.options": "LLMOptions asking_commands",
         "client.runner": "LLMResult ask",
-        "client.session": "LAST LLMSession PlannedRounds",
+        "client.session": "LAST LLMSession NothingLeft PlannedRounds",
         "client.usage": "Usage",
+        "ledger.commands": "LEDGER_COMMANDS",
         "ledger.store": "Ledger",
         "local.adapter": "folder_contents",
         "openai.chat": "OpenAIChat",

@@ -36,7 +36,7 @@ def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequen
 
 def text_vectors(catalog: Catalog) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(num_items + 1, 512) hashed n-grams of all the text columns, for the diversity of lists."""
-    from ..llm.texts.hashing import HashingNgrams
+    from ..llm import HashingNgrams
 
     encoder = HashingNgrams()
     vectors = np.zeros((catalog.num_items + 1, encoder.dim), np.float32)

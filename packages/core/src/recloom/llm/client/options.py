@@ -80,3 +80,15 @@ class LLMOptions:
                 "with --llm.ledger, or leave --llm.offline out once, so that the command makes it."
             )
         return LLMSession(self, Ledger(path, offline=self.offline or only_look), BudgetTracker(budget))
+
+
+def asking_commands() -> list[str]:
+    """Names of the commands that ask a language model: those with an option of type `LLMOptions`."""
+    from ...plugins import collect
+
+    known = collect("register_commands").items()
+    return sorted(
+        name
+        for name, function in known
+        if any("LLMOptions" in str(kind) for kind in function.__annotations__.values())
+    )

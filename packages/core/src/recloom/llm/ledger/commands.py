@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...cli.help import LIGHTNING
 from ...command import command
 
 if TYPE_CHECKING:
@@ -102,55 +101,10 @@ def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -
     keep_failures(taken, results)
 
 
-@command("llm plan", passes_on=True)
-def plan(command: list[str]) -> None:
-    """Show what a command would ask, and what that costs.
-
-    Nothing is asked. `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15
-    --llm.prices.completion 0.6`
-
-    Args:
-        command: the command with its options, as they stand after `recloom`.
-    """
-    from ...errors import Finished
-    from ...terminal import command_line
-
-    try:
-        _called(command, ["--llm.run=plan"])
-    except Finished:
-        print(f"next: {command_line(*command)}")
-        raise
-
-
-@command("llm batch-export", passes_on=True)
-def batch_export(out: Path, command: list[str]) -> None:
-    """Write what a command would ask as a provider's batch.
-
-    Requests whose replies the ledger holds are left out. `recloom llm batch-export requests.jsonl profile data/ml
-    --kind item ... --llm.model OpenAIChat ...`
-
-    Args:
-        out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.
-        command: the command with its options, as they stand after `recloom`.
-    """
-    from ...errors import Finished
-    from ...terminal import command_line
-    from ..client.session import NothingLeft
-
-    try:
-        _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
-    except NothingLeft:
-        print(f"next: {command_line(*command)}")
-        raise
-    except Finished:
-        print("And then, to another file, what is asked next; where nothing is, this says so:")
-        print(f"  {command_line('llm', 'batch-export', 'ANOTHER', *command)}")
-        raise
-
-
 def _held(ledger: Path | None) -> Ledger:
     """A ledger to be read; RecloomError where there is none, with the commands that make one."""
     from ...errors import RecloomError
+    from ..client.options import asking_commands
     from .store import Ledger, ledger_path
 
     path = ledger_path(ledger)
@@ -164,35 +118,4 @@ def _held(ledger: Path | None) -> Ledger:
     return Ledger(path, offline=True)
 
 
-def _called(words: list[str], more: list[str]) -> None:
-    """Call another command with further options; only one that asks has them."""
-    from ...cli.invoke import find_command, invoke
-    from ...errors import RecloomError
-    from ...spec import unknown
-
-    if words[0].startswith("-"):
-        raise RecloomError(
-            f"say the command before its options, such as `profile DATA ... {words[0]}`; found {words[0]} first"
-        )
-    found, known = find_command(words), asking_commands()
-    name = found[0] if found else words[0] if words[0] in LIGHTNING else ""
-    if not name:
-        group = any(one.startswith(f"{words[0]} ") for one in known)
-        raise RecloomError(unknown(" ".join(words[: 1 + group]), known, "commands that ask a language model"))
-    if found is None or name not in known:
-        raise RecloomError(
-            f"`recloom {name}` does not take --llm options: it asks no language model itself. "
-            f"Those that do: {', '.join(known)}."
-        )
-    invoke(name, found[1], [*found[2], *more])
-
-
-def asking_commands() -> list[str]:
-    """Names of the commands that ask a language model."""
-    from ...cli.invoke import commands_with
-    from ..client.options import LLMOptions
-
-    return commands_with("llm", LLMOptions)
-
-
-COMMANDS = (show, export, load, batch_import, plan, batch_export)
+LEDGER_COMMANDS = (show, export, load, batch_import)

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...data.provenance import ENCODER, ORIGIN, provenance_of
+from ...data.readers.plain_table import read_table
 from ...errors import DataError, RecloomError
 from ...progress import Progress
-from ...runs.new_items import read_table
 from .. import TextEncoder
 
 BLOCK = 512
