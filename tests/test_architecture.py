@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 from recloom import hookspecs
 
-ROOT = Path(__file__).parents[1]
+from .source_tree import CORE, EVERYTHING, PLUGINS, ROOT, SERVE, imports, in_core, module_name, sources
+
 CEILING = 400
 LAYERS = (
     "errors command terminal io progress",
@@ -34,45 +34,6 @@ LAYERS = (
 """Modules of core, lowest first: a module imports from its own layer and those before it."""
 
 
-def sources(pattern: str) -> list[Path]:
-    """The Python files that match, never none."""
-    found = sorted(path for path in ROOT.glob(pattern) if ".venv" not in path.parts)
-    assert found, f"no file matches {pattern}"
-    return found
-
-
-def module_name(path: Path) -> str:
-    inside = path.with_suffix("").parts
-    return ".".join(inside[inside.index("src") + 1 :]).removesuffix(".__init__")
-
-
-CORE = {module_name(path): path for path in sources("packages/core/src/recloom/**/*.py")}
-PLUGINS = sources("packages/plugins-*/src/**/*.py")
-SERVE = sources("packages/serve-onnx/src/**/*.py")
-EVERYTHING = [*CORE.values(), *PLUGINS, *SERVE]
-
-
-def imports(path: Path, typing_too: bool = False) -> Iterator[str]:
-    """Full names of what a file imports, inside functions too; `package.name` for `from package import name`."""
-    tree = ast.parse(path.read_text("utf-8"))
-    skipped = {
-        node
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING" and not typing_too
-        for node in ast.walk(branch)
-    }
-    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            origin = ".".join([*parts, *([node.module] if node.module else [])])
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
-
-
 def layer(name: str) -> int:
     """The place of a module of core in LAYERS; an exact name counts before a pattern."""
     short = name.removeprefix("recloom").removeprefix(".")
@@ -84,13 +45,6 @@ def layer(name: str) -> int:
     ]
     assert places, f"{name} stands in no layer: place it in LAYERS and in docs/architecture.md"
     return min(places)[1]
-
-
-def in_core(name: str) -> str | None:
-    """The module of core that an imported name lies in; the package itself is free for all."""
-    while name not in CORE and name:
-        name = name.rpartition(".")[0]
-    return name if name not in ("", "recloom") else None
 
 
 def test_no_import_of_core_runs_against_the_arrows():
