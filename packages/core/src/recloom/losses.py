@@ -111,6 +111,8 @@ class SampledSoftmax(SampledLoss):
         if self.sampling == "uniform":
             return super().draw(q)
         rows = 1 if self.shared else q.vectors.shape[0]
+        if not rows:
+            return super().draw(q)
         drawn = torch.multinomial(self.log_share.exp(), rows * self.negatives, replacement=True)
         return drawn.view(rows, self.negatives)
 
@@ -122,7 +124,7 @@ class SampledSoftmax(SampledLoss):
             negative = negative - (self.log_share[chosen] + torch.tensor(float(self.negatives)).log())
         negative = negative.masked_fill(chosen == q.targets[:, None], float("-inf"))
         everything = torch.cat([positive[:, None], negative], 1)
-        return (everything.logsumexp(1) - positive).mean() if len(positive) else positive.sum()
+        return mean_of(everything.logsumexp(1) - positive)
 
 
 class BPR(SampledLoss):
@@ -230,12 +232,12 @@ def queries(recommender: Recommender, batch: Batch, loss: Loss) -> Queries:
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     """Mean of softplus(negative - positive); positive (N,), negative (N, n)."""
-    return softplus(negative - positive[:, None]).mean()
+    return mean_of(softplus(negative - positive[:, None]))
 
 
 def bce(positive: Tensor, negative: Tensor) -> Tensor:
     """-(log s(p) + sum log(1 - s(n))) / (1 + n), averaged over queries; positive (N,), negative (N, n)."""
-    return (softplus(-positive) + softplus(negative).sum(1)).mean() / (1 + negative.shape[1])
+    return mean_of(softplus(-positive) + softplus(negative).sum(1)) / (1 + negative.shape[1])
 
 
 def gbce_beta(negatives: int, num_items: int, calibration: float) -> float:
@@ -249,7 +251,12 @@ def gbce(positive: Tensor, negative: Tensor, beta: float) -> Tensor:
 
     beta * logsigmoid(p) is finite for every finite score, so no transformed logit is needed.
     """
-    return (-beta * logsigmoid(positive) + softplus(negative).sum(1)).mean() / (1 + negative.shape[1])
+    return mean_of(-beta * logsigmoid(positive) + softplus(negative).sum(1)) / (1 + negative.shape[1])
+
+
+def mean_of(values: Tensor) -> Tensor:
+    """Their mean; 0 where there is none, as in a batch without a target."""
+    return values.mean() if values.numel() else values.sum()
 
 
 def core_losses() -> list[type[Loss]]:

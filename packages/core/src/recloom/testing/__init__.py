@@ -1,7 +1,25 @@
-"""For authors of recommenders: the contract as a test class, and toys whose right answer is known."""
+"""For authors of plugins: contracts as test classes, and toys whose right answer is known."""
 
-from .contract import RecommenderTests
-from .toys import checkerboard, cyclic_dataset, toy_dataset
-from .training import train
+from __future__ import annotations
 
-__all__ = ["RecommenderTests", "checkerboard", "cyclic_dataset", "toy_dataset", "train"]
+from typing import TYPE_CHECKING
+
+from ..plugins import lazy_names
+
+if TYPE_CHECKING:
+    from .contract import RecommenderTests as RecommenderTests
+    from .loss import LossTests as LossTests
+    from .toys import checkerboard as checkerboard
+    from .toys import cyclic_dataset as cyclic_dataset
+    from .toys import toy_dataset as toy_dataset
+    from .training import train as train
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "contract": "RecommenderTests",
+        "loss": "LossTests",
+        "toys": "checkerboard cyclic_dataset toy_dataset",
+        "training": "train",
+    },
+)
