@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,29 +51,77 @@ def test_a_restart_on_a_name_ranks_what_it_reaches(edges, capsys):
     assert capsys.readouterr().out.splitlines()[-1].split()[1] == "b"
 
 
-def test_the_drawing_names_every_node_and_obeys_no_name(tmp_path):
+def tooltips(drawing):
+    return [title.text.partition(": ")[0] for title in drawing.iter(f"{SVG}title")]
+
+
+def lines(drawing):
+    groups = [group for group in drawing.iter(f"{SVG}g") if group.get("id", "").startswith("LineCollection")]
+    return [path for group in groups for path in group.iter(f"{SVG}path")]
+
+
+def test_names_in_a_drawing_are_text_and_neither_markup_nor_mathematics(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra draw is not installed")
+    names = {"<script>alert(1)</script>", "a & b", r"$\frac{1}{2}$", "贾源", "_c", "$x"}
     path = tmp_path / "edges.csv"
-    path.write_text('head,tail\n<script>alert(1)</script>,"a & b"\n"a & b",c\n', "utf-8")
+    path.write_text(
+        'head,tail\n<script>alert(1)</script>,"a & b"\n"a & b",$\\frac{1}{2}$\n贾源,a & b\n_c,贾源\n$x,_c\n',
+        "utf-8",
+    )
     for name in ("graph.svg", "graph.html"):
         assert run(path, "--draw", tmp_path / name) == 0
-    drawn = ElementTree.parse(tmp_path / "graph.svg").getroot()
-    titles = {title.text.partition(": ")[0] for title in drawn.iter(f"{SVG}title")}
-    assert titles == {"<script>alert(1)</script>", "a & b", "c"}
-    assert len(list(drawn.iter(f"{SVG}line"))) == 2
-    assert not list(drawn.iter(f"{SVG}script"))
+    drawing = ElementTree.parse(tmp_path / "graph.svg").getroot()
+    assert set(tooltips(drawing)) == names
+    assert names < {text.text for text in drawing.iter(f"{SVG}text")}
+    assert len(lines(drawing)) == 5
+    assert not list(drawing.iter(f"{SVG}script"))
     assert "<script" not in (tmp_path / "graph.html").read_text("utf-8")
 
 
+def test_nodes_of_one_rank_are_drawn_one_by_one(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra draw is not installed")
+    ring = "".join(f"n{n},n{(n + 1) % 12}\n" for n in range(12))
+    (tmp_path / "edges.csv").write_text(f"head,tail\n{ring}", "utf-8")
+    assert run(tmp_path / "edges.csv", "--draw", tmp_path / "graph.svg") == 0
+    drawing = ElementTree.parse(tmp_path / "graph.svg").getroot()
+    assert tooltips(drawing) == [f"n{n}" for n in range(12)]
+    assert len(lines(drawing)) == 12
+
+
 def test_of_a_large_graph_the_highest_of_the_main_part_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra draw is not installed")
     star = "".join(f"n{n},centre\n" for n in range(400))
     (tmp_path / "edges.csv").write_text(f"head,tail\n{star}far,away\n", "utf-8")
     assert run(tmp_path / "edges.csv", "--draw", tmp_path / "graph.svg") == 0
-    drawn = ElementTree.parse(tmp_path / "graph.svg").getroot()
-    titles = [title.text.partition(": ")[0] for title in drawn.iter(f"{SVG}title")]
-    assert len(titles) == 300
-    assert "centre" in titles
-    assert "far" not in titles
-    assert any("drawn are 300 of the part" in (text.text or "") for text in drawn.iter(f"{SVG}text"))
+    drawing = ElementTree.parse(tmp_path / "graph.svg").getroot()
+    assert len(tooltips(drawing)) == 300
+    assert "centre" in tooltips(drawing)
+    assert "far" not in tooltips(drawing)
+    assert any("shown are 300 of the part" in (text.text or "") for text in drawing.iter(f"{SVG}text"))
+
+
+def test_a_drawing_is_the_same_every_time_whatever_the_settings_of_matplotlib(edges, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib", reason="the extra draw is not installed")
+    assert run(edges, "--draw", tmp_path / "one.svg") == 0
+    with matplotlib.rc_context({"svg.hashsalt": "other", "text.parse_math": True, "font.size": 30}):
+        assert run(edges, "--draw", tmp_path / "two.svg") == 0
+    written = (tmp_path / "one.svg").read_text("utf-8")
+    assert written == (tmp_path / "two.svg").read_text("utf-8")
+    assert "date" not in written.lower()
+    assert "matplotlib" not in written.lower()
+
+
+def test_a_drawing_without_matplotlib_names_the_extra_before_anything_is_computed(
+    edges, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    assert run(edges, "--draw", tmp_path / "graph.svg") != 0
+    said = capsys.readouterr()
+    assert "pip install 'recloom-graph[draw]'" in " ".join(said.err.split())
+    assert said.out == ""
+    assert not (tmp_path / "graph.svg").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,28 @@
-"""A graph drawn as SVG: nodes as large as their rank, the highest ones named, hovering names the others."""
+"""A graph as SVG, by networkx and matplotlib: size and colour of a node show its rank, the highest are named.
+
+Names are text: matplotlib reads no mathematics in them, and both it and ElementTree escape them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from html import escape
+import io
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
 from recloom.terminal import plain
 from torch import Tensor
 
-from .convert import to_networkx
+from .convert import needed, to_networkx
 from .graph import Graph
+
+if TYPE_CHECKING:
+    import networkx
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 WIDTH, HEIGHT, MARGIN = 1200.0, 900.0, 70.0
 MOST = 300
@@ -19,58 +30,45 @@ MOST = 300
 NAMED = 30
 """Nodes whose names are written, where there is room for them."""
 SPREAD = 0.6
-"""How far places give way to their order, from 0 (as the springs leave them) to 1 (as many nodes in every strip)."""
+"""How far positions give way to their order, from 0 (spring layout) to 1 (as many nodes in every strip)."""
 LONGEST = 40
 """Columns of a name."""
 SIZE = 13.0
-"""Of the letters."""
-
-STYLE = """
-  svg { background: #fff; font-family: 'Noto Sans', 'Noto Sans CJK SC', 'Helvetica Neue', Arial, sans-serif }
-  line { stroke: #8a94a6 } circle { stroke: #fff; stroke-width: 1.2 } circle:hover { stroke: #111 }
-  text { fill: #16202e; paint-order: stroke; stroke: #fff; stroke-width: 3.5px; stroke-linejoin: round }
-"""
-
-
-@dataclass(frozen=True)
-class Box:
-    """Where a name is written: left, top, right, bottom."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def meets(self, other: Box) -> bool:
-        return not (
-            self.right < other.left
-            or other.right < self.left
-            or self.bottom < other.top
-            or other.bottom < self.top
-        )
+"""Points of the letters of a name."""
+STYLE = {
+    "svg.hashsalt": "recloom",  # ids of elements do not differ between runs
+    "svg.fonttype": "none",  # text stays text, in the fonts of whoever looks at it
+    "text.parse_math": False,
+    "text.usetex": False,
+}
+XML = "http://www.w3.org/2000/svg"
+CSS = "text { paint-order: stroke; stroke: #fff; stroke-width: 3.5px; stroke-linejoin: round }"
 
 
 def draw(graph: Graph, ranks: Tensor, title: str) -> str:
-    """The SVG of a graph whose nodes have ranks (N,) above 0 or 0."""
+    """The SVG of a graph whose nodes have the ranks (N,), none below 0.
+
+    Raises RecloomError that names the extra `draw` where matplotlib is not installed.
+    """
+    style, figures = needed("matplotlib.style", "draw"), needed("matplotlib.figure", "draw")
     shown, ranks = highest(graph, ranks)
-    places = laid_out(shown)
-    share = (ranks / ranks.max().clamp(min=1e-30)).tolist()
-    radii = [3.5 + 22 * value**0.5 for value in share]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img">',
-        f"<style>{STYLE}</style>",
-        f'<text x="20" y="32" font-size="20" font-weight="600">{_text(title, 90)}</text>',
-        f'<text x="20" y="54" font-size="{SIZE:.0f}">{_text(_caption(graph, shown), 160)}</text>',
-        *_lines(shown, places),
-        *_circles(shown, places, radii, share, ranks.tolist()),
-        *_names(shown, places, radii, ranks),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+    drawn = to_networkx(shown).to_undirected()
+    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # measured here, drawn by the viewer
+        figure = figures.Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)  # one unit of the axes is a point
+        axes = figure.add_axes((0, 0, 1, 1))
+        _draw_nodes_and_edges(axes, drawn, layout(drawn), ranks, shown.weighted)
+        axes.text(20, HEIGHT - 32, plain(title, 90).plain, fontsize=20, fontweight="bold")
+        axes.text(20, HEIGHT - 54, _caption(graph, shown), fontsize=SIZE)
+        axes.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
+        axes.set_axis_off()
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _with_tooltips(written.getvalue(), shown, ranks)
 
 
 def highest(graph: Graph, ranks: Tensor) -> tuple[Graph, Tensor]:
-    """What is drawn: of the connected part with the most rank, the MOST highest nodes and the edges among them."""
+    """The MOST highest nodes of the connected part with the most rank, with the edges among them."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -98,93 +96,104 @@ def highest(graph: Graph, ranks: Tensor) -> tuple[Graph, Tensor]:
     return part, ranks[kept]
 
 
-def laid_out(graph: Graph) -> np.ndarray:
-    """(N, 2) places within the margins: springs along the edges, from a fixed start, crowds spread out."""
+def layout(drawn: networkx.Graph) -> np.ndarray:
+    """(N, 2) positions within the margins: a spring layout from a fixed start, with crowds spread out."""
     import networkx
 
-    drawn = networkx.Graph(to_networkx(graph))
-    usual = float(np.median([weight for *_, weight in drawn.edges(data="weight", default=1.0)] or [1.0]))
-    for _, _, facts in drawn.edges(data=True):  # heavy edges pull more, but not a thousand times more
-        facts["weight"] = 1 + np.log1p(facts.get("weight", 1.0) / usual)
-    layout = networkx.spring_layout(drawn, k=3 / max(1, graph.num_nodes) ** 0.5, iterations=150, seed=0)
-    places = np.array([layout[node] for node in drawn], dtype=float).reshape(-1, 2)
-    room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN - 20])
-    even = places.argsort(0, kind="stable").argsort(0) / max(1, graph.num_nodes - 1)
-    low, high = places.min(0, initial=0.0), places.max(0, initial=0.0)
-    spread = (SPREAD * even + (1 - SPREAD) * (places - low) / np.maximum(high - low, 1e-9)) * room
-    return np.asarray(np.array([MARGIN, MARGIN + 20]) + spread, dtype=float)
+    pull = networkx.Graph(drawn)
+    for (_, _, attributes), weight in zip(pull.edges(data=True), _relative_weights(drawn), strict=True):
+        attributes["weight"] = 1 + weight
+    count = max(1, len(pull))
+    found = networkx.spring_layout(pull, k=3 / count**0.5, iterations=150, seed=0)
+    springs = np.array([found[node] for node in pull], dtype=float).reshape(-1, 2)
+    low, high = springs.min(0, initial=0.0), springs.max(0, initial=0.0)
+    order = springs.argsort(0, kind="stable").argsort(0) / max(1, count - 1)
+    mixed = SPREAD * order + (1 - SPREAD) * (springs - low) / np.maximum(high - low, 1e-9)
+    return np.asarray(MARGIN + mixed * np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN - 20]), dtype=float)
+
+
+def _relative_weights(drawn: networkx.Graph) -> np.ndarray:
+    """(E,) log(1 + weight / median weight), so that heavy edges do not hide the others."""
+    weights = np.array([weight for *_, weight in drawn.edges(data="weight", default=1.0)], dtype=float)
+    return np.asarray(np.log1p(weights / max(1e-30, float(np.median(weights)))) if len(weights) else weights)
+
+
+def _draw_nodes_and_edges(
+    axes: Axes, drawn: networkx.Graph, positions: np.ndarray, ranks: Tensor, weighted: bool
+) -> None:
+    import networkx
+
+    places = dict(zip(drawn, positions, strict=True))
+    heavy = _relative_weights(drawn)
+    widths = 0.5 + 2 * heavy / max(1e-30, float(heavy.max(initial=0.0))) if weighted else np.array([0.8])
+    faint = float(np.clip(60 / max(1, len(heavy)) ** 0.5 / 5, 0.12, 0.6))
+    networkx.draw_networkx_edges(
+        drawn, places, ax=axes, arrows=False, width=widths.tolist(), edge_color="#8a94a6", alpha=faint
+    )
+    share = (ranks / ranks.max().clamp(min=1e-30)).sqrt().numpy()
+    radii = 3.5 + 22 * share
+    networkx.draw_networkx_nodes(
+        drawn, places, ax=axes, node_size=(2 * radii) ** 2, node_color=share, cmap="coolwarm",
+        vmin=-0.3, vmax=1.1, edgecolors="white", linewidths=1.2,
+    ).set_gid("nodes")  # fmt: skip
+    _write_names(axes, [str(name) for name in drawn], positions, radii, ranks)
+
+
+def _write_names(
+    axes: Axes, names: list[str], positions: np.ndarray, radii: np.ndarray, ranks: Tensor
+) -> None:
+    """Name the highest nodes where a name covers neither another one nor another of these nodes."""
+    from matplotlib.transforms import Bbox
+
+    highest = ranks.argsort(descending=True, stable=True)[:NAMED].tolist()
+    taken = [
+        Bbox([positions[node] - radii[node], positions[node] + radii[node]])
+        for node in highest
+        if radii[node] > SIZE / 2
+    ]
+    for node in highest:
+        name = plain(names[node], LONGEST)
+        wide = 0.6 * SIZE * name.cell_len
+        for box, side in _boxes(positions[node, 0], positions[node, 1], float(radii[node]), wide):
+            inside = box.x0 > 0 and box.x1 < WIDTH and box.y0 > 0 and box.y1 < HEIGHT - 60
+            if inside and not box.count_overlaps(taken):
+                taken.append(box)
+                start = {"left": box.x0, "right": box.x1, "center": (box.x0 + box.x1) / 2}[side]
+                axes.text(start, box.y0 + 0.3 * SIZE, name.plain, ha=side, fontsize=SIZE, parse_math=False)
+                break
+
+
+def _boxes(x: float, y: float, radius: float, wide: float) -> Iterator[tuple[Bbox, str]]:
+    """Where the name of a node fits and how it is aligned: right, left, above and below."""
+    from matplotlib.transforms import Bbox
+
+    high = 1.3 * SIZE
+    yield Bbox.from_bounds(x + radius + 3, y - high / 2, wide, high), "left"
+    yield Bbox.from_bounds(x - radius - 3 - wide, y - high / 2, wide, high), "right"
+    yield Bbox.from_bounds(x - wide / 2, y + radius + 3, wide, high), "center"
+    yield Bbox.from_bounds(x - wide / 2, y - radius - 3 - high, wide, high), "center"
 
 
 def _caption(graph: Graph, shown: Graph) -> str:
     kind = "directed" if graph.directed else "undirected"
-    told = f"{graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges; a node is as large as its PageRank"
+    whole = f"{graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges; larger nodes have more PageRank"
     return (
-        told
-        if shown is graph
-        else f"{told}; drawn are {shown.num_nodes:,} of the part that holds the most of it"
+        whole if shown is graph else f"{whole}; shown are {shown.num_nodes:,} of the part with the most rank"
     )
 
 
-def _lines(graph: Graph, places: np.ndarray) -> list[str]:
-    sources, targets, weights = (part.numpy() for part in graph.edges())
-    heavy = np.log1p(weights / max(1e-30, float(np.median(weights)))) if len(weights) else weights
-    widths = (
-        0.5 + 2.0 * heavy / max(1e-30, float(heavy.max(initial=0.0))) if graph.weighted else 0.8 + 0 * heavy
-    )
-    faint = float(np.clip(60 / max(1, len(sources)) ** 0.5 / 5, 0.12, 0.6))
-    return [
-        f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" stroke-width="{width:.2f}" '
-        f'opacity="{faint:.2f}"/>'
-        for a, b, width in zip(places[sources], places[targets], widths, strict=True)
-    ]
-
-
-def _circles(
-    graph: Graph, places: np.ndarray, radii: list[float], share: list[float], ranks: list[float]
-) -> list[str]:
-    return [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{_colour(part)}">'
-        f"<title>{_text(graph.name(node))}: {rank:.4f}</title></circle>"
-        for node, ((x, y), radius, part, rank) in enumerate(zip(places, radii, share, ranks, strict=True))
-    ]
-
-
-def _names(graph: Graph, places: np.ndarray, radii: list[float], ranks: Tensor) -> list[str]:
-    """Names of the highest nodes, beside, above or below them, where no other name stands yet."""
-    taken: list[Box] = []
-    written = []
-    for node in ranks.argsort(descending=True, stable=True)[:NAMED].tolist():
-        told = plain(graph.name(node), LONGEST)
-        wide = 0.56 * SIZE * told.cell_len
-        for x, y in _around(places[node, 0], places[node, 1], radii[node], wide):
-            box = Box(x, y - SIZE, x + wide, y + 0.3 * SIZE)
-            inside = box.left > 0 and box.right < WIDTH and box.top > 60 and box.bottom < HEIGHT
-            if inside and not any(box.meets(other) for other in taken):
-                taken.append(box)
-                written.append(
-                    f'<text x="{x:.1f}" y="{y:.1f}" font-size="{SIZE:.0f}">{escape(told.plain)}</text>'
-                )
-                break
-    return written
-
-
-def _around(x: float, y: float, radius: float, wide: float) -> list[tuple[float, float]]:
-    """Where a name may begin: right, left, above and below of a node."""
-    middle = y + 0.35 * SIZE
-    return [
-        (x + radius + 3, middle),
-        (x - radius - 3 - wide, middle),
-        (x - wide / 2, y - radius - 4),
-        (x - wide / 2, y + radius + SIZE),
-    ]
-
-
-def _text(name: str, columns: int = LONGEST) -> str:
-    return escape(plain(name, columns).plain)
-
-
-def _colour(share: float) -> str:
-    """From a pale blue to a deep red, by the root of the share of the highest rank."""
-    low, high = np.array([158, 190, 224]), np.array([190, 40, 46])
-    red, green, blue = (low + (high - low) * share**0.5).round().astype(int)
-    return f"#{red:02x}{green:02x}{blue:02x}"
+def _with_tooltips(svg: bytes, graph: Graph, ranks: Tensor) -> str:
+    """The SVG without its XML head, with a style, and with the name and rank of each node as its tooltip."""
+    ElementTree.register_namespace("", XML)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(svg)
+    style = ElementTree.Element(f"{{{XML}}}style")
+    style.text = CSS
+    root.insert(0, style)
+    group = next(each for each in root.iter(f"{{{XML}}}g") if each.get("id") == "nodes")
+    # one element a node, in order; nodes of one size are copies (use) of one definition
+    circles = list(group.iter(f"{{{XML}}}use")) or list(group.iter(f"{{{XML}}}path"))
+    for node, circle in zip(range(graph.num_nodes), circles, strict=True):
+        name = plain(graph.name(node), LONGEST).plain
+        ElementTree.SubElement(circle, f"{{{XML}}}title").text = f"{name}: {float(ranks[node]):.4f}"
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

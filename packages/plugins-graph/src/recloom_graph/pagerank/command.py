@@ -1,4 +1,4 @@
-"""`recloom graph pagerank`: who stands at the centre of a graph in a file, as a table and as a drawing."""
+"""`recloom graph pagerank`: nodes of a graph in a file by PageRank, as a table, a file and a drawing."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def pagerank(
         tolerance: stop when the ranks changed by less than (number of nodes) * tolerance in sum.
         top: how many nodes the table shows.
         out: also write every node and its rank to this CSV or Parquet file.
-        draw: also draw the graph into this .svg or .html file.
+        draw: also draw the graph into this .svg or .html file; needs matplotlib (the extra `draw`).
         overwrite: replace existing files.
     """
     from recloom.errors import RecloomError, at_least
 
+    from ..graphs.convert import needed
     from ..graphs.edge_files import read_graph
     from .pagerank import pagerank as ranked
 
@@ -53,6 +54,8 @@ def pagerank(
     _check(draw, (".svg", ".html"), "--draw", overwrite)
     if tolerance <= 0:
         raise RecloomError(f"--tolerance must be above 0; found {tolerance}")
+    if draw is not None:
+        needed("matplotlib.figure", "draw")
     graph = read_graph(file, directed, weighted, tuple(relations or ()))
     ranks = ranked(graph, _restart(graph, restart or []), damping, tolerance)
     _show(file, graph, ranks, top)
@@ -97,8 +100,8 @@ def _show(file: Path, graph: Graph, ranks: Tensor, top: int) -> None:
         table.add_column(column, justify="right")
     for place, node in enumerate(ranks.argsort(descending=True, stable=True)[:top].tolist(), 1):
         counts = (enter[node], leave[node]) if graph.directed else (enter[node] + leave[node],)
-        told = (f"{int(count):,}" for count in counts)
-        table.add_row(str(place), plain(graph.name(node)), f"{float(ranks[node]):.4f}", *told)
+        shown = (f"{int(count):,}" for count in counts)
+        table.add_row(str(place), plain(graph.name(node)), f"{float(ranks[node]):.4f}", *shown)
     console = Console()
     console.print(plain(title, console.width))
     console.print(table)
@@ -129,7 +132,7 @@ def _page(svg: str, name: str, target: Path) -> str:
 
 
 def _check(target: Path | None, endings: tuple[str, ...], option: str, overwrite: bool) -> None:
-    """Refuse a file that cannot be written before anything is computed."""
+    """Raise RecloomError, before anything is computed, for a file that cannot be written."""
     from recloom.errors import RecloomError
 
     if target is None:
