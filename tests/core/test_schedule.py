@@ -13,7 +13,7 @@ from recloom.models.ctr import DeepFM
 from recloom.testing.toys import toy_dataset
 from recloom.testing.training import quiet
 from recloom.training.module import RecModule
-from recloom.training.ranking import cosine_share
+from recloom.training.optimizer import cosine_share
 
 
 class Rates(Callback):

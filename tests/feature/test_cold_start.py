@@ -207,7 +207,7 @@ def test_positive_records_are_training_rows_that_follow_the_history(data, tmp_pa
 def test_positive_records_of_a_model_of_pairs_are_pairs(data, tmp_path):
     path = write_pairs(tmp_path / "p.parquet", data, [("u3", "c2", None)], "positive")
     recommender, loss = ready(LightGCN, ColdStart(path), data, dim=8)
-    row = loss.added(recommender, loss.draw())
+    row = loss.added(recommender, loss.draw(), pairs=True)
     catalog = Catalog.load(data)
     assert row.user.tolist() == catalog.user_index(["u3"]).tolist()
     assert row.labels.tolist() == [catalog.item_index(["c2"]).tolist()]

@@ -200,10 +200,10 @@ class LogLoss(Loss):
     """Binary cross-entropy of (B, C) scores, read as logits, against (B, C) labels; padded candidates do not count."""
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
-        if not batch.labels.is_floating_point() or recommender.examples != "rated":
+        if not batch.labels.is_floating_point():
             raise RecloomError(
-                f"LogLoss compares scores with a label for each candidate; {type(recommender).__name__} is trained on "
-                f"{recommender.examples}, which have none. Leave out --model.loss to use its own."
+                "LogLoss compares scores with a label for each candidate, and the training rows of "
+                f"{type(recommender).__name__} have none. Leave out --model.loss to use its own."
             )
         real = batch.candidates > 0
         return binary_cross_entropy_with_logits(recommender.score(batch)[real], batch.labels[real])
@@ -211,12 +211,21 @@ class LogLoss(Loss):
 
 def own_loss(recommender: Recommender, beside: str) -> Loss:
     """The loss that the recommender asks for, to stand beside another one; RecloomError where it is training-free."""
-    if recommender.default_loss is None:
+    found = loss_of(recommender)
+    if found is None:
         raise RecloomError(
             f"{beside} trains a recommender, and {type(recommender).__name__} is not trained. "
             "Choose one that is, such as SASRec, or name a loss with --model.loss.base."
         )
-    found: Loss = build("register_losses", recommender.default_loss)
+    return found
+
+
+def loss_of(recommender: Recommender) -> Loss | None:
+    """The loss that the recommender is trained with where none is asked for; None where it is training-free."""
+    given = recommender.default_loss
+    if given is None:
+        return None
+    found: Loss = build("register_losses", {"class_path": given} if isinstance(given, str) else given)
     return found
 
 

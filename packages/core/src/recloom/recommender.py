@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .batch import Batch
+from .data.batches.training_rows import Rows, SequenceRows
 from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
+
+if TYPE_CHECKING:
+    from .data.batches.module import RecDataModule
+    from .spec import Spec
 
 
 class Recommender(nn.Module):
@@ -23,12 +30,14 @@ class Recommender(nn.Module):
 
     inputs: ClassVar[tuple[str, ...]] = ("history",)
     """The fields of `Batch` that the scores depend on, apart from the candidates."""
-    examples: ClassVar[Literal["windows", "pairs", "rated"]] = "windows"
-    """What one training row is: a window of a user's sequence, one (user, item) pair, or one interaction with its
-    label and what came before it (`rated`, with --data.positive)."""
-    default_loss: ClassVar[dict[str, Any] | None] = None
-    """Loss used when none is asked for, as in a config: `{"class_path": "BPR", "init_args": {...}}`.
-    None: training-free."""
+    default_loss: ClassVar[str | Spec | dict[str, Any] | None] = None
+    """Loss used when none is asked for: its name, such as `"BPR"`, or as in a config, `{"class_path": "BPR",
+    "init_args": {...}}`. None: training-free."""
+    training_defaults: ClassVar[dict[str, Any]] = {}
+    """How it is trained where neither words nor a config file say otherwise: any of batch_size, lr, weight_decay,
+    warmup_steps, schedule, max_epochs and patience."""
+    reads_pairs: ClassVar[bool] = False
+    """Whether scoring reads every pair of request and candidate, so that few requests are scored at once."""
     causal: ClassVar[bool] = False
     """Whether the vector at a position depends on that position and earlier ones only."""
     max_len: int | None = None
@@ -44,6 +53,28 @@ class Recommender(nn.Module):
 
     def fit(self, interactions: Interactions) -> None:
         """Compute state without gradients from the training interactions; nothing by default."""
+
+    def training_rows(self, data: RecDataModule) -> Rows:
+        """Return what one training step gathers its batch from; by default windows of users' sequences.
+
+        `data.train` are the interactions that may be learnt from, `data.catalog` and the options of `data` say more.
+        """
+        return SequenceRows(data.train, self.max_len or int(data.train.lengths.max()), data.windows)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return groups of parameters for AdamW, each with `params` and, where it differs, its own `lr`,
+        `weight_decay` or `betas`; `lr` is that of the run. By default one group of all that require gradients.
+
+        Every parameter that requires gradients stands in exactly one group. Warm-up and schedule scale each group's
+        own learning rate.
+        """
+        return [{"params": [one for one in self.parameters() if one.requires_grad]}]
+
+    def external_weights(self) -> dict[str, Pretrained]:
+        """Return which parts of the state come from a pretrained folder and so enter no checkpoint: prefix of the
+        names in `state_dict()`, such as `backbone.model.`, to where they come from. None by default.
+        """
+        return {}
 
     def extend(self, catalog: Catalog) -> None:
         """Take in, without training, the items that stand in `catalog` after those known so far.
@@ -62,8 +93,14 @@ class Recommender(nn.Module):
         return interactions.item_counts().float()
 
     def retrieve(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
-        """Return the best k of the candidates: (B, k) item indices and (B, k) scores, best first."""
-        scores, columns = self.score(batch).topk(min(k, batch.candidates.shape[1]), dim=1)
+        """Return the best k of the candidates: (B, k) item indices and (B, k) scores, best first.
+
+        Candidate 0 is padding, such as an item that may not be recommended: it gets score -inf and stands last. A list
+        that is shorter ends in item 0 with score -inf. Evaluation and recommendation use the lists of a recommender
+        that overrides this method, and the scores of any other.
+        """
+        scores = self.score(batch).masked_fill(batch.candidates == 0, float("-inf"))
+        scores, columns = scores.topk(min(k, batch.candidates.shape[1]), dim=1)
         return batch.candidates.expand(len(batch), -1).gather(1, columns), scores
 
     def export(self) -> ExportSpec:
@@ -76,6 +113,31 @@ class Recommender(nn.Module):
     def search(self) -> Search | None:
         """Describe how an index would find the best items; None where scores are no inner products."""
         return None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights of a recommender that come from a folder: in no checkpoint, and checked when one is loaded.
+
+    Below the prefix, a checkpoint keeps the parameters that require gradients, since training changes them (all of
+    them where everything is trained, the adapter alone with LoRA), and what `kept` names. Everything else, buffers
+    included, is read from the folder by the recommender's constructor. A parameter that training changed and froze
+    again must be named in `kept`.
+
+    Attributes:
+        folder: where the weights lie.
+        fingerprint: of the files in it (`recloom.llm.fingerprint`); another one is refused.
+        inputs: (B, L) int64 tokens, or another small tensor, that `probe` reads: a stored batch.
+        probe: from `inputs` to the part's outputs, such as logits of a few tokens, without gradients. A checkpoint
+            holds the outputs; loading refuses others, within a tolerance for their dtype.
+        kept: beginnings of names below the prefix that a checkpoint keeps whether or not they require gradients.
+    """
+
+    folder: Path
+    fingerprint: str
+    inputs: Tensor
+    probe: Callable[[Tensor], Tensor]
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,9 @@ class Protocol(Record):
     seen: Literal["masked", "kept"]
     """Whether items of the history may be recommended again."""
     ties: Literal["against the model"] = "against the model"
+    measured: Literal["scores", "lists"] = "scores"
+    """What was ranked: all candidates by their scores, or the lists that a recommender retrieves, beyond which every
+    item is missed."""
     history: Literal["train and valid", "train"] = "train and valid"
     """What a test request may look back on (validation requests look back on train)."""
     users: int

@@ -13,6 +13,7 @@ from ..plugins import collect
 from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
 from ..runs.run import Run, load, write_predictions
 from ..spec import find
+from ..training.measurement import Measurement
 from ..training.module import RecModule
 from .lightning_cli import MONITOR, RunCLI, how_far, start
 from .task_cli import chosen, run_task
@@ -52,9 +53,10 @@ class RecCLI(RunCLI):
 
     def after_test(self) -> None:
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
-        if self.model.masked_targets:
+        measured: Measurement = self.model.measurement
+        if measured.masked_targets:
             print(
-                f"{self.model.masked_targets:,} held-out items stand in the masked history, so nothing can find them; "
+                f"{measured.masked_targets:,} held-out items stand in the masked history, so nothing can find them; "
                 "--data.seen kept would let them be recommended again"
             )
         self.tell_interrupted()

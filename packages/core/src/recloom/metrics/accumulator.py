@@ -45,6 +45,17 @@ class MetricAccumulator:
         self._check_facts()
         self.reset()
 
+    @property
+    def longest(self) -> int:
+        """How long a list must be for every metric asked for. RecloomError where one has no cutoff."""
+        endless = [name for name, (metric, k) in self.asked.items() if k is None and metric.needs == "ranks"]
+        if endless:
+            raise RecloomError(
+                f"metric {endless[0]!r} reads the rank of every item, and this recommender makes lists. "
+                f"Name a length, such as {endless[0]}@10."
+            )
+        return max(self._depth or 0, self._list, 1)
+
     def reset(self) -> None:
         """Forget every batch."""
         self._state: dict[str, list[Tensor]] = {}

@@ -16,7 +16,6 @@ from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
 from ..errors import RecloomError
-from ..metrics.functional import first_k
 from ..recommender import Recommender
 from ..run_folder import (
     CHECKPOINTS,
@@ -32,7 +31,6 @@ from ..run_folder import (
 from ..schemas import Recommendation, RunRecord
 from ..training.checkpoint import read_checkpoint
 from ..training.module import RecModule
-from ..training.ranking import mask_items
 from ..training.task import STATE
 from .lookup import find_items
 
@@ -101,8 +99,8 @@ class Run:
         data = RecDataModule(
             **options | {"path": str(path or self.dataset or find_dataset(self.folder, options["path"]))}
         )
-        data.added = self.module.added
         data.setup()
+        self.module.meet(data)
         return data
 
     def recommend(
@@ -167,9 +165,9 @@ class Run:
         """Keep what a test measured: metrics with intervals and protocol, and each user's values."""
         from ..evaluation.results import write_results
 
-        meter = self.module.meter
-        if meter is None:
+        if self.module.measurement is None:
             raise RecloomError(f"{self.folder} was not tested yet; call test() first")
+        meter = self.module.measurement.meter
         return write_results(
             self.folder,
             model=self.module.recipe["class_path"].rpartition(".")[2],
@@ -219,11 +217,8 @@ class Run:
             batch.history = torch.zeros(len(batch), 1, dtype=torch.long)
             batch.history_time = batch.history_event = torch.zeros_like(batch.history)
         batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
-        scores = self.module.rank(batch)
-        blocked = torch.from_numpy(find_items(self.catalog, list(exclude)))
-        scores = mask_items(scores, batch.candidates, blocked[None].expand(len(batch), -1))
-        values, columns = first_k(scores, k)
-        return columns + 1, values
+        excluded = torch.from_numpy(find_items(self.catalog, list(exclude)))
+        return self.module.top(batch, k, torch.cat([batch.history, excluded.expand(len(batch), -1)], 1))
 
 
 def tell_unknown(history: Sequence[str], items: Tensor) -> None:

@@ -230,7 +230,7 @@ class RecommenderTests:
 
     def test_it_learns_the_checkerboard(self, tmp_path: Path) -> None:
         """Users choose items of one colour; unseen items of a user's colour come before all others."""
-        rated = self.recommender.examples == "rated"
+        rated = self.recommender.reads_pairs
         folder = checkerboard(tmp_path / "checkerboard", rated=rated, vectors=self.vectors)
         module = train(
             self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,

@@ -57,7 +57,7 @@ def train(
         partial(recommender, **config), build("register_losses", given) if given else None, lr=lr
     )
     free = given is None and recommender.default_loss is None
-    positive = POSITIVE if recommender.examples == "rated" else None
+    positive = POSITIVE if recommender.reads_pairs else None
     data = RecDataModule(str(folder), batch_size=batch_size, positive=positive)
     saver = ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]) if save else None
     with quiet():

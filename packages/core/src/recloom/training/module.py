@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..data.batches.module import RecDataModule
+from ..data.batches.module import Needs, RecDataModule
 from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError, at_least
-from ..losses import Loss
-from ..metrics.accumulator import MetricAccumulator
-from ..metrics.functional import first_k
-from ..metrics.segments import item_segments
-from ..plugins import collect
+from ..losses import Loss, loss_of
 from ..recommender import Recommender
 from ..spec import Spec, build, describe
-from .ranking import cosine_share, item_facts, mask_items, target_columns
+from .external_weights import check_probes
+from .measurement import Measurement
+from .optimizer import adamw
+from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
+from .saved_state import check_data, read_state, write_state
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
@@ -65,14 +64,14 @@ class RecModule(L.LightningModule):
         self.loss: Loss | None = None
         self.catalog: Catalog | None = None
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
-        self.meter: MetricAccumulator | None = None
-        self.seed = 0
-        self.masked_targets = 0
-        """Held-out items of the last test that stand in the masked history, so that nothing can find them."""
+        self.measurement: Measurement | None = None
+        self.seed, self.mask_seen = 0, True
         self.added = 0
         """Items that came after training; they are the last of the catalogue."""
         self.trained_on: dict[str, str] = {}
         """Hashes of the dataset, the split and the ids that the state was learnt from."""
+        self.external: dict[str, dict[str, Any]] = {}
+        """What the checkpoint that is being loaded says of weights from folders, by prefix."""
         if not 0 < lr < float("inf"):
             raise RecloomError(f"lr must be above 0 and finite; found {lr}. Try 0.001.")
         if not self.metrics:
@@ -85,25 +84,34 @@ class RecModule(L.LightningModule):
         """Make the recommender for a catalogue; its weights are new, its fitted state is empty."""
         self.catalog = catalog
         self.recommender = cast(Recommender, build("register_models", self.recipe, catalog))
-        default = self.recommender.default_loss
-        self.loss = self.given_loss[0] or (build("register_losses", default) if default else None)
+        self.loss = self.given_loss[0] or loss_of(self.recommender)
         self.automatic_optimization = self.loss is not None
         self.popularity = torch.zeros(catalog.num_items + 1)
 
     def setup(self, stage: str) -> None:
-        data = self._data()
+        data = self.data
         fresh = self.catalog is None
         if fresh:
             self.build(data.catalog)
-        self.seed, data.added = data.seed, self.added
+        if not (fresh and self.trainer.ckpt_path):  # else when the checkpoint is read
+            self.meet(data)
         if fresh and stage == "fit" and not self.trainer.ckpt_path:
             self.learn(data)
             data.warn_of_unread_vectors(type(self.recommender).__name__)
             return
-        if self.trained_on:
-            self.check_data(data)
+        check_data(self.trained_on, data)
         if stage == "fit":
             self._fit_loss(data)
+
+    def meet(self, data: RecDataModule) -> None:
+        """Tell the data module what this run needs, once that is known, and read what holds for the run."""
+        data.needs = Needs(
+            self.recommender.training_rows,
+            self.added,
+            self.recommender.reads_pairs,
+            retrieves(self.recommender),
+        )
+        self.seed, self.mask_seen = data.seed, data.seen == "masked"
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
@@ -124,48 +132,20 @@ class RecModule(L.LightningModule):
             self.loss.prepare(self.recommender, data.catalog)
             self.loss.fit(data.train)
 
-    def check_data(self, data: RecDataModule) -> None:
-        """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""
-        found = identity(data)
-        names = [name for name, value in self.trained_on.items() if found.get(name) != value]
-        if names:
+    @property
+    def data(self) -> RecDataModule:
+        """What the trainer was given. Raises RecloomError where that is something else."""
+        found = getattr(self.trainer, "datamodule", None)
+        if not isinstance(found, RecDataModule):
             raise RecloomError(
-                f"this run was trained on another {' and '.join(names)} than that of {data.path}: "
-                + "; ".join(f"{name} {self.trained_on[name]}, found {found.get(name)}" for name in names)
-                + ". Use the data and split of its config.yaml, or train a new run."
+                "RecModule is trained and tested with a RecDataModule; pass it as `datamodule=`"
             )
+        return found
 
     # -- training -------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        if self.loss is None:
-            return None
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, foreach=True
-        )
-        if not self.warmup_steps and self.schedule == "constant":
-            return optimizer
-        if self.schedule == "cosine" and self.trainer.max_epochs == self.trainer.max_steps == -1:
-            raise RecloomError(
-                "schedule='cosine' falls to 0 at the last step, so training must have one: set --trainer.max_epochs or "
-                "--trainer.max_steps, or use --model.schedule constant."
-            )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_lr)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _share_of_lr(self, step: int) -> float:
-        """The share of `lr` in an optimiser step, counted from 0.
-
-        How many there are is asked after the first step only: before a resumed run knows where it is, loaders must
-        not be made.
-        """
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        if self.schedule == "constant" or step == self.warmup_steps:
-            return 1.0
-        return cosine_share(
-            step - self.warmup_steps, int(self.trainer.estimated_stepping_batches) - self.warmup_steps
-        )
+        return None if self.loss is None else adamw(self, self.loss)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every step's randomness a function of seed and step, so that a resumed run repeats it."""
@@ -181,47 +161,41 @@ class RecModule(L.LightningModule):
                 "or set --trainer.gradient_clip_val 1. The last checkpoint is from before."
             )
         self.log(
-            "train/loss",
-            loss.detach(),
-            prog_bar=True,
-            batch_size=len(batch),
-            on_step=False,
-            on_epoch=True,
+            "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True,
             sync_dist=self.trainer.world_size > 1,
-        )
+        )  # fmt: skip
         return loss
 
     # -- ranking --------------------------------------------------------------------------------------
 
     def rank(self, batch: Batch, mask_seen: bool = True) -> Tensor:
         """Scores as they are served: (B, C), popularity where nothing is known of the user, seen items -inf."""
-        scores = self.recommender.score(batch)
-        unknown = self.unknown(batch)
-        if bool(unknown.any()):
-            popular = self.popularity[batch.candidates].expand_as(scores)
-            scores = torch.where(unknown[:, None], popular.to(scores.dtype), scores)
-        scores = scores.masked_fill(batch.candidates == 0, float("-inf"))
+        scores = served_scores(self.recommender, self.popularity, batch)
         return mask_items(scores, batch.candidates, batch.history) if mask_seen else scores
+
+    def top(self, batch: Batch, k: int, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Lists as they are served: (B, k) items and scores, best first; the end of a shorter list is -inf.
+
+        masked: (B, M) items that are not to be recommended, 0 = none; those of the history where not given.
+        """
+        masked = batch.history if masked is None else masked
+        return served_lists(self.recommender, self.popularity, batch, k, masked)
 
     def unknown(self, batch: Batch) -> Tensor:
         """(B,) whether the recommender knows nothing of the user: an empty history and no known user index."""
-        inputs = self.recommender.inputs
-        if not {"history", "user"} & set(inputs):
-            return torch.zeros(len(batch), dtype=torch.bool, device=batch.user.device)
-        empty = (batch.history == 0).all(1)
-        return empty & (batch.user == 0) if "user" in inputs else empty
+        return unknown_users(self.recommender, batch)
 
     def on_validation_epoch_start(self) -> None:
         self._start()
 
     def on_test_epoch_start(self) -> None:
-        self._start(item_segments(self._counts()))
+        self._start(by_segment=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._measure(batch)
+        self._measured().update(self, batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._measure(batch)
+        self._measured().update(self, batch)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
@@ -231,114 +205,40 @@ class RecModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """(B,) users, (B, 10) items and their scores, best first."""
-        scores, columns = first_k(self.rank(batch, self._data().seen == "masked"), 10)
-        return batch.user, batch.candidates.expand(len(batch), -1).gather(1, columns), scores
+        return batch.user, *self.top(batch, 10, masked_items(batch, self.mask_seen))
 
-    def _start(self, parts: dict[str, Tensor] | None = None) -> None:
+    def _start(self, by_segment: bool = False) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
-            self.learn(self._data())
+            self.learn(self.data)
         assert self.catalog is not None
-        facts = item_facts(self.catalog, self._counts(), self._data().num_items, self.metrics)
-        self.meter = MetricAccumulator(self.metrics, collect("register_metrics"), facts, parts)
-        self.masked_targets = 0
+        self.measurement = Measurement(self.catalog, self.data, self.metrics, by_segment)
 
-    def _measure(self, batch: Batch) -> None:
-        assert self.meter is not None
-        scores = self.rank(batch, self._data().seen == "masked")
-        if batch.labels.is_floating_point():
-            self.meter.update(scores, labels=batch.labels, candidates=batch.candidates, users=batch.user)
-        else:
-            columns = target_columns(batch, self._data().num_items)
-            own = scores.gather(1, columns.clamp(min=0))
-            self.masked_targets += int(((columns >= 0) & own.isneginf()).sum())
-            self.meter.update(scores, targets=columns, candidates=batch.candidates, users=batch.user)
-
-    def _counts(self) -> Tensor:
-        """(num_items + 1,) training interactions of every item that the run knows."""
-        assert self.catalog is not None
-        counts = self._data().train.item_counts()
-        return torch.nn.functional.pad(counts, (0, self.catalog.num_items + 1 - len(counts)))
+    def _measured(self) -> Measurement:
+        assert self.measurement is not None
+        return self.measurement
 
     def _finish(self, name: str) -> None:
-        assert self.meter is not None
-        for metric, value in self.meter.compute().items():
+        for metric, value in self._measured().meter.compute().items():
             self.log(f"{name}/{metric}", float(value), prog_bar=metric == self.metrics[0], sync_dist=True)
-
-    def _data(self) -> RecDataModule:
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, RecDataModule):
-            raise RecloomError(
-                "RecModule is trained and tested with a RecDataModule; pass it as `datamodule=`"
-            )
-        return data
 
     # -- checkpoints ----------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to rebuild without the data: plain types and tensors only."""
-        assert self.catalog is not None
-        if not hasattr(self, "_tables"):
-            self._tables = {name: _tensor(raw) for name, raw in self.catalog.to_bytes().items()}
-        checkpoint["recloom"] = {
-            "recommender": self.recipe,
-            "metrics": self.metrics,
-            "catalog": self._tables,
-            "trained_on": self.trained_on,
-            "added": self.added,
-        }
+        write_state(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the recommender if need be, and give fitted buffers the size they had."""
-        saved = checkpoint.get("recloom")
-        if saved is None:
-            raise RecloomError("this checkpoint was not written by Recloom: it holds no catalogue")
-        self.trained_on = dict(saved["trained_on"])
-        self._check_recipe(saved["recommender"])
-        if self._trainer is not None and self.catalog is not None:
-            self.check_data(self._data())
-        self.added = saved.get("added", 0)
-        if self.added and self._trainer is not None and self.trainer.training:
-            raise RecloomError(
-                f"{self.added:,} items were added to this run after its training, which cannot go on from there. "
-                "Go on with the run they were added to, or train a new one on data that hold them."
-            )
-        if self._trainer is not None:
-            self._data().added = self.added
-        if self.catalog is None or self.added:
-            self.build(
-                Catalog.from_bytes({name: t.numpy().tobytes() for name, t in saved["catalog"].items()})
-            )
-        if self._trainer is None or not self.trainer.training:
-            self._leave_loss(checkpoint)
-        for name, value in checkpoint["state_dict"].items():
-            *path, last = name.split(".")
-            owner = self.get_submodule(".".join(path))
-            if last in owner._buffers:
-                setattr(owner, last, torch.empty_like(value))
+        data = None if self._trainer is None else self.data
+        read_state(self, checkpoint, data, training=data is not None and self.trainer.training)
+        if data is not None:
+            self.meet(data)
 
-    def _leave_loss(self, checkpoint: dict[str, Any]) -> None:
-        """What a loss learnt serves training alone; elsewhere it was not prepared and has no room for it."""
-        saved, own = checkpoint["state_dict"], self.state_dict()
-        state = {name: value for name, value in saved.items() if not name.startswith("loss.")}
-        checkpoint["state_dict"] = state | {name: own[name] for name in own if name.startswith("loss.")}
-
-    def _check_recipe(self, saved: Spec) -> None:
-        """Refuse a checkpoint of another recommender, naming what differs."""
-        mine, theirs = (
-            {"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in (self.recipe, saved)
-        )
-        names = [
-            name
-            for name in {**theirs, **mine}
-            if name in mine and name in theirs and mine[name] != theirs[name]
-        ]
-        if names:
-            raise RecloomError(
-                "the checkpoint holds another recommender: "
-                + ", ".join(f"{name} {theirs[name]!r}, asked for {mine[name]!r}" for name in names)
-                + ". Leave these options as they were, or start a new run."
-            )
-
-
-def _tensor(raw: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch's; then weights from folders must give the outputs that the checkpoint holds."""
+        found = super().load_state_dict(state_dict, strict, assign)
+        if self.external:
+            check_probes(self.recommender, self.external)
+        return found

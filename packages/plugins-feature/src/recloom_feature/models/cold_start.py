@@ -87,7 +87,7 @@ class ColdStart(Loss):
         loss: Tensor = self.base(recommender, batch)
         if not self.weight or not len(self.users):
             return loss
-        return loss + self.weight * self.augmentation(recommender, self.draw())
+        return loss + self.weight * self.augmentation(recommender, self.draw(), pairs=of_pairs(batch))
 
     def draw(self) -> Tensor:
         """(n,) row numbers of records, n at most `per_step`; drawn after the base, whose randomness stays as it was."""
@@ -96,15 +96,15 @@ class ColdStart(Loss):
             return torch.arange(count, device=self.users.device)
         return torch.randperm(count, device=self.users.device)[: self.per_step]
 
-    def augmentation(self, recommender: Recommender, rows: Tensor) -> Tensor:
-        """The mean over the given records, as above."""
+    def augmentation(self, recommender: Recommender, rows: Tensor, pairs: bool = False) -> Tensor:
+        """The mean over the given records, as above; `pairs` says that training rows are pairs of user and item."""
         assert self.base is not None
         assert self.simulated is not None
         if self.simulated.made_from.augment == "positive":
-            added: Tensor = self.base(recommender, self.added(recommender, rows))
+            added: Tensor = self.base(recommender, self.added(recommender, rows, pairs))
             return added
-        pairs = torch.stack([self.preferred[rows], self.other[rows]], 1)  # (n, 2)
-        return preference(recommender.score(self.requests(recommender, rows, pairs)))
+        both = torch.stack([self.preferred[rows], self.other[rows]], 1)  # (n, 2)
+        return preference(recommender.score(self.requests(recommender, rows, both)))
 
     def requests(self, recommender: Recommender, rows: Tensor, candidates: Tensor) -> Batch:
         """The users of some records with their whole training history, as they would ask."""
@@ -117,15 +117,20 @@ class ColdStart(Loss):
             history, candidates, user=self.users[rows], history_time=times, request_time=times[:, -1]
         )
 
-    def added(self, recommender: Recommender, rows: Tensor) -> Batch:
+    def added(self, recommender: Recommender, rows: Tensor, pairs: bool = False) -> Batch:
         """The training rows of interactions (u, i+) that follow each user's last one."""
         target = self.preferred[rows]
-        if recommender.examples == "pairs":
+        if pairs:
             return Batch.of(torch.zeros_like(target)[:, None], user=self.users[rows], labels=target[:, None])
         batch = self.requests(recommender, rows, target[:, None])
         batch.labels = torch.zeros_like(batch.history)
         batch.labels[:, -1] = target
         return batch
+
+
+def of_pairs(batch: Batch) -> bool:
+    """Whether a training batch holds pairs of user and item, which come without a history (`PairRows`)."""
+    return batch.history.shape[1] == batch.labels.shape[1] == 1 and not bool(batch.history.any())
 
 
 def preference(scores: Tensor) -> Tensor:

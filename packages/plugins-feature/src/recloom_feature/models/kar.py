@@ -11,15 +11,19 @@ language model wrote; they are made once (`recloom embed`), so that serving asks
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
 from recloom.data import Catalog, Interactions
+from recloom.data.batches import Rows
 from recloom.errors import RecloomError, at_least
 from recloom.models.ctr import DIN, ClickModel
 from recloom.recommender import Recommender
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from recloom.data.batches import RecDataModule
 
 Side = Literal["user", "item"]
 
@@ -40,8 +44,8 @@ class KAR(Recommender):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
-    examples: ClassVar[Literal["windows", "pairs", "rated"]] = "rated"
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "LogLoss", "init_args": {}}
+    default_loss = "LogLoss"
+    reads_pairs = True
     user_vectors: Tensor
     item_vectors: Tensor
     """(num + 1, d) of the catalogue, not in the state: they are rebuilt with it."""
@@ -73,6 +77,9 @@ class KAR(Recommender):
             )
         self.backbone.widen(2 * out)
         self.max_len = self.backbone.max_len
+
+    def training_rows(self, data: RecDataModule) -> Rows:
+        return self.backbone.training_rows(data)
 
     def fit(self, interactions: Interactions) -> None:
         self.backbone.fit(interactions)

@@ -38,7 +38,7 @@ class TextProjection(TextMean):
         max_len: how many of the most recent items count.
     """
 
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
+    default_loss = "CrossEntropy"
     causal: ClassVar[bool] = True
 
     def __init__(

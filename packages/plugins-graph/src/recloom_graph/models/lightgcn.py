@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
 from recloom.data import Catalog, Interactions
+from recloom.data.batches import PairRows, Rows
 from recloom.errors import at_least
 from recloom.nn import ItemEmbedding, ItemInput
 from recloom.recommender import ExportSpec, Queries, Search, VectorRecommender, multi_hot
@@ -27,6 +28,9 @@ from ..graphs.backends import Backend, Product, library, product
 from ..graphs.dataset_graphs import bipartite
 from ..graphs.sparse import StoredMatrix
 from .propagation import propagate
+
+if TYPE_CHECKING:
+    from recloom.data.batches import RecDataModule
 
 
 class LightGCN(VectorRecommender):
@@ -45,8 +49,7 @@ class LightGCN(VectorRecommender):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
-    examples: ClassVar[Literal["windows", "pairs"]] = "pairs"
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "BPR", "init_args": {"l2": 1e-4}}
+    default_loss: ClassVar[dict[str, Any] | str] = {"class_path": "BPR", "init_args": {"l2": 1e-4}}
     first_layer: ClassVar[Literal[0, 1]] = 0
     """Of the layers whose mean is the final vector."""
 
@@ -72,6 +75,10 @@ class LightGCN(VectorRecommender):
         self._step: Tensor | None = None
         self._hidden: tuple[Tensor, Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
+
+    def training_rows(self, data: RecDataModule) -> Rows:
+        """Pairs of user and item: the graph holds what else is known of the user."""
+        return PairRows(data.train, data.pairs)
 
     def fit(self, interactions: Interactions) -> None:
         self.graph.store(bipartite(interactions).symmetric.to(self.users.weight.device))

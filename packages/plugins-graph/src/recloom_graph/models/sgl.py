@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from .lightgcn import LightGCN
 
 
 class SGL(LightGCN):
     """LightGCN trained with contrast between views that lack edges; options as LightGCN's."""
 
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "DroppedEdges", "init_args": {}}
+    default_loss = "DroppedEdges"

@@ -5,7 +5,7 @@ The final vector is the mean of the layers 1..K: layer 0 is left out, as in the 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from recloom.data import Catalog
 from recloom.recommender import Recommender
@@ -16,7 +16,7 @@ from .lightgcn import LightGCN
 class SimGCL(LightGCN):
     """LightGCN without layer 0 in the mean, trained with contrast between noisy views; options as LightGCN's."""
 
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "NoisyViews", "init_args": {}}
+    default_loss = "NoisyViews"
     first_layer: ClassVar[Literal[0, 1]] = 1
 
     def extend(self, catalog: Catalog) -> None:

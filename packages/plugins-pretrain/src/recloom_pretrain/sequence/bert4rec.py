@@ -7,7 +7,6 @@ the last item only, as the official data generation does. At inference a [MASK] 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
 
 import torch
 from recloom.batch import Batch
@@ -43,7 +42,7 @@ class BERT4Rec(VectorRecommender):
         item_input: how items enter, see `recloom.nn.item_embedding`.
     """
 
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
+    default_loss = "CrossEntropy"
 
     def __init__(
         self,

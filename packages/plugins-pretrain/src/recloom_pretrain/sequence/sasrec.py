@@ -8,7 +8,7 @@ cross-entropy, which the replications of the paper found to close its gap to BER
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from recloom.batch import Batch
@@ -45,7 +45,7 @@ class SASRec(VectorRecommender):
         item_input: how items enter, see `recloom.nn.item_embedding`.
     """
 
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "CrossEntropy"}
+    default_loss = "CrossEntropy"
     causal: ClassVar[bool] = True
 
     def __init__(

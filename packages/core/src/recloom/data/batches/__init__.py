@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .sampler import BatchSampler as BatchSampler
     from .training_rows import PairRows as PairRows
     from .training_rows import PointwiseRows as PointwiseRows
+    from .training_rows import Rows as Rows
     from .training_rows import SequenceRows as SequenceRows
 
 __getattr__, __dir__ = lazy_names(
@@ -22,6 +23,6 @@ __getattr__, __dir__ = lazy_names(
         "module": "RecDataModule",
         "requests": "ImpressionRequests LabelledRequests TargetRequests",
         "sampler": "BatchSampler",
-        "training_rows": "PairRows PointwiseRows SequenceRows",
+        "training_rows": "PairRows PointwiseRows Rows SequenceRows",
     },
 )

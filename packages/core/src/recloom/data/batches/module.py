@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import lightning as L
 import polars as pl
@@ -16,14 +18,11 @@ from ...errors import RecloomError, at_least
 from ...schemas import DatasetCard, Part, Protocol, SplitSpec
 from ..catalog import Catalog
 from ..interactions import Interactions
-from ..provenance import check_first, check_split
+from ..provenance import check_split
 from .candidates import sampled_candidates
-from .requests import ImpressionRequests, LabelledRequests, TargetRequests
+from .requests import ImpressionRequests, LabelledRequests, TargetRequests, count_impressions
 from .sampler import BatchSampler, loader
-from .training_rows import PairRows, PointwiseRows, SequenceRows
-
-if TYPE_CHECKING:
-    from ...recommender import Recommender
+from .training_rows import Rows
 
 GIVEN = {"impressions": "shown", "rated": "rated"}
 """Candidates that are in the data, and what they were."""
@@ -31,6 +30,23 @@ SCORES_AT_ONCE = 1 << 22
 """Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
 PAIRWISE = 64
 """So many fewer at once for a model that reads pairs, each of which is work: a batch takes seconds, not minutes."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run asks of its data: known once its recommender is built and its checkpoint, if there is one, is read.
+
+    Attributes:
+        rows: makes the training rows from the data; None as long as no run has said so.
+        added: items that the run was given after training, beyond those of the dataset; with `all` they are ranked too.
+        reads_pairs: whether scoring reads every pair of request and candidate.
+        retrieves: whether the recommender makes lists by a method of its own, which are then measured.
+    """
+
+    rows: Callable[[RecDataModule], Rows] | None = None
+    added: int = 0
+    reads_pairs: bool = False
+    retrieves: bool = False
 
 
 class RecDataModule(L.LightningDataModule):
@@ -87,8 +103,7 @@ class RecDataModule(L.LightningDataModule):
         self.windows, self.pairs, self.seen = windows, pairs, seen
         self.candidates, self.vectors, self.user_vectors = candidates, vectors, user_vectors
         self.positive, self.known_first = positive, known_first
-        self.added = 0
-        """Items that a run was given after training, beyond those of the dataset; with `all` they are ranked too."""
+        self.needs = Needs()
         self._ready = False
         at_least(1, batch_size=batch_size, eval_rows=eval_rows)
         at_least(0, num_workers=num_workers, seed=seed, known_first=known_first)
@@ -146,7 +161,7 @@ class RecDataModule(L.LightningDataModule):
                 hint = (
                     "Models of sequences and graphs read them with --model.recommender.item_input id+vector."
                     if of == "items"
-                    else "KAR, GaCLLM and the losses of RLMRec do."
+                    else "`recloom fit --model NAME --help` says what a model reads."
                 )
                 warnings.warn(
                     f"{model} as it is configured reads no vectors of {of}: --data.{option} {path} changes nothing. "
@@ -155,9 +170,12 @@ class RecDataModule(L.LightningDataModule):
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of windows, pairs or labelled interactions, as the recommender asks."""
-        rows = self._rows(self._recommender())
-        trainer = cast(L.Trainer, self.trainer)
+        """Batches of the rows that the recommender asks for."""
+        if self.needs.rows is None:
+            raise RecloomError(
+                "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
+            )
+        rows, trainer = self.needs.rows(self), cast(L.Trainer, self.trainer)
         sampler = BatchSampler(
             len(rows), self.batch_size, rows.epoch, seed=self.seed, epoch=trainer.current_epoch,
             rank=trainer.global_rank, world=trainer.world_size,
@@ -165,22 +183,6 @@ class RecDataModule(L.LightningDataModule):
         done = cast(Any, trainer.fit_loop.epoch_loop.batch_progress.current).processed
         sampler.skip = (sampler.epoch, done if done < len(sampler) else 0)
         return loader(rows, sampler, self.num_workers)
-
-    def _rows(self, recommender: Recommender) -> SequenceRows | PairRows | PointwiseRows:
-        length = recommender.max_len or int(self.train.lengths.max())
-        if recommender.examples == "pairs":
-            return PairRows(self.train, self.pairs)
-        if recommender.examples == "rated":
-            if self.user_vectors is not None:
-                check_first(self.user_vectors, self.known_first)
-            if self.candidates == "all":
-                warnings.warn(
-                    "a click model reads every pair of user and item, so ranking the whole catalogue takes long; "
-                    "--data.candidates rated --data.seen kept tells labelled interactions apart instead",
-                    stacklevel=2,
-                )
-            return PointwiseRows(self.train, length, self.known_first)
-        return SequenceRows(self.train, length, self.windows)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Requests of the validation part, none where the split has none."""
@@ -206,7 +208,7 @@ class RecDataModule(L.LightningDataModule):
             data = TargetRequests(self.visible[part], self.parts[part], self._candidates(part))
         width = 1024
         if self.candidates == "all":
-            width = self.num_items * (PAIRWISE if self._reads_pairs() else 1)
+            width = self.num_items * (PAIRWISE if self.needs.reads_pairs else 1)
         rows = self.eval_rows or max(1, min(1024, SCORES_AT_ONCE // max(1, width)))
         return loader(data, BatchSampler(len(data), rows), self.num_workers)
 
@@ -221,15 +223,22 @@ class RecDataModule(L.LightningDataModule):
             candidates=self.candidates,
             seen=self.seen,
             positive=self.positive if self.candidates == "rated" else None,
-            users=len(self.requests(part).dataset),  # type: ignore[arg-type]
+            users=self.count_requests(part),
             num_items=self.num_items,
             added=self.num_items - self.catalog.num_items,
+            measured="lists" if self.needs.retrieves and self.candidates not in GIVEN else "scores",
         )
+
+    def count_requests(self, part: Literal["valid", "test"]) -> int:
+        """How many requests `requests(part)` holds, without making them."""
+        if self.candidates == "impressions":
+            return count_impressions(self.path, *self._period(part))
+        return int((self.parts[part].lengths > 0).sum())
 
     @property
     def num_items(self) -> int:
         """Items that may be ranked: those of the dataset, and among `all` those that the run knows beyond them."""
-        return self.catalog.num_items + (self.added if self.candidates == "all" else 0)
+        return self.catalog.num_items + (self.needs.added if self.candidates == "all" else 0)
 
     def _candidates(self, part: Part) -> Tensor:
         if self.candidates == "all":
@@ -248,20 +257,6 @@ class RecDataModule(L.LightningDataModule):
         if part not in begin:
             raise RecloomError(f"the split by time leaves no {part} rows; raise split.{part}")
         return begin[part], begin.get("test") if part == "valid" else None
-
-    def _recommender(self) -> Recommender:
-        trainer = getattr(self, "trainer", None)
-        if trainer is None or trainer.lightning_module is None:
-            raise RecloomError(
-                "train_dataloader() needs a Trainer: which rows are made depends on the recommender"
-            )
-        return cast("Recommender", trainer.lightning_module.recommender)
-
-    def _reads_pairs(self) -> bool:
-        """Whether what is to be measured is a click model, as far as is known."""
-        trainer = getattr(self, "trainer", None)
-        module = None if trainer is None else trainer.lightning_module
-        return module is not None and cast("Recommender", module.recommender).examples == "rated"
 
 
 def _mask(part: pl.Series, *names: str) -> Tensor:

@@ -25,15 +25,7 @@ class ImpressionRequests(Dataset[Batch]):
     """
 
     def __init__(self, path: str | Path, catalog: Catalog, since: int, before: int | None) -> None:
-        file = Path(path) / "impressions.parquet"
-        if not file.is_file():
-            raise RecloomError(
-                f"candidates='impressions' needs {file.name} in {path}, which MIND has and this dataset lacks. "
-                "Use candidates='all'."
-            )
-        late = pl.lit(True) if before is None else pl.col("timestamp") < before
-        table = pl.read_parquet(file, glob=False).filter((pl.col("timestamp") >= since) & late)
-        table = table.filter(pl.col("candidates").list.len() > 0)
+        table = _impressions(path, since, before).collect()
         table = table.sort(pl.col("candidates").list.len(), maintain_order=True)
         self.user = torch.from_numpy(catalog.user_index(table["user_id"]).copy())
         self.time = torch.from_numpy(table["timestamp"].to_numpy().copy())
@@ -53,6 +45,24 @@ class ImpressionRequests(Dataset[Batch]):
         return Batch.of(
             history, candidates, user=self.user[rows], request_time=self.time[rows], labels=labels
         )
+
+
+def count_impressions(path: str | Path, since: int, before: int | None) -> int:
+    """How many requests an `ImpressionRequests` of the same arguments holds."""
+    return int(_impressions(path, since, before).select(pl.len()).collect().item())
+
+
+def _impressions(path: str | Path, since: int, before: int | None) -> pl.LazyFrame:
+    """Those of a period that have a candidate."""
+    file = Path(path) / "impressions.parquet"
+    if not file.is_file():
+        raise RecloomError(
+            f"candidates='impressions' needs {file.name} in {path}, which MIND has and this dataset lacks. "
+            "Use candidates='all'."
+        )
+    late = pl.lit(True) if before is None else pl.col("timestamp") < before
+    table = pl.scan_parquet(file, glob=False).filter((pl.col("timestamp") >= since) & late)
+    return table.filter(pl.col("candidates").list.len() > 0)
 
 
 class Lists:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...batch import Batch
 from ...errors import RecloomError
 from .requests import ImpressionRequests, LabelledRequests, TargetRequests
-from .training_rows import PairRows, PointwiseRows, SequenceRows
+from .training_rows import Rows
 
 Draw = Callable[[torch.Generator], Tensor]
 
@@ -54,7 +55,7 @@ class BatchSampler(Sampler[Tensor]):
 
 
 def loader(
-    dataset: SequenceRows | PairRows | PointwiseRows | TargetRequests | LabelledRequests | ImpressionRequests,
+    dataset: Rows | TargetRequests | LabelledRequests | ImpressionRequests,
     sampler: BatchSampler,
     num_workers: int = 0,
 ) -> DataLoader[Batch]:
@@ -64,4 +65,11 @@ def loader(
             "there is nothing to learn from or to evaluate: no user has enough interactions after the split. "
             "Look at the counts with `recloom data check`, or use another split."
         )
-    return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=num_workers)
+    collate = getattr(dataset, "collate", None)
+    return DataLoader(
+        cast(Dataset[Batch], dataset),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+    )

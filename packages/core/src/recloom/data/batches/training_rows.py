@@ -5,7 +5,7 @@ Interactions with a label: what click models learn from, and what they are measu
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,23 @@ from torch.utils.data import Dataset
 from ...batch import Batch
 from ..interactions import Interactions, ranges
 from ..provenance import knowledge_prefix
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What a recommender is trained on; `Recommender.training_rows` makes it.
+
+    Where it has a method `collate` too, the loader calls it with what `__getitem__` returned, to make the Batch.
+    """
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        """Gather the batch of (B,) int64 row numbers."""
+
+    def epoch(self, generator: torch.Generator) -> Tensor:
+        """Row numbers of one epoch in their order, (len(self),) int64: a function of the generator alone."""
 
 
 class SequenceRows(Dataset[Batch]):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...batch import Batch
+from ...data.batches.training_rows import PointwiseRows, Rows
 from ...data.catalog import Catalog
 from ...data.interactions import Interactions
+from ...data.provenance import check_first
 from ...errors import RecloomError, at_least
 from ...recommender import Recommender
 from .fields import Fields
 from .layers import Mlp
+
+if TYPE_CHECKING:
+    from ...data.batches.module import RecDataModule
 
 AT_ONCE = 1 << 24
 """Numbers held at once while scoring without gradients."""
@@ -37,8 +43,8 @@ class ClickModel(Recommender):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
-    examples: ClassVar[Literal["windows", "pairs", "rated"]] = "rated"
-    default_loss: ClassVar[dict[str, Any] | None] = {"class_path": "LogLoss", "init_args": {}}
+    default_loss = "LogLoss"
+    reads_pairs = True
     mlp: Mlp
     """The final network; `widen` makes room in it."""
 
@@ -72,6 +78,18 @@ class ClickModel(Recommender):
         self.items.learn(interactions.item_counts())
         if self.users is not None:
             self.users.learn(interactions.lengths)
+
+    def training_rows(self, data: RecDataModule) -> Rows:
+        """Interactions with their labels; those that a language model may know of are no rows."""
+        if data.user_vectors is not None:
+            check_first(data.user_vectors, data.known_first)
+        if data.candidates == "all":
+            warnings.warn(
+                "a click model reads every pair of user and item, so ranking the whole catalogue takes long; "
+                "--data.candidates rated --data.seen kept tells labelled interactions apart instead",
+                stacklevel=2,
+            )
+        return PointwiseRows(data.train, self.max_len or int(data.train.lengths.max()), data.known_first)
 
     def cold_start_scores(self, interactions: Interactions) -> Tensor:
         """Logits of each item's share of positive labels, drawn towards that of all items where there are few."""

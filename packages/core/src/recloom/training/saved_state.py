@@ -1,0 +1,107 @@
+"""What a checkpoint of a run holds beside weights, and how a run is rebuilt from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.catalog import Catalog
+from ..data.provenance import identity
+from ..errors import RecloomError
+from ..spec import Spec
+from .external_weights import leave_out, put_back
+
+if TYPE_CHECKING:
+    from ..data.batches.module import RecDataModule
+    from .module import RecModule
+
+
+def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
+    """Add to a checkpoint what is needed to rebuild without the data; take weights from folders out of it."""
+    assert module.catalog is not None
+    if not hasattr(module, "_tables"):
+        module._tables = {name: _tensor(raw) for name, raw in module.catalog.to_bytes().items()}
+    checkpoint["recloom"] = {
+        "recommender": module.recipe,
+        "metrics": module.metrics,
+        "catalog": module._tables,
+        "trained_on": module.trained_on,
+        "added": module.added,
+        "external": leave_out(module.recommender, checkpoint),
+    }
+
+
+def read_state(
+    module: RecModule, checkpoint: dict[str, Any], data: RecDataModule | None, training: bool
+) -> None:
+    """Make a module ready for the weights of a checkpoint, and the checkpoint ready for it.
+
+    Args:
+        module: built already, or built now for the catalogue of the checkpoint.
+        data: what it is trained or measured with, where there is any; refused where it was trained on other data.
+        training: whether its training goes on.
+    """
+    saved = checkpoint.get("recloom")
+    if saved is None:
+        raise RecloomError("this checkpoint was not written by Recloom: it holds no catalogue")
+    module.trained_on, module.added = dict(saved["trained_on"]), saved.get("added", 0)
+    check_recipe(module.recipe, saved["recommender"])
+    if data is not None and module.catalog is not None:
+        check_data(module.trained_on, data)
+    if module.added and training:
+        raise RecloomError(
+            f"{module.added:,} items were added to this run after its training, which cannot go on from there. "
+            "Go on with the run they were added to, or train a new one on data that hold them."
+        )
+    if module.catalog is None or module.added:
+        tables = {name: table.numpy().tobytes() for name, table in saved["catalog"].items()}
+        module.build(Catalog.from_bytes(tables))
+    if not training:
+        _leave_loss(module, checkpoint)
+    for name, value in checkpoint["state_dict"].items():
+        *path, last = name.split(".")
+        owner = module.get_submodule(".".join(path))
+        if last in owner._buffers:
+            setattr(owner, last, torch.empty_like(value))
+    module.external = saved.get("external", {})
+    put_back(module.recommender, module.external, checkpoint["state_dict"])
+
+
+def check_data(trained_on: dict[str, str], data: RecDataModule) -> None:
+    """Refuse data other than those the state was learnt from: ids would be mixed up, or training rows tested."""
+    found = identity(data)
+    names = [name for name, value in trained_on.items() if found.get(name) != value]
+    if names:
+        raise RecloomError(
+            f"this run was trained on another {' and '.join(names)} than that of {data.path}: "
+            + "; ".join(f"{name} {trained_on[name]}, found {found.get(name)}" for name in names)
+            + ". Use the data and split of its config.yaml, or train a new run."
+        )
+
+
+def check_recipe(mine: Spec, saved: Spec) -> None:
+    """Refuse a checkpoint of another recommender, naming what differs."""
+    own, theirs = ({"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in (mine, saved))
+    names = [
+        name for name in {**theirs, **own} if name in own and name in theirs and own[name] != theirs[name]
+    ]
+    if names:
+        raise RecloomError(
+            "the checkpoint holds another recommender: "
+            + ", ".join(f"{name} {theirs[name]!r}, asked for {own[name]!r}" for name in names)
+            + ". Leave these options as they were, or start a new run."
+        )
+
+
+def _leave_loss(module: RecModule, checkpoint: dict[str, Any]) -> None:
+    """What a loss learnt serves training alone; elsewhere it was not prepared and has no room for it."""
+    saved, own = checkpoint["state_dict"], module.state_dict()
+    state = {name: value for name, value in saved.items() if not name.startswith("loss.")}
+    checkpoint["state_dict"] = state | {name: own[name] for name in own if name.startswith("loss.")}
+
+
+def _tensor(raw: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
