@@ -1,4 +1,4 @@
-"""Mark a function as a subcommand; hooks hand such functions over in `register_commands`."""
+"""`@command`: mark a function as a subcommand of `recloom`, for the hook `register_commands`."""
 
 from __future__ import annotations
 

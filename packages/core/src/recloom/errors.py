@@ -1,4 +1,4 @@
-"""The errors that Recloom raises on purpose; each message says what, expected, found and the next step."""
+"""Errors that Recloom raises on purpose; each message says what, expected, found and the next step."""
 
 
 class RecloomError(Exception):

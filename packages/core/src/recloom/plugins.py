@@ -1,4 +1,4 @@
-"""Find plugins, and collect by name what they register."""
+"""Discover plugins, and collect by public name what they register."""
 
 from __future__ import annotations
 

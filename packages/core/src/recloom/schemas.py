@@ -101,7 +101,7 @@ class Protocol(Record):
     users: int
     num_items: int
     added: int = 0
-    """Of these items, those that the run was given after its training: nobody has met them, and all are ranked."""
+    """Of these items, those added after training: they have no interactions, and all are ranked."""
 
 
 class Added(Record):

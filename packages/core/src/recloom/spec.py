@@ -1,4 +1,4 @@
-"""A component as plain data, `{"class_path": name, "init_args": {...}}`: what configs and checkpoints hold."""
+"""Component specifications, `{"class_path": name, "init_args": {...}}`, as configs and checkpoints hold them."""
 
 from __future__ import annotations
 

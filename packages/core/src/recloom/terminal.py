@@ -1,4 +1,4 @@
-"""Text that comes from data, on a terminal: it is shown and never obeyed."""
+"""Show untrusted text on a terminal without letting it steer the terminal."""
 
 from __future__ import annotations
 

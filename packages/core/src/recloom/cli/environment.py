@@ -1,4 +1,4 @@
-"""`recloom plugins` and `recloom doctor`: what is installed, and whether it works together."""
+"""`recloom plugins`, `recloom list` and `recloom doctor`: what is installed, and whether it works together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `recloom COMMAND --help` prints: what to type, what it does, and the default; types are not spelled out.
+"""Help texts: options as they are typed, what they do, their defaults; the short help of `fit` and its like.
 
 What `recloom fit --help` and its like print: what is used every day. `--help-all` lists every option.
 """
@@ -52,8 +52,8 @@ class CommandHelp(DefaultHelpFormatter):
         if getattr(action, "_jsonargparse_preexpanded_help", False):  # this very function has made it
             return action.help or ""
         text = _said(action) or (action.help or "").strip()
-        told = [*_names(action), *_default(action)]
-        return " ".join([text, f"({'; '.join(told)})"] if told else [text]).strip()
+        facts = [*_names(action), *_default(action)]
+        return " ".join([text, f"({'; '.join(facts)})"] if facts else [text]).strip()
 
 
 def _typed(action: Action) -> str:
@@ -187,7 +187,7 @@ WHAT = {
     "per_user_test.parquet into the run, which `recloom compare` reads.",
     "predict": "Rank for the requests of the test part. Writes predictions.parquet into the\n"
     "run: user_id, item_id, score and rank of the ten best. For every user, after\n"
-    "all they met: `recloom recommend RUN --all`.",
+    "their whole history: `recloom recommend RUN --all`.",
 }
 LIGHTNING = {
     "fit": "Train a recommender on a prepared dataset.",

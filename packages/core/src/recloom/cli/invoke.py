@@ -1,4 +1,4 @@
-"""From the words of a command line to the call of a command: found by name, its options typed, its mistakes told."""
+"""Find a command by its words, parse its options by its signature, and call it."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
         places = {
             p.name for p in inspect.signature(called).parameters.values() if p.kind is not p.KEYWORD_ONLY
         }
-        told = explain(str(error), kinds, places)
-        raise RecloomError(f"{told} `recloom {name} --help` lists the options.") from error
+        message = explain(str(error), kinds, places)
+        raise RecloomError(f"{message} `recloom {name} --help` lists the options.") from error
 
 
 def description(function: Callable[..., Any]) -> str:

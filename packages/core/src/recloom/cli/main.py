@@ -1,4 +1,4 @@
-"""The `recloom` command: find out what is asked for first, import what it needs then."""
+"""The `recloom` command: dispatch on the first words, then import what that command needs."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def demo(
     recloom = "recloom" if shutil.which("recloom") else shlex.quote(sys.argv[0])
     print(f"\nNext:\n  {recloom} compare {' '.join(str(run.folder) for run in runs[:2])}")
     print(
-        f"  {recloom} recommend {runs[0].folder} --users {shlex.quote(str(plain(user)))}   (after all that they met)"
+        f"  {recloom} recommend {runs[0].folder} --users {shlex.quote(str(plain(user)))}   (after their whole history)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Results of tests: kept, told apart, compared. No torch."""
+"""Results of tests: files, intervals, significance, comparison. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put tested runs of one protocol side by side, with the paired difference to the first of them."""
+"""`recloom compare`: tested runs of one protocol side by side, with paired differences to the first."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """Lines to print below the table: what the numbers hold for, and how they were compared."""
-        told = ", ".join(
+        protocol = ", ".join(
             f"{key} {self.protocol[key]}"
             for key in ("dataset", "part", "candidates", "seen", "users", "added")
             if self.protocol.get(key)
@@ -123,7 +123,7 @@ class Comparison:
             f"* {run}: training was interrupted, this is the state it had reached."
             for run in self.interrupted
         ]
-        return [visible(line) for line in (told, *how, *parts, *broken)]
+        return [visible(line) for line in (protocol, *how, *parts, *broken)]
 
 
 def compare(

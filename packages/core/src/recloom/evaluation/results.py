@@ -1,4 +1,4 @@
-"""What a run's test leaves behind: `metrics.json` and `per_user_test.parquet`."""
+"""Test results of a run: write, read and show `metrics.json` and `per_user_test.parquet`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a mean over users is, and a difference between two runs.
+"""Bootstrap intervals of means over users, and paired tests of two runs.
 
 Users are the unit of chance: a user's requests are drawn, or change sign, together (the bootstrap by cluster,
 Davison and Hinkley 1997). Resamples are drawn in blocks, so memory does not grow with their number.

@@ -1,4 +1,4 @@
-"""Turn the batches of a test into numbers."""
+"""`MetricAccumulator`: from batches of scores to metrics, per request and over all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics over all pairs where users are drawn with replacement: a pair counts as often as its user was drawn.
+"""Metrics over pooled pairs under bootstrap weights: a pair counts as often as its user was drawn.
 
 Each function takes scores, labels and users (N,) of the pairs, users being 0 to U - 1, and returns one from (D, U)
 float64 weights, how often each user is in each of D draws, to (D,) values, NaN where undefined. What does not depend

@@ -1,4 +1,4 @@
-"""Metrics by name; formulas are in `functional`, and `MetricAccumulator` turns batches into numbers."""
+"""`Metric`, the record behind each metric name, and core's own metrics; formulas are in `functional`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items by how much is known of them from training: a model that is good on average may fail the new ones.
+"""Item segments by training counts, warm, cold and tail: a model that is good on average may fail new items.
 
     warm    at least one training interaction
     cold    none: the item occurs after the training part only

@@ -1,7 +1,7 @@
 """Metrics of generated texts by name, and the columns that they are measured on.
 
 A ranking is measured by a `Metric` of `metrics.py`; both come through the hook `register_metrics`, and their names
-are told apart nowhere but by their class.
+differ by their class alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GIVEN_BY: dict[Column, str] = {
     "log_probs": "--model NAME or --log-probs COLUMN",
     "catalog": "--data DATASET",
 }
-"""How `recloom text-metrics` is told what a metric needs."""
+"""How `recloom text-metrics` names what a metric needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Training-free recommenders that every other one is measured against."""
+"""Baselines without training: random, popularity, item neighbours, EASE; click models in `ctr`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many users chose both of two items, in blocks of items, so that memory stays bounded."""
+"""Item co-occurrence counts (users who chose both), in blocks of items so that memory stays bounded."""
 
 from __future__ import annotations
 

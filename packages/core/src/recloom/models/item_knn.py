@@ -1,4 +1,4 @@
-"""Item-based neighbourhood model: an item is scored by how similar it is to the items of the history.
+"""ItemKNN: item neighbours by cosine over users, summed over the history.
 
 s(i, j) = n_ij / (sqrt(n_i n_j) + shrink), with n_ij the users of both items; Deshpande and Karypis 2004,
 with the shrinkage of Bell and Koren 2007 against similarities that rest on few users.

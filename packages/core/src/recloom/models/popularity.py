@@ -1,4 +1,4 @@
-"""How often an item was chosen, optionally with old choices counting less."""
+"""Popularity: training counts of items, optionally with old interactions counting less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores without information: the floor under every comparison, the same in every run."""
+"""Random scores, the same in every run: the floor of every comparison."""
 
 from __future__ import annotations
 

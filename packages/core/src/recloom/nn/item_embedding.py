@@ -1,4 +1,4 @@
-"""How an item enters a model: by its id, by a vector that it came with, or by both.
+"""Item embeddings: a learnt row per id, a given vector projected, or both.
 
     id          e_i = E_i
     vector      e_i = W v_i + b

@@ -2,7 +2,7 @@
 
 At each step a user, with probability `follow`, takes the fixed successor of the last item; else draws a
 topic from a mixture that drifts over time, and an item of that topic by popularity. Nobody meets an item
-twice, and a cold item cannot be met before the last tenth of the time. So popularity knows little,
+twice, and a cold item has no interaction before the last tenth of the time. So popularity knows little,
 co-occurrence more, and a sequence model most; topics can be read from titles alone.
 """
 
@@ -23,7 +23,7 @@ from .texts import item_texts, vocabulary
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 DRAWS = 8
-"""Tries for an item that the user has not met."""
+"""Tries for an item that the user has not chosen."""
 SHOWN = 10
 """Candidates of an impression, one of them clicked."""
 
@@ -59,7 +59,7 @@ class Truth:
     """Popularity of an item inside its topic, sums to 1 per topic."""
     successor: Ints
     released: Floats
-    """Share of the time that passes before an item can be met: 0, or at least .9 for a cold item."""
+    """Share of the time that passes before an item can be chosen: 0, or at least .9 for a cold item."""
     early: Floats
     late: Floats
     """(users, topics) interests at the beginning and at the end."""
@@ -132,27 +132,29 @@ def walk(world: World, truth: Truth, random: np.random.Generator) -> tuple[Ints,
     share = random.random((world.users, steps))
     share[np.arange(steps) >= length[:, None]] = 2.0  # beyond the user's last step: sorted behind the others
     time = begin[:, None] + (end - begin)[:, None] * np.sort(share, axis=1)  # (users, steps)
-    met = np.full((world.users, steps), -1)
+    chosen = np.full((world.users, steps), -1)
     for step in range(steps):
         active = np.flatnonzero(length > step)
-        met[active, step] = _next_items(world, truth, active, met[active, :step], time[active, step], random)
-    user, place = np.nonzero(met >= 0)
+        chosen[active, step] = _next_items(
+            world, truth, active, chosen[active, :step], time[active, step], random
+        )
+    user, place = np.nonzero(chosen >= 0)
     seconds = world.start + (time[user, place] * world.days * 86_400).astype(np.int64)
-    return user, met[user, place], seconds
+    return user, chosen[user, place], seconds
 
 
 def _next_items(
-    world: World, truth: Truth, users: Ints, met: Ints, time: Floats, random: np.random.Generator
+    world: World, truth: Truth, users: Ints, chosen: Ints, time: Floats, random: np.random.Generator
 ) -> Ints:
     """(n,) the next item of each user, -1 where no draw gave one that is new to the user and released."""
     choices = _draw(truth, truth.mixture(users, time), random)  # (n, DRAWS)
-    if met.shape[1]:
-        last = met[:, -1]
+    if chosen.shape[1]:
+        last = chosen[:, -1]
         follows = (random.random(len(users)) < world.follow) & (last >= 0)
         choices = np.column_stack([np.where(follows, truth.successor[last], -1), choices])
     possible = (choices >= 0) & (truth.released[choices] <= time[:, None])
     for column in range(choices.shape[1]):
-        possible[:, column] &= ~(met == choices[:, column, None]).any(axis=1)
+        possible[:, column] &= ~(chosen == choices[:, column, None]).any(axis=1)
     first = possible.argmax(axis=1)
     return np.where(possible.any(axis=1), choices[np.arange(len(users)), first], -1)
 

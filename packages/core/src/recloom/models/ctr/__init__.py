@@ -1,4 +1,4 @@
-"""Click models: from attributes of user and item to the chance that the user likes it."""
+"""Click models (CTR): the probability of a positive label from fields of user, item and history."""
 
 from __future__ import annotations
 

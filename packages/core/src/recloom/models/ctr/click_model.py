@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1 << 24
 """Numbers held at once while scoring without gradients."""
 PRIOR = 10.0
-"""Interactions of average taste that an item is credited with when newcomers are scored."""
+"""Interactions of average taste that an item is credited with when cold-start users are scored."""
 
 
 class ClickModel(Recommender):
