@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .command import command
+from .deferred import defer_heavy_imports
 from .errors import DataError, PluginError, RecloomError
 from .plugins import collect, hookimpl, lazy_names
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .training.module import RecModule
 
 __version__ = "0.1.0"
+
+defer_heavy_imports()
 
 __all__ = [
     "Batch",

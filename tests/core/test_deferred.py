@@ -1,0 +1,73 @@
+"""Lightning's metrics load neither scipy.signal nor transformers before somebody uses them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TRANSFORMERS = """
+print("transformers loaded")
+class AutoModel:
+    from_pretrained = staticmethod(lambda name: f"model {name}")
+class AutoTokenizer:
+    def __new__(cls, name): return f"tokenizer {name}"
+class CLIPModel: pass
+class CLIPProcessor: pass
+"""
+SCRIPT = """
+import sys
+import recloom.training.module
+import lightning, torchmetrics
+assert lightning.pytorch.core.module.Metric is torchmetrics.Metric
+assert not {"scipy.signal", "transformers"} & set(sys.modules)
+
+from torchmetrics.functional.text import bert
+print("bert score is", "there" if "bert_score" in vars(torchmetrics.functional.text) else "absent")
+print(bert.AutoModel.from_pretrained("roberta"), "and", bert.AutoTokenizer("roberta"))
+import transformers
+print(sys.modules["transformers"].__file__)
+
+import scipy.signal
+assert scipy.signal.convolve([1, 2], [1, 3]).tolist() == [1, 5, 6]
+value = torchmetrics.functional.accuracy(*2 * [lightning.pytorch.core.module.torch.tensor([0, 1])], task="binary")
+assert value.item() == 1
+"""
+
+
+def test_lightning_loads_no_optional_library_of_its_metrics_before_it_is_used(tmp_path: Path):
+    info = tmp_path / "transformers-5.30.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 5.30.0\n")
+    (tmp_path / "transformers.py").write_text(TRANSFORMERS)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "bert score is there",
+        "transformers loaded",
+        "model roberta and tokenizer roberta",
+        str(tmp_path / "transformers.py"),
+    ]
+
+
+def test_a_torchmetrics_that_does_more_with_them_is_loaded_as_python_would(tmp_path: Path):
+    """Stand-ins are modules, not packages: an import from within one fails, and the loading starts again without."""
+    package = tmp_path / "torchmetrics"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import first\n")
+    (package / "first.py").write_text("import transformers.inside\nfound = transformers.inside.VALUE\n")
+    other = tmp_path / "transformers"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    (other / "inside.py").write_text("VALUE = 7\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import recloom, torchmetrics; print(torchmetrics.first.found)"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
