@@ -1,19 +1,21 @@
-"""Arrays out of a pickle file that is read and never unpickled: nothing that it names is imported or called.
+"""Arrays out of Planetoid's pickle files, by `pickle.Unpickler` with an allow-list: the only unpickling there is.
 
-The opcodes are followed on a stack of plain values. Where the file would call something, a note of the name and the
-arguments is kept instead; the few names that arrays are made of are known, and any other one is refused.
+`find_class` knows the names that arrays, CSR matrices and mappings of lists are made of, and gives a stand-in for
+each that keeps the arguments and the state; any other name is refused before anything is made. So nothing that a
+file names is imported or called, and arrays are built here, once their kind, shape and bytes are checked.
 
-A file costs no more than its bytes: a list, tuple or dict has one owner, so that values never outnumber the bytes;
-tuples hold tuples of whole numbers and nothing deeper; keys, which are hashed, are texts and whole numbers.
+Before that `_check_cost` refuses what would cost more than the bytes of the file: deep tuples, and lists, tuples or
+dicts in several places, whose hashes and copies take exponential time; and places of the memo beyond the file's end.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
 import pickletools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +23,98 @@ import numpy as np
 from recloom.errors import DataError
 from scipy.sparse import csr_matrix
 
-RECONSTRUCT, ARRAY, DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
-MATRIX, MAPPING, LIST = "scipy.sparse.csr csr_matrix", "collections defaultdict", "__builtin__ list"
 Array = np.ndarray[Any, Any]
-KNOWN = (RECONSTRUCT, ARRAY, DTYPE, MATRIX, MAPPING, LIST)
 NUMBERS = re.compile(r"[biuf][1248]")
 """Kinds of array elements that are read: no objects, no records."""
+TUPLES = 100
+"""Tuples in a file; those of Planetoid have at most 18."""
+SHAREABLE = re.compile(r".*GLOBAL|REDUCE|.*(STRING|UNICODE8?|BYTES8?)|(BIN|LONG)?INT[12]?|LONG[14]?")
+"""Operations whose value may be in several places: names, what a stand-in keeps, texts and numbers."""
 
 
-@dataclass(frozen=True)
-class Name:
-    """A name that the file asks for."""
+class _StandIn:
+    """In place of what the file would call: its arguments and its state."""
 
-    text: str
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = None
 
-
-@dataclass
-class Note:
-    """What the file would make by calling `name`."""
-
-    name: Name
-    arguments: tuple[Any, ...]
-    state: Any = None
-    entries: dict[Any, Any] = field(default_factory=dict)
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
-@dataclass
-class _Machine:
-    """What is computed: values, where on the stack each mark stands, and what may be asked for again."""
+class _Array(_StandIn): ...
 
-    stack: list[Any] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
-    memo: dict[int, Any] = field(default_factory=dict)
 
-    def since_mark(self) -> list[Any]:
-        place = self.marks.pop()
-        values = self.stack[place:]
-        del self.stack[place:]
-        return values
+class _Kind(_StandIn): ...
+
+
+class _Matrix(_StandIn): ...
+
+
+class _Argument(_StandIn): ...
+
+
+class _Mapping(dict[Any, Any]):
+    """Of `collections.defaultdict`, without its factory."""
+
+    def __init__(self, factory: Any = None) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a mapping with a state")
+
+
+class _Latin1(str):
+    """Of `_codecs.encode`, which Python 3 writes for bytes: the text itself, which is not copied."""
+
+    def __new__(cls, text: str, encoding: str) -> Any:
+        if type(text) is not str or encoding != "latin1":
+            raise ValueError(f"bytes encoded as {encoding!r}; expected latin1")
+        return text
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a text with a state")
+
+
+ALLOWED: dict[str, type] = {
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy._core.multiarray._reconstruct": _Array,
+    "numpy.ndarray": _Argument,
+    "numpy.dtype": _Kind,
+    "scipy.sparse.csr.csr_matrix": _Matrix,
+    "scipy.sparse._csr.csr_matrix": _Matrix,
+    "collections.defaultdict": _Mapping,
+    "__builtin__.list": _Argument,
+    "builtins.list": _Argument,
+    "_codecs.encode": _Latin1,
+}
+
+
+class _Refused(pickle.UnpicklingError):
+    """A name that no array needs."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Gives stand-ins for the names of ALLOWED, and refuses all others."""
+
+    def find_class(self, module: str, name: str) -> type:
+        """The stand-in; raises _Refused."""
+        found = ALLOWED.get(f"{module}.{name}")
+        if found is None:
+            raise _Refused(f"'{module}.{name}'")
+        return found
 
 
 def read(path: Path) -> Any:
-    """The value of a pickle file: plain values, and a Note where it would call something.
+    """The value of a pickle file, with stand-ins in it.
 
-    Raises DataError for a name or an operation that arrays are not made of, and for a damaged file.
+    Raises DataError for a name that arrays are not made of, for what costs more than its bytes, and for a damaged file.
     """
-    machine = _Machine()
     try:
-        for operation, argument, _ in pickletools.genops(path.read_bytes()):
-            _follow(operation.name, argument, machine)
-        (value,) = machine.stack
+        data = path.read_bytes()
+        _check_cost(data)
+        return _Unpickler(io.BytesIO(data), encoding="latin-1").load()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
     except _Refused as refused:
@@ -78,96 +122,35 @@ def read(path: Path) -> Any:
             f"{path} is refused: it asks for {refused}, and only arrays of numbers, CSR matrices and lists of numbers "
             "are read. Do not load this file elsewhere unless you trust who made it."
         ) from refused
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (
+        OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read as a pickle of arrays ({error}). Fetch the file again."
         ) from error
-    return value
 
 
-class _Refused(Exception):
-    """A name or an operation that no array needs."""
-
-
-def _follow(operation: str, argument: Any, machine: _Machine) -> None:
-    """One operation of the file."""
-    stack = machine.stack
-    match operation:
-        case "PROTO" | "STOP":
-            pass
-        case "GLOBAL":
-            stack.append(_name(argument))
-        case "MARK":
-            machine.marks.append(len(stack))
-        case "NONE" | "BININT" | "BININT1" | "BININT2" | "BINSTRING" | "SHORT_BINSTRING":
-            stack.append(argument)
-        case "NEWTRUE" | "NEWFALSE":
-            stack.append(operation == "NEWTRUE")
-        case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT":
-            stack.append({"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}[operation]())
-        case "BINPUT" | "LONG_BINPUT":
-            machine.memo[argument] = stack[-1]
-        case "BINGET" | "LONG_BINGET":
-            stack.append(_again(machine.memo[argument]))
-        case "TUPLE1" | "TUPLE2" | "TUPLE3":
-            size = int(operation[-1])
-            stack[-size:] = [_tuple(stack[-size:])]
-        case "TUPLE":
-            stack.append(_tuple(machine.since_mark()))
-        case "APPEND":
-            value = stack.pop()
-            stack[-1].extend(_whole_numbers([value]))
-        case "APPENDS":
-            values = machine.since_mark()
-            stack[-1].extend(_whole_numbers(values))
-        case "SETITEMS":
-            values = machine.since_mark()
-            owner = stack[-1].entries if isinstance(stack[-1], Note) else stack[-1]
-            owner.update(zip(_keys(values[::2]), values[1::2], strict=True))
-        case "REDUCE" | "NEWOBJ":
-            arguments = stack.pop()
-            stack.append(Note(stack.pop(), arguments))
-        case "BUILD":
-            state = stack.pop()
-            stack[-1].state = state
-        case _:
-            raise _Refused(f"the operation {operation}")
-
-
-def _name(text: str) -> Name:
-    if text not in KNOWN:
-        raise _Refused(repr(text.replace(" ", ".")))
-    return Name(text)
-
-
-def _again(value: Any) -> Any:
-    """A value that may stand in several places: one that holds no others, or a kind of elements."""
-    if isinstance(value, (list, tuple, dict)) or (isinstance(value, Note) and value.name != Name(DTYPE)):
-        raise ValueError(f"a {type(value).__name__.lower()} in two places; expected each in one")
-    return value
-
-
-def _tuple(values: list[Any]) -> tuple[Any, ...]:
-    for value in values:
-        if isinstance(value, tuple) and not _all_whole(value):
-            raise ValueError("a tuple within a tuple; expected whole numbers in it")
-    return tuple(values)
-
-
-def _whole_numbers(values: list[Any]) -> list[int]:
-    if not _all_whole(values):
-        raise ValueError("a list of other things than whole numbers")
-    return values
-
-
-def _keys(values: list[Any]) -> list[Any]:
-    if not all(type(value) in (int, str) for value in values):
-        raise ValueError("a key that is neither a whole number nor a text")
-    return values
-
-
-def _all_whole(values: Sequence[Any]) -> bool:
-    return all(type(value) is int for value in values)
+def _check_cost(data: bytes) -> None:
+    """Raise ValueError for what takes more time or memory than the bytes of the file account for."""
+    kept: dict[int, str] = {}  # place of the memo → operation that made its value
+    tuples, last = 0, ""
+    operation: Any
+    argument: Any
+    for operation, argument, _ in pickletools.genops(data):
+        name = operation.name
+        if name.endswith("PUT") or name == "MEMOIZE":
+            place = len(kept) if name == "MEMOIZE" else argument
+            if place > len(data):
+                raise ValueError(f"place {place:,} of the memo in a file of {len(data):,} bytes")
+            kept[place] = last
+            continue
+        if name == "DUP" or (name.endswith("GET") and not SHAREABLE.fullmatch(kept.get(argument, ""))):
+            raise ValueError("a list, tuple or dict in two places; expected each in one")
+        tuples += name.startswith("TUPLE")
+        if tuples > TUPLES:
+            raise ValueError(f"more than {TUPLES} tuples")
+        last = name
 
 
 def read_array(path: Path) -> Array:
@@ -192,24 +175,27 @@ def read_neighbours(path: Path) -> tuple[Array, Array]:
 def _checked(path: Path, value: Any, convert: Any, what: str) -> Any:
     try:
         return convert(value)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} holds no {what.partition(' ')[2]} ({error}); expected {what}") from error
 
 
-def _array(note: Any) -> Array:
-    _expect(note, RECONSTRUCT)
-    _, shape, dtype, column_wise, text = note.state
-    _expect(dtype, DTYPE)
-    kind, order = dtype.arguments[0], dtype.state[1]
-    if not (isinstance(kind, str) and isinstance(order, str)):
+def _array(found: Any) -> Array:
+    _expect(found, _Array, "array")
+    _, shape, kind, column_wise, values = found.state
+    _expect(kind, _Kind, "kind of elements")
+    code, order = kind.arguments[0], kind.state[1]
+    if not (isinstance(code, str) and isinstance(order, str)):
         raise ValueError("elements of no kind")
-    if not NUMBERS.fullmatch(kind) or order not in ("<", ">", "|"):
-        raise ValueError(f"elements of kind {order}{kind}")
+    if not NUMBERS.fullmatch(code) or order not in ("<", ">", "|"):
+        raise ValueError(f"elements of kind {order}{code}")
     shape = _shape(shape)
-    values = np.frombuffer(text.encode("latin-1"), np.dtype(order.replace("|", "=") + kind))
-    if values.size != math.prod(shape):
-        raise ValueError(f"{values.size} values for the shape {shape}")
-    return values.reshape(shape, order="F" if column_wise else "C").astype(values.dtype.newbyteorder("="))
+    raw = values.encode("latin-1") if isinstance(values, str) else values  # str in files of Python 2
+    if not isinstance(raw, bytes):
+        raise ValueError("values that are no bytes")
+    numbers = np.frombuffer(raw, np.dtype(order.replace("|", "=") + code))
+    if numbers.size != math.prod(shape):
+        raise ValueError(f"{numbers.size} values for the shape {shape}")
+    return numbers.reshape(shape, order="F" if column_wise else "C").astype(numbers.dtype.newbyteorder("="))
 
 
 def _shape(found: Any) -> tuple[int, ...]:
@@ -218,23 +204,27 @@ def _shape(found: Any) -> tuple[int, ...]:
     return found
 
 
-def _csr(note: Any) -> csr_matrix:
-    _expect(note, MATRIX)
-    parts = [_array(note.state[name]) for name in ("data", "indices", "indptr")]
-    matrix = csr_matrix(tuple(parts), shape=_shape(note.state["_shape"]))
+def _csr(found: Any) -> csr_matrix:
+    _expect(found, _Matrix, "CSR matrix")
+    parts = [_array(found.state[name]) for name in ("data", "indices", "indptr")]
+    matrix = csr_matrix(tuple(parts), shape=_shape(found.state["_shape"]))
     matrix.check_format(full_check=True)
     return matrix
 
 
-def _neighbours(note: Any) -> tuple[Array, Array]:
-    _expect(note, MAPPING)
-    if not (_all_whole(list(note.entries)) and all(type(found) is list for found in note.entries.values())):
-        raise ValueError("a node that is no number, or whose neighbours are no list")
-    counts = [len(found) for found in note.entries.values()]
-    nodes = np.repeat(np.array(list(note.entries), np.int64), counts)
-    return nodes, np.array([one for found in note.entries.values() for one in found], np.int64)
+def _neighbours(found: Any) -> tuple[Array, Array]:
+    _expect(found, _Mapping, "mapping")
+    lists = list(found.values())
+    if not (_all_whole(found) and all(type(each) is list and _all_whole(each) for each in lists)):
+        raise ValueError("a node that is no number, or whose neighbours are no list of numbers")
+    nodes = np.repeat(np.array(list(found), np.int64), [len(each) for each in lists])
+    return nodes, np.array([one for each in lists for one in each], np.int64)
 
 
-def _expect(note: Any, name: str) -> None:
-    if not isinstance(note, Note) or note.name != Name(name):
-        raise ValueError(f"no {name.rpartition(' ')[2]} where one should be")
+def _all_whole(values: Iterable[Any]) -> bool:
+    return all(type(value) is int for value in values)
+
+
+def _expect(found: Any, kind: type, what: str) -> None:
+    if type(found) is not kind:
+        raise ValueError(f"no {what} where one should be")
