@@ -40,6 +40,25 @@ class Source(Record):
     options: dict[str, Any] = {}
 
 
+class EventCodes(Record):
+    """The numbers that stand for what happened; 0 = unknown, and code c from 1 is `names[c - 1]`."""
+
+    column: Literal["event", "value"]
+    """The column of the interactions that says what happened."""
+    names: list[str]
+    """Of `event` the words themselves, of `value` its intervals in words."""
+    cuts: list[float] = []
+    """Of `value`, ascending: a value has code 1 plus the number of cuts that it reaches, compared as float32."""
+
+
+class ContextField(Record):
+    """A field of requests, such as device, place or hour; 0 = unknown, and code c from 1 is `values[c - 1]`."""
+
+    name: str
+    """The column of the interactions that holds it."""
+    values: list[str]
+
+
 class DatasetCard(Record):
     """`dataset.json`: what a prepared dataset holds, and how it came about."""
 
@@ -55,6 +74,10 @@ class DatasetCard(Record):
     """At least users, items, interactions, read, rejected."""
     sha256: dict[str, str]
     """File name to digest, for every Parquet file of the dataset."""
+    events: EventCodes | None = None
+    """What `Batch.history_event` counts; None where the data do not say what happened."""
+    context: list[ContextField] = []
+    """What `Batch.context` counts, a column for each field."""
 
     def data_hash(self) -> str:
         """One digest for all the data files, stored with every number computed on them."""

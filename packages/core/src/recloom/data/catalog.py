@@ -1,14 +1,12 @@
 """Who and what exists: raw ids, texts and attributes of items and users.
 
 Index 0 is padding (items) or unknown (users); row r of the table is index r + 1.
-
-Raw ids to indices, for a few of them as for a whole log.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +16,16 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from ..schemas import ContextField, DatasetCard, EventCodes
+from .card import CARD, read_card
+from .columns import Columns, IdTable, Indices, event_codes, hash_ids, load_columns
 from .provenance import ENCODER, check_encoder, encoder_of
 
 Table = pl.DataFrame
 VECTOR = "vector"
 """The column of the items, and that of the users, that holds vectors."""
+CODES = "recloom.codes"
+"""The key of the items' metadata in a checkpoint: what codes of events and of the context stand for."""
 COUNTED = ("num_interactions", "average_rating", "rating_number")
 """Columns that were computed over held-out interactions too, so neither a model nor a prompt reads them."""
 
@@ -34,16 +37,24 @@ class Catalog:
         items: `item_id` first (unique strings), then any attributes, such as `title`.
         users: `user_id` first (unique strings), then any attributes; may be empty.
         encoder: what made the vectors of the items, as their file says; empty where none does.
+        events: which code stands for what happened; None where the data do not say.
+        context: the fields of a request, and which code stands for what.
     """
 
-    def __init__(self, items: Table, users: Table | None = None, encoder: str = "") -> None:
+    def __init__(
+        self,
+        items: Table,
+        users: Table | None = None,
+        encoder: str = "",
+        events: EventCodes | None = None,
+        context: Sequence[ContextField] = (),
+    ) -> None:
         self.items = _checked(items, "item_id")
         self.users = _checked(
             pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}) if users is None else users,
             "user_id",
         )
-        self.encoder = encoder
-        self._digest = ""
+        self.encoder, self.events, self.context = encoder, events, tuple(context)
         self.read: set[str] = set()
         """Whose vectors somebody asked for: `items`, `users`."""
         self.num_items = self.items.height
@@ -52,9 +63,17 @@ class Catalog:
     def __repr__(self) -> str:
         return f"Catalog({self.num_items:,} items, {self.num_users:,} users, columns {self.items.columns})"
 
+    @property
+    def num_events(self) -> int:
+        """Codes of `history_event` beside 0; 0 where the data do not say what happened."""
+        return 0 if self.events is None else len(self.events.names)
+
     @classmethod
-    def load(cls, folder: str | Path) -> Catalog:
-        """Read `items.parquet` and `users.parquet` of a prepared dataset."""
+    def load(cls, folder: str | Path, card: DatasetCard | None = None) -> Catalog:
+        """Read `items.parquet` and `users.parquet` of a prepared dataset, and from `dataset.json` what codes mean.
+
+        card: `dataset.json`, where it was read already.
+        """
         folder = Path(folder)
         missing = [name for name in ("items.parquet", "users.parquet") if not (folder / name).is_file()]
         if missing:
@@ -65,7 +84,23 @@ class Catalog:
         items, users = (
             pl.read_parquet(folder / f"{name}.parquet", glob=False) for name in ("items", "users")
         )
-        return cls(items, users)
+        if card is None and (folder / CARD).is_file():
+            card = read_card(folder)
+        return cls(items, users) if card is None else cls(items, users, "", card.events, card.context)
+
+    def columns(self, folder: str | Path, cache: bool = True) -> Columns:
+        """The interactions of a prepared dataset as integers; DataError for an id that is not known here."""
+        ids = self.items["item_id"], self.users["user_id"]
+        return load_columns(folder, *ids, self.events, self.context, cache, self._ids.copy().hexdigest()[:16])
+
+    def event_codes(self, happened: Iterable[Any]) -> Indices:
+        """Codes of raw events or values, such as ratings; 0 where one is no event of the dataset."""
+        if self.events is None:
+            raise DataError(
+                "these data do not say what happened with an item, so no event can be given. Prepare them with a "
+                "column of values (--value-column) or events (--event-column)."
+            )
+        return event_codes(pl.Series(list(happened), strict=False), self.events).astype(np.int64)
 
     def item_index(self, ids: Iterable[Any]) -> Indices:
         """Indices of raw item ids; 0 where an id is unknown."""
@@ -77,18 +112,21 @@ class Catalog:
 
     def digest(self) -> str:
         """16 hex digits that are equal exactly for equal item and user ids in equal order, and equal vectors."""
-        if self._digest:
-            return self._digest
-        ids = hashlib.sha256()
-        for series in (self.items["item_id"], self.users["user_id"]):
-            ids.update(f"{len(series)}:".encode())
-            ids.update("".join(f"{len(value)}:{value}" for value in series.to_list()).encode())
+        return self._hashed
+
+    @cached_property
+    def _hashed(self) -> str:
+        found = self._ids.copy()
         if VECTOR in self.items.columns:  # a run must not be measured with other vectors than it learnt from
-            ids.update(_matrix(self.items[VECTOR]).tobytes())
+            found.update(_matrix(self.items[VECTOR]).tobytes())
         if VECTOR in self.users.columns:
-            ids.update(b"users:" + _matrix(self.users[VECTOR]).tobytes())
-        self._digest = ids.hexdigest()[:16]
-        return self._digest
+            found.update(b"users:" + _matrix(self.users[VECTOR]).tobytes())
+        digest: str = found.hexdigest()[:16]
+        return digest
+
+    @cached_property
+    def _ids(self) -> Any:
+        return hash_ids(self.items["item_id"], self.users["user_id"])
 
     def item_ids(self, index: Any) -> list[str]:
         """Raw ids of item indices (1 to num_items)."""
@@ -140,11 +178,13 @@ class Catalog:
         Raises DataError where the file is not one, holds a number that is not finite, vectors of several sizes,
         an item twice, or no vector of any item here.
         """
-        return Catalog(_with_vectors(self.items, "item_id", Path(path)), self.users, encoder_of(path))
+        table = _with_vectors(self.items, "item_id", Path(path))
+        return Catalog(table, self.users, encoder_of(path), self.events, self.context)
 
     def with_user_vectors(self, path: str | Path) -> Catalog:
         """The same with the vectors of a Parquet file of `user_id` and `vector`; errors as in `with_vectors`."""
-        return Catalog(self.items, _with_vectors(self.users, "user_id", Path(path)), self.encoder)
+        table = _with_vectors(self.users, "user_id", Path(path))
+        return Catalog(self.items, table, self.encoder, self.events, self.context)
 
     def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
         """The same with new items after the others; what `items` lacks of the columns is empty.
@@ -167,7 +207,8 @@ class Catalog:
             self._check_vectors(items, vectors)
             check_encoder(vectors, self.encoder)
         typed = items.with_columns(pl.col(name).cast(self.items.schema[name]) for name in items.columns)
-        return Catalog(pl.concat([self.items, typed], how="diagonal"), self.users, self.encoder)
+        grown = pl.concat([self.items, typed], how="diagonal")
+        return Catalog(grown, self.users, self.encoder, self.events, self.context)
 
     def _check_vectors(self, items: Table, path: str | Path) -> None:
         lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
@@ -202,14 +243,22 @@ class Catalog:
     def to_bytes(self) -> dict[str, bytes]:
         """Both tables as Parquet, for a checkpoint that needs nothing beside it."""
         facts = {ENCODER.decode(): self.encoder} if self.encoder else {}
+        if self.events is not None or self.context:
+            fields = [field.model_dump(mode="json") for field in self.context]
+            events = None if self.events is None else self.events.model_dump(mode="json")
+            facts[CODES] = json.dumps({"events": events, "context": fields})
         return {"items": _parquet(self.items, facts), "users": _parquet(self.users, {})}
 
     @classmethod
     def from_bytes(cls, tables: dict[str, bytes]) -> Catalog:
         """The inverse of `to_bytes`."""
         items, users = (io.BytesIO(tables[name]) for name in ("items", "users"))
-        made_by = pl.read_parquet_metadata(items).get(ENCODER.decode(), "")
-        return cls(pl.read_parquet(items), pl.read_parquet(users), made_by)
+        facts = pl.read_parquet_metadata(items)
+        codes = json.loads(facts.get(CODES, '{"events": null, "context": []}'))
+        events = None if codes["events"] is None else EventCodes.model_validate(codes["events"])
+        context = [ContextField.model_validate(field) for field in codes["context"]]
+        made_by = facts.get(ENCODER.decode(), "")
+        return cls(pl.read_parquet(items), pl.read_parquet(users), made_by, events, context)
 
     @cached_property
     def _item_table(self) -> IdTable:
@@ -282,44 +331,3 @@ def _parquet(table: Table, facts: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     table.write_parquet(buffer, metadata=facts or None)
     return buffer.getvalue()
-
-
-Indices = np.ndarray[Any, np.dtype[np.int64]]
-
-
-class IdTable:
-    """The indices, from 1, of unique ids.
-
-    Args:
-        ids: (N,) unique strings.
-    """
-
-    def __init__(self, ids: pl.Series) -> None:
-        self.ids = ids
-
-    def index(self, asked: Iterable[Any]) -> Indices:
-        """Indices of the ids asked for; 0 where one is unknown."""
-        series = asked if isinstance(asked, pl.Series) else pl.Series([*map(str, asked)], dtype=pl.String)
-        text = series.cast(pl.String)
-        return self._searched(text) if len(text) < len(self.ids) else self._hashed(text)
-
-    def _searched(self, asked: pl.Series) -> Indices:
-        """For fewer than there are ids: O(log N) each."""
-        ids, index = self._sorted
-        place = ids.search_sorted(asked).clip(0, len(ids) - 1)
-        known = (ids.gather(place) == asked).fill_null(False)
-        return np.where(known.to_numpy(), index[place.to_numpy()], 0)
-
-    def _hashed(self, asked: pl.Series) -> Indices:
-        """For many: polars builds a table of all N ids at every call, and then each takes O(1)."""
-        codes = asked.cast(self._categories, strict=False).to_physical().cast(pl.Int64) + 1
-        return codes.fill_null(0).to_numpy()
-
-    @cached_property
-    def _sorted(self) -> tuple[pl.Series, Indices]:
-        order = self.ids.arg_sort()
-        return self.ids.gather(order), order.to_numpy().astype(np.int64) + 1
-
-    @cached_property
-    def _categories(self) -> pl.Enum:
-        return pl.Enum(self.ids)

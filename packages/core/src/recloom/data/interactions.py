@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from ..errors import DataError
 from .catalog import Catalog
+from .columns import Columns, Ints, encode
 
 
 class Interactions:
@@ -28,6 +28,8 @@ class Interactions:
         num_items: size of the catalogue.
         values: (N,) float32 such as ratings, or None.
         positive: the value from which an interaction is labelled 1, or None.
+        events: (N,) uint8 codes of what happened, 0 = unknown, or None where the data do not say.
+        context: of each field of a request an (N,) int32 of codes, 0 = unknown.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class Interactions:
         num_items: int,
         values: Tensor | None = None,
         positive: float | None = None,
+        events: Tensor | None = None,
+        context: tuple[Tensor, ...] = (),
     ) -> None:
         self.items, self.times, self.values, self.positive = items, times, values, positive
+        self.events, self.context = events, context
         self.starts, self.stops = starts, stops
         self.num_items = num_items
         self.num_users = starts.numel() - 1
@@ -55,54 +60,29 @@ class Interactions:
     @classmethod
     def load(cls, folder: str | Path, catalog: Catalog, cache: bool = True) -> Interactions:
         """Read a prepared dataset; the encoded columns are kept in an Arrow file and mapped, not copied."""
-        folder = Path(folder)
-        source = folder / "interactions.parquet"
-        if not source.is_file():
-            raise DataError(f"{folder} holds no interactions.parquet; make it with `recloom data prepare`.")
-        stamp = source.stat()
-        name = f"encoded-{stamp.st_size:x}-{stamp.st_mtime_ns:x}-{catalog.digest()}.arrow"
-        encoded = folder / ".cache" / name
-        if cache and encoded.is_file():
-            return cls._mapped(encoded, catalog)
-        frame = pl.read_parquet(source, glob=False)
-        columns = _encode(frame, catalog)
-        if cache and _write_arrow(encoded, columns):
-            return cls._mapped(encoded, catalog)
-        return cls._from_columns(columns, catalog)
+        return cls.from_columns(catalog.columns(folder, cache), catalog.num_items)
 
     @classmethod
     def from_frame(cls, frame: pl.DataFrame, catalog: Catalog) -> Interactions:
-        """Build from a table with `user_id`, `item_id` and optionally `timestamp` and `value`.
+        """Build from a table with `user_id`, `item_id` and optionally `timestamp`, `value`, `event` and context.
 
         Rows are put in (user, time) order; equal times keep their order. An id that the catalogue
         does not know is a DataError.
         """
         if "timestamp" not in frame.columns:
             frame = frame.with_columns(pl.int_range(pl.len()).over("user_id").alias("timestamp"))
-        return cls._from_columns(_encode(frame, catalog), catalog)
+        ids = catalog.items["item_id"], catalog.users["user_id"]
+        return cls.from_columns(encode(frame, *ids, catalog.events, catalog.context), catalog.num_items)
 
     @classmethod
-    def _from_columns(cls, columns: dict[str, np.ndarray[Any, Any]], catalog: Catalog) -> Interactions:
-        counts = np.bincount(columns["user"], minlength=catalog.num_users + 1)
-        stops = torch.from_numpy(np.cumsum(counts))
-        with warnings.catch_warnings():  # mapped columns are read-only, and nothing here writes to them
-            warnings.simplefilter("ignore", UserWarning)
-            tensors = {name: torch.from_numpy(column) for name, column in columns.items() if name != "user"}
+    def from_columns(cls, columns: Columns, num_items: int) -> Interactions:
+        """Tensors over the same memory."""
         return cls(
-            tensors["item"], tensors["time"], stops - torch.from_numpy(counts), stops, catalog.num_items,
-            tensors.get("value"),
+            _tensor(columns.items), _tensor(columns.times), _tensor(columns.starts), _tensor(columns.stops), num_items,
+            None if columns.values is None else _tensor(columns.values),
+            events=None if columns.events is None else _tensor(columns.events),
+            context=tuple(map(_tensor, columns.context)),
         )  # fmt: skip
-
-    @classmethod
-    def _mapped(cls, path: Path, catalog: Catalog) -> Interactions:
-        import pyarrow as pa
-
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        columns = {
-            name: table[name].chunk(0).to_numpy(zero_copy_only=True) if len(table) else table[name].to_numpy()
-            for name in table.column_names
-        }
-        return cls._from_columns(columns, catalog)
 
     def rows(self) -> Tensor:
         """(M,) flat positions of all rows, user by user."""
@@ -119,21 +99,69 @@ class Interactions:
 
     def select(self, keep: Tensor) -> Interactions:
         """The rows where `keep` (M,) bool holds, in the same order; a view where that is one range per user."""
-        users = torch.repeat_interleave(torch.arange(self.num_users + 1), self.lengths)[keep]
-        rows = self.rows()[keep]
-        counts = torch.bincount(users, minlength=self.num_users + 1)
-        first = torch.cumsum(counts, 0) - counts  # where each user begins in `rows`
-        has = counts > 0
-        low = torch.zeros_like(counts)
-        low[has] = rows[first[has]]
-        if torch.equal(rows, ranges(low, counts)):
-            return Interactions(
-                self.items, self.times, low, low + counts, self.num_items, self.values, self.positive
-            )
-        values = None if self.values is None else self.values[rows]
+        codes = torch.full((len(self.items),), -1, dtype=torch.int8)
+        codes[self.rows()] = keep.to(torch.int8) - 1  # 0 where kept
+        return self.divide(codes, [(0,)])[0]
+
+    def divide(self, codes: Tensor, wanted: Sequence[tuple[int, ...]]) -> list[Interactions]:
+        """For each of `wanted` the rows that have one of its codes; one look at the rows finds them all.
+
+        Args:
+            codes: (N,) int8 by flat position.
+
+        A result is a view of these tensors where it is one range of each user, as a prefix is; else a copy.
+        """
+        first, last, users = self._runs(codes)
+        found = codes[first]  # (R,)
+        return [
+            self._of_runs(first, last, users, torch.isin(found, torch.tensor(some, dtype=torch.int8)))
+            for some in wanted
+        ]
+
+    def _runs(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where runs of equal codes of one user begin, where they end, and whose they are: three (R,) int64."""
+        rows = self.rows() if self._gaps() else None
+        mine = codes if rows is None else codes[rows]  # (M,)
+        if not len(mine):
+            return (torch.zeros(0, dtype=torch.long),) * 3
+        starts = torch.cumsum(self.lengths, 0) - self.lengths
+        begins = torch.ones(len(mine), dtype=torch.bool)
+        begins[1:] = mine[1:] != mine[:-1]
+        begins[starts[self.lengths > 0]] = True
+        place = torch.nonzero(begins)[:, 0]  # (R,)
+        ends = torch.cat([place[1:], place.new_tensor([len(mine)])])
+        users = torch.searchsorted(starts + self.lengths, place, right=True)
+        shift = 0 if rows is None else (self.starts - starts)[users]
+        return place + shift, ends + shift, users
+
+    def _gaps(self) -> bool:
+        """Whether the users' ranges leave rows out or are in another order than the users."""
+        return not (torch.equal(self.stops[:-1], self.starts[1:]) and len(self) == len(self.items))
+
+    def _of_runs(self, first: Tensor, last: Tensor, users: Tensor, chosen: Tensor) -> Interactions:
+        first, last, users = first[chosen], last[chosen], users[chosen]
+        apart = (users[1:] != users[:-1]) | (first[1:] != last[:-1])  # else a run goes on where another ends
+        edge = apart.new_ones(min(1, len(users)))
+        begins, ends = torch.cat([edge, apart]), torch.cat([apart, edge])
+        first, last, users = first[begins], last[ends], users[begins]
+        counts = torch.zeros(self.num_users + 1, dtype=torch.long).index_add(0, users, last - first)
+        if bool((users[1:] != users[:-1]).all()):  # at most one range per user
+            low = torch.zeros_like(counts).index_copy(0, users, first)
+            return self._with(low, low + counts)
+        stops = torch.cumsum(counts, 0)
+        return self._with(stops - counts, stops, ranges(first, last - first))
+
+    def _with(self, starts: Tensor, stops: Tensor, rows: Tensor | None = None) -> Interactions:
+        """Other ranges, of the same tensors or of a copy of `rows`."""
+
+        def taken(column: Tensor) -> Tensor:
+            return column if rows is None else column[rows]
+
         return Interactions(
-            self.items[rows], self.times[rows], first, first + counts, self.num_items, values, self.positive
-        )
+            taken(self.items), taken(self.times), starts, stops, self.num_items,
+            None if self.values is None else taken(self.values), self.positive,
+            None if self.events is None else taken(self.events), tuple(map(taken, self.context)),
+        )  # fmt: skip
 
     def labels(self) -> Tensor:
         """(N,) float32 by flat position: 1 where the value is at least `positive`, else 0."""
@@ -160,12 +188,27 @@ class Interactions:
 
     def window(self, starts: Tensor, stops: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The last `length` rows of the flat ranges `starts:stops` (B,), as `last` does for users."""
-        position = stops[:, None] + torch.arange(-length, 0)  # (B, L)
-        real = position >= starts[:, None]
-        position.clamp_(min=0)
+        position, real = _places(starts, stops, length)
         if not self.items.numel():
             return torch.zeros_like(position), torch.zeros_like(position)
         return self.items[position].long() * real, self.times[position] * real
+
+    def last_events(self, users: Tensor, length: int) -> Tensor:
+        """The codes of what happened in the rows that `last` gives: (B, length) int64, 0 = unknown or padding."""
+        return self.window_events(self.starts[users], self.stops[users], length)
+
+    def window_events(self, starts: Tensor, stops: Tensor, length: int) -> Tensor:
+        """The codes of what happened in the rows that `window` gives."""
+        if self.events is None or not self.events.numel():
+            return torch.zeros(len(starts), length, dtype=torch.long)
+        position, real = _places(starts, stops, length)
+        return self.events[position].long() * real
+
+    def context_at(self, places: Tensor) -> Tensor:
+        """(B, F) int64 codes of the fields of the request at flat positions (B,)."""
+        if not self.context:
+            return torch.zeros(len(places), 0, dtype=torch.long)
+        return torch.stack([field[places].long() for field in self.context], 1)
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether each pair occurred: bool, of the shape that `users` and `items` broadcast to."""
@@ -223,40 +266,14 @@ def repeated(rows: Tensor) -> Tensor:
     return torch.zeros_like(again).scatter(1, order, again)
 
 
-def _encode(frame: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray[Any, Any]]:
-    """Columns user, item, time (and value) as flat arrays, sorted by user and time, stable."""
-    user = catalog.user_index(frame["user_id"])
-    item = catalog.item_index(frame["item_id"])
-    for name, codes in (("user_id", user), ("item_id", item)):
-        if len(codes) and codes.min() == 0:
-            row = int(np.argmin(codes))
-            raise DataError(
-                f"row {row + 1} of the interactions has {name} {frame[name][row]!r}, which the catalogue "
-                "does not list. Prepare the data again, so that tables and interactions agree."
-            )
-    time = frame["timestamp"].cast(pl.Int64).to_numpy()
-    columns: dict[str, np.ndarray[Any, Any]] = {"user": user, "item": item.astype(np.int32), "time": time}
-    if "value" in frame.columns:
-        columns["value"] = frame["value"].cast(pl.Float32).to_numpy()
-    step = np.diff(user)
-    if len(step) and ((step < 0) | ((step == 0) & (np.diff(time) < 0))).any():
-        order = np.lexsort([time, user])  # stable: equal times keep file order
-        columns = {name: column[order] for name, column in columns.items()}
-    return columns
+def _places(starts: Tensor, stops: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """(B, length) flat positions of the last rows of ranges, and which of them are in their range."""
+    position = stops[:, None] + torch.arange(-length, 0)
+    real = position >= starts[:, None]
+    return position.clamp_(min=0), real
 
 
-def _write_arrow(path: Path, columns: dict[str, np.ndarray[Any, Any]]) -> bool:
-    """Write the cache atomically; False where the folder cannot be written."""
-    import pyarrow as pa
-
-    temporary = path.with_suffix(f".{np.random.default_rng().integers(1 << 40):x}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        table = pa.table(columns)
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        return False
-    return True
+def _tensor(column: Ints) -> Tensor:
+    with warnings.catch_warnings():  # mapped columns are read-only, and nothing here writes to them
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(column)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .columns import codes_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,5 +117,7 @@ def knowledge_prefix(lengths: Tensor, limit: int) -> Tensor:
 
 
 def identity(data: RecDataModule) -> dict[str, str]:
-    """Digests that tell data, split and ids apart."""
-    return {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
+    """Digests that tell data, split and ids apart, and the codes of events and context where there are any."""
+    found = {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
+    events, context = data.catalog.events, data.catalog.context
+    return found | ({"codes": codes_digest(events, context)} if events is not None or context else {})

@@ -14,12 +14,13 @@ from ..errors import DataError
 from ..io import new_directory
 from ..schemas import PARTS, DatasetCard, Record, SplitSpec
 from .card import read_card
-from .prepare.encode import Codes, factorise, in_order, positions
+from .columns import Columns, Ints, load_columns
+from .prepare.encode import factorise, in_order
 
 TRAIN, VALID, TEST, CONTEXT = range(4)
 UNUSED = -1
 PART = pl.Enum(PARTS)
-Ints = np.ndarray[Any, np.dtype[Any]]
+PartCodes = np.ndarray[Any, np.dtype[np.int8]]
 
 
 class SplitRecord(Record):
@@ -61,33 +62,62 @@ def assign(
     users, _ = factorise(interactions["user_id"].cast(pl.String))
     items, _ = factorise(interactions["item_id"].cast(pl.String))
     times = interactions["timestamp"].to_numpy()
-    kept = k_core(users, items, spec.min_user, spec.min_item)
     order = in_order(users, times)
-    order = order[kept[order]]
-    codes = np.full(len(users), UNUSED, np.int8)
-    codes[order] = _parts(users[order], times[order], spec, time)
+    counts = np.bincount(users) if len(users) else np.zeros(0, np.int64)
+    codes = np.empty(len(users), np.int8)
+    codes[order] = split_rows(times[order], counts, spec, time, items[order])
+    return _named(codes)
+
+
+def split_rows(
+    times: Ints,
+    counts: Ints,
+    spec: SplitSpec,
+    time: Literal["seconds", "order"] = "seconds",
+    items: Ints | None = None,
+) -> PartCodes:
+    """(N,) int8 part of each row, as `assign` says: a place in PARTS, -1 where unused.
+
+    Args:
+        times: (N,) of rows that are grouped by user and, within each, sorted by time.
+        counts: (U,) how many rows each user has, in the order of the rows.
+        time: `order` where times are positions only.
+        items: (N,) small integers, one for each item; needed where the k-core filter is asked for.
+    """
+    if spec.min_user <= 1 and spec.min_item <= 1:
+        return _parts(times, counts, spec, time)
+    assert items is not None
+    users = np.repeat(np.arange(len(counts)), counts)
+    kept = k_core(users, items, spec.min_user, spec.min_item)
+    codes = np.full(len(times), UNUSED, np.int8)
+    codes[kept] = _parts(times[kept], np.bincount(users[kept], minlength=len(counts)), spec, time)
+    return codes
+
+
+def _named(codes: PartCodes) -> pl.Series:
     names = pl.Series([None, *PARTS], dtype=PART)
     return names.gather(codes.astype(np.int64) + 1).alias("part")
 
 
-def _parts(users: Codes, times: Ints, spec: SplitSpec, time: str) -> Ints:
-    """Codes of rows that are sorted by user and time."""
+def _parts(times: Ints, counts: Ints, spec: SplitSpec, time: str) -> PartCodes:
+    """Codes of rows that are grouped by user, sorted by time within each; none of them is unused."""
     if spec.strategy == "time":
         return _by_time(times, spec, time)
-    place = positions(users)
-    length = np.bincount(users, minlength=1)[users] if len(users) else place
+    stops = np.cumsum(counts)
     if spec.strategy == "last":
-        held_out = np.where(place == length - 1, TEST, np.where(place == length - 2, VALID, TRAIN))
-        return np.where(length >= 3, held_out, TRAIN)
+        codes = np.full(len(times), TRAIN, np.int8)
+        last = stops[counts >= 3] - 1
+        codes[last], codes[last - 1] = TEST, VALID
+        return codes
     if spec.valid + spec.test >= 1:
         raise _shares(spec)
     random = np.random.default_rng(spec.seed)
     if spec.strategy == "random":
-        return _at_random(users, length, spec, random)
-    return _by_user(users, place, length, spec, random)
+        return _at_random(counts, spec, random)
+    return _by_user(counts, stops, spec, random)
 
 
-def _by_time(times: Ints, spec: SplitSpec, time: str) -> Ints:
+def _by_time(times: Ints, spec: SplitSpec, time: str) -> PartCodes:
     if time == "order":
         raise DataError(
             "the split strategy `time` needs real times, and these data know only each user's order "
@@ -95,13 +125,13 @@ def _by_time(times: Ints, spec: SplitSpec, time: str) -> Ints:
         )
     if spec.valid + spec.test >= 1:
         raise _shares(spec)
-    ordered, total = np.sort(times), len(times)
+    total = len(times)
     first_test = total - round(total * spec.test)
     first_valid = first_test - round(total * spec.valid)
-    codes = np.full(total, TRAIN)
+    codes = np.full(total, TRAIN, np.int8)
     for first, part in ((first_valid, VALID), (first_test, TEST)):
         if first < total:
-            codes[times >= ordered[first]] = part
+            codes[times >= np.partition(times, first)[first]] = part
     return codes
 
 
@@ -112,28 +142,32 @@ def _shares(spec: SplitSpec) -> DataError:
     )
 
 
-def _at_random(users: Codes, length: Ints, spec: SplitSpec, random: np.random.Generator) -> Ints:
+def _at_random(counts: Ints, spec: SplitSpec, random: np.random.Generator) -> PartCodes:
+    users = np.repeat(np.arange(len(counts)), counts)
     shuffled = np.lexsort((random.random(len(users)), users))
-    test = np.minimum(np.rint(length * spec.test), length - 1)
-    valid = np.minimum(np.rint(length * spec.valid), length - 1 - test)
-    place = positions(users)  # of the shuffled rows: `users` and `length` are the same there
-    codes = np.empty(len(users), np.int64)
+    test = np.minimum(np.rint(counts * spec.test), counts - 1)
+    valid = np.minimum(np.rint(counts * spec.valid), counts - 1 - test)
+    place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)  # of the shuffled rows
+    test, valid = test[users], valid[users]  # of a user's rows, so of the shuffled ones too
+    codes = np.empty(len(users), np.int8)
     codes[shuffled] = np.where(place < test, TEST, np.where(place < test + valid, VALID, TRAIN))
     return codes
 
 
-def _by_user(users: Codes, place: Ints, length: Ints, spec: SplitSpec, random: np.random.Generator) -> Ints:
-    present, first = np.unique(users, return_index=True)
-    eligible = random.permutation(present[length[first] >= 2])
+def _by_user(counts: Ints, stops: Ints, spec: SplitSpec, random: np.random.Generator) -> PartCodes:
+    present = np.flatnonzero(counts)
+    eligible = random.permutation(present[counts[present] >= 2])
     num_test, num_valid = (round(len(present) * share) for share in (spec.test, spec.valid))
-    fate = np.full(int(users.max(initial=0)) + 1, TRAIN)
-    fate[eligible[:num_test]] = TEST
-    fate[eligible[num_test : num_test + num_valid]] = VALID
-    mine = fate[users]
-    return np.where((mine != TRAIN) & (place < length - 1), CONTEXT, mine)
+    whole, last = np.full((2, len(counts)), TRAIN, np.int8)
+    last[eligible[:num_test]] = TEST
+    last[eligible[num_test : num_test + num_valid]] = VALID
+    whole[last != TRAIN] = CONTEXT
+    codes = np.repeat(whole, counts)
+    codes[stops[present] - 1] = last[present]
+    return codes
 
 
-def k_core(users: Codes, items: Codes, min_user: int, min_item: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def k_core(users: Ints, items: Ints, min_user: int, min_item: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(N,) bool: the rows of the largest subset in which every user and item has enough rows."""
     kept = np.ones(len(users), bool)
     while kept.any():
@@ -153,9 +187,18 @@ def cold_items(interactions: pl.DataFrame, part: pl.Series, held_out: str = "tes
 
 
 def split_digest(part: pl.Series) -> str:
-    """16 hex digits that are equal exactly for equal assignments."""
-    codes = (part.cast(PART).to_physical().cast(pl.Int16) + 1).fill_null(0).cast(pl.UInt8)
-    return hashlib.sha256(codes.to_numpy().tobytes()).hexdigest()[:16]
+    """16 hex digits that are equal exactly for equal assignments, of the rows in the order of their file."""
+    return parts_digest(part_codes(part))
+
+
+def parts_digest(codes: PartCodes) -> str:
+    """As `split_digest`, of codes."""
+    return hashlib.sha256((codes + np.int8(1)).tobytes()).hexdigest()[:16]
+
+
+def part_codes(part: pl.Series) -> PartCodes:
+    """(N,) int8 places in PARTS; -1 where unused."""
+    return part.cast(PART).to_physical().cast(pl.Int8).fill_null(UNUSED).to_numpy()
 
 
 def split_record(
@@ -198,13 +241,51 @@ def parts_of(
 ) -> tuple[SplitSpec, pl.Series]:
     """The split in force and the part of each row of `interactions.parquet`: that of `split_path`, else by `spec`.
 
-    Whoever shows interactions to a model, or to a language model, takes the parts from here.
+    Whoever shows interactions to a model, or to a language model, takes the parts from here, or by their columns from
+    `parts_of_columns`.
     """
     if split_path is not None:
         return load_split(split_path, card)
-    columns = ["user_id", "item_id", "timestamp"]
-    frame = pl.read_parquet(Path(folder) / "interactions.parquet", columns=columns, glob=False)
-    return spec, assign(frame, spec, card.time)
+    items, users = (
+        pl.read_parquet(Path(folder) / f"{name}s.parquet", columns=[f"{name}_id"], glob=False).to_series()
+        for name in ("item", "user")
+    )
+    columns = load_columns(folder, items, users, card.events, card.context)
+    return spec, _named(_in_file_order(columns, divide(folder, card, columns, spec)))
+
+
+def parts_of_columns(
+    folder: str | Path,
+    card: DatasetCard,
+    columns: Columns,
+    spec: SplitSpec,
+    split_path: str | Path | None = None,
+) -> tuple[SplitSpec, PartCodes, str]:
+    """The split in force, (N,) int8 the part of each row of `columns`, and the digest of the split."""
+    if split_path is None:
+        codes = divide(folder, card, columns, spec)
+        return spec, codes, parts_digest(_in_file_order(columns, codes))
+    spec, part = load_split(split_path, card)
+    codes = part_codes(part)
+    return spec, codes if columns.order is None else codes[columns.order], parts_digest(codes)
+
+
+def divide(folder: str | Path, card: DatasetCard, columns: Columns, spec: SplitSpec) -> PartCodes:
+    """(N,) int8 part of each row of the columns of a prepared dataset, by `spec`."""
+    if columns.order is None:  # users come in the order in which they appear, as in `assign`
+        counts = columns.stops - columns.starts
+        return split_rows(columns.times, counts, spec, card.time, columns.items)
+    wanted = ["user_id", "item_id", "timestamp"]
+    frame = pl.read_parquet(Path(folder) / "interactions.parquet", columns=wanted, glob=False)
+    return part_codes(assign(frame, spec, card.time))[columns.order]
+
+
+def _in_file_order(columns: Columns, codes: PartCodes) -> PartCodes:
+    if columns.order is None:
+        return codes
+    found = np.empty_like(codes)
+    found[columns.order] = codes
+    return found
 
 
 def split_words(split: SplitSpec, split_path: str | Path | None) -> list[str]:

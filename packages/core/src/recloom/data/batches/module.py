@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import lightning as L
-import polars as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...batch import Batch
 from ...errors import RecloomError, at_least
-from ...schemas import DatasetCard, Part, Protocol, SplitSpec
+from ...schemas import PARTS, DatasetCard, Part, Protocol, SplitSpec
 from ..catalog import Catalog
 from ..interactions import Interactions
 from ..provenance import check_split
@@ -28,6 +27,11 @@ GIVEN = {"impressions": "shown", "rated": "rated"}
 """Candidates that are in the data, and what they were."""
 SCORES_AT_ONCE = 1 << 22
 """Scores of an evaluation batch: its rows are this divided by the size of the catalogue."""
+SHARES = tuple(
+    tuple(PARTS.index(name) for name in names)
+    for names in (("train",), ("valid",), ("test",), ("train", "context"), ("train", "valid", "context"))
+)
+"""The three parts, and what requests of validation and test may look back on, as codes."""
 PAIRWISE = 64
 """So many fewer at once for a model that reads pairs, each of which is work: a batch takes seconds, not minutes."""
 
@@ -123,29 +127,29 @@ class RecDataModule(L.LightningDataModule):
         if self._ready:
             return
         from ..card import read_card
-        from ..split import parts_of, split_digest
+        from ..split import parts_of_columns
 
         self.card: DatasetCard = read_card(self.path)
-        self.catalog = Catalog.load(self.path)
+        self.catalog = Catalog.load(self.path, self.card)
         if self.vectors is not None:
             self.catalog = self.catalog.with_vectors(self.vectors)
         if self.user_vectors is not None:
             self.catalog = self.catalog.with_user_vectors(self.user_vectors)
-        self.split, part = parts_of(self.path, self.card, self.split, self.split_path)
-        everything = self.everything = Interactions.load(self.path, self.catalog)
+        columns = self.catalog.columns(self.path)
+        self.split, codes, self.split_hash = parts_of_columns(
+            self.path, self.card, columns, self.split, self.split_path
+        )
+        everything = self.everything = Interactions.from_columns(columns, self.catalog.num_items)
         everything.positive = self.positive
-        self.parts = {name: everything.select(_mask(part, name)) for name in ("train", "valid", "test")}
+        *parts, before_valid, before_test = everything.divide(torch.from_numpy(codes), SHARES)
+        self.parts = dict(zip(("train", "valid", "test"), parts, strict=True))
         self.train = self.parts["train"]
         if not len(self.train):
             raise RecloomError(
                 f"the split {self.split} leaves no training rows of {self.path}. "
                 "Lower min_user, min_item, valid or test."
             )
-        self.visible = {
-            "valid": everything.select(_mask(part, "train", "context")),
-            "test": everything.select(_mask(part, "train", "valid", "context")),
-        }
-        self.split_hash = split_digest(part)
+        self.visible = {"valid": before_valid, "test": before_test}
         for path in (self.vectors, self.user_vectors):
             if path is not None:
                 check_split(path, self.card.data_hash(), self.split_hash)
@@ -257,7 +261,3 @@ class RecDataModule(L.LightningDataModule):
         if part not in begin:
             raise RecloomError(f"the split by time leaves no {part} rows; raise split.{part}")
         return begin[part], begin.get("test") if part == "valid" else None
-
-
-def _mask(part: pl.Series, *names: str) -> Tensor:
-    return torch.from_numpy(part.is_in(list(names)).fill_null(False).to_numpy().copy())

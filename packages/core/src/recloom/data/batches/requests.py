@@ -31,6 +31,7 @@ class ImpressionRequests(Dataset[Batch]):
         self.time = torch.from_numpy(table["timestamp"].to_numpy().copy())
         self.history = Lists(table["history"], catalog)
         self.candidates = Lists(table["candidates"], catalog)
+        self.num_fields = len(catalog.context)  # impressions do not say what they are
         self.labels = torch.from_numpy(
             table["labels"].explode().drop_nulls().cast(pl.Float32).to_numpy().copy()
         )
@@ -43,7 +44,12 @@ class ImpressionRequests(Dataset[Batch]):
         candidates, place = self.candidates.gather(rows)
         labels = self.labels[place] * (candidates > 0)
         return Batch.of(
-            history, candidates, user=self.user[rows], request_time=self.time[rows], labels=labels
+            history,
+            candidates,
+            user=self.user[rows],
+            request_time=self.time[rows],
+            labels=labels,
+            context=torch.zeros(len(rows), self.num_fields, dtype=torch.long),
         )
 
 
@@ -121,6 +127,8 @@ class TargetRequests(Dataset[Batch]):
             history_time=times,
             request_time=asked,
             labels=targets,
+            history_event=self.visible.last_events(users, longest),
+            context=self.held_out.context_at(self.held_out.starts[users]),
         )
 
 
@@ -143,7 +151,8 @@ class LabelledRequests(Dataset[Batch]):
 
     def __getitem__(self, rows: Tensor) -> Batch:
         users = self.users[rows]
-        history, times = self.visible.last(users, max(1, int(self.visible.lengths[users].max())))
+        longest = max(1, int(self.visible.lengths[users].max()))
+        history, times = self.visible.last(users, longest)
         width = int(self.held_out.lengths[users].max())
         candidates, asked = self.held_out.last(users, width)  # (B, C)
         real = candidates > 0
@@ -155,4 +164,6 @@ class LabelledRequests(Dataset[Batch]):
             history_time=times,
             request_time=asked.masked_fill(~real, torch.iinfo(torch.int64).max).amin(1),
             labels=self.labels[places] * real,
+            history_event=self.visible.last_events(users, longest),
+            context=self.held_out.context_at(self.held_out.starts[users]),
         )

@@ -63,12 +63,17 @@ class SequenceRows(Dataset[Batch]):
         starts = self.interactions.starts[users]
         items, times = self.interactions.window(starts, stops + 1, self.length + 1)  # (B, L + 1)
         history = items[:, :-1]
+        real = history > 0
+        events = self.interactions.window_events(starts, stops + 1, self.length + 1)  # (B, L + 1)
         return Batch.of(
             history,
             user=users,
             history_time=times[:, :-1],
             request_time=times[:, -1],
-            labels=items[:, 1:] * (history > 0),
+            labels=items[:, 1:] * real,
+            history_event=events[:, :-1],
+            label_event=events[:, 1:] * real,
+            context=self.interactions.context_at(stops),
         )
 
     def epoch(self, generator: torch.Generator) -> Tensor:
@@ -89,6 +94,8 @@ class PairRows(Dataset[Batch]):
         self, interactions: Interactions, by: Literal["interaction", "user"] = "interaction"
     ) -> None:
         self.users, self.items = interactions.pairs()
+        self.interactions = interactions
+        self.places = interactions.rows() if interactions.context else torch.zeros_like(self.users)
         self.lengths, self.by = interactions.lengths, by
         self.first = torch.cumsum(self.lengths, 0) - self.lengths
 
@@ -98,7 +105,10 @@ class PairRows(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users = self.users[rows]
         return Batch.of(
-            torch.zeros(len(users), 1, dtype=torch.long), user=users, labels=self.items[rows][:, None]
+            torch.zeros(len(users), 1, dtype=torch.long),
+            user=users,
+            labels=self.items[rows][:, None],
+            context=self.interactions.context_at(self.places[rows]),
         )
 
     def epoch(self, generator: torch.Generator) -> Tensor:
@@ -146,6 +156,8 @@ class PointwiseRows(Dataset[Batch]):
             history_time=times[:, :-1],
             request_time=times[:, -1],
             labels=self.labels[places][:, None],
+            history_event=self.interactions.window_events(starts, places, self.length),
+            context=self.interactions.context_at(places),
         )
 
     def epoch(self, generator: torch.Generator) -> Tensor:
