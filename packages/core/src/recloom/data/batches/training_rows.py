@@ -95,7 +95,7 @@ class PairRows(Dataset[Batch]):
     ) -> None:
         self.users, self.items = interactions.pairs()
         self.interactions = interactions
-        self.places = interactions.rows() if interactions.context else torch.zeros_like(self.users)
+        self.places = interactions.rows() if interactions.context else self.users
         self.lengths, self.by = interactions.lengths, by
         self.first = torch.cumsum(self.lengths, 0) - self.lengths
 
