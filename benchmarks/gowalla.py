@@ -44,7 +44,7 @@ def prepare(source: Path) -> None:
     from recloom.data import PART, read_card, split_record
     from recloom.data.prepare import prepare_source
     from recloom.data.readers import ReadOptions
-    from recloom.io import new_directory
+    from recloom.io import whole_folder
     from recloom.schemas import SplitSpec
 
     if (FOLDER / "splits" / "published" / "split.json").is_file():
@@ -56,7 +56,7 @@ def prepare(source: Path) -> None:
     part = frame["part"].cast(PART)
     frame = frame.drop("part")
     record = split_record(frame, part, SplitSpec(strategy="random", valid=0, test=0.2), read_card(FOLDER))
-    with new_directory(FOLDER / "splits" / "published") as folder:
+    with whole_folder(FOLDER / "splits" / "published") as folder:
         frame.with_columns(part.cast(pl.String)).write_parquet(folder / "split.parquet")
         (folder / "split.json").write_text(record.model_dump_json(indent=2) + "\n")
 

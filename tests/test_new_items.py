@@ -1,7 +1,6 @@
 """`recloom items add`: new items in a trained run, for each kind of recommender that can take them."""
 
 import json
-import os
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError, RecloomError
 from recloom.fitting.fit import run_command
+from recloom.io import LOCK, scratch_beside
 from recloom.llm.texts.hashing import HashingNgrams
 from recloom.nn.item_embedding import ItemEmbedding
 from recloom.runs.add_items import add_items
@@ -180,7 +180,10 @@ def test_a_second_run_is_refused_and_an_overwriting_one_replaces_it_whole(place,
 
 def test_what_a_killed_run_left_is_removed_and_an_error_leaves_nothing(place, trained, tmp_path, monkeypatch):
     run = trained("TextMean", None)
-    (tmp_path / f".grown.{os.getpid() + 1}.tmp").mkdir()
+    with scratch_beside(tmp_path / "grown") as left:
+        pass
+    left.mkdir()
+    left.with_suffix(LOCK).touch()
     added(place, run, tmp_path / "grown", None)
     before = sorted(path.name for path in tmp_path.iterdir())
     assert before == ["grown"]

@@ -303,7 +303,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     [
         (["--metrics", "length,bleau"], "text metric 'bleau': expected one of"),
         (["--metrics", ","], "say --metrics, such as --metrics bleu@4,rouge_l"),
-        (["--metrics", "length", "--out", "t.jsonl"], "t.jsonl exists. Choose another name"),
+        (["--metrics", "length", "--out", "t.jsonl"], "t.jsonl exists. Choose another --out"),
         (["--metrics", "length", "--out", "gone/x.json"], "gone is not a folder"),
         (["--metrics", "surprise", "--log-probs", "text"], "--log-probs-of NAME belong together"),
         (["--metrics", "surprise", "--log-probs-of", "x"], "--log-probs-of NAME belong together"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from recloom.cli.main import main
-from recloom.data.split import split_words, write_split
+from recloom.data.split import write_split
+from recloom.next_steps import split_words
 from recloom.schemas import SplitSpec
 
 EPOCH = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]

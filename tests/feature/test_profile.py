@@ -296,7 +296,7 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
         run("title")
     with pytest.raises(RecloomError, match="is not a folder"):
         run("title", out="none/out.parquet")
-    with pytest.raises(RecloomError, match=r"--out .*out.json must end in .parquet"):
+    with pytest.raises(RecloomError, match=r"--out .*out\.json: expected a name that ends in \.parquet"):
         run("title", out="out.json")
     (tmp_path / "no.sqlite").write_text("a letter")
     with pytest.raises(

@@ -133,7 +133,7 @@ def test_a_drawing_without_matplotlib_names_the_extra_before_anything_is_compute
         (["--restart", "z"], "no node 'z'"),
         (["--relations", "hates"], "no relation 'hates'; it has likes, knows"),
         (["--draw", "x.png"], "--draw x.png: expected a name that ends in .svg or .html"),
-        (["--out", "absent/x.csv"], "there is no folder absent"),
+        (["--out", "absent/x.csv"], "absent is not a folder"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_written(edges, tmp_path, monkeypatch, capsys, words, message):

@@ -264,8 +264,8 @@ def test_wrong_paths_are_refused_before_the_work(verified, users, tmp_path):
     for given, out, told in (
         (tmp_path / "none.parquet", tmp_path / "l.parquet", r"none\.parquet does not exist"),
         (tmp_path / "text.parquet", tmp_path / "l.parquet", r"is not a Parquet file, or was cut short"),
-        (users, tmp_path / "none" / "l.parquet", r"none is no folder that can be written to"),
-        (users, tmp_path / "lists.csv", r"expected --out to end in \.parquet, found '.*lists\.csv'"),
+        (users, tmp_path / "none" / "l.parquet", r"none is not a folder; make it"),
+        (users, tmp_path / "lists.csv", r"--out .*lists\.csv: expected a name that ends in \.parquet"),
         (users, users, r"is the file of requests itself"),
     ):
         with pytest.raises(RecloomError, match=told):

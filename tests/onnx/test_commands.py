@@ -267,7 +267,8 @@ def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
     with drafted(out) as draft:
         left = draft.parent
     left.mkdir()
-    for name in (LOCK, "model.onnx", "model.json"):
+    left.with_suffix(LOCK).touch()
+    for name in ("model.onnx", "model.json"):
         (left / name).write_text("half of it")
     with drafted(out) as other:  # one that is made now is left alone
         main(["export", str(run), "--out", str(out)])

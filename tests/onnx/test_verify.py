@@ -13,7 +13,8 @@ import torch
 from onnx import numpy_helper
 from recloom.batch import Batch
 from recloom.errors import RecloomError
-from recloom_onnx.artifact.manifest import file_digest, read_manifest
+from recloom.io import sha256
+from recloom_onnx.artifact.manifest import read_manifest
 from recloom_onnx.artifact.session import Session
 from recloom_onnx.exporting.export import export_artefact
 from recloom_onnx.verification.cases import sample
@@ -44,7 +45,7 @@ def perturb(path, amount):
     table.CopyFrom(numpy_helper.from_array(weights, table.name))
     onnx.save(model, str(path))
     manifest = read_manifest(path)
-    manifest.model_copy(update={"files": {path.name: file_digest(path)}}).write(path)
+    manifest.model_copy(update={"files": {path.name: sha256(path)}}).write(path)
 
 
 def test_test_users_and_metrics_are_the_same(artefact, tmp_path):
@@ -221,7 +222,7 @@ def edit(path, change):
     model = onnx.load(str(path))
     change(model.graph)
     onnx.save(model, str(path))
-    read_manifest(path).model_copy(update={"files": {path.name: file_digest(path)}}).write(path)
+    read_manifest(path).model_copy(update={"files": {path.name: sha256(path)}}).write(path)
 
 
 def test_int8_passes_within_the_loss_and_says_what_it_costs(small, tmp_path):

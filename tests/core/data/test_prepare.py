@@ -13,7 +13,7 @@ from recloom.data.card import read_card, read_unchanged
 from recloom.data.prepare.source import prepare_source
 from recloom.data.readers import ReadOptions
 from recloom.errors import DataError
-from recloom.io import LOCK, new_directory, remove_leftovers, sha256
+from recloom.io import LOCK, remove_leftovers, sha256, whole_folder
 
 BODY = "userId,movieId,rating,timestamp\n2,10,3.5,20\n2,11,4.0,10\n1,10,1,5\n1,10,x,5\n"
 
@@ -99,7 +99,7 @@ def test_overwrite_replaces_nothing_that_was_not_written_here(raw, tmp_path):
         for overwrite in (True, False):
             with pytest.raises(DataError, match=found + r"; only .* is ever replaced\. Choose another --out"):
                 prepare(raw, out, overwrite=overwrite)
-            with pytest.raises(DataError, match=found), new_directory(out, overwrite=overwrite):
+            with pytest.raises(DataError, match=found), whole_folder(out, overwrite=overwrite):
                 pytest.fail("nothing may be written")
     assert (notes / "thesis.txt").read_text() == "years of work"
     assert table.read_text() == "a,b"
@@ -113,7 +113,7 @@ def test_overwrite_replaces_an_empty_folder_and_a_split(tmp_path):
         out.mkdir(exist_ok=True)
         if name:
             (out / "new").rename(out / name)
-        with new_directory(out, overwrite=True) as partial:
+        with whole_folder(out, overwrite=True) as partial:
             (partial / "new").touch()
         assert os.listdir(out) == ["new"]
 
@@ -130,7 +130,7 @@ def test_what_appears_while_writing_is_spared(tmp_path):
 
 
 def _write_while_another_does(out, overwrite):
-    with new_directory(out, overwrite=overwrite):
+    with whole_folder(out, overwrite=overwrite):
         out.mkdir()
         (out / "thesis.txt").touch()
 
@@ -144,7 +144,7 @@ def test_a_failure_leaves_nothing_and_spares_the_old(raw, tmp_path):
 
 
 def _fail_half_way(out):
-    with new_directory(out) as partial:
+    with whole_folder(out) as partial:
         (partial / "x").write_text("half")
         raise ZeroDivisionError
 
@@ -184,11 +184,13 @@ def test_a_kill_leaves_the_old_or_the_new(raw, tmp_path, stage, overwrite):
     arguments = [sys.executable, "-c", WRITER, stage, str(raw), str(out), "yes" if overwrite else "no"]
     writer = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "here\n"
-    partial = [name for name in os.listdir(tmp_path) if name.startswith(".recloom-")]
-    assert len(partial) == (stage != "after" or overwrite)
+    locks = [name for name in os.listdir(tmp_path) if name.startswith(".recloom-") and name.endswith(LOCK)]
+    partial = tmp_path / locks[0].removesuffix(LOCK)
+    assert len(locks) == 1
+    assert partial.is_dir() == (stage != "after" or overwrite)
     if stage != "after":
         remove_leftovers(tmp_path, ".recloom-")  # what a living process writes is not touched
-        assert sorted(os.listdir(tmp_path / partial[0]))[0] == LOCK
+        assert partial.is_dir()
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     if stage == "after":
@@ -200,7 +202,7 @@ def test_a_kill_leaves_the_old_or_the_new(raw, tmp_path, stage, overwrite):
             read_card(out)
     prepare(raw, out, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["ml", "raw"]
-    assert LOCK not in os.listdir(out)
+    assert not [name for name in os.listdir(out) if name.startswith(".")]
 
 
 def test_the_card_is_checked_when_read(raw, tmp_path):
@@ -276,7 +278,7 @@ def test_two_that_write_to_one_place_do_not_take_each_others_work(tmp_path):
         told = set()
         for _ in range(60):
             try:
-                with new_directory(out, overwrite=True) as folder:
+                with whole_folder(out, overwrite=True) as folder:
                     for part in ("dataset.json", "a", "b"):
                         (folder / part).write_text(name)
             except DataError as error:

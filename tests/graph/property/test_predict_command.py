@@ -125,11 +125,14 @@ def test_an_interrupt_is_one_and_leaves_no_file(dataset, tmp_path, monkeypatch, 
     ("words", "message"),
     [
         (["--out", "kind.csv"], "expected a name that ends in .parquet"),
-        (["--out", "absent/kind.parquet"], "there is no folder absent"),
+        (["--out", "absent/kind.parquet"], "absent is not a folder"),
         (["--neighbours", "0"], "neighbours must be at least 1"),
         (["--dim", "0"], "dim must be at least 1; found 0"),
         (["--num-layers", "0"], "num_layers must be at least 1; found 0"),
-        (["--out", "folder.parquet", "--overwrite"], "--out folder.parquet is a folder; name a file"),
+        (
+            ["--out", "folder.parquet", "--overwrite"],
+            "--out folder.parquet is a folder; choose another --out",
+        ),
         (
             ["--attribute", "na/me"],
             "--attribute na/me: no file can be named after it; say with --out which file",

@@ -151,12 +151,13 @@ def test_what_is_refused_changes_nothing(titled, tmp_path, harm, message):
 
 
 def test_a_file_that_is_no_model_though_its_hash_is_right_is_refused(titled, tmp_path):
-    from recloom_onnx.artifact.manifest import file_digest, read_manifest
+    from recloom.io import sha256
+    from recloom_onnx.artifact.manifest import read_manifest
 
     path = put(tmp_path / "m", titled)
     path.write_bytes(b"no protobuf" * 50)
     manifest = read_manifest(path)
-    manifest.model_copy(update={"files": manifest.files | {path.name: file_digest(path)}}).write(path)
+    manifest.model_copy(update={"files": manifest.files | {path.name: sha256(path)}}).write(path)
     models = Models(find_sources([str(path)]), Settings())
     with pytest.raises(RecloomError, match=r"model.onnx cannot be run: \w+: .*Export it again"):
         asyncio.run(models.load_all())

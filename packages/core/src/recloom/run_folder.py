@@ -7,24 +7,23 @@ runs/DATA/MODEL/   config.yaml   run.json   checkpoints/{best,last}.ckpt   logs/
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from .errors import RecloomError
-from .io import put_in_place, sync_tree, versions, write_text
+from .io import LOCK, try_lock, versions, whole_folder, write_text
 from .schemas import RunRecord
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from .data.batches.module import RecDataModule
     from .training.module import RecModule
 
 CHECKPOINTS = "checkpoints"
-LOCK = ".lock"
 RECORD = "run.json"
 ROOT = Path("runs")
 RESULTS = ("metrics.json", "per_user_*.parquet", "predictions.parquet")
@@ -74,6 +73,7 @@ def leave_nothing(run: Path) -> None:
     """After a fit that failed before its first checkpoint: remove its folder if it holds nothing else."""
     if not run.is_dir() or {path.name for path in run.iterdir()} - {LOCK, "config.yaml", "logs"}:
         return
+    unlock()
     shutil.rmtree(run, ignore_errors=True)
     with contextlib.suppress(OSError):  # others stand beside it
         run.parent.rmdir()
@@ -85,41 +85,39 @@ def new_folder(run: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises RecloomError where a run stands there that is not to be replaced, or something else does.
     """
+    with whole_folder(run, overwrite=overwrite, refuse=_refuse_other) as partial:
+        yield partial
+
+
+def _refuse_other(run: Path, overwrite: bool) -> None:
     if run.exists() and not overwrite:
         raise RecloomError(f"{run} exists already. Choose another --out, or replace it with --overwrite.")
     if run.exists() and not (run.is_dir() and (run / CHECKPOINTS).is_dir()):
         raise RecloomError(f"{run} is no run, and only a run is replaced. Choose another --out.")
-    partial = run.with_name(f".{run.name}.{os.getpid()}.tmp")
-    for leftover in run.parent.glob(f".{run.name}.*.tmp"):  # of a killed process
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        sync_tree(partial)
-        put_in_place(partial, run)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-_locks: list[TextIO] = []
+_held: list[BaseFileLock] = []
 
 
 def lock(run: Path) -> None:
     """Hold the folder for this process until it ends; RecloomError where another one trains in it."""
-    while _locks:
-        _locks.pop().close()
+    unlock()
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = open(run / LOCK, "w")  # noqa: SIM115 - held open on purpose
+        held = try_lock(run / LOCK)
     except OSError as error:
         raise RecloomError(
             f"the run cannot be written to {run}: {error.strerror}. Choose another --run."
         ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RecloomError(f"another fit is writing {run}. Wait for it, or choose another --run.") from None
-    _locks.append(file)
+    if held is None:
+        raise RecloomError(f"another fit is writing {run}. Wait for it, or choose another --run.")
+    _held.append(held)
+
+
+def unlock() -> None:
+    """Hold no folder any more."""
+    while _held:
+        _held.pop().release()
 
 
 def find_dataset(run: Path, path: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,11 +34,6 @@ def plain(text: str, width: int = 80) -> Text:
 def visible(message: str) -> str:
     """A message of several lines, whatever it quotes: line breaks stay, all else that `plain` would replace is."""
     return "\n".join(UNSAFE.sub(_picture, line) for line in message.split("\n"))
-
-
-def command_line(*words: object) -> str:
-    """`recloom` and these words, as a shell takes them: a path with a blank is quoted."""
-    return shlex.join(["recloom", *map(str, words)])
 
 
 def _picture(found: re.Match[str]) -> str:

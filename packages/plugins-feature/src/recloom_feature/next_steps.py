@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recloom.data import split_words
+from recloom.next_steps import split_words, then
 from recloom.schemas import SplitSpec
-from recloom.terminal import command_line
 
 
 def vectors_of(texts: Path) -> Path:
@@ -17,7 +16,7 @@ def vectors_of(texts: Path) -> Path:
 def embed(data: Path, of: str, texts: Path) -> str:
     """Turn a file of texts into vectors."""
     whose = ("--of", "users") if of == "users" else ()
-    return f"next: {command_line('embed', data, *whose, '--texts', texts)}"
+    return then("embed", data, *whose, "--texts", texts)
 
 
 def fit_with_vectors(
@@ -29,7 +28,7 @@ def fit_with_vectors(
 ) -> str:
     """Train a model that reads vectors of items."""
     words = () if config is None else ("--config", config)
-    return "next: " + command_line(
+    return then(
         "fit", *words, "--model", model, "--model.recommender.item_input", item_input, "--data", data,
         "--data.vectors", vectors,
     )  # fmt: skip
@@ -37,7 +36,7 @@ def fit_with_vectors(
 
 def fit_with_pairs(data: Path, pairs: Path, split: SplitSpec, split_path: Path | None) -> str:
     """Train on simulated preferences, on the same split."""
-    return "next: " + command_line(
+    return then(
         "fit", "--model", "SASRec", "--data", data, *split_words(split, split_path), "--model.loss", "ColdStart",
         "--model.loss.pairs", pairs,
     )  # fmt: skip
@@ -46,12 +45,12 @@ def fit_with_pairs(data: Path, pairs: Path, split: SplitSpec, split_path: Path |
 def seralm_rounds(data: Path, texts: Path) -> str:
     """Choose among the texts of items, in a folder named after them."""
     folder = texts.with_name(f"{texts.stem}-rounds")
-    return f"next: {command_line('seralm', 'rounds', data, '--texts', texts, '--out', folder)}"
+    return then("seralm", "rounds", data, "--texts", texts, "--out", folder)
 
 
 def measure_reasons(data: Path, reasons: Path) -> str:
     """Measure how faithful reasons are to the records that they cite."""
-    return "next: " + command_line(
+    return then(
         "text-metrics", reasons, "--metrics", "distinct@2,faithfulness,faithful_texts", "--data", data,
         "--items", "item_id", "--cited", "cites",
     )  # fmt: skip

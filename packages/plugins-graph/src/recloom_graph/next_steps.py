@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recloom.data import split_words
+from recloom.next_steps import split_words, then
 from recloom.schemas import SplitSpec
-from recloom.terminal import command_line
 
 
 def after_profiles(
@@ -15,20 +14,20 @@ def after_profiles(
 ) -> str:
     """Turn profiles of items, and of users where there are any, into vectors, and learn beside them."""
     vectors = {name: file.with_name(f"{file.stem}-vectors.parquet") for name, file in files.items()}
-    steps = [command_line("embed", data, "--texts", files["items"])]
+    steps = [then("embed", data, "--texts", files["items"])]
     words = ["--data.vectors", vectors["items"]]
     if users:
-        steps.append(command_line("embed", data, "--of", "users", "--texts", files["users"]))
+        steps.append(then("embed", data, "--of", "users", "--texts", files["users"]))
         words += ["--data.user_vectors", vectors["users"]]
     fit = ("fit", "--model", "LightGCN", "--model.loss", "RLMRecCon", "--data", data)
-    steps.append(command_line(*fit, *split_words(split, split_path), *words))
-    return "\n".join(f"next: {step}" for step in steps)
+    steps.append(then(*fit, *split_words(split, split_path), *words))
+    return "\n".join(steps)
 
 
 def after_refining(data: Path, folder: Path) -> str:
     """Turn refined texts into vectors."""
     where = () if folder == data else ("--folder", folder)
-    return f"next: {command_line('graph', 'encode', data, *where)}"
+    return then("graph", "encode", data, *where)
 
 
 def after_encoding(data: Path, vectors: Mapping[str, Path], split: SplitSpec) -> str:
@@ -36,4 +35,4 @@ def after_encoding(data: Path, vectors: Mapping[str, Path], split: SplitSpec) ->
     options = {"item": "--data.vectors", "user": "--data.user_vectors"}
     words = [word for key, file in vectors.items() for word in (options[key], file)]
     fit = ("fit", "--model", "GaCLLM", "--data", data, *split_words(split, None))
-    return f"next: {command_line(*fit, *words)}"
+    return then(*fit, *words)

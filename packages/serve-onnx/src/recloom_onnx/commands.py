@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from recloom.command import command
 from recloom.errors import RecloomError
+from recloom.next_steps import then
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +115,7 @@ def export(
                 print(f"{out} is verified and was not replaced by what was not compared to the end")
             else:
                 put(draft, place)
-                print(f"wrote {out}, not compared to the end (next: recloom verify {out} --run {run})")
+                print(f"wrote {out}, not compared to the end ({then('verify', out, '--run', run)})")
             raise
         before = served(place)
         stays = before and parity is not None and not parity.verified
@@ -126,7 +127,7 @@ def export(
         _tell_index(manifest.index)
     if parity is None:
         lost = ", though the one in its place was" if before else ""
-        print(f"not verified{lost}, so it is not served yet (next: recloom verify {out} --run {run})")
+        print(f"not verified{lost}, so it is not served yet ({then('verify', out, '--run', run)})")
         return
     _tell(parity, manifest, place, stays)
     if triton:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +13,7 @@ from .. import hookspecs
 from .. import plugins as loading
 from ..command import command
 from ..errors import RecloomError
+from ..io import version
 from ..spec import unknown
 from ..terminal import plain, visible
 
@@ -148,7 +149,4 @@ def _findings() -> list[str]:
 
 
 def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "-"
+    return version(name) or "-"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..command import command
 from ..errors import Finished, RecloomError
+from ..next_steps import command_line, then
 from ..spec import unknown
-from ..terminal import command_line
 from .help import LIGHTNING
 from .invoke import find_command, invoke
 
@@ -25,7 +25,7 @@ def plan(command: list[str]) -> None:
     try:
         _called(command, ["--llm.run=plan"])
     except Finished:
-        print(f"next: {command_line(*command)}")
+        print(then(*command))
         raise
 
 
@@ -45,7 +45,7 @@ def batch_export(out: Path, command: list[str]) -> None:
     try:
         _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
     except NothingLeft:
-        print(f"next: {command_line(*command)}")
+        print(then(*command))
         raise
     except Finished:
         print("And then, to another file, what is asked next; where nothing is, this says so:")

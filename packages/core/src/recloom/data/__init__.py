@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .split import parts_of as parts_of
     from .split import split_digest as split_digest
     from .split import split_record as split_record
-    from .split import split_words as split_words
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -31,6 +30,6 @@ __getattr__, __dir__ = lazy_names(
         "catalog": "Catalog VECTOR",
         "interactions": "Interactions ranges repeated",
         "provenance": "ENCODER ORIGIN knowledge_prefix",
-        "split": "PART assign parts_of split_digest split_record split_words",
+        "split": "PART assign parts_of split_digest split_record",
     },
 )

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from ..errors import DataError
+from ..io import whole_file
 from ..schemas import ContextField, EventCodes
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -185,15 +186,16 @@ def _write_arrow(path: Path, columns: dict[str, Ints]) -> bool:
     """Write the cache atomically; False where the folder cannot be written."""
     import pyarrow as pa
 
-    temporary = path.with_suffix(f".{np.random.default_rng().integers(1 << 40):x}.tmp")
+    table = pa.table(columns)
     try:
         path.parent.mkdir(exist_ok=True)
-        table = pa.table(columns)
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with (
+            whole_file(path) as partial,
+            pa.OSFile(str(partial), "wb") as sink,
+            pa.ipc.new_file(sink, table.schema) as writer,
+        ):
             writer.write_table(table)
-        temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
         return False
     return True
 

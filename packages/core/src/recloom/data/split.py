@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ..errors import DataError
-from ..io import new_directory
+from ..io import whole_folder
 from ..schemas import PARTS, DatasetCard, Record, SplitSpec
 from .card import read_card
 from .columns import Columns, Ints, load_columns
@@ -230,7 +230,7 @@ def write_split(
     part = assign(interactions, spec, card.time)
     record = split_record(interactions, part, spec, card)
     out = out or folder / "splits" / f"{spec.strategy}-{spec.digest()[:8]}"
-    with new_directory(out, overwrite=overwrite) as partial:
+    with whole_folder(out, overwrite=overwrite) as partial:
         interactions.with_columns(part.cast(pl.String)).write_parquet(partial / "split.parquet")
         (partial / "split.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return out, record
@@ -286,14 +286,6 @@ def _in_file_order(columns: Columns, codes: PartCodes) -> PartCodes:
     found = np.empty_like(codes)
     found[columns.order] = codes
     return found
-
-
-def split_words(split: SplitSpec, split_path: str | Path | None) -> list[str]:
-    """The options with which `recloom fit` divides a dataset so."""
-    if split_path is not None:
-        return ["--data.split_path", str(split_path)]
-    changed = split.model_dump(mode="json", exclude_defaults=True)
-    return [word for name, value in changed.items() for word in (f"--data.split.{name}", str(value))]
 
 
 def load_split(folder: str | Path, card: DatasetCard) -> tuple[SplitSpec, pl.Series]:

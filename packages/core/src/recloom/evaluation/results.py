@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ..errors import RecloomError
+from ..io import RECORDED, version, whole_file, write_text
 from ..metrics.segments import LEGEND
 from ..run_folder import refuse_task
 from ..schemas import Protocol, Record
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.json"
 KEYS = ("user_id", "request")
 """The columns of the per-user table that are not metrics; `request` counts a user's rows from 0."""
-RECORDED = ("recloom", "torch", "lightning", "numpy", "polars")
 
 
 class MetricValue(Record):
@@ -103,12 +101,9 @@ def write_results(
         model=model, seed=seed, protocol=protocol, metrics=metrics, resamples=resamples, versions=_versions()
     )
     run.mkdir(parents=True, exist_ok=True)
-    partial = run / f".{_per_user_file(protocol)}.part"
-    table.write_parquet(partial)
-    os.replace(partial, run / _per_user_file(protocol))
-    partial = run / f".{METRICS_FILE}.part"
-    partial.write_text(json.dumps(results.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, run / METRICS_FILE)
+    with whole_file(run / _per_user_file(protocol)) as partial:
+        table.write_parquet(partial)
+    write_text(run / METRICS_FILE, json.dumps(results.model_dump(mode="json"), indent=2) + "\n")
     return results
 
 
@@ -230,10 +225,5 @@ def _finite(value: float) -> float | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    known = {name: number for name in RECORDED if (number := version(name))}
+    return {"python": platform.python_version()} | known

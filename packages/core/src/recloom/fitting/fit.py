@@ -9,6 +9,7 @@ from typing import Any
 from ..data.batches.module import RecDataModule
 from ..evaluation.results import show
 from ..metrics import parse_metric
+from ..next_steps import then
 from ..plugins import collect
 from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
 from ..runs.run import Run, load, write_predictions
@@ -82,7 +83,7 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
         write_record(folder, trainer, module, data)
-        print(f"trained: {folder}{how_far(trainer)} (next: recloom test {folder})")
+        print(f"trained: {folder}{how_far(trainer)} ({then('test', folder)})")
 
 
 def run_command(args: Sequence[str]) -> RunCLI:

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMPr
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ..errors import RecloomError, Terminated
+from ..io import unwritable
+from ..next_steps import command_line
 from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
 from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint
@@ -23,7 +25,6 @@ SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
 MONITOR = "val/ndcg@10"
 CSV = "lightning.pytorch.loggers.CSVLogger"
-GO_ON = "go on with: recloom fit --run {} --ckpt_path last"
 
 
 class SaveConfig(SaveConfigCallback):
@@ -116,9 +117,10 @@ class RunCLI(LightningCLI):
         """A run is measured without logs of its own."""
         config.trainer.logger = False
         self.not_a_fit(config, run)
-        if self.subcommand == "test" and not os.access(run, os.W_OK):
+        if self.subcommand == "test" and (reason := unwritable(run)):
             raise RecloomError(
-                f"the results cannot be kept in {run}, which is not writable. Copy the run, and test that."
+                f"the results cannot be kept in {run}, where no file can be made ({reason}). Copy the run, and "
+                "test that."
             )
 
     def _watch(self, config: Any) -> None:
@@ -136,7 +138,7 @@ class RunCLI(LightningCLI):
         """Where the fit did not come to its end, say so, and how to go on."""
         folder = Path(self.trainer.default_root_dir)
         if not finished(folder):
-            print(f"training was interrupted: this is the state it had reached ({GO_ON.format(folder)})")
+            print(f"training was interrupted: this is the state it had reached ({_go_on(folder)})")
 
 
 Line = TypeVar("Line", bound=RunCLI)
@@ -200,7 +202,11 @@ def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
         return word
     folder = Path(os.environ.get(SHARED_RUN, ""))
     kept = (folder / CHECKPOINTS / "last.ckpt").is_file()
-    return f"{word}; {GO_ON.format(folder) if kept else 'nothing was kept yet'}"
+    return f"{word}; {_go_on(folder) if kept else 'nothing was kept yet'}"
+
+
+def _go_on(run: Path) -> str:
+    return f"go on with: {command_line('fit', '--run', run, '--ckpt_path', 'last')}"
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:

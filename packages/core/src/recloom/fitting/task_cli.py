@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from ..errors import RecloomError
 from ..io import versions, write_text
+from ..next_steps import then
 from ..plugins import collect
 from ..run_folder import RECORD, find_data, seconds_so_far, task_name
 from ..schemas import ModuleRecord, ModuleResults
@@ -67,7 +68,7 @@ class TaskCLI(RunCLI):
             versions=versions(),
         )
         write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")
-        print(f"trained: {folder}{how_far(trainer)} (next: recloom test {folder})")
+        print(f"trained: {folder}{how_far(trainer)} ({then('test', folder)})")
 
     def after_test(self) -> None:
         trainer: Any = self.trainer

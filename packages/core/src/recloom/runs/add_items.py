@@ -35,6 +35,7 @@ def add_items(
         export: also write the new run to this .onnx file, and verify it.
         overwrite: replace a run that stands at --out.
     """
+    from ..next_steps import command_line, then
     from ..run_folder import new_folder
     from .artefacts import artefacts_of
     from .new_items import read_new_items
@@ -54,7 +55,8 @@ def add_items(
     if export is not None and exported is not None:
         exported.export(out, export)
     else:
-        print(f"next: recloom recommend {out} --history ITEM, or recloom export {out} --out FILE.onnx")
+        other = command_line("export", out, "--out", "FILE.onnx")
+        print(f"{then('recommend', out, '--history', 'ITEM')}, or {other}")
 
 
 def write(folder: Path, run: Run, record: Any) -> None:
@@ -74,8 +76,7 @@ def write(folder: Path, run: Run, record: Any) -> None:
 
 
 def _source(run: str, file: Path, items: int) -> Any:
-    from hashlib import sha256
-
+    from ..io import sha256
     from ..schemas import Added
 
-    return Added(run=run, file=file.name, sha256=sha256(file.read_bytes()).hexdigest(), items=items)
+    return Added(run=run, file=file.name, sha256=sha256(file), items=items)

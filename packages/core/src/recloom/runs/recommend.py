@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..command import command
 from ..errors import RecloomError
+from ..io import whole_file, writable
 
 if TYPE_CHECKING:
     from ..schemas import Recommendation
@@ -68,7 +67,7 @@ def recommend_command(
     from .run import load
 
     if out:
-        _check_writable(Path(out))
+        writable(Path(out))
     loaded = load(run, data=data)
     if all:
         _write_all(loaded, k, str(out))
@@ -86,8 +85,8 @@ def recommend_command(
             for name, items in zip(names, answers, strict=True)
             for rank, item in enumerate(items, 1)
         ]
-        with _whole(out) as temporary:
-            pl.DataFrame(rows).write_parquet(temporary)
+        with whole_file(out) as partial:
+            pl.DataFrame(rows).write_parquet(partial)
         print(f"wrote {out}")
         return
     _print(names, answers)
@@ -112,33 +111,20 @@ def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
 
 def _write_all(loaded: Run, k: int, out: str) -> None:
     import pyarrow.parquet as pq
-    from rich.progress import Progress
+
+    from ..progress import Progress
 
     if not loaded.catalog.num_users:
         raise RecloomError("the run knows no users, so there is nobody to recommend to")
-    with _whole(out) as temporary, contextlib.ExitStack() as stack, Progress(transient=True) as progress:
-        task, writer = progress.add_task("recommending", total=loaded.catalog.num_users), None
+    writer = None
+    with (
+        whole_file(out) as partial,
+        contextlib.ExitStack() as stack,
+        Progress("recommending", loaded.catalog.num_users) as progress,
+    ):
         for table in loaded.recommend_all(k):
             arrow = table.to_arrow()
-            writer = writer or stack.enter_context(pq.ParquetWriter(temporary, arrow.schema))
+            writer = writer or stack.enter_context(pq.ParquetWriter(partial, arrow.schema))
             writer.write_table(arrow)
-            progress.advance(task, table["user_id"].n_unique())
+            progress.advance(table["user_id"].n_unique())
     print(f"wrote {out}")
-
-
-def _check_writable(out: Path) -> None:
-    """Before the work: the folder of the file must be there and take files."""
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise RecloomError(f"{out.parent} is no folder that can be written to; choose another --out")
-
-
-@contextlib.contextmanager
-def _whole(out: str) -> Iterator[str]:
-    """A name to write to; what was written becomes `out` at the end, and nothing is left where that fails."""
-    temporary = f"{out}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        os.replace(temporary, out)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)

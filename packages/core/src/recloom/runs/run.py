@@ -16,6 +16,7 @@ from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
 from ..errors import RecloomError
+from ..io import whole_file
 from ..recommender import Recommender
 from ..run_folder import (
     CHECKPOINTS,
@@ -233,9 +234,8 @@ def tell_unknown(history: Sequence[str], items: Tensor) -> None:
 def write_predictions(path: Path, batches: Iterable[tuple[Tensor, Tensor, Tensor]], catalog: Catalog) -> None:
     """Write what `predict_step` gave as a table of user_id, item_id, score and rank."""
     tables = [_frame(catalog, *batch) for batch in batches]
-    temporary = path.with_name(f".{path.name}.tmp")
-    pl.concat(tables).write_parquet(temporary)
-    temporary.replace(path)
+    with whole_file(path) as partial:
+        pl.concat(tables).write_parquet(partial)
 
 
 def _frame(catalog: Catalog, users: Tensor, items: Tensor, scores: Tensor) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ..errors import RecloomError
+from ..io import whole_file
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -42,19 +42,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        for leftover in target.parent.glob(
-            f".{target.name}.*.tmp"
-        ):  # of a killed process: a run has one writer
-            leftover.unlink(missing_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            with whole_file(target) as partial, open(partial, "wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-            temporary.unlink(missing_ok=True)
             raise RecloomError(f"{target} cannot be written: {error}. Is the disk full?") from error
 
     def load_checkpoint(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recloom.command import command
-from recloom.errors import RecloomError
 from recloom.llm import TextEncoder
 
 
@@ -40,6 +39,7 @@ def embed(
     """
     import json
 
+    from recloom.io import writable
     from recloom.llm import (
         HashingNgrams,
         origin_of,
@@ -54,8 +54,7 @@ def embed(
     chosen = encoder or HashingNgrams()
     key = "item_id" if of == "items" else "user_id"
     target = out or vectors_of(texts or data / f"{of}.parquet")
-    if not target.parent.is_dir():
-        raise RecloomError(f"{target.parent} is not a folder; make it, or choose another --out")
+    writable(target)
     rows = read_texts(data, of, texts, columns)
     spec = json.dumps(chosen.identity, sort_keys=True)
     made = origin_of(texts, columns)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from recloom.errors import RecloomError
-from recloom.io import new_directory
+from recloom.io import sha256, versions, whole_folder
 from torch import Tensor, nn
 
 from .model_folder import MODULES, check_model_folder
-from .onnx import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder, sha256
+from .onnx import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder
 
 Weights = Literal["float32", "int8"]
 INSTALL = "pip install 'recloom-feature[onnx-export]'"
@@ -58,7 +57,7 @@ def export_encoder(
         raise RecloomError("no text to measure the cosine with; give at least one")
     pooling, max_tokens = _settings(model)
     encoder = _loaded(model)
-    with new_directory(out) as folder:
+    with whole_folder(out) as folder:
         _write_graph(encoder, folder / MODEL, weights)
         (folder / TOKENIZER).write_bytes((model / TOKENIZER).read_bytes())
         card = EncoderCard(
@@ -68,7 +67,7 @@ def export_encoder(
             pooling=pooling,
             weights=weights,
             sha256=sha256(folder / MODEL),
-            versions={name: version(name) for name in ("torch", "transformers", "onnx", "onnxruntime")},
+            versions=versions(("torch", "transformers", "onnx", "onnxruntime")),
         )
         _write_card(folder, card)
         cosine = _cosine(OnnxTextEncoder(str(folder)), encoder, given)

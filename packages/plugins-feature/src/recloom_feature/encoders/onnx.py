@@ -6,7 +6,6 @@ gives token vectors (B, T, dim) from `input_ids` and `attention_mask`, and `toke
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from recloom.errors import RecloomError, at_least
+from recloom.io import sha256
 from recloom.llm import TextEncoder, folder_contents
 
 from .token_batches import AT_ONCE, token_batches
@@ -163,12 +163,6 @@ class OnnxTextEncoder(TextEncoder):
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.card.max_tokens)
         return tokenizer
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:

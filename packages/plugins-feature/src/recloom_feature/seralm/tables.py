@@ -6,7 +6,6 @@ The work folder of `recloom seralm`: stage files that appear whole or not at all
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,9 +217,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, table: pl.DataFrame, facts: Mapping[str, str] | None = None) -> None:
     """Write a Parquet file, marked and whole; `facts` join its metadata."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        table.write_parquet(temporary, metadata={"recloom.method": METHOD} | dict(facts or {}))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from recloom.io import whole_file
+
+    with whole_file(path) as partial:
+        table.write_parquet(partial, metadata={"recloom.method": METHOD} | dict(facts or {}))

@@ -120,10 +120,10 @@ def _check(
     log_probs_of: str | None, features: Path | None, feature: str | None,
 ) -> None:  # fmt: skip
     """Raise RecloomError for options that do not go together, before anything is read."""
-    if out is not None and out.exists() and not overwrite:
-        raise RecloomError(f"{out} exists. Choose another name, or replace it with --overwrite.")
-    if out is not None and not out.parent.is_dir():
-        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
+    from recloom.io import writable
+
+    if out is not None:
+        writable(out, overwrite=overwrite)
     if log_probs and model:
         raise RecloomError("give either --log-probs COLUMN or --model NAME, found both")
     if bool(log_probs) != bool(log_probs_of):

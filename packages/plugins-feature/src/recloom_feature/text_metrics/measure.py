@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from recloom.errors import RecloomError
 from recloom.evaluation import LEVEL, intervals
-from recloom.io import sha256
+from recloom.io import sha256, version, write_text
 from recloom.metrics import GIVEN_BY, Measured, TextMetric, Texts, parse_text_metric
 from recloom.schemas import Record
 
@@ -188,19 +186,9 @@ def _numbers(metric: TextValue, percent: bool) -> tuple[str, str]:
 
 def write(out: Path, found: TextResults) -> None:
     """Write the results as JSON; atomic."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(json.dumps(found.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(out, json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    known = {name: number for name in RECORDED if (number := version(name))}
+    return {"python": platform.python_version()} | known

@@ -108,12 +108,12 @@ def embed(
     of_file = {"directed": directed, "weighted": not weighted, "relations": relations is not None}
     _refuse_foreign(source, of_dataset, of_file)
     _check(graph, gap, users_out, epochs, first)
-    target = out or _beside(source, method)
-    from ..output_file import writable
+    from recloom.io import writable
 
-    writable(target, "--out", overwrite)
+    target = out or _beside(source, method)
+    writable(target, endings=(".parquet",), overwrite=overwrite)
     if users_out is not None:
-        writable(users_out, "--users-out", overwrite)
+        writable(users_out, "--users-out", endings=(".parquet",), overwrite=overwrite)
         if users_out.resolve() == target.resolve():
             raise RecloomError(f"--users-out and --out both name {target}; choose two files")
 
@@ -229,15 +229,14 @@ def _next(
     data: Path, items: Path, users: Path | None, split: SplitSpec, split_path: Path | None, first: int | None
 ) -> str:
     """The command that reads what was written, on the same split."""
-    from recloom.data import split_words
-    from recloom.terminal import command_line
+    from recloom.next_steps import split_words, then
 
-    fit = command_line(
+    fit = then(
         "fit", "--model", "SASRec", "--model.recommender.item_input", "id+vector", "--data", data,
         *split_words(split, split_path), "--data.vectors", items,
     )  # fmt: skip
     if users is None:
-        return f"next: {fit}"
+        return fit
     known = f" --data.known_first {first}" if first else ""
     reads = "KAR and RLMRec read" if first else "RLMRec reads, and KAR with --first,"
-    return f"{reads} vectors of users:{known} --data.user_vectors {users}\nnext: {fit}"
+    return f"{reads} vectors of users:{known} --data.user_vectors {users}\n{fit}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from recloom.data import ENCODER, ORIGIN
+from recloom.io import whole_file
 from torch import Tensor
 
 from .sources import Nodes
@@ -40,10 +40,6 @@ def write_vectors(
     if made_of:
         facts[ORIGIN] = json.dumps({"texts": None, "columns": None} | made_of).encode()
     table = pa.table({nodes.key: pa.array(ids), "vector": lists}).replace_schema_metadata(facts)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as partial:
+        pq.write_table(table, partial)
     return len(ids)

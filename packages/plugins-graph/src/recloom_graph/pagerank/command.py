@@ -44,14 +44,17 @@ def pagerank(
         overwrite: replace existing files.
     """
     from recloom.errors import RecloomError, at_least
+    from recloom.io import writable
 
     from ..graphs.convert import needed
     from ..graphs.edge_files import read_graph
     from .pagerank import pagerank as ranked
 
     at_least(1, top=top)
-    _check(out, (".csv", ".parquet"), "--out", overwrite)
-    _check(draw, (".svg", ".html"), "--draw", overwrite)
+    if out is not None:
+        writable(out, endings=(".csv", ".parquet"), overwrite=overwrite)
+    if draw is not None:
+        writable(draw, "--draw", endings=(".svg", ".html"), overwrite=overwrite)
     if tolerance <= 0:
         raise RecloomError(f"--tolerance must be above 0; found {tolerance}")
     if draw is not None:
@@ -109,14 +112,14 @@ def _show(file: Path, graph: Graph, ranks: Tensor, top: int) -> None:
 
 def _write_table(graph: Graph, ranks: Tensor, out: Path) -> None:
     import polars as pl
+    from recloom.io import whole_file
 
     nodes = [graph.name(node) for node in range(graph.num_nodes)]
     table = pl.DataFrame({"node": nodes, "pagerank": ranks.numpy()}).sort(
         "pagerank", descending=True, maintain_order=True
     )
-    temporary = out.with_name(f".{out.name}.tmp")
-    table.write_csv(temporary) if out.suffix == ".csv" else table.write_parquet(temporary)
-    temporary.replace(out)
+    with whole_file(out) as partial:
+        table.write_csv(partial) if out.suffix == ".csv" else table.write_parquet(partial)
 
 
 def _page(svg: str, name: str, target: Path) -> str:
@@ -129,17 +132,3 @@ def _page(svg: str, name: str, target: Path) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PageRank of {escape(name)}</title>'
         f"<style>{style}</style></head><body>\n{svg}</body></html>\n"
     )
-
-
-def _check(target: Path | None, endings: tuple[str, ...], option: str, overwrite: bool) -> None:
-    """Raise RecloomError, before anything is computed, for a file that cannot be written."""
-    from recloom.errors import RecloomError
-
-    if target is None:
-        return
-    if target.suffix not in endings:
-        raise RecloomError(f"{option} {target}: expected a name that ends in {' or '.join(endings)}")
-    if not target.parent.is_dir():
-        raise RecloomError(f"{option} {target}: there is no folder {target.parent}; make it first")
-    if target.exists() and not overwrite:
-        raise RecloomError(f"{target} exists. Choose another name, or replace it with --overwrite.")

@@ -49,16 +49,16 @@ def predict(
     """
     from recloom.data.batches import RecDataModule
     from recloom.errors import at_least
+    from recloom.io import whole_file, writable
     from recloom.terminal import plain
 
     from ..graphs.dataset_graphs import co_occurrence
-    from ..output_file import writable
     from .attribute_network import Settings, learn, predictions
     from .item_attributes import known_values, nearest
 
     at_least(1, neighbours=neighbours, epochs=epochs, dim=dim, num_layers=num_layers)
     target = out or _named_after(attribute)
-    writable(target, "--out", overwrite)
+    writable(target, endings=(".parquet",), overwrite=overwrite)
     module = RecDataModule(str(data), vectors=None if vectors is None else str(vectors), seed=seed)
     module.setup()
     known = known_values(module.catalog, attribute)
@@ -73,9 +73,8 @@ def predict(
     if not len(table):
         print("no item lacks a value, so nothing is written")
         return
-    temporary = target.with_name(f".{target.name}.tmp")
-    table.write_parquet(temporary)
-    temporary.replace(target)
+    with whole_file(target) as partial:
+        table.write_parquet(partial)
     alone = int((table["neighbours"] == 0).sum())
     note = f"; {alone:,} of them were met with nothing, so their value is a guess" if alone else ""
     print(f"{len(table):,} predictions written to {target}{note}")

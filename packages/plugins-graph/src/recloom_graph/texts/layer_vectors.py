@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from recloom.data import ENCODER, ORIGIN, read_card
 from recloom.errors import DataError
+from recloom.io import whole_file
 
 from .refine import MADE_FROM
 
@@ -84,10 +84,6 @@ def write_layers(
         origin |= {name: made[name] for name in ("data_hash", "split_hash")}
     facts = {ENCODER: dict(identity) | {LAYERS: len(names)}, ORIGIN: origin}
     stored = {name: json.dumps(value, sort_keys=True).encode() for name, value in facts.items()}
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(rows.replace_schema_metadata(stored), temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(out) as partial:
+        pq.write_table(rows.replace_schema_metadata(stored), partial)
     return len(rows)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from recloom.errors import RecloomError
+from recloom.io import sha256, write_text
 from recloom.schemas import Protocol, Record
 
 from .ids import IdKind
@@ -133,10 +134,7 @@ class Manifest(Record):
 
     def write(self, path: Path) -> None:
         """Replace the manifest of the artefact at `path` in one step."""
-        target = manifest_path(path)
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(target)
+        write_text(manifest_path(path), self.model_dump_json(indent=2) + "\n")
 
     def check_files(self, path: Path) -> None:
         """Raise RecloomError where a file of the artefact at `path` is missing, was changed, or is another's."""
@@ -151,7 +149,7 @@ class Manifest(Record):
                 raise RecloomError(
                     f"{file} is missing; the artefact needs {', '.join(self.files)}. Export it again."
                 )
-            found = file_digest(file)
+            found = sha256(file)
             if found != digest:
                 raise RecloomError(
                     f"{file} is not the file that was exported: expected sha256 {digest[:16]}, "
@@ -224,12 +222,6 @@ def read_manifest(path: Path) -> Manifest:
         raise RecloomError(
             f"{target} is not a manifest of format recloom-onnx-1: {key}: {first['msg']}. Export again."
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weight_digest(weights: Mapping[str, Tensor]) -> str:

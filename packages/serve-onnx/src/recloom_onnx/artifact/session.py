@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from recloom.errors import RecloomError
+from recloom.io import version
 
 from .ids import DTYPES, NOTHING, PADDING, Array, aligned, id_array, padded
 from .manifest import Manifest, items_path, read_manifest
@@ -207,7 +207,7 @@ def _runtime(provider: Provider) -> Any:
 
 
 def _absent(provider: Provider) -> str:
-    found = [f"{name} {number}" for name in WHEELS.values() if (number := _version(name))]
+    found = [f"{name} {number}" for name in WHEELS.values() if (number := version(name))]
     hint = f"pip install 'recloom-onnx[{EXTRAS[provider]}]'"
     if len(found) > 1:
         hint = f"two wheels are in each other's way: pip uninstall {' '.join(WHEELS.values())}, then {hint}"
@@ -215,10 +215,3 @@ def _absent(provider: Provider) -> str:
         f"provider {provider!r} needs {WHEELS[provider]}; found {' and '.join(found) or 'another build'}, "
         f"which has no {PROVIDERS[provider]}. Next: {hint}"
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from recloom.errors import RecloomError
+from recloom.io import LOCK, is_temporary, try_lock, whole_file, write_text
 
 from .check import REJECTED
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 PLAN = "plan.json"
 KEY = b"recloom"
-OURS = re.compile(r"(?:part|rejected|whole)(?:-\d+)?\.parquet(?:\.tmp)?|plan\.json(?:\.tmp)?|\.lock")
+OURS = re.compile(r"(?:part|rejected)-\d+\.parquet|plan\.json|\.lock")
 ROWS = 131_072
 """Rows of a row group of the result."""
 
@@ -56,7 +59,7 @@ class Parts:
         self.out, self.folder, self.plan, self.restart = out, Path(f"{out}.parts"), plan, restart
         self.rejected = rejected_path(out)
         self.done: list[Counts] = []
-        self._lock: IO[str] | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
     def total(self) -> Counts:
@@ -68,36 +71,31 @@ class Parts:
 
     def __enter__(self) -> Parts:
         if self.folder.is_dir():
-            foreign = next(
-                (name for name in sorted(os.listdir(self.folder)) if not OURS.fullmatch(name)), None
-            )
+            names = sorted(os.listdir(self.folder))
+            foreign = next((one for one in names if not (OURS.fullmatch(one) or is_temporary(one))), None)
             if foreign:
                 raise RecloomError(
                     f"{self.folder} holds {foreign!r}, which was not written here; choose another --out."
                 )
         self.folder.mkdir(exist_ok=True)
-        self._lock = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
+        self._lock = try_lock(self.folder / LOCK)
+        if self._lock is None:
             raise RecloomError(
                 f"another process writes {self.out} now; wait for it, or choose another --out."
-            ) from error
+            )
         try:
             self._resume()
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock:
-            self._lock.close()
-        if kind is not None and not self.done and self.folder.is_dir():
-            shutil.rmtree(self.folder, ignore_errors=True)  # nothing to go on from
+        if kind is not None:  # without a part there is nothing to go on from
+            self._clear(lambda name: is_temporary(name) or not self.done)
+        self._leave()
 
     def writer(self, schema: pa.Schema) -> PartWriter:
         """The next part."""
@@ -106,12 +104,12 @@ class Parts:
     def finish(self, schema: pa.Schema) -> None:
         """Put the parts together as the target, and what was rejected beside it; then remove the parts."""
         if self.total.rejected:
-            _join(self._files("rejected"), self.folder / "rejected.parquet.tmp", REJECTED, self.rejected)
+            _join(self._files("rejected"), REJECTED, self.rejected)
         else:
             self.rejected.unlink(missing_ok=True)  # of an earlier result
-        _join(self._files("part"), self.folder / "whole.parquet.tmp", schema, self.out)
+        _join(self._files("part"), schema, self.out)
         (self.folder / PLAN).unlink()  # from here on these are leftovers
-        shutil.rmtree(self.folder)
+        self._clear(lambda name: True)
 
     def first_rejected(self) -> tuple[int, str]:
         """Row and reason of the first rejected row; there must be one."""
@@ -123,6 +121,22 @@ class Parts:
 
     def _files(self, kind: str) -> list[Path]:
         return [self.folder / f"{kind}-{number:06}.parquet" for number in range(len(self.done))]
+
+    def _clear(self, unwanted: Callable[[str], bool]) -> None:
+        """Remove files of the folder; the lock is held and stays."""
+        for name in os.listdir(self.folder):
+            if name != LOCK and unwanted(name):
+                (self.folder / name).unlink()
+
+    def _leave(self) -> None:
+        """Release the lock, and remove the folder where nothing else is left in it."""
+        assert self._lock is not None
+        if set(os.listdir(self.folder)) <= {LOCK}:
+            with suppress(OSError):  # Windows removes no open file, but as it is released
+                (self.folder / LOCK).unlink()
+        self._lock.release()
+        with suppress(OSError):  # there are parts, or another process begins
+            self.folder.rmdir()
 
     def _resume(self) -> None:
         path = self.folder / PLAN
@@ -137,10 +151,9 @@ class Parts:
                 "Repeat what made them, or begin anew with --restart, which drops them."
             )
         if found != self.plan:
-            for name in os.listdir(self.folder):
-                if name != ".lock":
-                    (self.folder / name).unlink()
-            _write(path, json.dumps(self.plan, indent=2))
+            self._clear(lambda name: True)
+            write_text(path, json.dumps(self.plan, indent=2) + "\n")
+        self._clear(is_temporary)  # of a killed process
         while (self.folder / f"part-{len(self.done):06}.parquet").is_file():
             metadata = pq.read_metadata(self.folder / f"part-{len(self.done):06}.parquet").metadata
             self.done.append(Counts(*json.loads(metadata[KEY])))
@@ -165,52 +178,38 @@ class PartWriter:
     def __init__(self, parts: Parts, number: int, schema: pa.Schema) -> None:
         self.counts = Counts()
         self._parts = parts
-        self._files = [parts.folder / f"{kind}-{number:06}.parquet" for kind in ("rejected", "part")]
+        self._whole = ExitStack()
         self._writers = [
-            pq.ParquetWriter(_partial(file), kind, compression="zstd")
-            for file, kind in zip(self._files, (REJECTED, schema), strict=True)
+            pq.ParquetWriter(
+                self._whole.enter_context(whole_file(parts.folder / f"{kind}-{number:06}.parquet")),
+                columns,
+                compression="zstd",
+            )
+            for kind, columns in (("part", schema), ("rejected", REJECTED))  # closed in the other order
         ]
 
     def add(self, lists: pa.Table, rejected: pa.Table, counts: Counts) -> None:
         """Keep what one piece gave; `counts` are those of the part so far."""
-        for writer, table in zip(self._writers, (rejected, lists), strict=True):
+        for writer, table in zip(self._writers, (lists, rejected), strict=True):
             if len(table):
                 writer.write_table(table)
         self.counts = counts
 
     def close(self) -> None:
         """End the part."""
-        self._writers[1].add_key_value_metadata({KEY: json.dumps(self.counts).encode()})
-        for writer, file in zip(self._writers, self._files, strict=True):
+        self._writers[0].add_key_value_metadata({KEY: json.dumps(self.counts).encode()})
+        for writer in self._writers:
             writer.close()
-            _sync(_partial(file))
-            _partial(file).replace(file)
+        self._whole.close()
         self._parts.done.append(self.counts)
 
 
-def _join(files: Iterable[Path], partial: Path, schema: pa.Schema, target: Path) -> None:
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+def _join(files: Iterable[Path], schema: pa.Schema, target: Path) -> None:
+    with whole_file(target) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for file in files:
             source = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
             for batch in source.iter_batches(ROWS, use_threads=False):
                 writer.write_batch(batch)
-    _sync(partial)
-    partial.replace(target)
-
-
-def _partial(file: Path) -> Path:
-    return file.with_name(file.name + ".tmp")
-
-
-def _write(path: Path, text: str) -> None:
-    _partial(path).write_text(text + "\n", encoding="utf-8")
-    _sync(_partial(path))
-    _partial(path).replace(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _short(value: Any) -> str:

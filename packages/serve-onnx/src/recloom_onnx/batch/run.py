@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from recloom.errors import RecloomError, at_least
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from recloom.io import writable
+from recloom.progress import Progress
 
 from ..artifact.session import Provider, Session
 from .answers import Answers, Layout
@@ -74,7 +73,7 @@ def recommend_file(
     """
     at_least(1, k=k, part=part)
     out = Path(out)
-    _check_target(out)
+    writable(out, endings=(".parquet",))
     session = Session(artefact, provider=provider, threads=threads)
     requests = RequestFile(users, session.manifest)
     _check_apart(out, requests.path)
@@ -108,8 +107,8 @@ def recommend_file(
 
 def _answer(requests: RequestFile, answers: Answers, parts: Parts, rows: int, part: int) -> None:
     writer = None
-    with _progress() as progress:
-        task = progress.add_task("rows", total=requests.num_rows, completed=parts.total.next_row)
+    done = parts.total.next_row
+    with Progress("recommending", requests.num_rows, done) as progress:
         for piece in requests.pieces(parts.total.next_row, rows):
             good, rejected = split(piece.table)
             lists, empty = answers(good)
@@ -119,28 +118,10 @@ def _answer(requests: RequestFile, answers: Answers, parts: Parts, rows: int, pa
             if counts.requests + counts.rejected >= part:
                 writer.close()
                 writer = None
-            progress.update(task, completed=piece.next_row)
+            progress.advance(piece.next_row - done)
+            done = piece.next_row
         if writer:
             writer.close()
-
-
-def _progress() -> Progress:
-    """On a terminal only."""
-    console = Console(stderr=True)
-    columns = (TextColumn("recommending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _check_target(out: Path) -> None:
-    """Before the work: the folder must be there and take files."""
-    if out.suffix != ".parquet":
-        raise RecloomError(
-            f"lists are written as Parquet; expected --out to end in .parquet, found {str(out)!r}"
-        )
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise RecloomError(f"{out.parent} is no folder that can be written to; choose another --out")
-    if out.is_dir():
-        raise RecloomError(f"{out} is a folder; choose another --out")
 
 
 def _check_apart(out: Path, users: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import torch
 from recloom.batch import Batch
 from recloom.data import Catalog
 from recloom.errors import RecloomError
+from recloom.io import sha256, version, versions
 from recloom.recommender import ExportSpec, Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
@@ -22,7 +22,6 @@ from ..artifact.manifest import (
     IndexReport,
     Manifest,
     data_path,
-    file_digest,
     id_digest,
     index_path,
     items_path,
@@ -102,16 +101,14 @@ def export_artefact(
         model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, known, seen, ids)
     else:
         model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
-    model.producer_name, model.producer_version = "recloom", version("recloom-onnx")
+    model.producer_name, model.producer_version = "recloom", version("recloom-onnx") or ""
     inputs, outputs = ports(spec.inputs, ids)
     with drafted(Path(out)) as draft:
         files = _save(model, _items(catalog, None if index is None else known), index, draft, inline_limit)
         manifest = Manifest(
             model=type(recommender).__name__,
             config=dict(config or {}),
-            versions={
-                name: version(name) for name in ("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")
-            },
+            versions=versions(("recloom", "recloom-onnx", "torch", "onnx", "onnxscript")),
             opsets={domain or "ai.onnx": number for domain, number in model.opset_imports.items()},
             protocol=protocol,
             metrics=dict(metrics or {}),
@@ -212,4 +209,4 @@ def _save(
     if items is not None:
         written.append(items_path(out))
         items.write_parquet(written[-1])
-    return {path.name: file_digest(path) for path in written}
+    return {path.name: sha256(path) for path in written}

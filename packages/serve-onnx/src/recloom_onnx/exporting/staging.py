@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recloom.errors import RecloomError
-from recloom.io import scratch_beside
+from recloom.io import put_file, scratch_beside
 
 from ..artifact.manifest import data_path, index_path, items_path, manifest_path, read_manifest
 
@@ -42,8 +42,8 @@ def put(draft: Path, out: Path) -> None:
     """Move the artefact at `draft` to `out`, its manifest last, and remove what an earlier one leaves over."""
     before, files = _files_there(out), read_manifest(draft).files
     for name in reversed(files):
-        draft.with_name(name).replace(out.with_name(name))
-    manifest_path(draft).replace(manifest_path(out))
+        put_file(draft.with_name(name), out.with_name(name))
+    put_file(manifest_path(draft), manifest_path(out))
     for name in before - {*files}:  # titles or an index of an earlier artefact
         out.with_name(name).unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir import Value
 from recloom.errors import RecloomError
-from recloom.io import new_directory
+from recloom.io import whole_folder
 
 from ..artifact.ids import DTYPES, PADDING, Array
 from ..artifact.manifest import Manifest, Port
@@ -55,7 +55,7 @@ def write_triton(path: str | Path, repository: str | Path, name: str | None = No
     config = "\n".join(_config(folder.name, session.manifest, sample)) + "\n"
     version = _next_version(folder, config)
     out = folder / str(version) if version > 1 else folder
-    with new_directory(out) as partial:
+    with whole_folder(out) as partial:
         inside = partial if version > 1 else partial / "1"
         inside.mkdir(exist_ok=True)
         data = "model.onnx.data" if f"{session.path.name}.data" in session.manifest.files else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from recloom.errors import RecloomError
+from recloom.io import version
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -29,7 +29,7 @@ ABOUT = 'Recommendations from verified artefacts. Errors are `{"error": message}
 def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp:
     """The ASGI application of a server."""
     app = FastAPI(
-        title="Recloom", version=version("recloom-onnx"), description=ABOUT,
+        title="Recloom", version=version("recloom-onnx") or "unknown", description=ABOUT,
         docs_url=None, redoc_url=None, openapi_url=None,
     )  # fmt: skip
     for router in (people(models), kserve(models), pages()):

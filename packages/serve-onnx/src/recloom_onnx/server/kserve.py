@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version as installed
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from recloom.errors import RecloomError
+from recloom.io import version as installed
 from starlette.responses import Response
 
 from ..artifact.ids import Array

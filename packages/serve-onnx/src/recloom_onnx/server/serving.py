@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 import threading
@@ -81,16 +80,26 @@ class Patient(H11Protocol):
 
 def patient(seconds: float) -> type[Patient]:
     """The same with another patience, and as many connections as there may be files; uvicorn asks for a class."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    allowed = open_files()
 
     class Limited(Patient):
         patience = seconds
         most = max(16, allowed - 3 * BACKLOG - SPARED)  # some come and some go while it is counted
 
     return Limited
+
+
+def open_files() -> int:
+    """How many files may be open, after asking the system for FILES; where there is no such limit, FILES."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 class Server(uvicorn.Server):

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from ...errors import DataError
-from ...io import new_directory, sha256
+from ...io import sha256, whole_folder
 from ...schemas import DatasetCard, Source, SourceFile
 from ..card import CARD
 from ..readers import RawTables, no_rejections
@@ -207,7 +207,7 @@ def write_dataset(
     Args:
         extra: further tables by file name below `truth/`; with `parameters` beside them as JSON.
     """
-    with new_directory(out, overwrite=overwrite) as folder:
+    with whole_folder(out, overwrite=overwrite) as folder:
         tables = data.tables()
         for file, table in tables.items():
             table.write_parquet(folder / file, compression_level=1)

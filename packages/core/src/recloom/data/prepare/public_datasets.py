@@ -5,9 +5,11 @@ Known public sets and where their publishers keep them; nothing is mirrored.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,10 +17,9 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from ...errors import DataError
-from ...io import new_directory
+from ...io import whole_folder
+from ...progress import Progress
 
 CACHE = "RECLOOM_CACHE"
 LARGEST = 20 << 30
@@ -56,7 +57,7 @@ def fetch(name: str, into: Path | None = None) -> Path:
         )
     folder = (into or cache_folder()) / name
     if not folder.exists():
-        with new_directory(folder) as partial:
+        with whole_folder(folder) as partial:
             for url in known.urls:
                 _fetch_file(url, partial, known)
     return folder / known.inner if known.inner else folder
@@ -70,7 +71,7 @@ def fetch_zip(url: str, folder: Path, inner: str = "") -> None:
 
     Raises DataError where the network fails, the archive is unsafe, or it holds no such folder.
     """
-    with new_directory(folder) as partial:
+    with whole_folder(folder) as partial:
         archive = partial / url.rpartition("/")[2]
         _download(url, archive)
         unpack(archive, partial)
@@ -78,7 +79,7 @@ def fetch_zip(url: str, folder: Path, inner: str = "") -> None:
         if inner and not (partial / inner).is_dir():
             raise DataError(f"{url} holds no folder {inner!r}; it may have changed. Unpack it by hand.")
         for child in list((partial / inner).iterdir()) if inner else ():
-            child.rename(partial / child.name)
+            shutil.move(child, partial / child.name)
         if inner:
             (partial / inner).rmdir()
 
@@ -125,16 +126,17 @@ def _open(url: str) -> IO[bytes]:
 
 def _download(url: str, target: Path) -> str:
     """Write the file and return its MD5."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     digest = hashlib.md5(usedforsecurity=False)
-    with _open(url) as source, open(target, "wb") as file, Progress(*columns) as progress:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_open(url))
         total = getattr(source, "headers", {}).get("Content-Length")
-        task = progress.add_task(target.name, total=int(total) if total else None)
+        file = stack.enter_context(open(target, "wb"))
+        progress = stack.enter_context(Progress(target.name, int(total) if total else None, of_bytes=True))
         try:
             while piece := source.read(_PIECE):
                 file.write(piece)
                 digest.update(piece)
-                progress.advance(task, len(piece))
+                progress.advance(len(piece))
         except OSError as error:
             raise DataError(f"{url}: the transfer broke off ({error}). Run the command again.") from error
         size = file.tell()

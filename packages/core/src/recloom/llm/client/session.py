@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel
 
 from ...errors import Finished, RecloomError
-from ...terminal import command_line
+from ...next_steps import command_line
 from ..requests import LLMRequest
 from .budget import BudgetTracker
 from .options import LIMITS, LLMOptions

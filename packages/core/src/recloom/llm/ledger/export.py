@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...errors import RecloomError
+from ...io import whole_file
 from ...terminal import plain
 from ..requests import LLMResponse
 
@@ -128,16 +128,11 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:
     """Write a file whole or not at all; return the number of lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     written = 0
-    try:
-        with temporary.open("wb") as file:
-            for line in lines:
-                file.write(line)
-                written += 1
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        for line in lines:
+            file.write(line)
+            written += 1
     return written
 
 

@@ -5,12 +5,12 @@ What a folder of weights holds, in a few characters: the same on every machine, 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
 from ...errors import RecloomError
+from ...io import fingerprint_files
 
 SECOND = re.compile(r"\.lora_(B|embedding_A)\b")
 """The matrices of an adapter that are zero before training."""
@@ -65,27 +65,11 @@ def _library() -> Any:
 
 
 KINDS = ("*.safetensors", "*.gguf", "*.json", "*.jinja", "*.txt", "*.model", "*.onnx")
-WHOLE = 1 << 26
-"""Files up to so many bytes are read in full; of larger ones, the size and PARTS parts, the ends included."""
-PARTS = 64
-PART = 1 << 16
 
 
 def fingerprint(folder: Path) -> str:
     """16 hexadecimal digits of sha256 over names and contents of the files that make a model."""
-    digest = hashlib.sha256()
-    files = {path.name: path for kind in KINDS for path in folder.glob(kind) if path.is_file()}
-    for name, path in sorted(files.items()):
-        size = path.stat().st_size
-        digest.update(f"{name} {size}\n".encode())
-        with path.open("rb") as file:
-            if size <= WHOLE:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-                continue
-            for part in range(PARTS):
-                file.seek((size - PART) * part // (PARTS - 1))
-                digest.update(file.read(PART))
-    return digest.hexdigest()[:16]
+    return fingerprint_files({path for kind in KINDS for path in folder.glob(kind) if path.is_file()})
 
 
 def folder_contents(name: str) -> str:

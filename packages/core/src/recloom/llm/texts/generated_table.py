@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import RecloomError
+from ...io import whole_file, writable, write_text
 from ..requests import Failure
 from ..structured import failure_lines
 
@@ -21,12 +21,7 @@ def refuse_another(out: Path, key: bytes, recipe: Mapping[str, Any], overwrite: 
 
     The same recipe may be run again: what failed is then asked again, and the rest comes from the ledger.
     """
-    if not out.parent.is_dir():
-        raise RecloomError(f"{out.parent} is not a folder; make it, or choose another --out")
-    if out.is_dir():
-        raise RecloomError(f"{out} is a folder; choose another --out")
-    if out.suffix != ".parquet":
-        raise RecloomError(f"what is written is Parquet: --out {out} must end in .parquet")
+    writable(out, endings=(".parquet",))
     if overwrite or not out.exists():
         return
     try:
@@ -53,17 +48,9 @@ def write_generated(
     """Write the failures, then the table with its facts; without failures there is no such file."""
     beside = failures_of(out)
     if failures:
-        _whole(beside, lambda path: path.write_text(failure_lines(failures), encoding="utf-8"))
+        write_text(beside, failure_lines(failures))
     else:
         beside.unlink(missing_ok=True)
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-    _whole(out, lambda path: pq.write_table(table.replace_schema_metadata({key: text.encode()}), path))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(out) as partial:
+        pq.write_table(table.replace_schema_metadata({key: text.encode()}), partial)

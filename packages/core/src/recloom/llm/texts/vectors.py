@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from ...data.provenance import ENCODER, ORIGIN, provenance_of
 from ...data.readers.plain_table import read_table
 from ...errors import DataError, RecloomError
+from ...io import whole_file
 from ...progress import Progress
 from .. import TextEncoder
 
@@ -193,13 +193,9 @@ def _write(
     matrix = np.asarray([known[hash_] for hash_ in hashes], np.float32)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     table = pa.table({key: pa.array(ids), "text_hash": pa.array(hashes), "vector": vectors})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        facts = {ENCODER: spec.encode()} | ({ORIGIN: json.dumps(made).encode()} if made else {})
-        pq.write_table(table.replace_schema_metadata(facts), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    facts = {ENCODER: spec.encode()} | ({ORIGIN: json.dumps(made).encode()} if made else {})
+    with whole_file(path) as partial:
+        pq.write_table(table.replace_schema_metadata(facts), partial)
 
 
 def _partial(target: Path) -> Path:
