@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .command import command
-from .deferred import defer_heavy_imports
 from .errors import DataError, PluginError, RecloomError
 from .plugins import collect, hookimpl, lazy_names
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from .training.module import RecModule
 
 __version__ = "0.1.0"
-
-defer_heavy_imports()
 
 __all__ = [
     "Batch",

@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import Finished, RecloomError, Terminated
 from ..plugins import collect
 from ..terminal import visible
+from .deferred_imports import defer_heavy_imports
 from .help import ALL, HELP, LIGHTNING, usage
 from .invoke import find_command, invoke, no_command
 
@@ -37,6 +38,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run one command; a RecloomError becomes a message and exit status 2."""
     given = list(sys.argv[1:] if args is None else args)
     warnings.formatwarning = warning_line
+    defer_heavy_imports()
     try:
         with suppress(Finished):
             _dispatch(given)

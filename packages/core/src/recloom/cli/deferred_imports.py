@@ -1,8 +1,9 @@
-"""What Lightning's metrics load on the side, loaded when it is used.
+"""Deferred imports: what Lightning's metrics load on the side, loaded when it is used.
 
 `import lightning` imports torchmetrics, whose first file imports `scipy.signal` and, where it is installed,
 `transformers`: one CPU second, or six, at every start, for metrics that nobody asked for. While that file runs, names
-that stand for both are in their places; each imports what it stands for when it is first used.
+that stand for both are in their places; each imports what it stands for when it is first used. Only the `recloom`
+command does so: a program that imports recloom keeps its imports as they are.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class DeferringLoader(Loader):
 
 
 class Finder:
-    """Finds torchmetrics for `DeferringLoader`; any other module is not its business."""
+    """Finds torchmetrics for `DeferringLoader`; other modules are found as always."""
 
     @staticmethod
     def find_spec(

@@ -16,7 +16,10 @@ class AutoTokenizer:
 class CLIPModel: pass
 class CLIPProcessor: pass
 """
-SCRIPT = """
+START = "from recloom.cli.deferred_imports import defer_heavy_imports\ndefer_heavy_imports()\n"
+SCRIPT = (
+    START
+    + """
 import sys
 import recloom.training.module
 import lightning, torchmetrics
@@ -34,6 +37,7 @@ assert scipy.signal.convolve([1, 2], [1, 3]).tolist() == [1, 5, 6]
 value = torchmetrics.functional.accuracy(*2 * [lightning.pytorch.core.module.torch.tensor([0, 1])], task="binary")
 assert value.item() == 1
 """
+)
 
 
 def test_lightning_loads_no_optional_library_of_its_metrics_before_it_is_used(tmp_path: Path):
@@ -67,7 +71,12 @@ def test_a_torchmetrics_that_does_more_with_them_is_loaded_as_python_would(tmp_p
     (other / "__init__.py").write_text("")
     (other / "inside.py").write_text("VALUE = 7\n")
     done = subprocess.run(
-        [sys.executable, "-c", "import recloom, torchmetrics; print(torchmetrics.first.found)"],
+        [sys.executable, "-c", f"{START}import torchmetrics; print(torchmetrics.first.found)"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True, capture_output=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
+
+
+def test_a_program_that_imports_recloom_keeps_its_imports():
+    code = "import sys; before = list(sys.meta_path); import recloom.training.module; assert sys.meta_path == before"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
