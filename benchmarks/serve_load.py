@@ -123,7 +123,7 @@ def together(turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def failed(row: dict[str, Any]) -> int:
-    """Answers that were none."""
+    """BatchRecommender that were none."""
     return sum(count for status, count in row["statuses"].items() if status != "200")
 
 

@@ -17,7 +17,7 @@ from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
 from recloom_onnx.artifact.session import Session
-from recloom_onnx.batch.answers import BATCH, CELLS, Answers, cuts
+from recloom_onnx.batch.lists import BATCH, CELLS, BatchRecommender, cuts
 from recloom_onnx.batch.requests import RequestFile
 from recloom_onnx.batch.run import recommend_file
 from recloom_onnx.exporting.export import export_artefact
@@ -73,7 +73,7 @@ def test_a_list_of_allowed_items_without_one_that_is_known_allows_none(tmp_path,
 def test_titles_stand_beside_the_items_that_have_one(verified):
     session = Session(verified.path)
     session.titles = {"item 1": "One", "item 2": "Two"}
-    answers = Answers(session, 60, (), "rows", ("row", pa.int64()))
+    answers = BatchRecommender(session, 60, (), "rows", ("row", pa.int64()))
     lists = pa.list_(pa.string())
     none = pa.nulls(1, lists)
     table, _ = answers(

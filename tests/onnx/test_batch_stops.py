@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom_onnx.batch.answers import Answers
 from recloom_onnx.batch.check import REJECTED, split
+from recloom_onnx.batch.lists import BatchRecommender
 from recloom_onnx.batch.parts import PartWriter
 from recloom_onnx.batch.run import recommend_file
 
@@ -138,14 +138,14 @@ def test_uneven_times_are_bad_rows():
 KILLED = """
 import os, signal, sys
 from recloom_onnx.batch import run
-answers = run.Answers.__call__
+answers = run.BatchRecommender.__call__
 left = [3]
 def slow(self, table):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     return answers(self, table)
-run.Answers.__call__ = slow
+run.BatchRecommender.__call__ = slow
 run.recommend_file(*sys.argv[1:], k=4, part=2)
 """
 
@@ -168,7 +168,7 @@ def test_a_killed_command_goes_on_and_gives_the_same_file(verified, users, tmp_p
 @pytest.fixture
 def begun(verified, users, tmp_path, monkeypatch):
     """The target of a task that was interrupted in its third part."""
-    answer, left = Answers.__call__, [3]
+    answer, left = BatchRecommender.__call__, [3]
 
     def interrupted(self, table):
         left[0] -= 1
@@ -177,7 +177,7 @@ def begun(verified, users, tmp_path, monkeypatch):
         return answer(self, table)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Answers, "__call__", interrupted)
+        patch.setattr(BatchRecommender, "__call__", interrupted)
         with pytest.raises(
             KeyboardInterrupt, match=r"4 of 7 rows are done and kept in .*The same command goes on"
         ):

@@ -19,7 +19,7 @@ from recloom.runs.run import load
 from recloom_onnx.artifact.manifest import read_manifest, weight_digest
 from recloom_onnx.artifact.session import Session
 from recloom_onnx.exporting.int8 import coded
-from recloom_onnx.exporting.staging import drafted
+from recloom_onnx.exporting.staging import staged
 
 
 @pytest.fixture(scope="module")
@@ -264,13 +264,13 @@ def test_an_interrupted_comparison_keeps_the_better_file(run, tmp_path, capsys, 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
     out = tmp_path / "model.onnx"
-    with drafted(out) as draft:
-        left = draft.parent
+    with staged(out) as staging:
+        left = staging.parent
     left.mkdir()
     left.with_suffix(LOCK).touch()
     for name in ("model.onnx", "model.json"):
         (left / name).write_text("half of it")
-    with drafted(out) as other:  # one that is made now is left alone
+    with staged(out) as other:  # one that is made now is left alone
         main(["export", str(run), "--out", str(out)])
         assert other.parent.is_dir()
     assert not left.exists()

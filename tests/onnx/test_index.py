@@ -99,7 +99,7 @@ def test_few_lists_find_most_and_the_manifest_says_how_much(catalog, tmp_path):
     with torch.no_grad():
         best = reference_scores(recommender, torch.ones(COUNT + 1), batch, *limits).topk(10).indices + 1
     known = batch.history.any(1)
-    share = index.share(items[known].numpy(), best[known].numpy())
+    share = index.recall_of(items[known].numpy(), best[known].numpy())
     assert abs(share - report.recall) < 0.15
     hidden = torch.cat([batch.history, limits[0]], 1)
     assert not ((items[:, :, None] == hidden[:, None]) & (items[:, :, None] > 0)).any()
@@ -119,13 +119,13 @@ def test_a_row_that_ends_too_early_is_searched_in_all_lists(catalog, tmp_path):
 
 
 def test_recall_by_hand():
-    assert index.share(np.array([[1, 2, -1], [4, 5, 6]]), np.array([[2, 3], [6, 4]])) == 0.75
+    assert index.recall_of(np.array([[1, 2, -1], [4, 5, 6]]), np.array([[2, 3], [6, 4]])) == 0.75
 
 
 @pytest.mark.parametrize("threads", [2, 1])
 def test_a_search_has_the_threads_of_its_session(made, threads):
     Session(made[2], threads=threads, allow_unverified=True).recommend([["i7"]], k=3)
-    assert index.library().omp_get_max_threads() == threads
+    assert index.faiss_library().omp_get_max_threads() == threads
 
 
 def test_a_changed_index_is_refused(made, tmp_path):

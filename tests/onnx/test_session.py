@@ -153,7 +153,7 @@ def test_requests_that_make_no_sense_are_errors(verified, artefact):
         session.recommend([["7"], ["7"]], exclude=[[]])
     with pytest.raises(RecloomError, match="Times reads history_time; give it"):
         artefact("times").session().recommend([["7"]])
-    with pytest.raises(RecloomError, match=r"history_time has shape \(1, 1\), history \(1, 2\)"):
+    with pytest.raises(RecloomError, match=r"history_time has shape \[1, 1\], history \[1, 2\]"):
         artefact("times").session().recommend([["7", "8"]], history_times=[[1]], request_times=[2])
 
 
@@ -220,3 +220,17 @@ def test_a_manifest_names_files_beside_it_only(verified, tmp_path, name):
     manifest.write_text(json.dumps(found))
     with pytest.raises(RecloomError, match=r"is not a manifest of format recloom-onnx-1: files"):
         Session(made.path)
+
+
+def test_inputs_are_completed_once_in_the_order_of_the_graph(artefact):
+    session = artefact("users").session()
+    given = {"ignored": np.zeros(2), "history": np.array([["7"], ["07"]], object)}
+    inputs = session.prepare(given)
+    assert list(inputs) == ["history", "blocked", "allowed", "user"]
+    assert inputs["history"] is given["history"]
+    assert inputs["blocked"].shape == inputs["allowed"].shape == (2, 0)
+    assert inputs["user"].tolist() == ["", ""]
+    for prepared, direct in zip(session.run_prepared(inputs, 3), session.run(given, 3), strict=True):
+        assert prepared.tolist() == direct.tolist()
+    with pytest.raises(RecloomError, match="k is the length of the lists"):
+        session.run_prepared(inputs, 0)

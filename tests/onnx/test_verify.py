@@ -19,8 +19,8 @@ from recloom_onnx.artifact.session import Session
 from recloom_onnx.exporting.export import export_artefact
 from recloom_onnx.verification.cases import sample
 from recloom_onnx.verification.comparison import compare, faults, list_metrics, overlap
-from recloom_onnx.verification.parity_report import Tally
-from recloom_onnx.verification.verify import Spread, report, verify_artefact
+from recloom_onnx.verification.parity_report import ParityReport
+from recloom_onnx.verification.verify import EvenSample, parity_table, verify_artefact
 
 INF = float("inf")
 
@@ -54,7 +54,7 @@ def test_test_users_and_metrics_are_the_same(artefact, tmp_path):
     assert parity.verified
     assert parity.requests == 372 + 40
     assert parity.test_requests == 40
-    rows = list(report(parity, 53).columns[0].cells)
+    rows = list(parity_table(parity, 53).columns[0].cells)
     assert "ndcg@10 among all 53 items, 40 test users: artefact, recommender" in map(str, rows)
     assert set(parity.artefact) == {"ndcg@10", "hit@10"}
     assert parity.artefact == pytest.approx(parity.reference)
@@ -88,7 +88,7 @@ def test_an_artefact_with_other_weights_fails_and_is_refused(artefact, tmp_path,
     assert parity.mismatches > 0
     assert parity.max_difference > 1e-3 if amount == 0.01 else parity.max_difference is None
     assert read_manifest(made.path).parity == parity
-    assert report(parity, 53).row_count == 6 + len(parity.failures)
+    assert parity_table(parity, 53).row_count == 6 + len(parity.failures)
     assert "batch of" in parity.failures[0]
     assert "expected" in parity.failures[0]
     with pytest.raises(RecloomError, match="failed its comparison"):
@@ -142,7 +142,7 @@ def test_the_table_shows_the_outcome(verified):
     from rich.console import Console
 
     screen = StringIO()
-    Console(file=screen, width=100).print(report(read_manifest(verified.path).parity, 53))
+    Console(file=screen, width=100).print(parity_table(read_manifest(verified.path).parity, 53))
     assert "verified" in screen.getvalue()
     assert "372 in 21 shapes" in screen.getvalue()
 
@@ -236,7 +236,7 @@ def test_int8_passes_within_the_loss_and_says_what_it_costs(small, tmp_path):
     assert 0.9 < parity.overlap < 1
     assert parity.latency_ms["p50"] <= parity.latency_ms["p95"] <= parity.latency_ms["p99"]
     assert len(Session(made.path).recommend([["7"]])[0]) == 10
-    rows = dict(zip(*(map(str, column.cells) for column in report(parity, 60).columns), strict=True))
+    rows = dict(zip(*(map(str, column.cells) for column in parity_table(parity, 60).columns), strict=True))
     assert rows["NDCG@10 lost, allowed"] == f"{parity.loss:+.2%}, 20.00%"
     assert rows["p50, p95, p99 of one request (cpu, 1 threads)"].endswith(" ms")
 
@@ -327,16 +327,18 @@ def test_another_metric_in_full_precision_is_a_failure():
     half, whole = (
         {name: torch.full((4,), value) for name in ("ndcg@10", "hit@10")} for value in (0.5, 0.500002)
     )
-    tally = Tally(1e-4, expected=[half], found=[whole], resolved=[whole])
-    assert tally.judge(0.01) == [
+    report = ParityReport(1e-4, expected=[half], found=[whole], resolved=[whole])
+    assert report.judge(0.01) == [
         f"{name} over 4 test users is 0.5000020, and the recommender's 0.5000000; expected the same to 1e-06"
         for name in ("ndcg@10", "hit@10")
     ]
-    assert Tally(1e-4, expected=[half], found=[whole], resolved=[half]).judge(0.01) == []  # by ties alone
+    assert (
+        ParityReport(1e-4, expected=[half], found=[whole], resolved=[half]).judge(0.01) == []
+    )  # by ties alone
 
 
 def test_timed_requests_are_spread_over_all():
-    spread = Spread()
+    spread = EvenSample()
     for number in range(1000):
         spread.add(number)
     steps = {after - before for before, after in pairwise(spread.cases)}

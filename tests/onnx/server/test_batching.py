@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 from recloom_onnx.server.batching import Batcher
-from recloom_onnx.server.http_errors import Refused
-from recloom_onnx.server.tensors import complete
+from recloom_onnx.server.http_errors import HttpError
+from recloom_onnx.server.tensors import merged
 
 
 def given(*rows: list[str]):
@@ -122,11 +122,11 @@ def test_a_full_queue_turns_away():
         waiting = [asyncio.ensure_future(batcher.submit(given(["b"]), 1)) for _ in range(2)]
         await asyncio.sleep(0.001)
         with pytest.raises(
-            Refused, match="2 requests wait for this model, and 2 may; try again soon"
+            HttpError, match="2 requests wait for this model, and 2 may; try again soon"
         ) as stop:
             await batcher.submit(given(["c"]), 1)
         assert (stop.value.status, stop.value.headers) == (503, {"Retry-After": "1"})
-        with pytest.raises(Refused, match="3 requests in one; expected 2 at most") as stop:
+        with pytest.raises(HttpError, match="3 requests in one; expected 2 at most") as stop:
             await batcher.submit(given(["c"], ["c"], ["c"]), 1)
         assert stop.value.status == 413
         await asyncio.gather(first, *waiting)
@@ -162,7 +162,7 @@ def test_a_request_of_more_rows_than_a_batch_is_taken_apart_and_put_together():
 
 
 def test_what_would_be_too_large_together_runs_apart(monkeypatch):
-    monkeypatch.setattr("recloom_onnx.server.batching.CELLS", 30)
+    monkeypatch.setattr("recloom_onnx.server.batching.MAX_CELLS", 30)
     model = Model(0.02)
 
     async def go():
@@ -175,8 +175,22 @@ def test_what_would_be_too_large_together_runs_apart(monkeypatch):
     assert [len(batch) for batch in model.batches] == [1, 2, 1]
 
 
-def test_inputs_that_are_left_out_are_empty():
-    found = complete(given(["a"], ["b"]), ["history", "blocked", "allowed", "k", "user"], "integer")
-    assert list(found) == ["history", "blocked", "allowed", "user"]
-    assert found["blocked"].shape == found["allowed"].shape == (2, 0)
-    assert found["user"].tolist() == [-1, -1]
+def test_requests_of_one_batch_are_joined_in_order_and_aligned_right():
+    parts = [
+        {
+            "history": np.array([["a"]], object),
+            "history_time": np.array([[7]]),
+            "user": np.array(["u"], object),
+        },
+        {
+            "history": np.array([["b", "c"], ["", "d"]], object),
+            "history_time": np.array([[1, 2], [0, 3]]),
+            "user": np.array(["v", "w"], object),
+        },
+    ]
+    found = merged(parts, "string")
+    assert found["history"].tolist() == [["", "a"], ["b", "c"], ["", "d"]]
+    assert found["history_time"].tolist() == [[0, 7], [1, 2], [0, 3]]
+    assert found["user"].tolist() == ["u", "v", "w"]
+    same = merged([parts[1], parts[1]], "string")
+    assert same["history"].tolist() == [["b", "c"], ["", "d"]] * 2

@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 import pytest
 from recloom.errors import RecloomError
-from recloom_onnx.server.http_errors import Refused
+from recloom_onnx.server.http_errors import HttpError
 from recloom_onnx.server.models import Models, Source, files_of, find_sources
 from recloom_onnx.server.settings import Settings
 
@@ -73,7 +73,7 @@ def test_versions_are_found_and_the_highest_is_usual(titled, tmp_path):
     put(tmp_path / "m" / "10", titled, "second")
     models = Models(find_sources([str(tmp_path / "m")]), Settings(max_batch=2))
     assert not models.ready
-    with pytest.raises(Refused, match="model m is being loaded") as stop:
+    with pytest.raises(HttpError, match="model m is being loaded") as stop:
         models.find("m")
     assert stop.value.status == 503
     asyncio.run(models.load_all())

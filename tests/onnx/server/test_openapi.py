@@ -13,7 +13,9 @@ def test_the_document_holds_every_route_and_its_bodies(server):
     assert {"/recommend", "/titles", "/models", "/metrics", "/v2", "/v2/models/{model}/infer"} <= set(
         found["paths"]
     )
-    assert {"Ask", "InferRequest", "InputTensor", "Problem", "Answer"} <= set(found["components"]["schemas"])
+    assert {"RecommendRequest", "InferRequest", "InputTensor", "Problem", "RecommendResponse"} <= set(
+        found["components"]["schemas"]
+    )
     for verbs in found["paths"].values():
         for operation in verbs.values():
             assert operation["summary"]

@@ -10,7 +10,7 @@ import sys
 import pytest
 from recloom.cli.main import main
 from recloom.errors import RecloomError
-from recloom_onnx.server.settings import Settings, check_reach, local, secret
+from recloom_onnx.server.settings import Settings, check_exposure, is_loopback, read_token
 
 
 @pytest.mark.parametrize(
@@ -35,28 +35,28 @@ def test_an_option_out_of_bounds_is_named(options, message):
 
 
 def test_a_token_comes_from_the_environment_and_is_never_shown(monkeypatch):
-    assert secret(None) is None
+    assert read_token(None) is None
     with pytest.raises(RecloomError, match=r"--token_env T: expected a token of 16 or more .* found none"):
-        secret("T")
+        read_token("T")
     monkeypatch.setenv("T", "hunter2")
     with pytest.raises(RecloomError, match="found one of 7 characters") as stop:
-        secret("T")
+        read_token("T")
     assert "hunter2" not in str(stop.value)
     monkeypatch.setenv("T", "0123456789abcdef")
-    assert secret("T") == "0123456789abcdef"
+    assert read_token("T") == "0123456789abcdef"
 
 
 def test_other_machines_need_a_token_or_a_word():
     for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
-        assert local(host)
-        check_reach(host, None, False)
+        assert is_loopback(host)
+        check_exposure(host, None, False)
     for host in ("0.0.0.0", "::", "", "10.0.0.1", "example.org"):
         with pytest.raises(
             RecloomError, match="can be reached from other machines, and no token is asked for"
         ):
-            check_reach(host, None, False)
-        check_reach(host, "token", False)
-        check_reach(host, None, True)
+            check_exposure(host, None, False)
+        check_exposure(host, "token", False)
+        check_exposure(host, None, True)
 
 
 def test_the_command_refuses_with_one_line(titled, tmp_path, capsys):

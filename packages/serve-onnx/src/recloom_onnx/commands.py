@@ -61,7 +61,7 @@ def export(
     from recloom.run_folder import checkpoint_of
 
     from .artifact.manifest import check_loss
-    from .exporting.staging import check_place, drafted, put, served
+    from .exporting.staging import check_target, is_verified, publish, staged
 
     if triton and not verify:
         raise RecloomError(
@@ -69,7 +69,7 @@ def export(
         )
     check_loss(max_loss)
     checkpoint_of(Path(run))
-    check_place(Path(out))
+    check_target(Path(out))
     from recloom.runs import load  # what takes seconds to import comes after what can be refused at once
 
     from .exporting.export import export_artefact
@@ -89,12 +89,12 @@ def export(
         )
     protocol, metrics = measured(loaded)
     place, parity = Path(out), None
-    with drafted(place) as draft:
+    with staged(place) as staging:
         manifest = export_artefact(
             loaded.recommender,
             loaded.catalog,
             loaded.popularity,
-            draft,
+            staging,
             config=loaded.module.recipe["init_args"],
             protocol=protocol,
             quantize=quantize,
@@ -108,28 +108,28 @@ def export(
         try:
             if source and verify:
                 parity = _compared(
-                    draft, loaded, manifest, source.requests("test").dataset, max_loss=max_loss
+                    staging, loaded, manifest, source.requests("test").dataset, max_loss=max_loss
                 )
         except BaseException:  # Ctrl-C too: what was made is kept, if nothing better is there
-            if served(place):
+            if is_verified(place):
                 print(f"{out} is verified and was not replaced by what was not compared to the end")
             else:
-                put(draft, place)
+                publish(staging, place)
                 print(f"wrote {out}, not compared to the end ({then('verify', out, '--run', run)})")
             raise
-        before = served(place)
-        stays = before and parity is not None and not parity.verified
-        if not stays:
-            put(draft, place)
-    if not stays:
-        _tell_files(place, manifest)
+        before = is_verified(place)
+        keeps_old = before and parity is not None and not parity.verified
+        if not keeps_old:
+            publish(staging, place)
+    if not keeps_old:
+        _print_files(place, manifest)
     if manifest.index is not None:
-        _tell_index(manifest.index)
+        _print_index(manifest.index)
     if parity is None:
         lost = ", though the one in its place was" if before else ""
         print(f"not verified{lost}, so it is not served yet ({then('verify', out, '--run', run)})")
         return
-    _tell(parity, manifest, place, stays)
+    _print_parity(parity, manifest, place, keeps_old)
     if triton:
         from .exporting.triton import write_triton
 
@@ -178,10 +178,10 @@ def verify(
     refuse_other_run(Path(artefact), manifest, loaded)
     batches = _data(loaded, data).requests("test").dataset
     parity = _compared(Path(artefact), loaded, manifest, batches, requests, max_loss, provider)
-    _tell(parity, manifest, Path(artefact))
+    _print_parity(parity, manifest, Path(artefact))
 
 
-def _tell_files(path: Path, manifest: Manifest) -> None:
+def _print_files(path: Path, manifest: Manifest) -> None:
     from .artifact.manifest import manifest_path
 
     *others, last = [*list(manifest.files)[1:], manifest_path(path).name]
@@ -193,7 +193,7 @@ def _tell_files(path: Path, manifest: Manifest) -> None:
     )
 
 
-def _tell_index(found: IndexReport) -> None:
+def _print_index(found: IndexReport) -> None:
     print(
         f"the index looks into {found.probed:,} of {found.lists:,} lists and finds {found.recall:.1%} of the exact "
         f"top {found.k} for {found.queries:,} requests, in {found.ms_index:g} ms where scoring all takes "
@@ -269,18 +269,18 @@ def _compared(
         )
 
 
-def _tell(parity: Parity, manifest: Manifest, path: Path, stays: bool = False) -> None:
-    """Show the comparison; RecloomError where it failed. `stays`: the artefact at `path` was not replaced."""
+def _print_parity(parity: Parity, manifest: Manifest, path: Path, keeps_old: bool = False) -> None:
+    """Show the comparison; RecloomError where it failed. `keeps_old`: the earlier artefact at `path` was kept."""
     from rich.console import Console
 
-    from .verification.verify import report
+    from .verification.verify import parity_table
 
-    Console().print(report(parity, manifest.num_items))
+    Console().print(parity_table(parity, manifest.num_items))
     if parity.verified:
         return
     failed = "does not equal its run" if manifest.exact else "falls short of its run"
     cause = parity.failures[0].rstrip(".")
-    if stays:
+    if keeps_old:
         raise RecloomError(
             f"what was exported {failed}: {cause}. {path} is verified and was not replaced; what fails is kept "
             f"only under another --out. {manifest.next_step(kept=False)}"

@@ -12,12 +12,12 @@ from recloom.errors import RecloomError
 IdKind = Literal["string", "integer"]
 """How raw ids go into an artefact and come out of it: as text, or as int64."""
 PADDING: dict[IdKind, str | int] = {"string": "", "integer": -1}
-"""Where there is no id, in and out."""
-STRANGE = -2
-"""Stands for text that spells no int64, where ids are integers: known to no artefact, and no padding."""
-NOTHING = "\N{REPLACEMENT CHARACTER} nothing"
-"""Goes with every list of allowed items: one that holds padding alone, or is empty, would allow everything. No item
-may be called so."""
+"""The place of no id, in inputs and outputs."""
+NOT_AN_INTEGER = -2
+"""The int64 for text that spells none, where ids are integers: an unknown id, and no padding."""
+ALLOW_SENTINEL = "\N{REPLACEMENT CHARACTER} nothing"
+"""Is appended to every list of allowed items, because one that is empty or holds padding alone would allow every item.
+No item may have this id."""
 DTYPES: dict[IdKind, type] = {"string": object, "integer": np.int64}
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,11 +58,11 @@ def check_integers(ids: Sequence[str], column: str) -> None:
 
 
 def _spelt(value: Any) -> int:
-    """The integer from 0 that an id is or spells, padding for '' and -1, and STRANGE for anything else."""
+    """The integer from 0 that an id is or spells, padding for '' and -1, and NOT_AN_INTEGER for anything else."""
     if value in ("", PADDING["integer"]):
         return int(PADDING["integer"])
     try:
         number = int(value)
     except (TypeError, ValueError):
-        return STRANGE
-    return number if 0 <= number < 2**63 and str(number) == str(value) else STRANGE
+        return NOT_AN_INTEGER
+    return number if 0 <= number < 2**63 and str(number) == str(value) else NOT_AN_INTEGER

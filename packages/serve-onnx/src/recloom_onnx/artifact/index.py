@@ -26,12 +26,12 @@ SAMPLED = 64
 SEED = 0
 
 
-def built(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport]:
+def build_index(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport]:
     """An index over (N, d) float32 item vectors that finds so much of the exact top 10 for (Q, d) queries.
 
     Raises RecloomError where faiss is not installed, or the recall is no share.
     """
-    faiss = library()
+    faiss = faiss_library()
     if not 0 < recall <= 1:
         raise RecloomError(
             f"index_recall is a share of the exact top {K}, above 0 and at most 1; found {recall}"
@@ -46,7 +46,7 @@ def built(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport
     wanted = faiss.knn(queries, items, exact, faiss.METRIC_INNER_PRODUCT)[1]
     while True:
         index.nprobe = probed
-        found = share(index.search(queries, exact)[1], wanted)
+        found = recall_of(index.search(queries, exact)[1], wanted)
         if found >= recall or probed == lists:
             break
         probed = min(2 * probed, lists)
@@ -63,25 +63,25 @@ def built(items: Array, queries: Array, recall: float) -> tuple[Any, IndexReport
     )
 
 
-def share(found: Array, wanted: Array) -> float:
+def recall_of(found: Array, wanted: Array) -> float:
     """Mean share of the (Q, k) wanted indices that are among the (Q, k) found."""
     return float((wanted[:, :, None] == found[:, None, :]).any(2).mean())
 
 
 def write(index: Any, path: Path) -> None:
     """To a file of faiss's own format."""
-    library().write_index(index, str(path))
+    faiss_library().write_index(index, str(path))
 
 
 def read(path: Path, report: IndexReport) -> Any:
     """The index in a file, with as many lists looked at as the manifest says."""
-    index = library().read_index(str(path))
+    index = faiss_library().read_index(str(path))
     index.nprobe = report.probed
     index.make_direct_map()  # so that vectors are found by number
     return index
 
 
-def library() -> Any:
+def faiss_library() -> Any:
     """faiss; RecloomError where it is not installed."""
     if find_spec("faiss") is None:
         raise RecloomError("an index needs faiss, which is not installed: pip install 'recloom-onnx[index]'")

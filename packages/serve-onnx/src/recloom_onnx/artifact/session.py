@@ -1,4 +1,4 @@
-"""Answer requests from an artefact. Needs onnxruntime, numpy and the manifest; not torch."""
+"""A loaded artefact that answers requests. Needs onnxruntime, numpy and the manifest; not torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from recloom.errors import RecloomError
 from recloom.io import version
 
-from .ids import DTYPES, NOTHING, PADDING, Array, aligned, id_array, padded
+from .ids import ALLOW_SENTINEL, DTYPES, PADDING, Array, aligned, id_array, padded
 from .manifest import Manifest, items_path, read_manifest
 
 Provider = Literal["cpu", "cuda"]
@@ -20,8 +20,11 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 WHEELS = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 EXTRAS = {"cpu": "cpu", "cuda": "gpu"}
 NAMES = ["item_id", "score"]
+"""Outputs of the graph."""
 TEXT = ("history", "blocked", "allowed", "user")
 """Inputs of raw ids."""
+OPTIONAL = frozenset({"blocked", "allowed", "user"})
+"""Inputs that may be left out: nothing is blocked, every item is allowed, the user is unknown."""
 
 
 class Recommended(NamedTuple):
@@ -59,9 +62,9 @@ class Session:
         self.inputs = [port.name for port in self.manifest.inputs]
         self._session = _load(self.path, provider, threads)
         if self.manifest.index is not None:
-            from .indexed import Indexed
+            from .indexed_session import IndexedSession
 
-            self._session = Indexed(self._session, self.path, self.manifest, threads)
+            self._session = IndexedSession(self._session, self.path, self.manifest, threads)
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -106,7 +109,7 @@ class Session:
         if exclude is not None:
             given["blocked"] = padded(exclude, kind)
         if allow is not None:
-            given["allowed"] = padded([() if row is None else [*row, NOTHING] for row in allow], kind)
+            given["allowed"] = padded([() if row is None else [*row, ALLOW_SENTINEL] for row in allow], kind)
         if users is not None:
             given["user"] = id_array(users, kind)
         if history_times is not None:
@@ -131,39 +134,52 @@ class Session:
                 absent. Raw ids are object arrays of str; int64 where `manifest.ids` is "integer", or their text.
             k: length of the lists.
         """
+        return self.run_prepared(self.prepare(given), k)
+
+    def prepare(self, given: dict[str, Array]) -> dict[str, Array]:
+        """The inputs of the graph but `k`, in its order: checked, and with defaults for what may be left out.
+
+        Args:
+            given: as for `run`.
+
+        Raises RecloomError where an input is missing, or its rows, shape or type are not what the model reads.
+        """
+        history = given["history"]
+        rows, kind, complete = len(history), self.manifest.ids, {}
+        for name in self.inputs:
+            if name == "k":
+                continue
+            if name in given:
+                array = given[name]
+            elif name in OPTIONAL:
+                shape = (rows, 0) if name != "user" else (rows,)
+                array = np.full(shape, PADDING[kind], DTYPES[kind])
+            else:
+                raise RecloomError(f"{self.manifest.model} reads {name}; give it with every request")
+            if len(array) != rows:
+                raise RecloomError(f"{name} has {len(array)} rows and history has {rows}; expected the same")
+            complete[name] = self._typed(name, array) if name in TEXT else array
+        if "history_time" in complete and complete["history_time"].shape != history.shape:
+            raise RecloomError(
+                f"history_time has shape {list(complete['history_time'].shape)}, history {list(history.shape)}; "
+                "expected one time for each item"
+            )
+        return complete
+
+    def run_prepared(self, inputs: dict[str, Array], k: int) -> tuple[Array, Array]:
+        """As `run`, of what `prepare` has returned; rows of several such inputs may have been joined.
+
+        Args:
+            inputs: of the graph, but `k`.
+            k: length of the lists.
+        """
         if k < 1 or k != int(k):
             raise RecloomError(f"k is the length of the lists, a whole number of 1 or more; found {k}")
-        given = self._checked(given)
         try:
-            ids, scores = self._session.run(NAMES, {**given, "k": np.array([k], dtype=np.int64)})
+            ids, scores = self._session.run(NAMES, {**inputs, "k": np.array([k], dtype=np.int64)})
         except UnicodeEncodeError as error:
             raise RecloomError(f"an id of the request is not valid text: {error.object[:40]!r}") from error
         return ids, scores
-
-    def _checked(self, given: dict[str, Array]) -> dict[str, Array]:
-        rows, kind = len(given["history"]), self.manifest.ids
-        given = dict(given)
-        for name in ("blocked", "allowed"):
-            if name not in given:
-                given[name] = np.empty((rows, 0), DTYPES[kind])
-        if "user" in self.inputs and "user" not in given:
-            given["user"] = np.full(rows, PADDING[kind], DTYPES[kind])
-        missing = [name for name in self.inputs if name not in given and name != "k"]
-        if missing:
-            raise RecloomError(f"{self.manifest.model} reads {missing[0]}; give it with every request")
-        for name, array in given.items():
-            if len(array) != rows:
-                raise RecloomError(f"{name} has {len(array)} rows and history has {rows}; expected the same")
-        if "history_time" in self.inputs and given["history_time"].shape != given["history"].shape:
-            raise RecloomError(
-                f"history_time has shape {given['history_time'].shape}, history {given['history'].shape}; "
-                "expected one time for each item"
-            )
-        return {
-            name: self._typed(name, array) if name in TEXT else array
-            for name, array in given.items()
-            if name in self.inputs
-        }
 
     def _typed(self, name: str, array: Array) -> Array:
         kind = self.manifest.ids

@@ -1,4 +1,4 @@
-"""Which requests cannot be answered, and why: null, empty, of unequal length, or no text."""
+"""Validation of a table of requests: rows that are null, empty, of unequal length or no text are rejected."""
 
 from __future__ import annotations
 

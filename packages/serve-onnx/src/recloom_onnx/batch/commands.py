@@ -30,7 +30,7 @@ def batch(
         users: Parquet file with a row for each user (user_id, history, exclude, allow), or a prepared dataset.
         out: Parquet file to write; one that is there is replaced at the end.
         k: how many items.
-        exclude: item ids that nobody gets.
+        exclude: item ids that no list holds.
         layout: `rows` writes one row for each place of a list, `lists` one row for each user.
         max_rejected: share of rejected rows above which nothing is written.
         restart: drop the parts of another task that lie in OUT.parts.

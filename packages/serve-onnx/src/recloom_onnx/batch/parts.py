@@ -1,4 +1,4 @@
-"""The parts of a result, kept beside it until it is whole, so that a killed command goes on where it was."""
+"""Parts of a result, kept beside it until it is complete, so that a killed command resumes."""
 
 from __future__ import annotations
 

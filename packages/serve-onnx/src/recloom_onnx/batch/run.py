@@ -1,4 +1,4 @@
-"""From a file of requests to a file of lists, in memory that does not grow with either."""
+"""A file of requests to a file of lists, in constant memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from recloom.io import writable
 from recloom.progress import Progress
 
 from ..artifact.session import Provider, Session
-from .answers import Answers, Layout
 from .check import split
+from .lists import BatchRecommender, Layout
 from .parts import Counts, Parts, is_rejected, rejected_path
 from .requests import RequestFile
 
@@ -25,8 +25,8 @@ PART = 16_384
 """Requests of a part: so much is done again after a kill, at most."""
 
 
-class Done(NamedTuple):
-    """What `recommend_file` did."""
+class BatchResult(NamedTuple):
+    """The outcome of `recommend_file`."""
 
     counts: Counts
     resumed: int
@@ -51,8 +51,8 @@ def recommend_file(
     provider: Provider = "cpu",
     threads: int | None = None,
     part: int = PART,
-) -> Done:
-    """Write lists for all requests of a file to a Parquet file, which appears whole or not at all.
+) -> BatchResult:
+    """Write lists for all requests of a file to a Parquet file, which appears complete or not at all.
 
     Finished parts lie in `OUT.parts` until then, and the same call goes on from them.
 
@@ -61,7 +61,7 @@ def recommend_file(
         users: Parquet file of requests, or a prepared dataset; see `RequestFile`.
         out: Parquet file; one that is there is replaced at the end.
         k: length of the lists.
-        exclude: raw item ids that nobody gets.
+        exclude: raw item ids that no list holds.
         layout: `rows` for one row for each place, `lists` for one for each request.
         max_rejected: the share of rejected rows above which the target is not written.
         restart: drop the parts of another task.
@@ -78,7 +78,7 @@ def recommend_file(
     requests = RequestFile(users, session.manifest)
     _check_apart(out, requests.path)
     _check_rejected(rejected_path(out), requests.path)
-    answers = Answers(session, k, exclude, layout, (requests.key, requests.key_type))
+    recommender = BatchRecommender(session, k, exclude, layout, (requests.key, requests.key_type))
     plan = {
         "artefact": session.manifest.files,
         "users": requests.fingerprint(),
@@ -90,29 +90,31 @@ def recommend_file(
     with Parts(out, plan, restart) as parts:
         before = parts.total
         try:
-            _answer(requests, answers, parts, max(1, min(PIECE, part, PLACES // answers.k)), part)
+            _answer(requests, recommender, parts, max(1, min(PIECE, part, PLACES // recommender.k)), part)
         except KeyboardInterrupt as stop:
             raise type(stop)(f"interrupted; {_far(parts, requests)}") from None
         except OSError as error:
             raise _stopped(parts, requests, error) from error
         _check_share(parts, requests, max_rejected)
         try:
-            parts.finish(answers.schema)
+            parts.finish(recommender.schema)
         except OSError as error:
             raise _stopped(parts, requests, error) from error
         total = parts.total
     seconds = time.perf_counter() - start
-    return Done(total, before.next_row, seconds, (total.requests - before.requests) / seconds, parts.rejected)
+    return BatchResult(
+        total, before.next_row, seconds, (total.requests - before.requests) / seconds, parts.rejected
+    )
 
 
-def _answer(requests: RequestFile, answers: Answers, parts: Parts, rows: int, part: int) -> None:
+def _answer(requests: RequestFile, recommender: BatchRecommender, parts: Parts, rows: int, part: int) -> None:
     writer = None
     done = parts.total.next_row
     with Progress("recommending", requests.num_rows, done) as progress:
         for piece in requests.pieces(parts.total.next_row, rows):
             good, rejected = split(piece.table)
-            lists, empty = answers(good)
-            writer = writer or parts.writer(answers.schema)
+            lists, empty = recommender(good)
+            writer = writer or parts.writer(recommender.schema)
             counts = writer.counts.plus(piece.next_row, len(good), len(rejected), empty)
             writer.add(lists, rejected, counts)
             if counts.requests + counts.rejected >= part:
@@ -149,7 +151,7 @@ def _check_share(parts: Parts, requests: RequestFile, most: float) -> None:
     total = parts.total
     every = total.requests + total.rejected
     if not every:
-        raise RecloomError(f"{requests.path} holds no rows, so there is nobody to recommend to")
+        raise RecloomError(f"{requests.path} holds no rows, so there is no list to write")
     if total.rejected / every <= most and total.requests:
         return
     row, reason = parts.first_rejected()

@@ -17,7 +17,7 @@ from recloom.recommender import ExportSpec, Recommender
 from recloom.schemas import Protocol
 from torch import Tensor
 
-from ..artifact.ids import NOTHING, Array, IdKind, check_integers
+from ..artifact.ids import ALLOW_SENTINEL, Array, IdKind, check_integers
 from ..artifact.manifest import (
     IndexReport,
     Manifest,
@@ -29,7 +29,7 @@ from ..artifact.manifest import (
 )
 from .graph import ports, wrap, wrap_query
 from .quantize import reduce_precision
-from .staging import drafted, put
+from .staging import publish, staged
 from .trace import examples, trace
 
 RANDOM = 1000
@@ -57,13 +57,13 @@ def export_artefact(
 ) -> Manifest:
     """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
 
-    Each file is complete or absent, and the manifest comes last; see `draft.py`. The artefact is not verified yet:
+    Each file is complete or absent, and the manifest comes last; see `staging.py`. The artefact is not verified yet:
     its manifest has no parity, and `Session` refuses it until `verify_artefact` has compared it.
 
     Args:
         recommender: what `Recommender.export()` describes is all that is used of it.
         catalog: the raw ids that go into the file.
-        popularity: (num_items + 1,) score of each item where nothing is known of a user.
+        popularity: (num_items + 1,) score of each item for cold-start users.
         out: path ending in `.onnx`.
         config: of the recommender, for the record.
         protocol: of the run, for the record.
@@ -73,7 +73,7 @@ def export_artefact(
         inline_limit: bytes of weights above which they go to `model.onnx.data`.
         quantize: store and compute in fewer bits, see `quantize.py`.
         index_above: number of items from which an index finds the best ones instead of scoring all, see
-            `indexed.py`; None = never.
+            `indexed_session.py`; None = never.
         index_recall: how much of the exact top 10 the index is to find.
         requests: by which that is measured; without any, random histories.
 
@@ -103,8 +103,8 @@ def export_artefact(
         model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx") or ""
     inputs, outputs = ports(spec.inputs, ids)
-    with drafted(Path(out)) as draft:
-        files = _save(model, _items(catalog, None if index is None else known), index, draft, inline_limit)
+    with staged(Path(out)) as staging:
+        files = _save(model, _items(catalog, None if index is None else known), index, staging, inline_limit)
         manifest = Manifest(
             model=type(recommender).__name__,
             config=dict(config or {}),
@@ -126,8 +126,8 @@ def export_artefact(
             index=report,
             files=files,
         )
-        manifest.write(draft)
-        put(draft, Path(out))
+        manifest.write(staging)
+        publish(staging, Path(out))
     return manifest
 
 
@@ -147,12 +147,14 @@ def _check(catalog: Catalog, popularity: Tensor) -> None:
 
 def _check_ids(ids: Sequence[str], column: str) -> None:
     """'' is padding in an artefact, and runtimes end a string at its first NUL."""
-    bad = (row for row, value in enumerate(ids, start=1) if not value or "\0" in value or value == NOTHING)
+    bad = (
+        row for row, value in enumerate(ids, start=1) if not value or "\0" in value or value == ALLOW_SENTINEL
+    )
     wrong = next(bad, None)
     if wrong is not None:
         raise RecloomError(
             f"row {wrong} of the catalogue has {column} {ids[wrong - 1]!r}; an artefact needs ids that are not empty, "
-            f"hold no NUL character and are not {NOTHING!r}. Rename it and prepare the data again."
+            f"hold no NUL character and are not {ALLOW_SENTINEL!r}. Rename it and prepare the data again."
         )
 
 
@@ -170,7 +172,7 @@ def _indexed(
     with torch.inference_mode():
         parts = [spec.search.query(*fields) for fields in _fields(spec, catalog, requests)]
     queries = torch.cat(parts).cpu().float().numpy()
-    return index.built(spec.search.items.cpu().float().contiguous().numpy(), queries, recall)
+    return index.build_index(spec.search.items.cpu().float().contiguous().numpy(), queries, recall)
 
 
 def _fields(spec: ExportSpec, catalog: Catalog, requests: Iterable[Batch]) -> Iterator[tuple[Tensor, ...]]:

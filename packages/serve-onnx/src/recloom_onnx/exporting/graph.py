@@ -1,8 +1,8 @@
-"""The ONNX graph around a model: raw ids to indices before it, masks, top-k and raw ids after it.
+"""The ONNX graph around a model: raw ids to indices before it; masks, top-k and raw ids after it.
 
 Shapes: B requests, L history ids, M blocked ids, A allowed ids, N items, W = max_len or, without one, L + 2;
-H = M, and L where seen items are masked; u requests that are ranked anew: nothing is known of the user, or only
-some items are allowed.
+H = M, and L where seen items are masked; u requests that are ranked again: of cold-start users, or
+with a list of allowed items.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ BELOW = np.array(-np.inf, dtype=np.float32)
 
 
 class ListLimits(NamedTuple):
-    """What a list may hold, beside what the model scores."""
+    """Restrictions of the lists, applied to the scores of the model."""
 
     hidden: Pair
     """(B, H) columns of items and the most that each may score."""
     allowed: Pair
     """(B, A) indices, and (B,) whether the row is limited to them."""
     unknown: Value | None
-    """(B,) of whom nothing is known; None where a model knows nothing of anybody."""
+    """(B,) whether the user is a cold-start user; None where the scores are the same for every user."""
     popularity: Value
-    """(1, N) scores for these."""
+    """(1, N) scores for cold-start users."""
 
 
 def input_names(fields: Sequence[str]) -> list[str]:
@@ -101,7 +101,7 @@ def wrap(
         max_len: as in `ExportSpec`.
         item_ids: N raw ids.
         user_ids: raw ids of users 1 to num_users.
-        popularity: (N,) scores where nothing is known of a user.
+        popularity: (N,) scores for cold-start users.
         seen: whether items of the history may be recommended.
         kind: whether ids go in and come out as strings, or as the integers that they spell.
     """
@@ -162,7 +162,7 @@ def wrap_query(
 
 
 class _Wrapper(Nodes):
-    """What stands before and behind the model."""
+    """Adds the nodes before and after the model."""
 
     def __init__(self, graph: ir.Graph, kind: IdKind) -> None:
         super().__init__(graph)
@@ -188,7 +188,7 @@ class _Wrapper(Nodes):
         return history, given
 
     def known(self, given: Mapping[str, Value], fields: Sequence[str]) -> Value | None:
-        """The largest index known of a user, (B,), 0 = nothing is; None where a model knows nothing of anybody."""
+        """The largest known index of a request, (B,), 0 = cold-start; None where every user has the same scores."""
         signs = [given["history"]] if "history" in fields else []
         if "user" in fields:
             signs.append(self.op("Unsqueeze", given["user"], self.vector(1)))
@@ -254,7 +254,7 @@ class _Wrapper(Nodes):
             scores = self.op("Cast", scores, to=DataType.FLOAT.value)
         if given:
             return scores
-        batch = self.op("Shape", rows, start=0, end=1)  # the same scores for everybody
+        batch = self.op("Shape", rows, start=0, end=1)  # the same scores for every user
         return self.op("Expand", scores, self.op("Concat", batch, self.vector(num_items), axis=0))
 
     def hidden(self, indices: Sequence[Value]) -> Pair:

@@ -1,4 +1,4 @@
-"""Fewer bits for a graph from indices to scores: `int8` for processors, `fp16` for GPUs.
+"""Quantisation of a graph from indices to scores: `int8` for processors, `fp16` for GPUs.
 
 The ids, masks and lists around it stay as they are, and scores leave as float32.
 """

@@ -1,4 +1,4 @@
-"""An artefact is made in a folder beside its place, and moved there when it is complete."""
+"""Staging of an artefact: it is made in a temporary folder beside its target and moved there when complete."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..artifact.manifest import data_path, index_path, items_path, manifest_path
 
 
 @contextmanager
-def drafted(out: Path) -> Iterator[Path]:
-    """Where to make what is to lie at `out`: a path of that name in a folder that is gone afterwards.
+def staged(out: Path) -> Iterator[Path]:
+    """The path at which to make the artefact of `out`: the same name in a temporary folder beside it.
 
     Raises RecloomError where no artefact can lie at `out`, and Terminated on SIGTERM.
     """
-    check_place(out)
+    check_target(out)
     from recloom.training import stopped_by_sigterm  # heavy, and where it is refused not needed
 
     with stopped_by_sigterm(), scratch_beside(out) as folder:
         yield folder / out.name
 
 
-def check_place(out: Path) -> None:
+def check_target(out: Path) -> None:
     """Raise RecloomError where no artefact can lie at `out`."""
     if out.suffix != ".onnx":
         raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
@@ -38,18 +38,18 @@ def check_place(out: Path) -> None:
             )
 
 
-def put(draft: Path, out: Path) -> None:
-    """Move the artefact at `draft` to `out`, its manifest last, and remove what an earlier one leaves over."""
-    before, files = _files_there(out), read_manifest(draft).files
+def publish(staging: Path, out: Path) -> None:
+    """Move the artefact at `staging` to `out`, its manifest last, and remove other files of an earlier artefact."""
+    before, files = _present_files(out), read_manifest(staging).files
     for name in reversed(files):
-        put_file(draft.with_name(name), out.with_name(name))
-    put_file(manifest_path(draft), manifest_path(out))
+        put_file(staging.with_name(name), out.with_name(name))
+    put_file(manifest_path(staging), manifest_path(out))
     for name in before - {*files}:  # titles or an index of an earlier artefact
         out.with_name(name).unlink(missing_ok=True)
 
 
-def served(path: Path) -> bool:
-    """Whether there is a complete artefact at `path` that was shown to equal its recommender."""
+def is_verified(path: Path) -> bool:
+    """Whether there is a complete and verified artefact at `path`."""
     try:
         manifest = read_manifest(path)
         manifest.check_files(path)
@@ -59,8 +59,8 @@ def served(path: Path) -> bool:
     return True
 
 
-def _files_there(out: Path) -> set[str]:
-    """What the artefact that is replaced consists of."""
+def _present_files(out: Path) -> set[str]:
+    """Names of the files that the artefact at `out` has beside itself."""
     try:
         files = read_manifest(out).files
     except RecloomError:

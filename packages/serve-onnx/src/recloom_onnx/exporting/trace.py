@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX graph; what cannot be turned into one is named by its module."""
+"""Trace a torch module to an ONNX graph; errors name the module that cannot be traced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def trace(spec: ExportSpec, num_items: int, num_users: int, width: int | None = 
     modes = {part: part.training for part in spec.module.modules()}
     spec.module.eval()
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _silenced():
             _check_shape(spec, example, num_items if width is None else width)
             return _converted(_traced(spec, example), spec)
     finally:
@@ -162,8 +162,8 @@ def _following(body: nn.Module, entered: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of what it does not need, such as torchvision."""
+def _silenced() -> Iterator[None]:
+    """Silence the exporter, which warns of optional libraries such as torchvision."""
     loggers = [
         logging.getLogger(name)
         for name in ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")

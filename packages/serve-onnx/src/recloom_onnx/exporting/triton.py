@@ -145,12 +145,12 @@ def _blank(padding: str | int) -> ir.TensorProtocol:
 def _sample(session: Session, model: ir.Model) -> dict[str, Array]:
     """A request as clients send it, each (1, any): popular items as history, a known user, k = 10."""
     manifest, dtype = session.manifest, DTYPES[session.manifest.ids]
-    nobody = {
+    empty = {
         "history": np.empty((1, 0), dtype),
         "history_time": np.empty((1, 0), np.int64),
         "request_time": np.zeros(1, np.int64),
     }
-    given = {name: array for name, array in nobody.items() if name in session.inputs}
+    given = {name: array for name, array in empty.items() if name in session.inputs}
     ids, _ = session.run(given, min(SAMPLE, manifest.num_items))
     now = 1_700_000_000
     sample: dict[str, Array] = {
@@ -241,7 +241,7 @@ def _next_version(folder: Path, config: str) -> int:
 
 
 def _compare(session: Session, path: Path, sample: dict[str, Array]) -> None:
-    """The file that was written gives the artefact's lists, for requests of unequal k in one batch."""
+    """Check that the written file gives the artefact's lists for requests of unequal k in one batch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""The application: routes, errors, and what stands around them."""
+"""The ASGI application: routes, error handlers and middleware."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from .http_errors import Refused, brief
+from .http_errors import HttpError, brief
 from .kserve import kserve
 from .limits import RequestLimits
 from .models import Models
-from .observe import Metrics, Observe, unexpected
+from .observation import Metrics, RequestObserver, internal_error_body
 from .openapi import document
 from .pages import pages
-from .rest import people
+from .rest import rest
 from .settings import Settings
-from .validation import answer, wrong
+from .validation import fault_message, json_response
 
 ABOUT = 'Recommendations from verified artefacts. Errors are `{"error": message}`.'
 
@@ -32,7 +32,7 @@ def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp
         title="Recloom", version=version("recloom-onnx") or "unknown", description=ABOUT,
         docs_url=None, redoc_url=None, openapi_url=None,
     )  # fmt: skip
-    for router in (people(models), kserve(models), pages()):
+    for router in (rest(models), kserve(models), pages()):
         app.include_router(router)
     schema: dict[str, Any] = {}
 
@@ -40,7 +40,7 @@ def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp
     async def openapi() -> Response:
         if not schema:
             schema.update(document(app, settings.token is not None))
-        return answer(schema)
+        return json_response(schema)
 
     @app.get("/metrics", tags=["Operations"], summary="Metrics for Prometheus", response_class=Response)
     async def measured() -> Response:
@@ -50,12 +50,12 @@ def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    return Observe(RequestLimits(app, settings, models), metrics)
+    return RequestObserver(RequestLimits(app, settings, models), metrics)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    response = answer({"error": str(error)}, error.status if isinstance(error, Refused) else 400)
-    if isinstance(error, Refused):
+    response = json_response({"error": str(error)}, error.status if isinstance(error, HttpError) else 400)
+    if isinstance(error, HttpError):
         response.headers.update(error.headers)
     return response
 
@@ -63,7 +63,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return answer({"error": wrong(first["loc"][1:], first["type"], first["msg"], first["input"])}, 400)
+    return json_response(
+        {"error": fault_message(first["loc"][1:], first["type"], first["msg"], first["input"])}, 400
+    )
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -73,11 +75,11 @@ async def _http(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {path}; /docs lists what there is",
         405: f"{brief(request.method)} is not possible at {path}; /docs lists what is",
     }
-    response = answer({"error": words.get(error.status_code, str(error.detail))}, error.status_code)
+    response = json_response({"error": words.get(error.status_code, str(error.detail))}, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     identity = request.scope["state"]["request_id"]
-    return Response(unexpected(identity), 500, media_type="application/json")
+    return Response(internal_error_body(identity), 500, media_type="application/json")

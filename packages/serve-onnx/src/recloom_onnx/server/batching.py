@@ -1,8 +1,8 @@
-"""Dynamic micro-batching: requests that meet at a model run through it together.
+"""Dynamic micro-batching: requests that wait for a model at the same time run through it together.
 
-A model that is idle runs a request at once. While it runs, others wait, and go together when it is free. Where the
-last batch held several, the next one waits for as many, at most `delay` after its oldest request came: they are
-the same clients, coming back. Nobody waits for others twice.
+An idle model runs a request at once. While it runs, others queue, and run together when it is free. Where the last
+batch held several requests, the next batch waits for as many, because the same clients usually send their next
+request then; at most `delay` after its oldest request arrived, and no request waits for others twice.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ..artifact.ids import Array, IdKind
-from .http_errors import OVERLOADED, RETRY, Refused
-from .tensors import CELLS, Given, merged, width
+from .http_errors import OVERLOADED, RETRY, HttpError
+from .tensors import MAX_CELLS, Inputs, merged, width
 
-Run = Callable[[Given, int], tuple[Array, Array]]
-"""From the inputs of R rows and k to (R, k) ids and (R, k) scores."""
+Run = Callable[[Inputs, int], tuple[Array, Array]]
+"""From the prepared inputs of R rows and k to (R, k) ids and (R, k) scores."""
 IDLE = 10
-"""Delays without work after which nobody is expected to come back."""
+"""Delays without a batch after which no further requests are expected."""
 
 
 class Call(NamedTuple):
-    """One request that waits."""
+    """One queued request, or a part of one."""
 
-    given: Given
+    inputs: Inputs
     rows: int
     width: int
     k: int
@@ -43,10 +43,10 @@ class Batcher:
     Args:
         run: the model; called in a thread, one call at a time.
         kind: of its ids.
-        most: rows of a batch; a request of more is taken apart.
+        most: rows of a batch; a request of more is split.
         delay: seconds that a request waits for others.
-        room: rows that may wait.
-        watch: told the requests and rows of every batch.
+        room: rows that may be queued.
+        watch: called with the requests and rows of every batch.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class Batcher:
         self._enough: asyncio.Event | None = None
         self._last, self._finished = 0, 0.0
 
-    async def submit(self, given: Given, k: int) -> tuple[Array, Array]:
-        """(B, k) ids and (B, k) scores; Refused where too many wait. Cancelling takes the request out."""
-        rows = len(given["history"])
+    async def submit(self, inputs: Inputs, k: int) -> tuple[Array, Array]:
+        """(B, k) ids and (B, k) scores; HttpError where the queue is full. Cancelling removes the request."""
+        rows = len(inputs["history"])
         self.check_rows(rows)
         if self.waiting + rows > self.room:
-            raise Refused(
+            raise HttpError(
                 f"{self.waiting} requests wait for this model, and {self.room} may; try again soon",
                 OVERLOADED,
                 RETRY,
             )
-        calls = self._calls(given, rows, k)
+        calls = self._calls(inputs, rows, k)
         self._queue.extend(calls)
         self.waiting += rows
         if self._work is None:
@@ -96,18 +96,20 @@ class Batcher:
         return np.concatenate(ids), np.concatenate(scores)
 
     def check_rows(self, rows: int) -> None:
-        """Refused where one request holds more than may wait."""
+        """HttpError where one request holds more rows than may be queued."""
         if rows > self.room:
-            raise Refused(f"{rows} requests in one; expected {self.room} at most. Send them in several", 413)
+            raise HttpError(
+                f"{rows} requests in one; expected {self.room} at most. Send them in several", 413
+            )
 
-    def _calls(self, given: Given, rows: int, k: int) -> list[Call]:
+    def _calls(self, inputs: Inputs, rows: int, k: int) -> list[Call]:
         """A request as parts that fit into a batch."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         return [
             Call(part, len(part["history"]), width(part), k, now, loop.create_future())
             for start in range(0, rows, self.most)
-            for part in ({name: array[start : start + self.most] for name, array in given.items()},)
+            for part in ({name: array[start : start + self.most] for name, array in inputs.items()},)
         ]
 
     async def _until_empty(self) -> None:
@@ -123,7 +125,7 @@ class Batcher:
             self._work = None
 
     async def _gather(self) -> None:
-        """Wait for as many as came last time, if they may be on their way."""
+        """Wait for as many rows as the last batch had, if they are to be expected."""
         now = asyncio.get_running_loop().time()
         left = self._queue[0].came + self.delay - now
         if self.waiting >= min(self._last, self.most) or left <= 0:
@@ -136,13 +138,13 @@ class Batcher:
         self._enough = None
 
     def _take(self) -> list[Call]:
-        """Calls for one run, oldest first, without those that nobody waits for any more."""
+        """Calls for one run, oldest first, without cancelled ones."""
         calls: list[Call] = []
         rows = wide = k = 0
         while self._queue:
             call = self._queue[0]
             new_rows, new_wide, new_k = rows + call.rows, max(wide, call.width), max(k, call.k)
-            if calls and (new_rows > self.most or new_rows * max(new_wide, new_k) > CELLS):
+            if calls and (new_rows > self.most or new_rows * max(new_wide, new_k) > MAX_CELLS):
                 break
             self._queue.popleft()
             self.waiting -= call.rows
@@ -158,7 +160,7 @@ class Batcher:
         except Exception as error:
             if len(calls) == 1:
                 _settle(calls[0], error)
-            else:  # one of them is to blame, and the others are not
+            else:  # one of them is the cause, and the others must not fail with it
                 for call in calls:
                     await self._answer([call])
             return
@@ -170,8 +172,8 @@ class Batcher:
             start = end
 
     def _together(self, calls: list[Call]) -> tuple[Array, Array]:
-        given = merged([call.given for call in calls], self.kind)
-        return self._run(given, max(call.k for call in calls))
+        inputs = merged([call.inputs for call in calls], self.kind)
+        return self._run(inputs, max(call.k for call in calls))
 
 
 def _settle(call: Call, outcome: tuple[Array, Array] | Exception) -> None:

@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Answer requests over HTTP from verified artefacts.
 
-    There is a page at /, `POST /recommend` for people and their programs, the Open Inference Protocol (KServe v2)
+    There is a page at /, `POST /recommend` with titles in JSON, the Open Inference Protocol (KServe v2)
     under /v2, and /metrics for Prometheus. SIGHUP loads the artefacts anew without losing a request; SIGTERM and
     Ctrl-C answer what was accepted, and end.
 
@@ -47,12 +47,12 @@ def serve(
         max_waiting: requests that may wait for one model; beyond, the answer is 503.
         max_body: bytes of a request.
         timeout: seconds for a request and its answer.
-        concurrency: requests in work at a time; beyond, the answer is 429.
+        concurrency: requests in progress at a time; beyond, the answer is 429.
         threads: that a model computes with.
         provider: where models run, `cpu` or `cuda`.
         log: a line of JSON on the error stream for each request; errors are always written.
     """
-    from .settings import Settings, check_reach, secret
+    from .settings import Settings, check_exposure, read_token
 
     settings = Settings(
         host=host,
@@ -65,17 +65,17 @@ def serve(
         concurrency=concurrency,
         threads=threads,
         provider=provider,
-        token=secret(token_env),
+        token=read_token(token_env),
         token_env=token_env,
         anyone=anyone,
         log=log,
     )
-    check_reach(host, settings.token, anyone)
+    check_exposure(host, settings.token, anyone)
     run(artefacts, settings)
 
 
 def run(artefacts: list[str], settings: Settings) -> None:
-    """Serve until told to stop; RecloomError before the first request where anything is missing or refused."""
+    """Serve until stopped; RecloomError before the first request where something is missing or refused."""
     import asyncio
     import gc
     from importlib.util import find_spec
@@ -84,7 +84,7 @@ def run(artefacts: list[str], settings: Settings) -> None:
 
     try:
         from .app import application
-        from .observe import Metrics, log_to_stderr
+        from .observation import Metrics, log_to_stderr
         from .serving import Server, address, bound
     except ImportError as error:
         runtime = "" if find_spec("onnxruntime") else f"{EXTRAS[settings.provider]},"
@@ -136,7 +136,7 @@ def welcome(models: Models, settings: Settings, place: str) -> str:
         f"{settings.timeout:g} s a request, {settings.concurrency} in work"
     )
     first = models.find()
-    asked = json.dumps({"history": first.shelf.ids[:1], "k": 3})
+    asked = json.dumps({"history": first.title_index.ids[:1], "k": 3})
     token = f' -H "Authorization: Bearer ${settings.token_env}"' if settings.token_env else ""
     lines.append(f"try: curl {place}/recommend{token} -d {shlex.quote(asked)}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Why a request is not answered, with the status that says so."""
+"""Errors of a request with the HTTP status that they are answered with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ OVERLOADED = 503
 RETRY = {"Retry-After": "1"}
 
 
-class Refused(RecloomError):
-    """A request that gets `{"error": message}`.
+class HttpError(RecloomError):
+    """A request that is answered with `{"error": message}`.
 
     Args:
         message: what, expected, found, next step.
@@ -26,7 +26,7 @@ class Refused(RecloomError):
 
 
 def brief(value: Any, length: int = 60) -> str:
-    """What was found, for a message: quoted, in ASCII, and cut."""
+    """A value found in a request, for a message: quoted, in ASCII, and cut to `length` characters."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     text = value[: length + 1] if isinstance(value, str) else str(value)[: length + 1]

@@ -13,18 +13,15 @@ from starlette.responses import Response
 
 from ..artifact.ids import Array
 from ..artifact.manifest import Port
-from ..artifact.session import NAMES
-from .http_errors import OVERLOADED, RETRY, Refused, brief
+from ..artifact.session import NAMES, OPTIONAL
+from .http_errors import OVERLOADED, RETRY, HttpError, brief
 from .models import Models, Served
 from .openapi import ERRORS, body_of
 from .tensor_codec import DATATYPES, InferRequest, InputTensor, read_tensor, to_bytes, to_json
-from .tensors import Given, check_size
-from .validation import answer, read
+from .tensors import DEFAULT_K, Inputs, check_size
+from .validation import json_response, parse_body
 
 HEADER = "Inference-Header-Content-Length"
-OPTIONAL = frozenset({"blocked", "allowed", "user", "k"})
-"""Inputs that may be left out: nothing blocked, everything allowed, an unknown user, lists of 10."""
-USUAL = 10
 PLATFORM = "onnxruntime_onnx"
 UNSUPPORTED = ("shared_memory_region", "classification")
 _INFER = TypeAdapter(InferRequest)
@@ -37,29 +34,31 @@ def kserve(models: Models) -> APIRouter:
 
     @router.get("/health/live", summary="Whether the server runs")
     async def live() -> Response:
-        return answer({"live": True})
+        return json_response({"live": True})
 
     @router.get("/health/ready", summary="Whether every model can be asked", responses={503: ERRORS[503]})
     async def ready() -> Response:
         if not models.ready:
-            raise Refused("not ready: models are being loaded, or the server ends", OVERLOADED, RETRY)
-        return answer({"ready": True})
+            raise HttpError("not ready: models are being loaded, or the server ends", OVERLOADED, RETRY)
+        return json_response({"ready": True})
 
     @router.get("", summary="The server")
     async def server() -> Response:
         extensions = ["binary_tensor_data", "model_repository"]
-        return answer({"name": "recloom", "version": installed("recloom-onnx"), "extensions": extensions})
+        return json_response(
+            {"name": "recloom", "version": installed("recloom-onnx"), "extensions": extensions}
+        )
 
     @router.get("/models/{model}", summary="A model's inputs and outputs", responses=ERRORS)
     @router.get("/models/{model}/versions/{version}", summary="Those of a version", responses=ERRORS)
     async def metadata(model: str, version: str | None = None) -> Response:
-        return answer(describe(models.find(model, version), list(models.versions(model))))
+        return json_response(describe(models.find(model, version), list(models.versions(model))))
 
     @router.get("/models/{model}/ready", summary="Whether a model can be asked", responses=ERRORS)
     @router.get("/models/{model}/versions/{version}/ready", summary="Whether a version can", responses=ERRORS)
     async def model_ready(model: str, version: str | None = None) -> Response:
         found = models.find(model, version)
-        return answer({"name": found.name, "version": found.version, "ready": True})
+        return json_response({"name": found.name, "version": found.version, "ready": True})
 
     infer_body = body_of(InferRequest)
 
@@ -79,19 +78,19 @@ def kserve(models: Models) -> APIRouter:
 
     @router.post("/repository/index", summary="What is served")
     async def index() -> Response:
-        return answer([{"name": s.name, "version": s.version, "state": "READY"} for s in models])
+        return json_response([{"name": s.name, "version": s.version, "state": "READY"} for s in models])
 
     @router.post("/repository/models/{model}/load", summary="Load a model anew from disk", responses=ERRORS)
     async def load(model: str) -> Response:
         try:
             found = await models.load(model)
-        except Refused:
+        except HttpError:
             raise
         except RecloomError as error:
-            raise Refused(
+            raise HttpError(
                 f"model {model} stays as it was, because the new one was refused: {error}"
             ) from error
-        return answer({"name": model, "versions": [served.version for served in found]})
+        return json_response({"name": model, "versions": [served.version for served in found]})
 
     return router
 
@@ -116,32 +115,34 @@ def _tensor(port: Port) -> dict[str, Any]:
 def split(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     """The JSON of a request, and the bytes behind it."""
     if length is None:
-        return read(_INFER, body), b""
+        return parse_body(_INFER, body), b""
     if not length.isdecimal() or len(length) > 12 or int(length) > len(body):
-        raise Refused(
+        raise HttpError(
             f"header {HEADER}: expected the length of the JSON in bytes, 0 to {len(body)}, found {brief(length)}"
         )
-    return read(_INFER, body[: int(length)]), body[int(length) :]
+    return parse_body(_INFER, body[: int(length)]), body[int(length) :]
 
 
-def inputs_of(asked: InferRequest, tail: bytes, served: Served) -> tuple[Given, int]:
-    """Arrays by name, and k."""
+def inputs_of(asked: InferRequest, tail: bytes, served: Served) -> tuple[Inputs, int]:
+    """Arrays by name without defaults, and k."""
     ports = {port.name: port for port in served.session.manifest.inputs}
     tensors = _by_name(asked.inputs, ports, served)
-    given: Given = {}
+    given: Inputs = {}
     at = 0
     for name, tensor in tensors.items():
         raw, at = _bytes_of(tensor, tail, at)
         given[name] = read_tensor(tensor, ports[name], raw)
     if at != len(tail):
-        raise Refused(
+        raise HttpError(
             f"{len(tail)} bytes follow the JSON, and the inputs take {at} of them with binary_data_size"
         )
-    k = int(given.pop("k")[0]) if "k" in given else USUAL
+    k = int(given.pop("k")[0]) if "k" in given else DEFAULT_K
     if k < 1:
-        raise Refused(f"input k is the length of the lists and must be 1 or more, found {k}")
-    _check_rows(given)
-    check_size(given, k)
+        raise HttpError(f"input k is the length of the lists and must be 1 or more, found {k}")
+    rows = len(given["history"])
+    if not rows:
+        raise HttpError("input history has no rows; expected one for each list that is asked for")
+    check_size({name: array.size for name, array in given.items()}, rows, k)
     return given, k
 
 
@@ -149,13 +150,15 @@ def _by_name(inputs: list[InputTensor], ports: dict[str, Port], served: Served) 
     tensors = {tensor.name: tensor for tensor in inputs}
     unknown = next((name for name in tensors if name not in ports), None)
     if unknown is not None:
-        raise Refused(f"{served.name} has no input {brief(unknown)}; its inputs are {', '.join(ports)}")
+        raise HttpError(f"{served.name} has no input {brief(unknown)}; its inputs are {', '.join(ports)}")
     if len(tensors) < len(inputs):
-        raise Refused("an input is given twice; expected each once")
-    missing = [name for name in ports if name not in tensors and name not in OPTIONAL]
+        raise HttpError("an input is given twice; expected each once")
+    missing = [name for name in ports if name not in tensors and name not in OPTIONAL and name != "k"]
     if missing:
         found = ", ".join(tensors) or "none"
-        raise Refused(f"input {missing[0]} is missing; {served.name} reads {', '.join(ports)}, found {found}")
+        raise HttpError(
+            f"input {missing[0]} is missing; {served.name} reads {', '.join(ports)}, found {found}"
+        )
     return tensors
 
 
@@ -167,7 +170,7 @@ def _bytes_of(tensor: InputTensor, tail: bytes, at: int) -> tuple[bytes | None, 
     if size is None:
         return None, at
     if type(size) is not int or not 0 <= size <= len(tail) - at:
-        raise Refused(
+        raise HttpError(
             f"input {tensor.name}: expected a binary_data_size of 0 to {len(tail) - at}, the bytes behind the JSON "
             f"that header {HEADER} leaves, found {brief(size)}"
         )
@@ -177,24 +180,9 @@ def _bytes_of(tensor: InputTensor, tail: bytes, at: int) -> tuple[bytes | None, 
 def _check_parameters(parameters: dict[str, Any]) -> None:
     for name in UNSUPPORTED:
         if name in parameters:
-            raise Refused(
+            raise HttpError(
                 f"parameter {name} is not offered; send and ask for tensors in the request and its answer"
             )
-
-
-def _check_rows(given: Given) -> None:
-    rows = len(given["history"])
-    if not rows:
-        raise Refused("input history has no rows; expected one for each list that is asked for")
-    for name, array in given.items():
-        if len(array) != rows:
-            raise Refused(f"input {name} has {len(array)} rows and history has {rows}; expected the same")
-    times = given.get("history_time")
-    if times is not None and times.shape != given["history"].shape:
-        raise Refused(
-            f"input history_time has shape {list(times.shape)}, history {list(given['history'].shape)}; expected one "
-            "time for each item"
-        )
 
 
 def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
@@ -206,7 +194,7 @@ def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
         wanted = {one.name: _binary(one.parameters or {}, usual) for one in asked.outputs}
     unknown = next((name for name in wanted if name not in found), None)
     if unknown is not None:
-        raise Refused(f"{served.name} has no output {brief(unknown)}; its outputs are {', '.join(found)}")
+        raise HttpError(f"{served.name} has no output {brief(unknown)}; its outputs are {', '.join(found)}")
     types = {port.name: DATATYPES[port.type] for port in served.session.manifest.outputs}
     outputs, tail = [], b""
     for name, binary in wanted.items():
@@ -223,7 +211,7 @@ def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
     if asked.id is not None:
         head["id"] = asked.id
     if not any(wanted.values()):
-        return answer(head)
+        return json_response(head)
     text = json.dumps(head, allow_nan=False).encode()
     return Response(text + tail, headers={HEADER: str(len(text))}, media_type="application/octet-stream")
 
@@ -232,5 +220,5 @@ def _binary(parameters: dict[str, Any], usual: bool) -> bool:
     _check_parameters(parameters)
     binary = parameters.get("binary_data", usual)
     if not isinstance(binary, bool):
-        raise Refused(f"parameter binary_data is true or false, found {brief(binary)}")
+        raise HttpError(f"parameter binary_data is true or false, found {brief(binary)}")
     return binary

@@ -1,6 +1,6 @@
-"""What a request may cost: a token, a place among those in work, a size, and a time. ASGI.
+"""ASGI middleware for authentication and limits: token, Host, concurrent requests, body size, time.
 
-A body is read here, in pieces and within all limits, before the application sees the request.
+It reads the body in pieces and within all limits before the application sees the request.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .http_errors import OVERLOADED, RETRY, Refused, brief
+from .http_errors import OVERLOADED, RETRY, HttpError, brief
 from .models import Models
-from .observe import LONGEST, write
+from .observation import MAX_PATH, log_event
 from .settings import Settings
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
-"""Paths that need no token: they tell nothing of the models. Neither do the files of the page."""
+"""Paths that need no token, as the page's files need none: they show nothing of the models."""
 HEALTH = "/v2/health/"
 FILES = "/page/"
 OWN = re.compile(r"(?:localhost|[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:.]+\])(?::[0-9]+)?", re.IGNORECASE)
-"""`localhost` or an address: what no stranger can let lead here."""
+"""`localhost` or an IP address, to which no foreign DNS name can resolve."""
 LINGER = 2.0
-"""Seconds for which what is still sent of a refused body is read and dropped, so that the client sees the answer."""
+"""Seconds for which the rest of a refused body is read and dropped, so that the client sees the answer."""
 CLOSE = {"Connection": "close"}
 
 
 class RequestLimits:
-    """Refuses what is too much, before it costs anything."""
+    """Refuses a request that exceeds a limit before any work is done for it."""
 
     def __init__(self, app: ASGIApp, settings: Settings, models: Models) -> None:
         self.app, self.settings, self.models = app, settings, models
@@ -42,16 +42,16 @@ class RequestLimits:
             await self.app(scope, receive, send)
             return
         if self.models.draining:
-            send = _last(send)
-        answer = _Answer(send)
+            send = _closing(send)
+        answer = _Response(send)
         try:
             self._check_token(scope)
             self._check_name(scope)
-            with self._place(scope):
+            with self._slot(scope):
                 await self._within_time(scope, receive, answer)
-        except _Gone:
+        except _Disconnected:
             return
-        except Refused as refusal:
+        except HttpError as refusal:
             await answer.refuse(refusal)
             await answer.finish(receive)
 
@@ -64,58 +64,58 @@ class RequestLimits:
         same = hmac.compare_digest(secret.strip(), token.encode())
         if scheme.lower() != b"bearer" or not same:
             found = "another" if given else "none"
-            raise Refused(
+            raise HttpError(
                 f"expected the header Authorization: Bearer TOKEN with this server's token, found {found}",
                 401,
                 {"WWW-Authenticate": "Bearer"},
             )
 
     def _check_name(self, scope: Scope) -> None:
-        """Where nothing else keeps them out, other sites' pages in a browser here must not ask (DNS rebinding)."""
+        """Without a token, refuse requests of other sites' pages in a local browser (DNS rebinding)."""
         if self.settings.token or self.settings.anyone:
             return
         host = _header(scope, b"host").decode("latin-1")
         if host and not OWN.fullmatch(host):
-            raise Refused(
+            raise HttpError(
                 f"expected localhost or an address as Host, found {brief(host)}; a server for other names is started "
                 "with --token_env VARIABLE, or with --anyone where something else keeps strangers out",
                 421,
             )
         origin = _header(scope, b"origin").decode("latin-1")
         if origin and not OWN.fullmatch(origin.partition("://")[2]):
-            raise Refused(
+            raise HttpError(
                 f"expected no Origin, or one of this machine, found {brief(origin)}; pages of other sites may ask a "
                 "server that is started with --token_env VARIABLE, or with --anyone",
                 403,
             )
 
-    def _place(self, scope: Scope) -> _Place:
+    def _slot(self, scope: Scope) -> _Slot:
         if scope["path"].startswith(HEALTH):
-            return _Place(None)
+            return _Slot(None)
         if self.in_work >= self.settings.concurrency:
-            raise Refused(
+            raise HttpError(
                 f"{self.settings.concurrency} requests are in work, the most at a time; try again soon",
                 429,
                 RETRY,
             )
-        return _Place(self)
+        return _Slot(self)
 
-    async def _within_time(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _within_time(self, scope: Scope, receive: Receive, answer: _Response) -> None:
         body: bytes | None = None
         try:
             async with asyncio.timeout(self.settings.timeout):
                 body = await self._body(scope, receive)
-                answer.heard = True
+                answer.body_read = True
                 await _while_connected(self.app, scope, body, receive, answer)
         except TimeoutError:
             if body is None:
-                raise Refused(
+                raise HttpError(
                     f"the request was not complete after {self.settings.timeout:g} s; send it faster", 408
                 ) from None
-            if answer.started:  # the client does not read: nothing more can be said
-                write("cut", {"path": scope["path"][:LONGEST]})
+            if answer.started:  # the client does not read, and headers were sent
+                log_event("cut", {"path": scope["path"][:MAX_PATH]})
                 raise
-            raise Refused(
+            raise HttpError(
                 f"no answer within {self.settings.timeout:g} s; try again later", OVERLOADED, RETRY
             ) from None
 
@@ -123,17 +123,17 @@ class RequestLimits:
         most = self.settings.max_body
         length = _header(scope, b"content-length")
         if length and _header(scope, b"transfer-encoding"):  # a proxy may have read the other one
-            raise Refused("expected Content-Length or Transfer-Encoding, found both; send one of them")
+            raise HttpError("expected Content-Length or Transfer-Encoding, found both; send one of them")
         if length.isdigit() and int(length) > most:
             raise _too_large(f"{int(length):,}", most)
         encoding = _header(scope, b"content-encoding").strip().lower()
         if encoding not in (b"", b"identity"):
-            raise Refused("expected a body without Content-Encoding; send it uncompressed", 415)
+            raise HttpError("expected a body without Content-Encoding; send it uncompressed", 415)
         parts, size = [], 0
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise _Gone
+                raise _Disconnected
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > most:
@@ -142,12 +142,12 @@ class RequestLimits:
                 return b"".join(parts)
 
 
-class _Gone(Exception):
-    """The client went away before it had said what it wants."""
+class _Disconnected(Exception):
+    """The client disconnected before its request was complete."""
 
 
-class _Place:
-    """One of the places among those in work."""
+class _Slot:
+    """One of the concurrent requests that are allowed; a context."""
 
     def __init__(self, limits: RequestLimits | None) -> None:
         self.limits = limits
@@ -161,12 +161,12 @@ class _Place:
             self.limits.in_work -= 1
 
 
-class _Answer:
-    """Where an answer goes, and how much of it went."""
+class _Response:
+    """The response to one request, and how much of it was sent."""
 
     def __init__(self, send: Send) -> None:
         self._send, self.started, self.ended, self._refused = send, False, False, False
-        self.heard = False
+        self.body_read = False
         """Whether the body was read to its end."""
 
     async def __call__(self, message: Message) -> None:
@@ -174,8 +174,8 @@ class _Answer:
         self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
-    async def refuse(self, refusal: Refused) -> None:
-        """Send an error, all but the end of it, because a server hears no more after that."""
+    async def refuse(self, refusal: HttpError) -> None:
+        """Send an error but for its end, after which the server would read no more."""
         if self.started:
             return
         headers = {**refusal.headers, **CLOSE}
@@ -185,10 +185,10 @@ class _Answer:
         self._refused = True
 
     async def finish(self, receive: Receive) -> None:
-        """Drop what still comes of the request, for a while, and end the answer."""
+        """Drop the rest of the request for up to LINGER seconds, and end the response."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
-                while self._refused and not self.heard:
+                while self._refused and not self.body_read:
                     message = await receive()
                     if message["type"] != "http.request" or not message.get("more_body", False):
                         break
@@ -197,9 +197,9 @@ class _Answer:
 
 
 async def _while_connected(
-    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Answer
+    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, answer: _Response
 ) -> None:
-    """Run the application until it has answered, or its client has gone away."""
+    """Run the application until it has answered or its client has disconnected."""
     replayed = False
     task = asyncio.current_task()
     assert task is not None
@@ -234,8 +234,8 @@ async def _while_connected(
         watch.cancel()
 
 
-def _last(send: Send) -> Send:
-    """Tell the client that its connection ends with this answer."""
+def _closing(send: Send) -> Send:
+    """`send` with the header that the connection ends with this response."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -245,8 +245,8 @@ def _last(send: Send) -> Send:
     return closing
 
 
-def _too_large(found: str, most: int) -> Refused:
-    return Refused(
+def _too_large(found: str, most: int) -> HttpError:
+    return HttpError(
         f"expected a body of {most:,} bytes at most, found {found}; send fewer requests in one", 413
     )
 

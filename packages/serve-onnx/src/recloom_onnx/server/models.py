@@ -1,4 +1,4 @@
-"""The models of a server, by name and version; new ones take the place of old ones without a request being lost."""
+"""The models of a server by name and version; a reload replaces a version without losing a request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recloom.errors import RecloomError
 from ..artifact.ids import Array, padded
 from ..artifact.session import Session
 from .batching import Batcher
-from .http_errors import OVERLOADED, RETRY, Refused, brief
+from .http_errors import OVERLOADED, RETRY, HttpError, brief
 from .settings import Settings
-from .tensors import Given, complete
-from .title_index import Shelf, shelf_of
+from .tensors import Inputs
+from .title_index import TitleIndex, title_index_of
 
 FILE = "model.onnx"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
@@ -27,7 +27,7 @@ WARM_LENGTH = 50
 
 @dataclass(frozen=True)
 class Source:
-    """A name, and the file or folder that it stands for."""
+    """A model's name, and its file or folder."""
 
     name: str
     path: Path
@@ -40,13 +40,17 @@ class Served:
     name: str
     version: str
     session: Session
-    shelf: Shelf
+    title_index: TitleIndex
     batcher: Batcher
 
-    async def answer(self, given: Given, k: int) -> tuple[Array, Array]:
-        """(B, k) ids and (B, k) scores of requests, together with those of others."""
-        manifest = self.session.manifest
-        return await self.batcher.submit(complete(given, self.session.inputs, manifest.ids), k)
+    async def answer(self, given: Inputs, k: int) -> tuple[Array, Array]:
+        """(B, k) ids and (B, k) scores of requests, which run together with those of others.
+
+        Args:
+            given: as for `Session.run`; checked and completed here, and nowhere after.
+            k: length of the lists.
+        """
+        return await self.batcher.submit(self.session.prepare(given), k)
 
 
 class Models:
@@ -55,8 +59,9 @@ class Models:
     Args:
         sources: in order; the first is asked where a request names none.
         settings: of the server.
-        watch: told model, version, requests and rows of every batch.
-        loads: told of every load the model, the versions that are served now, and why a new one is not, or "".
+        watch: called with model, version, requests and rows of every batch.
+        loads: called after every load with the model, the versions that are served now, and why a new one was
+            refused, or "".
     """
 
     def __init__(
@@ -71,13 +76,13 @@ class Models:
         self._served: dict[str, dict[str, Served]] = {}
         self._locks = {source.name: asyncio.Lock() for source in sources}
         self._waiting: dict[str, asyncio.Task[list[Served]]] = {}
-        """Loads that have not begun."""
+        """Loads that are queued."""
         self.draining = False
-        """Whether the server is about to end."""
+        """Whether the server is shutting down."""
 
     @property
     def ready(self) -> bool:
-        """Whether every model can be asked, and the server stays."""
+        """Whether every model is loaded and the server is not shutting down."""
         return len(self._served) == len(self._sources) and not self.draining
 
     @property
@@ -90,15 +95,15 @@ class Models:
             yield from self._served.get(name, {}).values()
 
     def find(self, name: str | None = None, version: str | None = None) -> Served:
-        """The version asked for, by default the highest; Refused with 404 where there is none."""
+        """The version asked for, by default the highest; HttpError with 404 where there is none."""
         name = self.names[0] if name is None else self._known(name)
         versions = self._served.get(name)
         if versions is None:
-            raise Refused(f"model {name} is being loaded; try again soon", OVERLOADED, RETRY)
+            raise HttpError(f"model {name} is being loaded; try again soon", OVERLOADED, RETRY)
         if version is None:
             return versions[next(reversed(versions))]
         if version not in versions:
-            raise Refused(
+            raise HttpError(
                 f"model {name} has no version {brief(version)}; its versions are {', '.join(versions)}", 404
             )
         return versions[version]
@@ -108,15 +113,15 @@ class Models:
         return list(self._served.get(self._known(name), {}))
 
     async def load_all(self) -> None:
-        """Load every model; RecloomError from the first that cannot be had."""
+        """Load every model; RecloomError from the first that cannot be loaded."""
         for name in self.names:
             await self.load(name)
 
     async def load(self, name: str) -> list[Served]:
         """Load a model's versions as they are on disk now, warm them up, and put them in the place of the old ones.
 
-        RecloomError where one of them cannot be had; what was served before is then served on. A load goes on to its
-        end where nobody waits for it any more; who asks while one waits for its turn shares that one.
+        RecloomError where one of them cannot be loaded; the versions from before are then kept. A load is finished
+        even if its caller has gone; calls made while one is queued share it.
         """
         name = self._known(name)
         if name not in self._waiting:
@@ -139,7 +144,7 @@ class Models:
 
     def _known(self, name: str) -> str:
         if name not in self._sources:
-            raise Refused(f"no model is called {brief(name)}; there are {', '.join(self.names)}", 404)
+            raise HttpError(f"no model is called {brief(name)}; there are {', '.join(self.names)}", 404)
         return name
 
     def _open(self, source: Source) -> dict[str, Served]:
@@ -164,20 +169,20 @@ class Models:
         """A version that has answered as many as it will be asked at once."""
         settings = self._settings
         session = Session(path, settings.provider, settings.threads)
-        shelf, manifest = shelf_of(session), session.manifest
+        title_index, manifest = title_index_of(session), session.manifest
         for rows in {1, settings.max_batch}:
-            history = padded([shelf.ids[:1] * (manifest.max_len or WARM_LENGTH)] * rows, manifest.ids)
+            history = padded([title_index.ids[:1] * (manifest.max_len or WARM_LENGTH)] * rows, manifest.ids)
             times = np.zeros(history.shape, np.int64)
             session.run({"history": history, "history_time": times, "request_time": times[:, 0]}, 10)
         batcher = Batcher(
-            session.run,
+            session.run_prepared,
             manifest.ids,
             settings.max_batch,
             settings.max_delay_ms / 1000,
             settings.max_waiting,
             lambda requests, rows: self._watch(name, version, requests, rows),
         )
-        return Served(name, version, session, shelf, batcher)
+        return Served(name, version, session, title_index, batcher)
 
 
 def find_sources(words: Sequence[str]) -> list[Source]:

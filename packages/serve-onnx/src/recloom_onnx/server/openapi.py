@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the routes: bodies that are read by hand, and errors."""
+"""The OpenAPI document: FastAPI's, with the bodies that routes parse themselves, and one error schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFERENCE = "#/components/schemas/{model}"
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """An error response."""
 
     error: str = Field(description="What is wrong, what was expected, what was found, and the next step.")
 

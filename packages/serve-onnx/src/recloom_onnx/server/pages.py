@@ -1,4 +1,4 @@
-"""The page at `/` and the API page at `/docs`: files of this package, and nothing from elsewhere."""
+"""The page at `/` and the API page at `/docs`: static files of this package alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and their programs ask: histories in, recommendations with titles out."""
+"""The JSON interface: histories in, recommendations with titles out."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
 from starlette.responses import Response
 
-from ..artifact.ids import NOTHING, Array, aligned, id_array, padded
-from .http_errors import Refused
+from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, id_array
+from .http_errors import HttpError
 from .models import Models, Served
 from .openapi import ERRORS, body_of
-from .tensors import Given, check_places, check_size
-from .title_index import LONGEST
-from .validation import answer, check_text, read
+from .tensors import DEFAULT_K, Inputs, check_size
+from .title_index import MAX_QUERY
+from .validation import check_text, json_response, parse_body
 
 Id = StrictStr | StrictInt
-
-
-MOST = 1 << 16
+MAX_REQUESTS = 1 << 16
 """Requests in one body, whatever the server's limits are."""
 
 
@@ -38,8 +36,8 @@ Ids = Annotated[list[Id], FirstFault()]
 Seconds = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 
 
-class Ask(BaseModel):
-    """Whom to recommend to, and what may be recommended."""
+class RecommendRequest(BaseModel):
+    """A user's history, and what may be recommended."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"history": ["296", "50"], "k": 5}]}
@@ -47,7 +45,7 @@ class Ask(BaseModel):
 
     history: Ids = Field(description="Raw item ids, most recent last; unknown ones are passed over.")
     user: Id | None = Field(None, description="Raw user id, for models that know users.")
-    k: StrictInt = Field(10, ge=1, le=10_000, description="Length of the list.")
+    k: StrictInt = Field(DEFAULT_K, ge=1, le=10_000, description="Length of the list.")
     exclude: Ids = Field([], description="Raw item ids that are not recommended.")
     allow: Ids | None = Field(None, description="The only raw item ids that may be recommended.")
     model: StrictStr | None = Field(None, description="By default the first.")
@@ -58,31 +56,31 @@ class Ask(BaseModel):
     request_time: Seconds | None = Field(None, description="Seconds, for models that read times.")
 
 
-class Place(BaseModel):
-    """One place of a list."""
+class RecommendedItem(BaseModel):
+    """One item of a list."""
 
     id: str
     score: float
     title: str | None
 
 
-class Answer(BaseModel):
+class RecommendResponse(BaseModel):
     """Recommendations, best first, and the ids of the request that the model does not know."""
 
     model: str
     version: str
-    items: list[Place]
+    items: list[RecommendedItem]
     unknown: list[str]
 
 
-class Titled(BaseModel):
-    """An item."""
+class TitledItem(BaseModel):
+    """An item and its title."""
 
     id: str
     title: str | None
 
 
-class Loaded(BaseModel):
+class ServedModel(BaseModel):
     """A version of a model that is served."""
 
     name: str
@@ -95,140 +93,159 @@ class Loaded(BaseModel):
     metrics: dict[str, float]
 
 
-_ASK: TypeAdapter[Ask] = TypeAdapter(Ask)
-_ASKS: TypeAdapter[list[Ask]] = TypeAdapter(Annotated[list[Ask], FirstFault(), Field(max_length=MOST)])
+_ONE: TypeAdapter[RecommendRequest] = TypeAdapter(RecommendRequest)
+_MANY: TypeAdapter[list[RecommendRequest]] = TypeAdapter(
+    Annotated[list[RecommendRequest], FirstFault(), Field(max_length=MAX_REQUESTS)]
+)
 
 
-def people(models: Models) -> APIRouter:
+def rest(models: Models) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["Recommendations"])
 
     @router.post(
         "/recommend",
-        summary="Recommend to one, or to each of a list",
-        openapi_extra=body_of(Ask, many=True),
+        summary="Recommend for one request, or for each of a list",
+        openapi_extra=body_of(RecommendRequest, many=True),
         responses={
             **ERRORS,
-            200: {"model": Answer | list[Answer], "description": "In the order of the list."},
+            200: {
+                "model": RecommendResponse | list[RecommendResponse],
+                "description": "In the order of the requests.",
+            },
         },
     )
     async def recommend(request: Request) -> Response:
         body = await request.body()
         if body.lstrip()[:1] == b"[":
-            several = read(_ASKS, body)
-            return answer(await _recommend(models, several))
-        return answer((await _recommend(models, [read(_ASK, body)]))[0])
+            several = parse_body(_MANY, body)
+            return json_response(await _recommend(models, several))
+        return json_response((await _recommend(models, [parse_body(_ONE, body)]))[0])
 
     @router.get(
         "/titles",
         summary="Items by a part of their title, popular ones first",
-        responses={**ERRORS, 200: {"model": list[Titled], "description": "Items."}},
+        responses={**ERRORS, 200: {"model": list[TitledItem], "description": "Items."}},
     )
     async def titles(
-        q: Annotated[str, Query(max_length=LONGEST)] = "",
+        q: Annotated[str, Query(max_length=MAX_QUERY)] = "",
         model: str | None = None,
         version: str | None = None,
         limit: Annotated[int, Query(ge=1, le=50)] = 10,
     ) -> Response:
-        shelf = models.find(model, version).shelf
-        return answer([{"id": item, "title": shelf.titles.get(item)} for item in shelf.search(q, limit)])
+        index = models.find(model, version).title_index
+        return json_response(
+            [{"id": item, "title": index.titles.get(item)} for item in index.search(q, limit)]
+        )
 
-    @router.get("/models", summary="What is served", responses={200: {"model": list[Loaded]}})
+    @router.get("/models", summary="What is served", responses={200: {"model": list[ServedModel]}})
     async def served() -> Response:
-        return answer([_loaded(one) for one in models])
+        return json_response([_description(one) for one in models])
 
     return router
 
 
-async def _recommend(models: Models, asks: Sequence[Ask]) -> list[dict[str, Any]]:
-    """Answers in the order of the asks; those of one model go to it together."""
+async def _recommend(models: Models, requests: Sequence[RecommendRequest]) -> list[dict[str, Any]]:
+    """Responses in the order of the requests; those to one model go to it together."""
     groups: dict[Served, list[int]] = {}
-    for place, ask in enumerate(asks):
-        groups.setdefault(models.find(ask.model, ask.version), []).append(place)
-    requests = [(served, [asks[place] for place in places]) for served, places in groups.items()]
-    for served, some in requests:
-        served.batcher.check_rows(len(some))
-        for name in ("history", "exclude", "allow"):  # before there is a table of them
-            check_places(name, len(some) * max(len(getattr(ask, name) or ()) for ask in some))
-    ready = [(served, some, inputs(some, served), most_of(some, served)) for served, some in requests]
-    for _, _, given, k in ready:
-        check_size(given, k)
-    found = await asyncio.gather(*(served.answer(given, k) for served, _, given, k in ready))
-    answers: dict[int, dict[str, Any]] = {}
-    for (served, places), (_, some, _, _), (ids, scores) in zip(groups.items(), ready, found, strict=True):
-        answers |= zip(places, _answers(some, served, ids, scores), strict=True)
-    return [answers[place] for place in range(len(asks))]
+    for place, request in enumerate(requests):
+        groups.setdefault(models.find(request.model, request.version), []).append(place)
+    ready = []
+    for served, places in groups.items():
+        group = [requests[place] for place in places]
+        served.batcher.check_rows(len(group))
+        ready.append((served, group, *_inputs(group, served)))
+    found = await asyncio.gather(*(served.answer(inputs, k) for served, _, inputs, k in ready))
+    responses: dict[int, dict[str, Any]] = {}
+    for places, (served, group, _, _), lists in zip(groups.values(), ready, found, strict=True):
+        responses |= zip(places, _responses(group, served, *lists), strict=True)
+    return [responses[place] for place in range(len(requests))]
 
 
-def most_of(asks: Sequence[Ask], served: Served) -> int:
-    """The longest list of several, which has no more places than there are items."""
-    return min(max(ask.k for ask in asks), served.session.manifest.num_items)
-
-
-def inputs(asks: Sequence[Ask], served: Served) -> Given:
-    """What goes into a model: tables of (B, L) and rows of (B,)."""
-    manifest, kind = served.session.manifest, served.session.manifest.ids
-    users = ["" if ask.user is None else ask.user for ask in asks]
-    for where, rows in (
-        ("history", [ask.history for ask in asks]),
-        ("exclude", [ask.exclude for ask in asks]),
-        ("allow", [ask.allow or () for ask in asks]),
-        ("user", [users]),
-    ):
-        check_text([*chain.from_iterable(rows)], where)
-    given = {
-        "history": padded([ask.history for ask in asks], kind),
-        "blocked": padded([ask.exclude for ask in asks], kind),
-        "allowed": padded([() if ask.allow is None else [*ask.allow, NOTHING] for ask in asks], kind),
-        "user": id_array(users, kind),
+def _inputs(requests: Sequence[RecommendRequest], served: Served) -> tuple[Inputs, int]:
+    """The model's inputs, each made once, and the length of the longest list, at most the number of items."""
+    manifest, rows = served.session.manifest, len(requests)
+    k = min(max(request.k for request in requests), manifest.num_items)
+    ids: dict[str, tuple[str, Sequence[Sequence[Id]]]] = {  # input -> field of the request, ragged rows
+        "history": ("history", [request.history for request in requests]),
+        "blocked": ("exclude", [request.exclude for request in requests]),
+        "allowed": ("allow", [_allowed(request) for request in requests]),
     }
+    cells = {field: rows * max(map(len, table)) for field, table in ids.values()}
+    check_size(cells, rows, k)
+    given = {
+        name: _id_table(table, field, manifest.ids)
+        for name, (field, table) in ids.items()
+        if cells[field] or name == "history"
+    }
+    users = ["" if request.user is None else request.user for request in requests]
+    check_text(users, "user")
+    if "user" in manifest.fields:
+        given["user"] = id_array(users, manifest.ids)
     if "history_time" in manifest.fields:
-        given["history_time"] = _history_times(asks, served.name)
+        given["history_time"] = _history_times(requests, served.name)
     if "request_time" in manifest.fields:
-        given["request_time"] = _request_times(asks, served.name)
-    return given
+        given["request_time"] = _request_times(requests, served.name)
+    return given, k
 
 
-def _history_times(asks: Sequence[Ask], name: str) -> Array:
-    for ask in asks:
-        found = -1 if ask.history_times is None else len(ask.history_times)
-        if found != len(ask.history):
-            raise Refused(
-                f"{name} reads times: expected history_times with {len(ask.history)} numbers, one for each item of "
-                f"history, found {'none' if found < 0 else found}"
+def _allowed(request: RecommendRequest) -> Sequence[Id]:
+    """With the sentinel, so that an empty list allows nothing; no row at all where everything is allowed."""
+    return () if request.allow is None else [*request.allow, ALLOW_SENTINEL]
+
+
+def _id_table(rows: Sequence[Sequence[Id]], field: str, kind: IdKind) -> Array:
+    """(B, L) ids of ragged rows, aligned right; HttpError for text that no id can be."""
+    flat = [*chain.from_iterable(rows)]
+    check_text(flat, field)
+    return aligned(rows, id_array(flat, kind), PADDING[kind])
+
+
+def _history_times(requests: Sequence[RecommendRequest], name: str) -> Array:
+    for request in requests:
+        found = -1 if request.history_times is None else len(request.history_times)
+        if found != len(request.history):
+            raise HttpError(
+                f"{name} reads times: expected history_times with {len(request.history)} numbers, one for each item "
+                f"of history, found {'none' if found < 0 else found}"
             )
-    rows = [ask.history_times or [] for ask in asks]
+    rows = [request.history_times or [] for request in requests]
     return aligned(rows, np.array([*chain.from_iterable(rows)], dtype=np.int64), 0)
 
 
-def _request_times(asks: Sequence[Ask], name: str) -> Array:
-    if any(ask.request_time is None for ask in asks):
-        raise Refused(f"{name} reads times: expected request_time, the seconds of the request, found none")
-    return np.array([ask.request_time for ask in asks], dtype=np.int64)
+def _request_times(requests: Sequence[RecommendRequest], name: str) -> Array:
+    if any(request.request_time is None for request in requests):
+        raise HttpError(f"{name} reads times: expected request_time, the seconds of the request, found none")
+    return np.array([request.request_time for request in requests], dtype=np.int64)
 
 
-def _answers(asks: Sequence[Ask], served: Served, ids: Array, scores: Array) -> list[dict[str, Any]]:
-    rows = zip(asks, ids.astype(str).tolist(), scores.tolist(), strict=True)
-    return [_answer(ask, served, row, values) for ask, row, values in rows]
+def _responses(
+    requests: Sequence[RecommendRequest], served: Served, ids: Array, scores: Array
+) -> list[dict[str, Any]]:
+    text = ids if ids.dtype == object else ids.astype(str)
+    rows = zip(requests, text.tolist(), scores.tolist(), strict=True)
+    return [_response(request, served, row, values) for request, row, values in rows]
 
 
-def _answer(ask: Ask, served: Served, ids: list[str], scores: list[float]) -> dict[str, Any]:
-    shelf = served.shelf
-    given = map(str, chain(ask.history, ask.exclude, ask.allow or ()))
-    places = zip(ids[: ask.k], scores[: ask.k], strict=True)
+def _response(
+    request: RecommendRequest, served: Served, ids: list[str], scores: list[float]
+) -> dict[str, Any]:
+    index = served.title_index
+    sent = map(str, chain(request.history, request.exclude, request.allow or ()))
+    places = zip(ids[: request.k], scores[: request.k], strict=True)
     return {
         "model": served.name,
         "version": served.version,
         "items": [
-            {"id": item, "score": score, "title": shelf.titles.get(item)}
+            {"id": item, "score": score, "title": index.titles.get(item)}
             for item, score in places
             if isfinite(score)  # -inf: nothing is left
         ],
-        "unknown": [*dict.fromkeys(item for item in given if item not in shelf.known)],
+        "unknown": [*dict.fromkeys(item for item in sent if item not in index.known)],
     }
 
 
-def _loaded(served: Served) -> dict[str, Any]:
+def _description(served: Served) -> dict[str, Any]:
     manifest = served.session.manifest
     return {
         "name": served.name,
@@ -236,7 +253,7 @@ def _loaded(served: Served) -> dict[str, Any]:
         "model": manifest.model,
         "num_items": manifest.num_items,
         "reads": manifest.fields,
-        "titles": bool(served.shelf.titles),
+        "titles": bool(served.title_index.titles),
         "seen": manifest.seen,
         "metrics": {name: value for name, value in manifest.metrics.items() if np.isfinite(value)},
     }

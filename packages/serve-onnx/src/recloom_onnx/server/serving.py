@@ -1,7 +1,7 @@
-"""From a socket to the last answer: signals, loads on request, and an end that drops nothing.
+"""The server process: its socket, signals, reloads, and a graceful shutdown.
 
-At its end the server is not ready any more, takes in what already waits for it, and answers: each answer says that its
-connection ends. Connections on which nothing comes are closed after a moment, and the listening socket before that.
+In a shutdown the server reports that it is not ready, accepts the connections that are already queued, answers what
+was sent, with `Connection: close`, and closes the listening socket and then idle connections.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from .models import Models
 from .settings import Settings
 
 ACCEPTED = 0.1
-"""Seconds for which connections that are already made are still taken in, at the end."""
+"""Seconds of a shutdown in which queued connections are still accepted."""
 LAST = 1.0
-"""Seconds for which connections that are open may still bring a request, at the end."""
+"""Seconds of a shutdown in which open connections may still send a request."""
 SPARE = 5.0
-"""Seconds beyond the limit of a request after which the end comes in any case."""
+"""Seconds beyond the time limit of a request after which a shutdown is forced."""
 BACKLOG = 128
-"""Connections that are accepted at a time, and that may wait."""
+"""Connections that are accepted at a time, and length of the system's queue."""
 FILES = 4096
-"""That are asked of the system to be open at a time, where it allows as many."""
+"""Open files that are requested of the system, where it allows as many."""
 SPARED = 64
 """Open files that are not connections."""
 
 
-class Patient(H11Protocol):
-    """HTTP whose clients have a limited time to say what they want."""
+class TimedProtocol(H11Protocol):
+    """HTTP/1.1 with a limited time for a request's headers and a limited number of connections."""
 
-    patience = 10.0
+    header_timeout = 10.0
     """Seconds."""
     _timer: asyncio.TimerHandle | None = None
 
-    most = 1024
-    """Connections at a time; beyond, newcomers are turned away before the system runs out of open files."""
+    max_connections = 1024
+    """More are closed at once, before the system runs out of open files."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.max_connections:
             transport.abort()
             return
         self._watch()
@@ -61,11 +61,11 @@ class Patient(H11Protocol):
         self._stop()
 
     def _watch(self) -> None:
-        """Time runs while a request has begun to come and is not known yet."""
+        """Start the timer when a request has begun; stop it when its headers are complete."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop()
         elif self._timer is None:
-            self._timer = self.loop.call_later(self.patience, self._give_up)
+            self._timer = self.loop.call_later(self.header_timeout, self._give_up)
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -78,13 +78,13 @@ class Patient(H11Protocol):
             self.transport.abort()
 
 
-def patient(seconds: float) -> type[Patient]:
-    """The same with another patience, and as many connections as there may be files; uvicorn asks for a class."""
+def timed_protocol(seconds: float) -> type[TimedProtocol]:
+    """A class with these limits, since uvicorn takes a class: as many connections as open files allow."""
     allowed = open_files()
 
-    class Limited(Patient):
-        patience = seconds
-        most = max(16, allowed - 3 * BACKLOG - SPARED)  # some come and some go while it is counted
+    class Limited(TimedProtocol):
+        header_timeout = seconds
+        max_connections = max(16, allowed - 3 * BACKLOG - SPARED)  # some come and some go while it is counted
 
     return Limited
 
@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
         started: Callable[[], None] = lambda: None,
     ) -> None:
         config = uvicorn.Config(
-            app, http=patient(settings.timeout), ws="none", lifespan="off", log_config=None,
+            app, http=timed_protocol(settings.timeout), ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, backlog=BACKLOG, proxy_headers=False,
             timeout_graceful_shutdown=int(settings.timeout + SPARE) + 1,
         )  # fmt: skip
@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the server, SIGHUP loads all models anew; only a main thread hears signals."""
+        """SIGTERM and SIGINT end the server, SIGHUP reloads all models; only a main thread receives signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -147,13 +147,13 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """End; told twice, at once."""
+        """Shut down; at once if called a second time."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self.models.draining = True
 
     def reload(self) -> None:
-        """Load every model anew; what is refused stays as it was."""
+        """Reload every model; one whose files are refused keeps its versions."""
         task = asyncio.get_running_loop().create_task(self._reload())
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
@@ -169,10 +169,10 @@ class Server(uvicorn.Server):
         self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take in what waits, close the door, answer."""
+        """Accept queued connections, close the listening socket, answer."""
         self.models.draining = True
         with contextlib.suppress(OSError):
-            self.listening.listen(0)  # who comes now is turned away; who waits is let in
+            self.listening.listen(0)  # new connections are refused, queued ones accepted
         await asyncio.sleep(ACCEPTED)
         for server in self.servers:
             server.close()
@@ -188,7 +188,7 @@ class Server(uvicorn.Server):
 
 
 def bound(settings: Settings) -> socket.socket:
-    """A socket at the address; RecloomError where that cannot be had."""
+    """A socket bound to the address; RecloomError where that is not possible."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer takes 40 ms more
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,4 +1,4 @@
-"""What a server is told at its start."""
+"""Settings of a server, checked."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from recloom.errors import RecloomError
 
 from ..artifact.session import Provider
 
-SECRET = 16
-"""Characters that a token has at least."""
+MIN_TOKEN = 16
+"""Characters of a token, at least."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits and places; every option of `recloom serve` but the artefacts.
+    """Every option of `recloom serve` but the artefacts.
 
     Args:
         host: address to listen at.
         port: 0 = any free one.
         max_batch: requests that run through a model at once; 1 switches batching off.
-        max_delay_ms: milliseconds that a request waits for others at most, while the model is in use.
+        max_delay_ms: milliseconds that a request waits for others, at most, where others are expected.
         max_waiting: requests that may wait for one model.
         max_body: bytes of a request's body.
         timeout: seconds for a request, from its first byte to the last of the answer.
         concurrency: requests in work at a time.
         threads: of one model.
         provider: where models run.
-        token: what `Authorization: Bearer` must hold, if anything.
-        token_env: the environment variable it comes from, for the line that shows how to ask.
-        anyone: whether strangers may ask without a token, by any name of this machine.
+        token: expected in `Authorization: Bearer`; None: no token is needed.
+        token_env: environment variable of the token, for the example that is printed.
+        anyone: accept requests without a token from other machines and under any Host.
         log: whether requests are logged.
     """
 
@@ -65,31 +65,31 @@ class Settings:
             raise RecloomError(f"--timeout is seconds above 0, found {self.timeout:g}")
 
 
-def secret(variable: str | None) -> str | None:
+def read_token(variable: str | None) -> str | None:
     """The token that an environment variable holds; None without a variable."""
     if variable is None:
         return None
     token = os.environ.get(variable, "")
-    if len(token) < SECRET or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise RecloomError(
-            f"--token_env {variable}: expected a token of {SECRET} or more printable ASCII characters without "
+            f"--token_env {variable}: expected a token of {MIN_TOKEN} or more printable ASCII characters without "
             f"blanks in the environment, found {f'one of {len(token)} characters' if token else 'none'}. Set it, for "
             f'example with export {variable}="$(openssl rand -hex 32)"'
         )
     return token
 
 
-def check_reach(host: str, token: str | None, anyone: bool) -> None:
-    """RecloomError for an address that others can reach, where nothing keeps them out."""
-    if not (local(host) or token or anyone):
+def check_exposure(host: str, token: str | None, anyone: bool) -> None:
+    """RecloomError for an address that other machines reach, where neither a token nor --anyone is given."""
+    if not (is_loopback(host) or token or anyone):
         raise RecloomError(
             f"--host {host} can be reached from other machines, and no token is asked for. Ask for one with "
             "--token_env VARIABLE, or say --anyone where something else keeps strangers out"
         )
 
 
-def local(host: str) -> bool:
-    """Whether an address is this machine's own."""
+def is_loopback(host: str) -> bool:
+    """Whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

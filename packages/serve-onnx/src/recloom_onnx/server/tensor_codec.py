@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 from ..artifact.ids import Array
 from ..artifact.manifest import Port
-from .http_errors import Refused, brief
+from .http_errors import HttpError, brief
 from .validation import check_text
 
 DATATYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
@@ -54,7 +54,7 @@ class InferRequest(BaseModel):
 
 
 def read_tensor(tensor: InputTensor, port: Port, raw: bytes | None) -> Array:
-    """The array of a tensor; Refused where it is not what the model's input is.
+    """The array of a tensor; HttpError where it is not what the model's input is.
 
     Args:
         tensor: its description, and its data where they are JSON.
@@ -63,18 +63,18 @@ def read_tensor(tensor: InputTensor, port: Port, raw: bytes | None) -> Array:
     """
     expected = DATATYPES[port.type]
     if tensor.datatype != expected:
-        raise Refused(f"input {port.name}: expected datatype {expected}, found {brief(tensor.datatype)}")
+        raise HttpError(f"input {port.name}: expected datatype {expected}, found {brief(tensor.datatype)}")
     sizes = [size if isinstance(size, int) else -1 for size in port.shape]
     fits = len(sizes) == len(tensor.shape) and all(
         size in (-1, found) for size, found in zip(sizes, tensor.shape, strict=True)
     )
     if not fits:
-        raise Refused(f"input {port.name}: expected shape {sizes} (-1 = any), found {tensor.shape}")
+        raise HttpError(f"input {port.name}: expected shape {sizes} (-1 = any), found {tensor.shape}")
     count = math.prod(tensor.shape)
     if raw is not None:
         return _from_bytes(raw, count, port).reshape(tensor.shape)
     if tensor.data is None:
-        raise Refused(f"input {port.name} has neither data nor binary_data_size; send one of them")
+        raise HttpError(f"input {port.name} has neither data nor binary_data_size; send one of them")
     return _from_json(_flat(tensor.data, tensor.shape, port.name), count, port).reshape(tensor.shape)
 
 
@@ -84,7 +84,7 @@ def _flat(data: list[Any], shape: list[int], name: str) -> list[Any]:
         return data
     lengths = {len(row) if isinstance(row, list) else None for row in data}
     if len(data) != shape[0] or lengths != {shape[1]}:
-        raise Refused(
+        raise HttpError(
             f"input {name}: the lists in data are not of shape {shape}; expected {shape[0]} of {shape[1]}"
         )
     return list(chain.from_iterable(data))
@@ -92,24 +92,24 @@ def _flat(data: list[Any], shape: list[int], name: str) -> list[Any]:
 
 def _from_json(values: list[Any], count: int, port: Port) -> Array:
     if len(values) != count:
-        raise Refused(f"input {port.name}: expected {count} elements for its shape, found {len(values)}")
+        raise HttpError(f"input {port.name}: expected {count} elements for its shape, found {len(values)}")
     kind, word = (str, "text") if port.type == "string" else (int, "whole numbers")
     odd = next((value for value in values if type(value) is not kind), None)
     if odd is not None or None in values:
-        raise Refused(f"input {port.name}: expected {word} as elements, found {brief(odd)}")
+        raise HttpError(f"input {port.name}: expected {word} as elements, found {brief(odd)}")
     if kind is str:
         check_text(values, port.name)
         return np.fromiter(values, object, count)
     try:
         return np.array(values, np.int64)
     except OverflowError as error:
-        raise Refused(f"input {port.name}: a number is beyond the 64 bits of INT64") from error
+        raise HttpError(f"input {port.name}: a number is beyond the 64 bits of INT64") from error
 
 
 def _from_bytes(raw: bytes, count: int, port: Port) -> Array:
     if port.type != "string":
         if len(raw) != 8 * count:
-            raise Refused(f"input {port.name}: expected {8 * count} bytes for its shape, found {len(raw)}")
+            raise HttpError(f"input {port.name}: expected {8 * count} bytes for its shape, found {len(raw)}")
         return np.frombuffer(raw, "<i8")
     values: list[bytes] = []
     at = 0
@@ -118,14 +118,14 @@ def _from_bytes(raw: bytes, count: int, port: Port) -> Array:
         values.append(raw[at + LENGTH.size : end])
         at = end
     if at != len(raw) or len(values) != count:
-        raise Refused(
+        raise HttpError(
             f"input {port.name}: its {len(raw)} bytes are not {count} elements, each a length in 4 bytes and as much "
             "text"
         )
     try:
         texts = [value.decode() for value in values]
     except UnicodeDecodeError as error:
-        raise Refused(f"input {port.name}: an element is not UTF-8: {brief(repr(error.object))}") from error
+        raise HttpError(f"input {port.name}: an element is not UTF-8: {brief(repr(error.object))}") from error
     check_text(texts, port.name)
     return np.fromiter(texts, object, count)
 

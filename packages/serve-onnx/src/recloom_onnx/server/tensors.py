@@ -1,58 +1,54 @@
-"""The tensors of requests: put together for one run, and cut apart again.
+"""The inputs of requests as arrays: limits of their size, and one batch from several requests.
 
 Shapes: B rows of one request, R rows of all, L any width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..artifact.ids import DTYPES, PADDING, Array, IdKind
-from .http_errors import Refused
+from ..artifact.ids import PADDING, Array, IdKind
+from .http_errors import HttpError
 
-Given = dict[str, Array]
+Inputs = dict[str, Array]
 """Inputs of an artefact by name, but `k`."""
+DEFAULT_K = 10
+"""Length of the lists where a request does not say."""
 TIMES = ("history_time", "request_time")
-CELLS = 1 << 20
+MAX_CELLS = 1 << 20
 """Ids of a table, or places of all lists, beyond which requests do not run together; one alone may not either."""
 
 
-def complete(given: Given, inputs: Sequence[str], kind: IdKind) -> Given:
-    """The inputs of an artefact, in order: what may be left out is empty."""
-    rows = len(given["history"])
-    nothing: Array = np.empty((rows, 0), DTYPES[kind])
-    blank = {"blocked": nothing, "allowed": nothing, "user": np.full(rows, PADDING[kind], DTYPES[kind])}
-    return {name: given[name] if name in given else blank[name] for name in inputs if name != "k"}
-
-
-def width(given: Given) -> int:
+def width(inputs: Inputs) -> int:
     """The largest L."""
-    return max((array.shape[1] for array in given.values() if array.ndim == 2), default=0)
+    return max((array.shape[1] for array in inputs.values() if array.ndim == 2), default=0)
 
 
-def check_size(given: Given, k: int) -> None:
-    """Refused where the tables or the lists of one request are too large."""
-    rows = len(given["history"])
-    for name, array in given.items():
-        check_places(name, array.size)
-    if rows * k > CELLS:
-        raise Refused(
-            f"{rows:,} lists of k = {k:,} are {rows * k:,} places; expected {CELLS:,} at most. Ask for fewer"
+def check_size(cells: Mapping[str, int], rows: int, k: int) -> None:
+    """Refuse tables or lists that are too large.
+
+    Args:
+        cells: of each table, padding included.
+        rows: lists that are asked for.
+        k: their length.
+
+    Raises HttpError.
+    """
+    for name, size in cells.items():
+        if size > MAX_CELLS:
+            raise HttpError(
+                f"{name} has {size:,} places with its padding; expected {MAX_CELLS:,} at most. Send fewer or shorter "
+                "requests at a time"
+            )
+    if rows * k > MAX_CELLS:
+        raise HttpError(
+            f"{rows:,} lists of k = {k:,} are {rows * k:,} places; expected {MAX_CELLS:,} at most. Ask for fewer"
         )
 
 
-def check_places(name: str, places: int) -> None:
-    """Refused for a table of too many ids."""
-    if places > CELLS:
-        raise Refused(
-            f"{name} has {places:,} places with its padding; expected {CELLS:,} at most. Send fewer or shorter "
-            "requests at a time"
-        )
-
-
-def merged(parts: Sequence[Given], kind: IdKind) -> Given:
+def merged(parts: Sequence[Inputs], kind: IdKind) -> Inputs:
     """Requests of the same inputs as one, rows in order, tables aligned right: (R, L) and (R,)."""
     if len(parts) == 1:
         return parts[0]
@@ -66,6 +62,8 @@ def _stacked(arrays: Sequence[Array], blank: str | int) -> Array:
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)
     wide = max(array.shape[1] for array in arrays)
+    if all(array.shape[1] == wide for array in arrays):
+        return np.concatenate(arrays)
     table: Array = np.full((sum(map(len, arrays)), wide), blank, dtype=arrays[0].dtype)
     start = 0
     for array in arrays:  # one step a request, whatever its rows

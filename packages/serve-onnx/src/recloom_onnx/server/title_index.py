@@ -1,4 +1,4 @@
-"""What an artefact can recommend: its raw ids, most popular first, and their titles, which can be searched."""
+"""Search of an artefact's items by title; popular items come first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from ..artifact.ids import DTYPES, Array
 from ..artifact.session import Session
 
-LONGEST = 200
-"""Characters of a question that are read."""
+MAX_QUERY = 200
+"""Characters of a query that are read."""
 
 
-class Shelf:
-    """Items in order of popularity.
+class TitleIndex:
+    """Items in order of popularity, found by words of their titles.
 
     Args:
         ids: raw item ids, as text.
@@ -31,8 +31,8 @@ class Shelf:
         self._starts: Array = np.cumsum(lengths) - lengths  # of the line break before each
 
     def search(self, words: str, most: int) -> list[str]:
-        """Ids of items whose title holds the words: first those that begin with them; the popular before others."""
-        wanted = fold(words[:LONGEST])
+        """Ids of items whose title holds the words: titles that begin with them first, then by popularity."""
+        wanted = fold(words[:MAX_QUERY])
         found = dict.fromkeys([words] if words in self.known else [])
         for mark in ("\n", " ", "") if wanted else ("\n",):
             for place in self._places(mark + wanted):
@@ -42,7 +42,7 @@ class Shelf:
         return list(found)[:most]
 
     def _places(self, part: str) -> Iterator[int]:
-        """Items whose line holds the part, each once, in order."""
+        """Positions of the items whose line holds the part, each once, in order."""
         at = self._text.find(part)
         while 0 <= at < len(self._text) - 1:
             place = int(np.searchsorted(self._starts, at, side="right")) - 1
@@ -51,20 +51,20 @@ class Shelf:
             at = self._text.find(part, end)
 
 
-def shelf_of(session: Session) -> Shelf:
-    """The shelf of an artefact: what it recommends to somebody of whom nothing is known is all that it has."""
-    nobody: Array = np.empty((1, 0), DTYPES[session.manifest.ids])
+def title_index_of(session: Session) -> TitleIndex:
+    """The index of an artefact's items. Their order is that of the list for an unknown user, which is popularity."""
+    empty: Array = np.empty((1, 0), DTYPES[session.manifest.ids])
     given = {
-        "history": nobody,
+        "history": empty,
         "history_time": np.empty((1, 0), np.int64),
         "request_time": np.zeros(1, np.int64),
     }
     ids, _ = session.run(given, session.manifest.num_items)
-    return Shelf([*map(str, ids[0].tolist())], session.titles)
+    return TitleIndex([*map(str, ids[0].tolist())], session.titles)
 
 
 def fold(text: str) -> str:
-    """Text as it is compared: without case, accents, line breaks or blanks around."""
+    """Text in the form in which titles are compared: no case, accents, line breaks or outer blanks."""
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return " ".join(text.casefold().split())

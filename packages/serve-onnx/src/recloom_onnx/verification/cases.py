@@ -1,4 +1,4 @@
-"""Requests that an artefact is tried with: every shape, odd ids, and those of test users."""
+"""Test cases of a verification: requests of every shape, with odd ids, and of test users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER} unknown"
 
 
 class Case(NamedTuple):
-    """Requests as they go into an artefact."""
+    """Requests as an artefact takes them."""
 
     name: str
     given: dict[str, Array]

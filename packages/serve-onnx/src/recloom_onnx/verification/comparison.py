@@ -1,4 +1,4 @@
-"""Two rankings of the same requests: where do they differ, and by how much?"""
+"""Comparison of two rankings of the same requests: which places differ, and by how much."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Comparison(NamedTuple):
     wrong: Tensor
     """Whether the item, or its score, is not the reference's, beyond the tolerance."""
     tied: Tensor
-    """Whether another item stands there whose score equals the expected one's within the tolerance."""
+    """Whether the item is another whose score equals the expected one's within the tolerance."""
     difference: Tensor
     """Between the score given and the reference's score of the same item; inf if only one is finite."""
 
@@ -89,7 +89,7 @@ def _apart(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _repeated(items: Tensor) -> Tensor:
-    """Whether an item stands in its row more than once."""
+    """Whether an item occurs in its row more than once."""
     order = items.sort(1)
     twice = torch.zeros_like(items, dtype=torch.bool)
     twice[:, 1:] = (order.values[:, 1:] == order.values[:, :-1]) & (order.values[:, 1:] > 0)

@@ -1,8 +1,8 @@
-"""What a comparison of an artefact with its recommender found so far, and whether that will do.
+"""Parity report: the differences between an artefact and its recommender, and the verdict.
 
 In full precision every place must be the recommender's, but for ties. With fewer bits ranks differ, so there the
 artefact may lose so much of the recommender's NDCG over all test users; what does not depend on scores (masks,
-lengths, unknown ids, the lists of unknown users) must hold exactly at any precision.
+lengths, unknown ids, the lists of cold-start users) must hold exactly at any precision.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PROMISE = "what holds at any precision: items that may be recommended, once, by 
 
 
 @dataclass
-class Tally:
-    """What was found so far."""
+class ParityReport:
+    """Differences over the cases that were added so far."""
 
     tolerance: float
     exact: bool = True
@@ -45,7 +45,7 @@ class Tally:
     expected: list[dict[str, Tensor]] = field(default_factory=list)
     found: list[dict[str, Tensor]] = field(default_factory=list)
     resolved: list[dict[str, Tensor]] = field(default_factory=list)
-    """As `found`, with the recommender's item where another of equal score stands."""
+    """As `found`, with the recommender's item where the artefact has another of equal score."""
 
     def add(self, case: Case, session: Session, reference: Reference, catalog: Catalog) -> None:
         """Run one case through both."""
@@ -64,8 +64,8 @@ class Tally:
         self.difference = max(self.difference, float(result.difference.max()) if items.numel() else 0.0)
         wrong, promise = result.wrong, ""
         if not self.exact:
-            newcomers = _unknown(batch, session.manifest.fields)
-            wrong = faults(items, given, wanted) | (result.wrong & newcomers[:, None])
+            cold = _cold_start(batch, session.manifest.fields)
+            wrong = faults(items, given, wanted) | (result.wrong & cold[:, None])
             promise = f" ({PROMISE})"
             self.compare_cleaned(case, session, scores, catalog)
         if wrong.any():
@@ -79,7 +79,7 @@ class Tally:
             )
 
     def compare_cleaned(self, case: Case, session: Session, scores: Array, catalog: Catalog) -> None:
-        """Unknown ids must change nothing, which scores of less than full precision cannot show otherwise."""
+        """Unknown ids must change nothing; scores of less than full precision cannot show that otherwise."""
         if case.targets is None:
             _, clean = session.run(cleaned(case.given, catalog), case.k)
             if not np.allclose(scores, clean, self.tolerance, self.tolerance):
@@ -104,7 +104,7 @@ class Tally:
         return (before - found[METRIC]) / before if before > 0 else None
 
     def judge(self, max_loss: float) -> list[str]:
-        """What is wrong with the metrics, in words."""
+        """The faults of the metrics, as messages."""
         expected, found, _ = self.means
         if self.exact:
             same = _means(self.resolved)
@@ -128,8 +128,8 @@ class Tally:
         ]
 
 
-def _unknown(batch: Batch, fields: list[str]) -> Tensor:
-    """(B,) whether nothing is known of a user, so that the list is that of the most popular items."""
+def _cold_start(batch: Batch, fields: list[str]) -> Tensor:
+    """(B,) whether a user is a cold-start user, who gets the most popular items."""
     signs = [getattr(batch, name) for name in fields if name in ("history", "user")]
     known = [sign.view(len(batch), -1).any(1) for sign in signs]
     return ~torch.stack(known).any(0) if known else torch.zeros(len(batch), dtype=torch.bool)

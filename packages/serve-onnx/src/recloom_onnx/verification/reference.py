@@ -1,4 +1,4 @@
-"""The scores that an artefact must reproduce, computed in torch; nothing is shared with the graph."""
+"""Reference scores that an artefact must reproduce, computed in torch without any code of the graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reference_scores(
     allowed: Tensor,
     seen: Literal["masked", "kept"] = "masked",
 ) -> Tensor:
-    """Scores of items 1 to num_items, popularity where nothing is known, -inf where seen, blocked or not allowed.
+    """Scores of items 1 to num_items, popularity for cold-start users, -inf where seen, blocked or not allowed.
 
     Args:
         recommender: in eval mode.

@@ -1,5 +1,4 @@
-"""Show that an artefact equals the recommender it was made from, or with fewer bits ranks as well, over shapes,
-odd requests and test users."""
+"""Verification: an artefact equals the recommender it was made from, or with fewer bits ranks as well."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from recloom.errors import RecloomError
 from ..artifact.manifest import Manifest, Parity, check_loss, id_digest, weight_digest
 from ..artifact.session import Provider, Session
 from .cases import Case, shape_cases, user_cases
-from .parity_report import METRIC, Tally
+from .parity_report import METRIC, ParityReport
 from .reference import Reference
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 TIMED, WARM = 300, 10
-PATIENCE = 20.0
-"""Seconds after which the latency is that of the requests so far."""
+MAX_SECONDS = 20.0
+"""Seconds for measuring the latency; beyond, it is that of the requests so far."""
 
 
 def verify_artefact(
@@ -63,30 +62,30 @@ def verify_artefact(
     session = Session(path, provider, threads, allow_unverified=True)
     manifest = session.manifest
     _check_catalog(manifest, catalog, session.path)
-    tally = Tally(tolerance, manifest.exact)
+    parity_report = ParityReport(tolerance, manifest.exact)
     shapes = list(shape_cases(manifest, catalog))
-    timed = Spread()
+    timed = EvenSample()
     with torch.inference_mode():
         for case in shapes:
-            tally.add(case, session, reference, catalog)
+            parity_report.add(case, session, reference, catalog)
         for case in user_cases(requests, catalog):
-            tally.add(case, session, reference, catalog)
+            parity_report.add(case, session, reference, catalog)
             timed.add(case)
-    failures = [*tally.failures[:SHOWN], *tally.judge(max_loss)]
-    expected, found, share = tally.means
+    failures = [*parity_report.failures[:SHOWN], *parity_report.judge(max_loss)]
+    expected, found, share = parity_report.means
     parity = Parity(
         verified=not failures,
         cases=len(shapes),
-        requests=tally.requests,
+        requests=parity_report.requests,
         tolerance=tolerance,
-        mismatches=tally.mismatches,
-        ties=tally.ties,
-        max_difference=tally.difference if math.isfinite(tally.difference) else None,
+        mismatches=parity_report.mismatches,
+        ties=parity_report.ties,
+        max_difference=parity_report.difference if math.isfinite(parity_report.difference) else None,
         reference=expected,
         artefact=found,
-        test_requests=sum(len(part[METRIC]) for part in tally.found),
-        max_loss=None if tally.exact else max_loss,
-        loss=tally.loss(),
+        test_requests=sum(len(part[METRIC]) for part in parity_report.found),
+        max_loss=None if parity_report.exact else max_loss,
+        loss=parity_report.loss(),
         overlap=share,
         latency_ms=latency(session, timed.cases or shapes),
         provider=provider,
@@ -98,8 +97,8 @@ def verify_artefact(
     return parity
 
 
-class Spread:
-    """A few of many cases, evenly spread: test requests come from short histories to long."""
+class EvenSample:
+    """An even sample of many cases, since test requests are ordered by the length of their history."""
 
     MOST = 64
 
@@ -126,8 +125,8 @@ def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
     options = json.loads(config.model_dump_json())["config"]
     if (model, options) != (manifest.model, manifest.config):
         raise RecloomError(
-            f"{path} was exported from {_told(manifest.model, manifest.config)}, and the run {run.folder} is "
-            f"{_told(model, options)}. Nothing was compared or written. Give the run it was exported from "
+            f"{path} was exported from {_described(manifest.model, manifest.config)}, and the run {run.folder} is "
+            f"{_described(model, options)}. Nothing was compared or written. Give the run it was exported from "
             f"with --run, or export this one."
         )
     _check_catalog(manifest, run.catalog, path, f"the run {run.folder}")
@@ -138,7 +137,7 @@ def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
         )
 
 
-def _told(model: str, options: dict[str, Any]) -> str:
+def _described(model: str, options: dict[str, Any]) -> str:
     return f"{model}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
@@ -155,13 +154,13 @@ def latency(session: Session, cases: list[Case]) -> dict[str, float]:
         session.run(given, 10)
         if number >= len(warm):
             spent.append(1000 * (time.perf_counter() - start))
-        if start - begun > PATIENCE and spent:
+        if start - begun > MAX_SECONDS and spent:
             break
     found = np.percentile(spent, [50, 95, 99]).round(3).tolist()
     return dict(zip(("p50", "p95", "p99"), found, strict=True))
 
 
-def report(parity: Parity, num_items: int) -> Table:
+def parity_table(parity: Parity, num_items: int) -> Table:
     """The outcome as a table for the screen; metrics are those of lists among all `num_items`."""
     from recloom.terminal import plain
     from rich.table import Table

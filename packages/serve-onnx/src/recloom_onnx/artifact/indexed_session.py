@@ -1,4 +1,4 @@
-"""An artefact of two files: a graph from raw ids to query vectors, and an index that finds the best items for them.
+"""A session over an artefact of two files: a graph from raw ids to query vectors, and an index over item vectors.
 
 It answers as the graph of one file does, but for items that the index does not find. What is hidden is left out
 after the search, which therefore asks for so many more; rows that end too early are searched again in all lists;
@@ -21,7 +21,7 @@ CELLS = 8_000_000
 BELOW = np.float32(-np.inf)
 
 
-class Indexed:
+class IndexedSession:
     """Runs like a session of onnxruntime whose outputs are ids and scores.
 
     Args:
@@ -48,7 +48,7 @@ class Indexed:
         """(B, k) raw ids and (B, k) scores; `names` are those of the outputs, as onnxruntime wants them."""
         k = max(0, int(given["k"][0]))
         if self.threads is not None:  # it holds for the calling thread, which may be another each time
-            indexes.library().omp_set_num_threads(self.threads)
+            indexes.faiss_library().omp_set_num_threads(self.threads)
         found = self.encoder.run(None, {name: value for name, value in given.items() if name != "k"})
         read = dict(zip((port.name for port in self.encoder.get_outputs()), found, strict=True))
         hidden = read["blocked_index"]
@@ -64,18 +64,18 @@ class Indexed:
     def _searched(self, query: Array, hidden: Array, k: int) -> tuple[Array, Array]:
         """(B, k) columns and scores of what is not in (B, H) hidden columns."""
         most = min(self.size, k + hidden.shape[1])
-        scores, places = self.index.search(query, most) if most else _nothing(len(query))
+        scores, places = self.index.search(query, most) if most else _empty(len(query))
         places, scores = self._left(places, scores, hidden, k)
         left = self.size - self._count(hidden)
         short = (places < self.size).sum(1) < np.minimum(k, left)
         if short.any():
-            everywhere = indexes.library().SearchParametersIVF(nprobe=self.index.nlist)
+            everywhere = indexes.faiss_library().SearchParametersIVF(nprobe=self.index.nlist)
             scores_, places_ = self.index.search(query[short], most, params=everywhere)
             places[short], scores[short] = self._left(places_, scores_, hidden[short], k)
         return places, scores
 
     def _popular(self, hidden: Array, unknown: Array, k: int) -> tuple[Array, Array]:
-        """By popularity, for the rows of whom nothing is known."""
+        """By popularity, for the rows of unknown users."""
         most = min(self.size, k + hidden.shape[1])
         places = np.broadcast_to(self.popular[:most], (int(unknown.sum()), most))
         return self._left(places, self.popularity[places], hidden[unknown], min(k, self.size))
@@ -120,9 +120,9 @@ class Indexed:
         counts: Array = (new & (ordered >= 0)).sum(1)
         return counts
 
-    def _replace(self, places: Array, scores: Array, theirs: tuple[Array, Array], rows: Array) -> None:
-        places[rows], scores[rows] = theirs
+    def _replace(self, places: Array, scores: Array, found: tuple[Array, Array], rows: Array) -> None:
+        places[rows], scores[rows] = found
 
 
-def _nothing(rows: int) -> tuple[Array, Array]:
+def _empty(rows: int) -> tuple[Array, Array]:
     return np.empty((rows, 0), np.float32), np.empty((rows, 0), np.int64)

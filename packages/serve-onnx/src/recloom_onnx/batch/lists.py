@@ -1,4 +1,4 @@
-"""Lists for a table of requests: batches of like length go through the artefact, the order stays."""
+"""Recommendations for a table of requests, run in batches of similar length; the order of the rows is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..artifact.ids import NOTHING, PADDING, Array, id_array
+from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, id_array
 from ..artifact.session import Session
 from .requests import id_type
 
@@ -20,13 +20,13 @@ CELLS = 250_000
 """Ids of a batch, padding included, at most (but a request is never cut); they are Python objects there."""
 
 
-class Answers:
-    """Turns requests into lists.
+class BatchRecommender:
+    """Answers tables of requests with an artefact.
 
     Args:
         session: the artefact.
         k: length of the lists.
-        exclude: raw item ids that nobody gets.
+        exclude: raw item ids that no list holds.
         layout: one row for each place, or one for each request.
         key: name and type of the column that says whose list it is.
     """
@@ -38,7 +38,7 @@ class Answers:
         self.ids, kind = id_type(session.manifest), session.manifest.ids
         self._blank = PADDING[kind]
         self._exclude = id_array(exclude, kind)
-        self._nothing = id_array([NOTHING], kind)[0]
+        self._nothing = id_array([ALLOW_SENTINEL], kind)[0]
         self._titled = pa.array([*session.titles], pa.string()).cast(self.ids)
         self._titles = pa.array([*session.titles.values()], pa.string())
         self.schema = self._schema(*key)

@@ -1,4 +1,4 @@
-"""What can be seen of a server: metrics for Prometheus, and one line of JSON for each request."""
+"""Metrics for Prometheus, and a log of one JSON line for each request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .models import Models
 
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-GIVEN = re.compile(rb"[A-Za-z0-9-]{8,64}")
+PASSED_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 """An id that a proxy gave a request; another is not taken over."""
-GONE = 499
-"""In the log and the metrics: the client went away before its answer."""
+CLIENT_CLOSED = 499
+"""Status in log and metrics of a request whose client disconnected before its answer."""
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-LONGEST = 200
+MAX_PATH = 200
 """Characters of a path in the log."""
 log = logging.getLogger("recloom.serve")
-log.addHandler(logging.NullHandler())  # without it, what nobody asked to see would go to the error stream
+log.addHandler(logging.NullHandler())  # without a handler, warnings would go to the error stream
 
 
 class Metrics:
@@ -73,12 +73,12 @@ class Metrics:
         self.rows.labels(model, version).observe(rows)
 
     def load(self, model: str, versions: list[str], reason: str) -> None:
-        """One load, also in the log, whether or not somebody waits for it; `reason`: why it was refused, or ""."""
+        """Count and log one load; `reason`: why it was refused, or ""."""
         self.loads.labels(model, "refused" if reason else "ok").inc()
         if reason:
-            write("refused", {"model": model, "versions": versions, "reason": reason}, logging.WARNING)
+            log_event("refused", {"model": model, "versions": versions, "reason": reason}, logging.WARNING)
         else:
-            write("loaded", {"model": model, "versions": versions})
+            log_event("loaded", {"model": model, "versions": versions})
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request."""
@@ -93,10 +93,10 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Observe:
-    """Around everything: gives each request an id, counts it and writes its line. ASGI.
+class RequestObserver:
+    """Outermost ASGI middleware: gives each request an id, counts it and logs it.
 
-    An exception that nobody expected ends here: the client has its 500 by then, the log gets the traceback.
+    An unhandled exception ends here: the client gets a 500, the log the traceback.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -106,7 +106,7 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), GONE
+        begun, status = time.perf_counter(), CLIENT_CLOSED
         identity = scope.setdefault("state", {})["request_id"] = request_id(scope)
 
         async def watched(message: Message) -> None:
@@ -121,9 +121,9 @@ class Observe:
             await self.app(scope, receive, watched)
         except Exception as error:
             fault = {"id": identity, "error": type(error).__name__, "trace": traceback.format_exc()}
-            write("error", fault, logging.ERROR)
-            if status == GONE:
-                await failed(watched, identity)
+            log_event("error", fault, logging.ERROR)
+            if status == CLIENT_CLOSED:
+                await send_500(watched, identity)
         finally:
             self.metrics.in_work.dec()
             seconds = time.perf_counter() - begun
@@ -132,33 +132,33 @@ class Observe:
             line = {
                 "id": identity,
                 "method": scope["method"][:16],
-                "path": scope["path"][:LONGEST],
+                "path": scope["path"][:MAX_PATH],
                 "status": status,
                 "ms": round(1000 * seconds, 2),
             }
-            write("request", line)
+            log_event("request", line)
 
 
 def request_id(scope: Scope) -> str:
-    """The `X-Request-Id` that came with it, if it is one, or a new one."""
+    """The request's `X-Request-Id` where it is well formed, else a new id."""
     came: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return came.decode() if GIVEN.fullmatch(came) else uuid4().hex
+    return came.decode() if PASSED_ID.fullmatch(came) else uuid4().hex
 
 
-def unexpected(identity: str) -> bytes:
-    """The body of a 500: nothing of what went wrong."""
+def internal_error_body(identity: str) -> bytes:
+    """The body of a 500, which holds the id and nothing of the cause."""
     return json.dumps({"error": f"the server failed; its log has the reason under id {identity}"}).encode()
 
 
-async def failed(send: Send, identity: str) -> None:
+async def send_500(send: Send, identity: str) -> None:
     """Answer with 500."""
-    body = unexpected(identity)
+    body = internal_error_body(identity)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def write(event: str, fields: Mapping[str, Any], level: int = logging.INFO) -> None:
+def log_event(event: str, fields: Mapping[str, Any], level: int = logging.INFO) -> None:
     """One line of JSON in the log, in ASCII, so that nothing in it can steer a terminal or begin a new line."""
     if log.isEnabledFor(level):
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -172,7 +172,9 @@ class _Lines(logging.Handler):
         if record.name == log.name:
             print(record.getMessage(), file=sys.stderr, flush=True)
         else:
-            write("library", {"logger": record.name, "message": record.getMessage()[:500]}, record.levelno)
+            log_event(
+                "library", {"logger": record.name, "message": record.getMessage()[:500]}, record.levelno
+            )
 
 
 def log_to_stderr(requests: bool) -> None:

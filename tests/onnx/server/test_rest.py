@@ -7,7 +7,7 @@ import re
 
 import pytest
 from recloom_onnx.artifact.session import Session
-from recloom_onnx.server.title_index import Shelf, fold
+from recloom_onnx.server.title_index import TitleIndex, fold
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_what_reads_times_says_so(serve_at, artefact, tmp_path):
     history = {"name": "history", "shape": [1, 1], "datatype": "BYTES", "data": ["7"]}
     times = {"name": "history_time", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}
     at = {"name": "request_time", "shape": [1], "datatype": "INT64", "data": [3]}
-    told = server.post("/v2/models/model/infer", json={"inputs": [history, times, at]}).json()["error"]
-    assert told.startswith("input history_time has shape [1, 2], history [1, 1]")
+    message = server.post("/v2/models/model/infer", json={"inputs": [history, times, at]}).json()["error"]
+    assert message.startswith("history_time has shape [1, 2], history [1, 1]; expected one time")
     assert server.end() == 0
 
 
@@ -205,7 +205,7 @@ def test_what_is_served_is_described(server):
 
 
 def test_a_shelf_finds_words_in_any_place_and_each_item_once():
-    shelf = Shelf(
+    shelf = TitleIndex(
         ["a", "b", "c", "d"], {"a": "The Sea, the sea", "b": "Seabird", "c": "Open sea", "d": "Chelsea"}
     )
     assert shelf.search("sea", 10) == ["b", "a", "c", "d"]
@@ -213,6 +213,6 @@ def test_a_shelf_finds_words_in_any_place_and_each_item_once():
     assert shelf.search("the sea", 10) == ["a"]
     assert shelf.search("\n", 3) == ["a", "b", "c"]
     assert shelf.search("sea\nopen", 3) == []
-    assert Shelf([], {}).search("a", 3) == []
-    assert Shelf(["x"], {"y": "only here"}).known == {"x", "y"}
+    assert TitleIndex([], {}).search("a", 3) == []
+    assert TitleIndex(["x"], {"y": "only here"}).known == {"x", "y"}
     assert fold("  Ünïted\n STATES ") == "united states"
