@@ -25,7 +25,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def id_array(values: Sequence[Any], kind: IdKind) -> Array:
     """(n,) ids of a request as an artefact takes them: object array of str, or int64."""
     if kind == "string":
-        return np.fromiter(map(str, values), object, len(values))
+        return text_array([*map(str, values)], kind)
+    return np.fromiter(map(_spelt, values), np.int64, len(values))
+
+
+def text_array(values: Sequence[str], kind: IdKind) -> Array:
+    """As `id_array`, of ids that are all text."""
+    if kind == "string":
+        return np.fromiter(values, object, len(values))
     return np.fromiter(map(_spelt, values), np.int64, len(values))
 
 
@@ -42,6 +49,8 @@ def aligned(rows: Sequence[Sequence[Any]], values: Array, blank: Any) -> Array:
     """(B, L) array of the flat values of ragged rows, aligned right, `blank` on the left."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     width = int(lengths.max(initial=0))
+    if (lengths == width).all():
+        return values.reshape(len(rows), width)
     found: Array = np.full((len(rows), width), blank, dtype=values.dtype)
     found[np.arange(width) >= (width - lengths)[:, None]] = values  # row by row, as `values` are
     return found

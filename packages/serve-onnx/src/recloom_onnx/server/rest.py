@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
 from starlette.responses import Response
 
-from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, id_array
+from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, text_array
 from .http_errors import HttpError
 from .models import Models, Served
 from .openapi import ERRORS, body_of
@@ -178,10 +178,11 @@ def _inputs(requests: Sequence[RecommendRequest], served: Served) -> tuple[Input
         for name, (field, table) in ids.items()
         if cells[field] or name == "history"
     }
-    users = ["" if request.user is None else request.user for request in requests]
-    check_text(users, "user")
+    users = _id_array(
+        ["" if request.user is None else request.user for request in requests], "user", manifest.ids
+    )
     if "user" in manifest.fields:
-        given["user"] = id_array(users, manifest.ids)
+        given["user"] = users
     if "history_time" in manifest.fields:
         given["history_time"] = _history_times(requests, served.name)
     if "request_time" in manifest.fields:
@@ -196,9 +197,14 @@ def _allowed(request: RecommendRequest) -> Sequence[Id]:
 
 def _id_table(rows: Sequence[Sequence[Id]], field: str, kind: IdKind) -> Array:
     """(B, L) ids of ragged rows, aligned right; HttpError for text that no id can be."""
-    flat = [*chain.from_iterable(rows)]
-    check_text(flat, field)
-    return aligned(rows, id_array(flat, kind), PADDING[kind])
+    return aligned(rows, _id_array([*chain.from_iterable(rows)], field, kind), PADDING[kind])
+
+
+def _id_array(values: Sequence[Id], field: str, kind: IdKind) -> Array:
+    """(n,) ids; HttpError for text that no id can be."""
+    text = [*map(str, values)]
+    check_text(text, field)
+    return text_array(text, kind)
 
 
 def _history_times(requests: Sequence[RecommendRequest], name: str) -> Array:
@@ -231,7 +237,7 @@ def _response(
     request: RecommendRequest, served: Served, ids: list[str], scores: list[float]
 ) -> dict[str, Any]:
     index = served.title_index
-    sent = map(str, chain(request.history, request.exclude, request.allow or ()))
+    sent = [*map(str, chain(request.history, request.exclude, request.allow or ()))]
     places = zip(ids[: request.k], scores[: request.k], strict=True)
     return {
         "model": served.name,
@@ -241,7 +247,11 @@ def _response(
             for item, score in places
             if isfinite(score)  # -inf: nothing is left
         ],
-        "unknown": [*dict.fromkeys(item for item in sent if item not in index.known)],
+        "unknown": (
+            []
+            if index.known.issuperset(sent)
+            else [*dict.fromkeys(item for item in sent if item not in index.known)]
+        ),
     }
 
 

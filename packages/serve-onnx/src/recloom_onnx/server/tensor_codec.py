@@ -94,8 +94,8 @@ def _from_json(values: list[Any], count: int, port: Port) -> Array:
     if len(values) != count:
         raise HttpError(f"input {port.name}: expected {count} elements for its shape, found {len(values)}")
     kind, word = (str, "text") if port.type == "string" else (int, "whole numbers")
-    odd = next((value for value in values if type(value) is not kind), None)
-    if odd is not None or None in values:
+    if {*map(type, values)} - {kind}:
+        odd = next(value for value in values if type(value) is not kind)
         raise HttpError(f"input {port.name}: expected {word} as elements, found {brief(odd)}")
     if kind is str:
         check_text(values, port.name)

@@ -55,8 +55,8 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(text.encode("utf-8", "replace"), status, media_type="application/json")
 
 
-def check_text(values: Sequence[Any], where: str) -> None:
+def check_text(values: Sequence[str], where: str) -> None:
     """HttpError for an id with a NUL character, at which runtimes end a string."""
-    wrong = next((value for value in values if isinstance(value, str) and "\0" in value), None)
-    if wrong is not None:
+    if "\0" in "".join(values):
+        wrong = next(value for value in values if "\0" in value)
         raise HttpError(f"{where} holds an id with a NUL character, {brief(wrong)}; no id has one")
