@@ -287,7 +287,9 @@ def test_the_log_has_one_line_a_request_without_ids_of_people_and_control_charac
         time.sleep(0.01)  # a line is written after its answer
     assert "somebody" not in text
     every = [json.loads(line) for line in text.splitlines()]
-    lines = [line for line in every if line["event"] == "request"]  # another test may have made the library warn
+    lines = [
+        line for line in every if line["event"] == "request"
+    ]  # another test may have made the library warn
     fields = {"time", "event", "id", "method", "path", "status", "ms"}
     assert [line for line in lines if set(line) != fields] == []
     assert lines[-1]["path"] == "/a\x1b[31m\nline"
