@@ -19,11 +19,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 MARKS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-PROMPTS = [
-    "Is it good?",
-    "A much longer question, with a history: Heat, Alien, Toy Story. Is it good?",
-    "So?",
-]
+PROMPTS = ["Is it good?", "A longer question, with a history: Heat, Alien, Toy Story. Is it good?", "So?"]
 OPTIONS = [["yes", "no", "maybe"], ["y", "n"], ["a long answer", "b"]]
 
 
