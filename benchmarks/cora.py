@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from recloom.fitting import run_command
-from recloom_graph.property.two_colours import write
+from recloom_graph.property.two_colour_graphs import write
 
 PUBLISHED = {"cora": 0.815}
 """Test accuracy of GCN: Kipf and Welling, ICLR 2017, table 2, the mean of 100 runs."""

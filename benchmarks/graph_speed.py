@@ -44,7 +44,8 @@ from recloom_graph.graphs.dataset_graphs import bipartite
 from recloom_graph.graphs.graph import Graph
 from recloom_graph.graphs.sparse import entries
 from recloom_graph.models.propagation import propagate
-from recloom_graph.pagerank.pagerank import PersonalizedPageRank, pagerank
+from recloom_graph.pagerank.ranks import pagerank
+from recloom_graph.pagerank.recommender import PersonalizedPageRank
 from scipy.sparse import csr_matrix
 from sknetwork.ranking import PageRank
 from torch import Tensor

@@ -18,10 +18,9 @@ from recloom_graph.graphs import backends, sparse
 from recloom_graph.graphs.backends import product
 from recloom_graph.graphs.graph import Graph
 from recloom_graph.losses.contrast import DroppedEdges, NoisyViews
+from recloom_graph.models.contrastive import SGL, SimGCL
 from recloom_graph.models.lightgcn import LightGCN
 from recloom_graph.models.propagation import propagate
-from recloom_graph.models.sgl import SGL
-from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS = 20, 30
 EXTRAS = {"dgl": "dgl", "pyg": "torch_geometric"}

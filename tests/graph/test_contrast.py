@@ -8,11 +8,11 @@ from recloom.errors import RecloomError
 from recloom.losses import BPR, Loss
 from recloom_graph.graphs.backends import product
 from recloom_graph.graphs.dataset_graphs import bipartite
-from recloom_graph.losses.contrast import DroppedEdges, NoisyViews, dropped
+from recloom_graph.losses.contrast import DroppedEdges, NoisyViews, drop_edges
 from recloom_graph.losses.info_nce import info_nce
+from recloom_graph.models.contrastive import SimGCL
 from recloom_graph.models.lightgcn import LightGCN
 from recloom_graph.models.propagation import propagate
-from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS = 30, 40
 
@@ -100,7 +100,7 @@ def test_noise_does_not_change_the_gradient():
 
 def test_a_view_lacks_its_share_of_edges_and_is_normalised_by_the_rest():
     graph = bipartite(data()[1])
-    view = dropped(graph.symmetric, 0.25, torch.Generator().manual_seed(0))
+    view = drop_edges(graph.symmetric, 0.25, torch.Generator().manual_seed(0))
     assert view.values().numel() == 2 * (graph.num_edges - int(0.25 * graph.num_edges))
     dense = view.to_dense()
     assert torch.equal(dense, dense.T)
@@ -167,12 +167,10 @@ def test_simgcl_without_layers_and_losses_of_other_models_are_refused():
     catalog, interactions = data()
     with pytest.raises(RecloomError, match="num_layers must be at least 1"):
         SimGCL(catalog, num_layers=0)
-    from recloom_graph.pagerank.pagerank import PersonalizedPageRank
+    from recloom_graph.pagerank.recommender import PersonalizedPageRank
 
     loss = NoisyViews(base=Zero())
-    with pytest.raises(
-        RecloomError, match="NoisyViews looks into a graph model, and PersonalizedPageRank is none"
-    ):
+    with pytest.raises(RecloomError, match="NoisyViews needs a graph model; found PersonalizedPageRank"):
         loss(PersonalizedPageRank(catalog), batch(interactions))
 
 

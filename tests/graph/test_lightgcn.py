@@ -58,13 +58,13 @@ def whole_history(model: LightGCN, pairs: list[tuple[int, int]], user: int) -> t
 def test_layers_of_a_hand_graph():
     layers = [one_hot_on_u1(k).item_vectors()[1:, 0] * (k + 1) for k in range(3)]
     assert (layers[1] - layers[0]).numpy() == pytest.approx([0.7071, 0.5, 0], abs=5e-5)
-    users = [one_hot_on_u1(k)._final().users[1:, 0] * (k + 1) for k in range(3)]
+    users = [one_hot_on_u1(k)._serving_tables().users[1:, 0] * (k + 1) for k in range(3)]
     assert (users[2] - users[1]).numpy() == pytest.approx([0.75, 0.25], abs=1e-6)
 
 
 @pytest.mark.fact("A9.4")
 def test_mean_of_three_layers_of_a_hand_graph():
-    final = one_hot_on_u1(2)._final()
+    final = one_hot_on_u1(2)._serving_tables()
     assert final.users[1:, 0].numpy() == pytest.approx([0.5833, 0.0833], abs=5e-5)
     assert final.items[1:, 0].numpy() == pytest.approx([0.2357, 0.1667, 0], abs=5e-5)
 
@@ -156,7 +156,7 @@ def test_mixed_precision_trains_with_gradients_in_full():
 
 def test_training_queries_are_the_final_vectors_of_the_batch():
     model = fitted(random_pairs(), 20, 30, dim=8)
-    final = model._final()
+    final = model._serving_tables()
     batch = Batch.of(
         torch.zeros(3, 1, dtype=torch.long),
         user=torch.tensor([4, 4, 7]),
@@ -184,11 +184,11 @@ def test_fold_in_of_a_known_user_is_the_propagation_without_the_own_layer_0(num_
     model = fitted(pairs, 20, 30, dim=8, num_layers=num_layers)
     with torch.no_grad():
         model.users.weight[7] = 0
-    folded = model._final().fold_in(whole_history(model, pairs, 7))
-    assert torch.allclose(folded[0], model._final().users[7], atol=1e-6)
-    other = model._final().fold_in(whole_history(model, pairs, 8))[0]
+    folded = model._serving_tables().fold_in(whole_history(model, pairs, 7))
+    assert torch.allclose(folded[0], model._serving_tables().users[7], atol=1e-6)
+    other = model._serving_tables().fold_in(whole_history(model, pairs, 8))[0]
     own = model.users.weight[8] / (num_layers + 1)
-    assert torch.allclose(other, model._final().users[8] - own, atol=1e-6)
+    assert torch.allclose(other, model._serving_tables().users[8] - own, atol=1e-6)
 
 
 def test_fold_in_of_a_newcomer_nears_the_extended_graph_as_items_get_popular():
@@ -203,15 +203,15 @@ def test_fold_in_of_a_newcomer_nears_the_extended_graph_as_items_get_popular():
         rows[[0, users + 1]] = 0
         for model in (small, extended):
             set_layer_0(model, rows, torch.randn(7, 4, generator=torch.Generator().manual_seed(2)))
-        folded = small._final().fold_in(torch.tensor([[1, 2, 4]]))[0]
-        wanted = extended._final().users[users + 1]
+        folded = small._serving_tables().fold_in(torch.tensor([[1, 2, 4]]))[0]
+        wanted = extended._serving_tables().users[users + 1]
         errors.append(float((folded - wanted).norm() / wanted.norm()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.05
 
 
 def test_fold_in_counts_an_item_once_and_skips_padding():
-    final = fitted(random_pairs(), 20, 30, dim=8)._final()
+    final = fitted(random_pairs(), 20, 30, dim=8)._serving_tables()
     folded = final.fold_in(torch.tensor([[0, 0, 3, 5], [5, 3, 3, 5]]))
     assert torch.allclose(folded[0], folded[1])
     assert not final.fold_in(torch.zeros(2, 0, dtype=torch.long)).any()
@@ -221,13 +221,13 @@ def test_known_users_keep_their_own_vector_and_others_are_folded_in():
     model = fitted(random_pairs(), 20, 30, dim=8)
     history = torch.tensor([[1, 2], [1, 2]])
     query = model.query(everything(model, history, torch.tensor([4, 0])))
-    assert torch.equal(query[0], model._final().users[4])
-    assert torch.equal(query[1], model._final().fold_in(history)[1])
+    assert torch.equal(query[0], model._serving_tables().users[4])
+    assert torch.equal(query[1], model._serving_tables().fold_in(history)[1])
 
 
 def test_vectors_are_computed_once_in_eval_mode():
     model = fitted(random_pairs(), 20, 30, dim=8)
-    assert model._final() is model._final()
+    assert model._serving_tables() is model._serving_tables()
     assert not model.item_vectors().requires_grad
 
 

@@ -11,8 +11,9 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom_graph.graphs.graph import Graph
-from recloom_graph.pagerank.forward_push import forward_push
-from recloom_graph.pagerank.pagerank import PersonalizedPageRank, pagerank, personalised_pagerank
+from recloom_graph.pagerank.push import forward_push
+from recloom_graph.pagerank.ranks import pagerank, personalised_pagerank
+from recloom_graph.pagerank.recommender import PersonalizedPageRank
 
 
 def edges(*pairs: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

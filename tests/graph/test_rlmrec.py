@@ -10,9 +10,9 @@ from recloom.errors import RecloomError
 from recloom.losses import BPR
 from recloom_graph.losses.contrast import NoisyViews
 from recloom_graph.losses.info_nce import info_nce
-from recloom_graph.losses.rlmrec import RLMRecCon, RLMRecGen, network, turned
+from recloom_graph.losses.rlmrec import RLMRecCon, RLMRecGen, derangement, network
+from recloom_graph.models.contrastive import SimGCL
 from recloom_graph.models.lightgcn import LightGCN
-from recloom_graph.models.simgcl import SimGCL
 
 USERS, ITEMS, SIZE = 12, 20, 6
 
@@ -93,7 +93,7 @@ def test_ratio_0_changes_nothing_and_ratio_1_hides_every_id():
 
     every = RLMRecGen(base=BPR(), ratio=1)
     model, interactions = prepared(every)
-    hidden = every.drawn(model)
+    hidden = every.draw_hidden(model)
     assert len(hidden) == USERS + ITEMS
     with model.masked(hidden, torch.full((4,), 0.5)):
         layer = model.layer0()
@@ -105,7 +105,7 @@ def test_ratio_0_changes_nothing_and_ratio_1_hides_every_id():
 def test_a_small_ratio_hides_no_node_rather_than_one():
     loss = RLMRecGen(ratio=0.9 / (USERS + ITEMS))
     model, _ = prepared(loss)
-    assert len(loss.drawn(model)) == 0
+    assert len(loss.draw_hidden(model)) == 0
 
 
 @pytest.mark.fact("A4.5")
@@ -114,7 +114,7 @@ def test_one_hidden_node_costs_nothing_and_texts_get_no_gradient():
     model, interactions = prepared(loss)
     plain = BPR()
     plain.fit(interactions)
-    hidden = loss.drawn(model)
+    hidden = loss.draw_hidden(model)
     assert len(hidden) == 1
     found = loss.reconstruction(torch.cat(model.tables()), hidden)
     assert found.item() == pytest.approx(0, abs=1e-6)
@@ -176,7 +176,7 @@ def test_the_shuffled_control_gives_everybody_another_text():
 
 def test_a_permutation_that_leaves_nothing_where_it_was():
     for count in (2, 3, 50):
-        order = turned(count, torch.Generator().manual_seed(count))
+        order = derangement(count, torch.Generator().manual_seed(count))
         assert sorted(order.tolist()) == list(range(count))
         assert (order != torch.arange(count)).all()
 
@@ -198,7 +198,7 @@ def test_items_without_text_are_left_out():
     loss.fit(interactions)
     torch.manual_seed(2)
     final = torch.cat(model.tables())
-    only_users = loss.drawn(final, step.user, torch.arange(1, USERS + 1))
+    only_users = loss.alignment_term(final, step.user, torch.arange(1, USERS + 1))
     assert loss.alignment(model, step).item() == pytest.approx(only_users.item(), rel=1e-5)
 
 
@@ -208,9 +208,9 @@ def test_vectors_of_two_sizes_and_other_models_are_refused():
     mixed = Catalog(catalog.items, users)
     with pytest.raises(RecloomError, match="of one size; found 2 for users and 6 for items"):
         RLMRecCon().prepare(LightGCN(mixed, dim=4), mixed)
-    from recloom_graph.pagerank.pagerank import PersonalizedPageRank
+    from recloom_graph.pagerank.recommender import PersonalizedPageRank
 
-    with pytest.raises(RecloomError, match="RLMRecGen looks into a graph model"):
+    with pytest.raises(RecloomError, match="RLMRecGen needs a graph model"):
         RLMRecGen().prepare(PersonalizedPageRank(catalog), catalog)
 
 

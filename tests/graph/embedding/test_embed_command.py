@@ -17,7 +17,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.provenance import check_split, encoder_of, provenance_of
 from recloom.errors import DataError, Terminated
 from recloom_graph.embedding import training
-from recloom_graph.embedding.embed_command import usual_epochs
+from recloom_graph.embedding.command import usual_epochs
 
 QUICK = ["--dim", "8", "--epochs", "1", "--walks", "2", "--walk-length", "8", "--context", "3"]
 
@@ -251,7 +251,7 @@ def test_an_interrupt_leaves_no_file_and_the_next_one_is_heard(edges, monkeypatc
     def interrupted(self, trainer, pl_module):
         raise stop
 
-    monkeypatch.setattr(training.Losses, "on_train_epoch_end", interrupted)
+    monkeypatch.setattr(training.EpochLosses, "on_train_epoch_end", interrupted)
     heard = signal.getsignal(signal.SIGINT)
     assert run(edges, *QUICK) == status
     assert signal.getsignal(signal.SIGINT) is heard
@@ -260,12 +260,12 @@ def test_an_interrupt_leaves_no_file_and_the_next_one_is_heard(edges, monkeypatc
 
 
 def test_a_file_that_cannot_be_finished_is_not_begun(edges, monkeypatch):
-    from recloom_graph.embedding import vector_file
+    from recloom_graph.embedding import results
 
     def broken(table, path):
         Path(path).write_text("half", "utf-8")
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(vector_file.pq, "write_table", broken)
+    monkeypatch.setattr(results.pq, "write_table", broken)
     assert run(edges, *QUICK) == 2
     assert [path.name for path in edges.parent.iterdir()] == ["karate.csv"]

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 from recloom.errors import DataError, RecloomError
-from recloom_graph.embedding.skip_gram import SkipGram
+from recloom_graph.embedding.skip_gram import SkipGram, WalkBatches, noise_weights
 from recloom_graph.embedding.training import train
-from recloom_graph.embedding.walk_batches import WalkBatches, noise_weights
 from recloom_graph.embedding.walks import END, Walker
 from recloom_graph.graphs.graph import Graph
 from torch.nn.functional import logsigmoid, normalize
@@ -128,10 +127,10 @@ def test_large_graphs_are_trained_row_by_row_and_come_out_alike():
 
 
 def test_every_node_begins_as_many_walks_as_there_are_rounds_and_blocks_bound_memory(monkeypatch):
-    from recloom_graph.embedding import walk_batches
+    from recloom_graph.embedding import skip_gram
 
     for block in (1 << 20, 12):
-        monkeypatch.setattr(walk_batches, "BLOCK", block)
+        monkeypatch.setattr(skip_gram, "BLOCK", block)
         batches = WalkBatches(Walker(PATH), PATH, length=4, rounds=3, batch_size=2, noise=5, seed=0)
         drawn = list(batches)
         assert len(drawn) == len(batches)

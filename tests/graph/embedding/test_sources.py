@@ -40,7 +40,7 @@ def test_users_and_items_of_training_rows_alone(data):
     assert (users.key, list(users.ids), users.first) == ("user_id", ["ann", "bob", "cid"], 0)
     assert (items.key, sorted(items.ids), items.first) == ("item_id", ["a", "b", "d", "e"], 3)
     assert sorted(items.titles) == ["Title A", "Title B", "Title D", "Title E"]
-    assert source.lonely == 3  # c, x and y
+    assert source.isolated == 3  # c, x and y
     assert not (source.graph.degree == 0).any()
 
 

@@ -8,9 +8,9 @@ import torch
 from recloom.errors import RecloomError
 from recloom.fitting.fit import run_command
 from recloom_graph.property.graph_property import GraphProperty, mean_auc, num_outputs, pool
-from recloom_graph.property.graph_set import GraphBatch, GraphSet
+from recloom_graph.property.labelled_graphs import GraphBatch, GraphSet
 from recloom_graph.property.ogb import read_graphs
-from recloom_graph.property.two_colours import write
+from recloom_graph.property.two_colour_graphs import write
 from sklearn.metrics import roc_auc_score
 
 PYG = "needs torch-geometric: pip install 'recloom-graph[pyg]'"

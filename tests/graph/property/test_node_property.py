@@ -14,7 +14,7 @@ from recloom.training.checkpoint import read_checkpoint
 pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
 
 import recloom
-from recloom_graph.property.node_data import NodeData
+from recloom_graph.property.data_modules import NodeData
 from recloom_graph.property.node_property import NodeProperty
 
 from .planetoid_files import write

@@ -10,9 +10,8 @@ import torch
 from recloom.data.prepare import public_datasets as download
 from recloom.errors import DataError, RecloomError
 from recloom_graph.property import ogb
-from recloom_graph.property.graph_data import GraphData
-from recloom_graph.property.node_data import NodeData
-from recloom_graph.property.ogb import known_facts, read_graphs, read_nodes, set_folder
+from recloom_graph.property.data_modules import GraphData, NodeData
+from recloom_graph.property.ogb import read_graphs, read_nodes, set_folder, set_metadata
 
 GRAPHS = {
     "raw/edge": "0,1\n1,2\n0,1\n1,0\n", "raw/num-node-list": "3\n2\n1\n", "raw/num-edge-list": "2\n2\n0\n",
@@ -84,8 +83,8 @@ def test_the_data_modules_find_a_set_by_its_name_or_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"raw/num-edge-list": "2\n1\n0\n"}, "tells of 3 edges in 3 graphs; edge.csv.gz holds 4"),
-        ({"raw/num-node-list": "3\n2\n"}, "tells of 5 nodes; expected 6, the lines of .* Fetch both again"),
+        ({"raw/num-edge-list": "2\n1\n0\n"}, "lists 3 edges in 3 graphs; edge.csv.gz holds 4"),
+        ({"raw/num-node-list": "3\n2\n"}, "lists 5 nodes; expected 6, the lines of .* Fetch both again"),
         ({"raw/num-node-list": "3\n3\n"}, "in 3 graphs; edge.csv.gz holds 4, num-node-list.csv.gz 2 graphs"),
         ({"raw/edge": "0,1\n1,2\n0,1\n1,2\n"}, "an edge leads from one graph to another"),
         ({"raw/edge": "0,1\n1,2\n0,1\n1,3\n"}, "names node 6; expected 0 to 5"),
@@ -113,7 +112,7 @@ def test_the_data_modules_find_a_set_by_its_name_or_its_folder(tmp_path):
         ),
         (
             {"raw/num-node-list": "3\n2000000000\n1\n"},
-            "of 2,000,000,004 nodes; expected 6, the lines of node",
+            "lists 2,000,000,004 nodes; expected 6, the lines of node",
         ),
         (
             {"raw/num-edge-list": "-1\n3\n2\n"},
@@ -125,7 +124,7 @@ def test_the_data_modules_find_a_set_by_its_name_or_its_folder(tmp_path):
         ),
         ({"raw/graph-label": "0\n1\n1000000000000\n"}, "line 3, .* expected a whole number from 0 to 2"),
         ({"split/scaffold/train": "1.5\n"}, r"train\.csv\.gz, line 1, column 1: found 1\.5; expected"),
-        ({"split/scaffold/test": "0\n"}, "a graph stands in two parts"),
+        ({"split/scaffold/test": "0\n"}, "a graph is in two parts"),
         ({"split/scaffold/test": "9\n"}, "the split names graph 9; expected 0 to 2"),
         ({"split/other/test": "1\n"}, "holds other, scaffold; expected one folder"),
     ],
@@ -135,11 +134,11 @@ def test_files_that_do_not_fit_are_named(tmp_path, change, message):
         read_graphs(write(tmp_path, GRAPHS | change))
 
 
-def test_more_nodes_than_can_be_held_are_refused_where_no_feature_tells_of_them(tmp_path):
+def test_more_nodes_than_can_be_held_are_refused_without_a_file_of_features(tmp_path):
     write(tmp_path, GRAPHS | {"raw/num-node-list": "3\n2000000000\n1\n"})
     (tmp_path / "raw" / "node-feat.csv.gz").unlink()
     with pytest.raises(
-        DataError, match=r"of 2,000,000,004 nodes, and there is no node-feat.* 268,435,456\. Mend"
+        DataError, match=r"lists 2,000,000,004 nodes, and there is no node-feat.* 268,435,456\. Mend"
     ):
         read_graphs(tmp_path)
 
@@ -167,7 +166,7 @@ def test_a_task_without_any_label_is_kept(tmp_path):
             {"raw/num-node-list": "1000000000\n"},
             r"1 graphs of 1,000,000,000 nodes; expected one, .* has 4, .*again",
         ),
-        ({"raw/num-node-list": "2\n2\n"}, "tells of 2 graphs of 4 nodes; expected one"),
+        ({"raw/num-node-list": "2\n2\n"}, "lists 2 graphs of 4 nodes; expected one"),
         ({"raw/node-label": "0\n1\n1\n"}, r"node-label\.csv\.gz, which has 3"),
         ({"raw/node-feat": "0.5,1\n-1,0\n2,\n0,0.25\n"}, "line 3, column 2: found no number"),
     ],
@@ -259,7 +258,7 @@ def test_without_network_it_says_what_to_put_where(tmp_path, package, monkeypatc
 )
 def test_sets_that_cannot_be_learnt_are_refused_before_anything_is_fetched(package, name, message):
     with pytest.raises(RecloomError, match=message):
-        known_facts(name, "nodeproppred")
+        set_metadata(name, "nodeproppred")
 
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from recloom.errors import DataError
-from recloom_graph.property.node_graph import NodeGraph, symmetrised
+from recloom_graph.property.labelled_graphs import NodeGraph, symmetrised
 from recloom_graph.property.planetoid import read_planetoid
 
 from .planetoid_files import array, csr, number, whole, write

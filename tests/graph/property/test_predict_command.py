@@ -10,7 +10,12 @@ from recloom.cli.main import main
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError, Terminated
 from recloom_graph.graphs.graph import Graph
-from recloom_graph.property.item_attributes import known_values, nearest, parts_of, shuffled
+from recloom_graph.property.item_attributes import (
+    attribute_values,
+    nearest_neighbours,
+    parts_of,
+    shuffle_nodes,
+)
 from recloom_graph.property.node_property import NodeProperty
 
 KINDS = ["noir", "farce", "opera"]
@@ -21,7 +26,7 @@ def items(values):
 
 
 def test_shares_of_an_item_with_several_values():
-    known = known_values(Catalog(items(["a|b", "a", None, "b", ""] * 8)), "kind")
+    known = attribute_values(Catalog(items(["a|b", "a", None, "b", ""] * 8)), "kind")
     assert sorted(known.names) == ["a", "b"]
     a = known.names.index("a")
     assert known.shares[[1, 2, 3, 4, 0], a].tolist() == [0.5, 1, 0, 0, 0]
@@ -40,11 +45,11 @@ def test_shares_of_an_item_with_several_values():
 )
 def test_what_cannot_be_learnt_is_refused(values, column, message):
     with pytest.raises(DataError, match=message):
-        known_values(Catalog(items(values)), column)
+        attribute_values(Catalog(items(values)), column)
 
 
 def test_the_parts_are_all_known_items_once_and_follow_the_seed():
-    known = known_values(Catalog(items(["a", "b", None] * 20)), "kind")
+    known = attribute_values(Catalog(items(["a", "b", None] * 20)), "kind")
     parts = parts_of(known, 0)
     assert torch.cat([*parts.values()]).sort().values.tolist() == known.items.tolist()
     assert {name: len(rows) for name, rows in parts.items()} == {"test": 8, "valid": 4, "train": 28}
@@ -54,13 +59,13 @@ def test_the_parts_are_all_known_items_once_and_follow_the_seed():
 def test_edges_lead_to_the_closest():
     weights = torch.tensor([9.0, 1.0, 4.0, 1.0])  # 0-1 strong, 0-2 weak, 2-3 medium, 1-3 weak
     graph = Graph(torch.tensor([0, 0, 2, 1]), torch.tensor([1, 2, 3, 3]), 5, weights, directed=False)
-    assert sorted(map(tuple, nearest(graph, 1).T.tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
-    assert nearest(graph, 9).shape == (2, 8)
+    assert sorted(map(tuple, nearest_neighbours(graph, 1).T.tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+    assert nearest_neighbours(graph, 9).shape == (2, 8)
 
 
 def test_the_control_keeps_the_graph_and_moves_the_items():
     edges = torch.tensor([[1, 2, 3, 1], [2, 3, 1, 4]])
-    moved = shuffled(edges, 50, 0)
+    moved = shuffle_nodes(edges, 50, 0)
     assert not torch.equal(moved, edges)
     assert int(moved.min()) > 0
     assert torch.bincount(moved[0])[moved[0]].tolist() == torch.bincount(edges[0])[edges[0]].tolist()

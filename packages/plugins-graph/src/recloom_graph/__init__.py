@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_models() -> list[type[Recommender]]:
+    from .models.contrastive import SGL, SimGCL
     from .models.gacllm import GaCLLM
     from .models.lightgcn import LightGCN
-    from .models.sgl import SGL
-    from .models.simgcl import SimGCL
-    from .pagerank.pagerank import PersonalizedPageRank
+    from .pagerank.recommender import PersonalizedPageRank
 
     return [LightGCN, SimGCL, SGL, GaCLLM, PersonalizedPageRank]
 
@@ -50,9 +49,9 @@ def register_prompts() -> list[PromptTemplate]:
 
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
-    from .embedding.embed_command import embed
+    from .embedding.command import embed
     from .pagerank.command import pagerank
-    from .property.predict_command import predict
+    from .property.command import predict
     from .texts.encode_command import encode
     from .texts.profile_command import profile
     from .texts.refine_command import refine

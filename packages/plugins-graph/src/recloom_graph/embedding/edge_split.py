@@ -1,4 +1,4 @@
-"""Pairs of nodes that are joined, and as many that are not, some of both kept for a measurement.
+"""Edges and as many non-edges, some of both held out for measurement.
 
 All pairs that could be edges are numbered. The n-th non-edge is then found by counting the edges before it, so
 non-edges are drawn uniformly, each at most once, without trying any in vain. A pair has no direction, and a loop is
@@ -66,7 +66,7 @@ class PairNumbers:
 
 
 def edge_pairs(graph: Graph) -> Tensor:
-    """(E, 2) int64: the pairs that are joined, whichever way; loops are left out."""
+    """(E, 2) int64: the pairs with an edge in either direction; loops are left out."""
     sources, targets, _ = graph.edges()
     pairs = torch.stack([torch.minimum(sources, targets), torch.maximum(sources, targets)], 1)
     distinct: Tensor = torch.unique(pairs[sources != targets], dim=0)
@@ -74,7 +74,7 @@ def edge_pairs(graph: Graph) -> Tensor:
 
 
 class NonEdges:
-    """Pairs that are not joined, drawn uniformly.
+    """Uniform sampler of pairs without an edge.
 
     Args:
         numbers: of all pairs.

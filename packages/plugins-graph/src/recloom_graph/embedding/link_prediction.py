@@ -1,4 +1,4 @@
-"""The shallow embedding of Stanford's CS224W: vectors that tell edges from non-edges.
+"""Link prediction with shallow embeddings, as in Stanford's CS224W: vectors that separate edges from non-edges.
 
     p(u, v) = s(z_u . z_v),   L = mean binary cross-entropy over the edges and as many sampled non-edges
 
@@ -58,7 +58,7 @@ class PairBatches(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 class LinkEmbedding(L.LightningModule):
-    """Vectors of nodes whose products say which nodes are joined, whichever way an edge leads.
+    """Node vectors whose inner products score undirected edges.
 
     Args:
         graph: edges and, by their absence, non-edges.
@@ -99,7 +99,7 @@ class LinkEmbedding(L.LightningModule):
         self.nodes = nn.Embedding(graph.num_nodes, dim)
         nn.init.uniform_(self.nodes.weight, 0, 1, generator=torch.Generator().manual_seed(seed))
         self.known = torch.zeros(graph.num_nodes, dtype=torch.bool)
-        """(N,) whether a node has an edge to learn from."""
+        """(N,) bool: has a training edge."""
         self.known[self.split.edges.reshape(-1)] = True
 
     def scores(self, pairs: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class LinkEmbedding(L.LightningModule):
         return binary_cross_entropy_with_logits(self.scores(pairs), labels)
 
     def accuracy(self) -> float:
-        """Share of the training edges, and of as many non-edges of those that it may train on, that are told right."""
+        """Share of the training edges, and of as many non-edges for training, that are classified right."""
         found = self._measured(self.split.edges, self.split.non_edges) > 0
         return (found == (labelled(len(self.split.edges)) > 0)).float().mean().item()
 

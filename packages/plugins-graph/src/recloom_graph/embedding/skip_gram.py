@@ -3,29 +3,93 @@
     L = - mean over pairs (c, x) of [ log s(z_c . w_x) + sum over k nodes n of log s(-z_c . w_n) ]
 
 Two nodes of a walk are a pair, both ways, where a window of `context` nodes holds both. z stands for a node as a
-centre, w for a node as somebody's context, s is the logistic function; n is drawn as `walk_batches.py` says, and may
-be x by chance. Perozzi et al., "DeepWalk" (KDD 2014), with the loss of Mikolov et al. (NIPS 2013); Grover and
-Leskovec, "node2vec" (KDD 2016).
+centre, w for a node as a context, s is the logistic function. n is drawn by the 3/4 power of the weights that enter
+it, as in LINE (Tang et al., WWW 2015), and may be x by chance. Perozzi et al., "DeepWalk" (KDD 2014), with the loss
+of Mikolov et al. (NIPS 2013); Grover and Leskovec, "node2vec" (KDD 2016).
 
-The vector of a node is z + w (Levy, Goldberg and Dagan, TACL 2015), so that nodes are close which meet the same and
-which meet each other. By z alone a hub is closest to nodes that meet nobody else.
+The vector of a node is z + w (Levy, Goldberg and Dagan, TACL 2015), so that nodes are close which share
+neighbours and which are neighbours. By z alone a hub is closest to nodes that have no other neighbour.
 
 The pairs of a walk are a band of the product of its z and its w, so no pair is gathered. The nodes n are drawn once
-for all the centres of a walk, k (context - 1) of them, and weighted so that each pair meets k in expectation.
+for all the centres of a walk, k (context - 1) of them, and weighted so that each pair has k in expectation.
+A walk on an undirected graph visits a node in proportion to its weights, so their 3/4 power is word2vec's 3/4 power
+of the unigrams and needs no counting of walks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import lightning as L
 import torch
 from recloom.errors import DataError, RecloomError, at_least
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
+from ..graphs import sparse
 from ..graphs.graph import Graph
-from .walk_batches import WalkBatches
 from .walks import Walker
+
+BLOCK = 1 << 20
+"""Nodes of walks that are held at once, at 8 bytes each."""
+POWER = 0.75
+
+
+class WalkBatches(IterableDataset[tuple[Tensor, Tensor]]):
+    """Batches of (B, length) int64 walks, END where they ended, and (B, noise) int64 other nodes.
+
+    Args:
+        walker: draws the walks.
+        graph: the graph that it walks on.
+        length: nodes of a walk.
+        rounds: walks from each node in an epoch.
+        batch_size: walks of a batch.
+        noise: other nodes that go with each walk.
+        seed: the same one gives the same batches, epoch by epoch.
+    """
+
+    def __init__(
+        self, walker: Walker, graph: Graph, length: int, rounds: int, batch_size: int, noise: int, seed: int
+    ) -> None:
+        self.walker, self.length, self.rounds = walker, length, rounds
+        self.batch_size, self.noise = batch_size, noise
+        self.starts = graph.matrix.crow_indices().diff().nonzero().squeeze(1)
+        self.bounds = noise_weights(graph).cumsum(0)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return sum(-(-rounds * len(self.starts) // self.batch_size) for rounds in self._blocks())
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rounds in self._blocks():
+            orders = [torch.randperm(len(self.starts), generator=self.generator) for _ in range(rounds)]
+            for starts in torch.split(self.starts[torch.cat(orders)], self._at_once):
+                block = self.walker.walks(starts, self.length, self.generator)
+                for walks in torch.split(block, self.batch_size):
+                    yield walks, self.others(len(walks))
+
+    def others(self, count: int) -> Tensor:
+        """(count, noise) int64 nodes by the 3/4 power of the weights that enter them."""
+        place = torch.rand(count, self.noise, generator=self.generator, dtype=torch.float64) * self.bounds[-1]
+        return torch.searchsorted(self.bounds, place, right=True).clamp(max=len(self.bounds) - 1)
+
+    @property
+    def _at_once(self) -> int:
+        """Walks of a block, some whole batches."""
+        return self.batch_size * max(1, BLOCK // (self.batch_size * self.length))
+
+    def _blocks(self) -> list[int]:
+        """Sizes of the groups of rounds that are drawn together: a round of a small graph is too short alone."""
+        together = max(1, self._at_once // max(1, len(self.starts)))
+        return [min(together, self.rounds - done) for done in range(0, self.rounds, together)]
+
+
+def noise_weights(graph: Graph) -> Tensor:
+    """(N,) float64 unnormalised probabilities of the negative nodes."""
+    _, targets, weights = sparse.entries(graph.matrix)
+    return torch.bincount(targets, weights.double(), minlength=graph.num_nodes) ** POWER
+
 
 FEWEST, MOST, BATCHES = 8, 256, 100
 """A batch holds 256 walks, or as many fewer, down to 8, as leave an epoch 100 batches."""
@@ -83,7 +147,7 @@ class SkipGram(L.LightningModule):
         nn.init.uniform_(self.centres.weight, -0.5 / dim, 0.5 / dim, generator=generator)
         nn.init.zeros_(self.contexts.weight)
         self.known = torch.zeros(graph.num_nodes, dtype=torch.bool)
-        """(N,) whether a walk came by; the vectors of other nodes were never trained."""
+        """(N,) bool: visited by a walk; the vectors of other nodes were never trained."""
 
     def loss(self, walks: Tensor, noise: Tensor) -> Tensor:
         """Mean over the pairs of (B, L) walks, with (B, M) other nodes that each walk is told from."""
@@ -95,9 +159,9 @@ class SkipGram(L.LightningModule):
         apart = (place[:, None] - place).abs()
         pairs = (apart > 0) & (apart < self.context) & real[:, :, None] & real[:, None]
         counts = pairs.sum(2)  # (B, L): pairs of each centre
-        told = (softplus(-near) * pairs).sum()
-        told = told + self.negatives * (softplus(far).mean(2) * counts).sum()
-        return told / counts.sum()
+        total = (softplus(-near) * pairs).sum()
+        total = total + self.negatives * (softplus(far).mean(2) * counts).sum()
+        return total / counts.sum()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         walks, noise = batch

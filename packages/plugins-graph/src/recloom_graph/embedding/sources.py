@@ -1,4 +1,4 @@
-"""The graphs that `recloom graph embed` takes: of the training rows of a dataset, or of a file of edges."""
+"""Graphs for `recloom graph embed`: of the training rows of a dataset, or of a file of edges."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from torch import Tensor
 from ..graphs.dataset_graphs import bipartite, co_occurrence, sessions
 from ..graphs.edge_files import read_graph
 from ..graphs.graph import Graph
-from .choices import Kind
+from .command import Kind
 
 GAP = 1800.0
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one kind, which follow each other.
+    """Consecutive nodes of one kind, with their ids and titles.
 
     Attributes:
         key: the column of their ids: `item_id`, `user_id` or `node`.
         ids: one of each node.
-        titles: what people call them.
+        titles: for display.
         first: the node of the first of them.
     """
 
@@ -40,23 +40,23 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Source:
-    """A graph, and whose nodes its nodes are.
+    """A graph, and the users, items or names that its nodes stand for.
 
     Attributes:
         graph: every node of it has an edge.
         nodes: of each kind; the last kind is what is shown.
-        lonely: how many things were left out, as no edge leads to them.
-        made_of: of which data, for the file of vectors.
+        isolated: number of users and items that were left out for lack of an edge.
+        made_of: identity of the data, for the file of vectors.
     """
 
     graph: Graph
     nodes: tuple[Nodes, ...]
-    lonely: int = 0
+    isolated: int = 0
     made_of: dict[str, Any] = field(default_factory=dict)
 
 
 def of_file(path: Path, directed: bool, weighted: bool, relations: tuple[str, ...]) -> Source:
-    """Of a file as `edge_files.py` reads it."""
+    """The graph of a file, as `read_graph` reads it."""
     graph = read_graph(path, directed, weighted, relations)
     return Source(graph, (Nodes("node", graph.names, graph.names, 0),))
 
@@ -69,7 +69,7 @@ def of_dataset(
     gap: float = GAP,
     first: int | None = None,
 ) -> Source:
-    """Of the training rows of a prepared dataset; users and items without any are left out.
+    """The graph of the training rows of a prepared dataset; users and items without any are left out.
 
     Args:
         gap: seconds between two items of a session.
@@ -101,8 +101,8 @@ def of_dataset(
     if users:
         ids = catalog.users["user_id"].gather(of_users.numpy()).to_list()
         nodes.insert(0, Nodes("user_id", ids, ids, 0))
-    lonely = catalog.num_items + max(0, users - 1) - len(kept)
-    return Source(graph, tuple(nodes), lonely, made_of)
+    isolated = catalog.num_items + max(0, users - 1) - len(kept)
+    return Source(graph, tuple(nodes), isolated, made_of)
 
 
 def with_edges(graph: Graph) -> tuple[Tensor, Graph]:
@@ -121,7 +121,7 @@ def _graph(rows: Interactions, kind: Kind, gap: float) -> Graph:
 
 
 def _beginnings(rows: Interactions, limit: int) -> Interactions:
-    """Of each user only the interactions from which may be known, as `known_first.py` says."""
+    """The knowledge prefix of each user: the first interactions, from which knowledge may be drawn."""
     place = torch.arange(len(rows)) - torch.repeat_interleave(
         rows.lengths.cumsum(0) - rows.lengths, rows.lengths
     )

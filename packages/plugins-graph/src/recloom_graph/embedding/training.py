@@ -1,4 +1,4 @@
-"""Lightning trains an embedding: a bar on the error stream, no files, and Ctrl-C ends it at once."""
+"""Training of node embeddings by Lightning: a progress bar, no checkpoint, and an end at once on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .link_prediction import LinkEmbedding
 from .skip_gram import SkipGram
 
 
-class Losses(Callback):
+class EpochLosses(Callback):
     """Keeps the mean loss of every epoch; RecloomError where one is not finite."""
 
     def __init__(self) -> None:
@@ -32,13 +32,13 @@ class Losses(Callback):
 
 
 def train(embedding: SkipGram | LinkEmbedding, epochs: int) -> list[float]:
-    """Train it where it stands, on the accelerator that there is; the mean loss of every epoch.
+    """Train in place, on the available accelerator; returns the mean loss of every epoch.
 
     Raises KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM.
     """
     at_least(1, epochs=epochs)
     silence()
-    losses = Losses()
+    losses = EpochLosses()
     trainer = L.Trainer(
         max_epochs=epochs,
         devices=1,

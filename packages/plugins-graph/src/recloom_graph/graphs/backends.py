@@ -1,12 +1,12 @@
-"""Which library multiplies a symmetric sparse matrix with vectors; what it needs of a matrix is built once.
+"""Product of a symmetric sparse matrix with vectors by torch, DGL or PyG; each prepares the matrix once.
 
     torch   a sum over bags of rows, nothing beside torch
     dgl     messages copy_u, summed by `update_all`, scaled before and after by the degrees; u_mul_e, which is many
             times slower, where edges have weights
     pyg     LGConv without a normalisation of its own, on a CSR adjacency
 
-They are one sum over neighbours, so they give the same numbers but for rounding, and no gradient of their own:
-`propagate` has it from the symmetry.
+All three are one sum over neighbours and equal but for rounding. None computes gradients: `propagate` derives them
+from the symmetry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 def library(backend: Backend) -> Any:
-    """What a backend is imported from; None for torch. RecloomError for another name, or naming the extra it needs."""
+    """The library of a backend; None for torch. Raises RecloomError for another name, and where it is not installed."""
     if backend not in get_args(Backend):
         raise RecloomError(f"backend must be one of {', '.join(get_args(Backend))}; found {backend!r}")
     if backend == "dgl":
@@ -36,7 +36,7 @@ def library(backend: Backend) -> Any:
 
 
 def product(matrix: Tensor, backend: Backend = "torch") -> Product:
-    """Of a symmetric (N, N) CSR matrix. Raises RecloomError as `library` does."""
+    """The product with a symmetric (N, N) CSR matrix. Raises RecloomError as `library` does."""
     found = library(backend)
     if backend == "dgl":
         return _dgl(matrix, found)

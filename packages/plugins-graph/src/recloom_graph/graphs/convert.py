@@ -1,7 +1,7 @@
-"""To and from the graphs of networkx, PyG and DGL; each library is imported when its function is called.
+"""Conversion to and from graphs of networkx, PyG and DGL; each library is imported when its function is called.
 
-Names, weights and directions survive the way to networkx and back. PyG and DGL know numbers only, so names are
-left behind, and an undirected edge stands there in both directions.
+networkx keeps names, weights and directions. PyG and DGL number their nodes, so names are dropped, and an
+undirected edge is stored in both directions.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def to_networkx(graph: Graph) -> networkx.Graph:
 
 
 def from_networkx(graph: networkx.Graph, weight: str | None = "weight") -> Graph:
-    """Of any networkx graph; parallel edges become one. `weight` names an attribute, 1 where an edge lacks it."""
+    """The Graph of any networkx graph, parallel edges merged; an edge without the attribute `weight` weighs 1."""
     names = list(graph.nodes)
     place = {name: number for number, name in enumerate(names)}
-    rows = [(place[source], place[target], facts) for source, target, facts in graph.edges(data=True)]
+    rows = [(place[source], place[target], data) for source, target, data in graph.edges(data=True)]
     ends = torch.tensor([row[:2] for row in rows], dtype=torch.long).reshape(-1, 2)
     weights = None
-    if weight is not None and any(weight in facts for *_, facts in rows):
-        weights = torch.tensor([float(facts.get(weight, 1)) for *_, facts in rows])
+    if weight is not None and any(weight in data for *_, data in rows):
+        weights = torch.tensor([float(data.get(weight, 1)) for *_, data in rows])
     numbered = names == list(range(len(names)))
-    told = () if numbered else tuple(str(name) for name in names)
-    return Graph(ends[:, 0], ends[:, 1], len(names), weights, told, graph.is_directed())
+    labels = () if numbered else tuple(str(name) for name in names)
+    return Graph(ends[:, 0], ends[:, 1], len(names), weights, labels, graph.is_directed())
 
 
 def to_pyg(graph: Graph) -> Data:
@@ -67,7 +67,10 @@ def to_pyg(graph: Graph) -> Data:
 
 
 def from_pyg(data: Data, directed: bool | None = None) -> Graph:
-    """Of `edge_index`, and of `edge_attr` where it is (E,); None = directed unless every edge has its mirror."""
+    """The Graph of `edge_index`, and of `edge_attr` where it is (E,).
+
+    directed: None = unless every edge is also there in the other direction.
+    """
     rows, columns = data.edge_index
     weights = data.edge_attr if data.edge_attr is not None and data.edge_attr.dim() == 1 else None
     one_way = not data.is_undirected() if directed is None else directed
@@ -85,19 +88,19 @@ def to_dgl(graph: Graph) -> dgl.DGLGraph:
 
 
 def from_dgl(graph: dgl.DGLGraph, directed: bool = True) -> Graph:
-    """Of the edges and their `weight`, where they have one."""
+    """The Graph of the edges and their `weight`, where they have one."""
     rows, columns = graph.edges()
     return _undirected_once(rows, columns, int(graph.num_nodes()), graph.edata.get("weight"), directed)
 
 
 def dgl_library() -> Any:
-    """DGL over torch. Raises RecloomError as `needed` does."""
+    """The library DGL with its torch backend. Raises RecloomError as `needed` does."""
     os.environ.setdefault("DGLBACKEND", "pytorch")  # it writes a file into the home folder otherwise
     return needed("dgl", "dgl")
 
 
 def needed(module: str, extra: str) -> Any:
-    """An optional library. Raises RecloomError that names the extra where it is not installed."""
+    """Import an optional library. Raises RecloomError that names the extra where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -111,7 +114,7 @@ def needed(module: str, extra: str) -> Any:
 def _undirected_once(
     rows: torch.Tensor, columns: torch.Tensor, nodes: int, weights: torch.Tensor | None, directed: bool
 ) -> Graph:
-    """An undirected edge that stands in both directions is one edge, not one of twice the weight."""
+    """The Graph where an undirected edge stored in both directions is one edge, not one of twice the weight."""
     if not directed:
         once = rows <= columns
         rows, columns, weights = rows[once], columns[once], None if weights is None else weights[once]

@@ -1,8 +1,8 @@
-"""Graphs of a dataset: who met what, what is met together, what follows what, and what things share.
+"""Graphs of a dataset: users and items, co-occurrence, sessions, and attributes of items.
 
 In graphs of users and items, user u is node u and item i is node num_users + 1 + i; in graphs of items, item i is
 node i. Index 0 of users (unknown) and of items (padding) are nodes without edges, so that tables of all users and
-all items can stand one upon the other. All of them read training interactions alone when they are given these.
+all items can be concatenated. They read no interactions but those they are given.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .graph import Graph
 
 
 def bipartite(interactions: Interactions) -> Graph:
-    """Users and items, an edge where one met the other, however often."""
+    """Users and items, an edge for each pair that interacted, however often."""
     users, items = interactions.pairs()
     first = interactions.num_users + 1
     return Graph(users, items + first, first + interactions.num_items + 1, directed=False)
 
 
 def co_occurrence(interactions: Interactions, least: int = 1) -> Graph:
-    """Items, an edge where at least `least` users had both, weighted with how many they are."""
+    """Items, an edge where at least `least` users had both, weighted with the number of these users."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for rows, block in cooccurrence_counts(interactions):
         block = block.tocoo()
@@ -38,9 +38,9 @@ def co_occurrence(interactions: Interactions, least: int = 1) -> Graph:
 
 
 def sessions(interactions: Interactions, gap: float = 1800.0) -> Graph:
-    """Items, an edge from each to the one that the same user met next within `gap` seconds, weighted with how often.
+    """Items, an edge from each to the user's next item within `gap` seconds, weighted with the number of such steps.
 
-    Where the source has no times, positions stand for them; then `gap` is a number of places.
+    Where the source has no times, positions are used; then `gap` is a number of places.
     """
     rows = interactions.rows()
     users = torch.repeat_interleave(torch.arange(interactions.num_users + 1), interactions.lengths)
@@ -80,6 +80,6 @@ def _values(items: pl.DataFrame, column: str, separator: str) -> pl.DataFrame:
         values = values.with_columns(pl.col("value").str.split(separator))
     if isinstance(values.schema["value"], pl.List):
         values = values.explode("value")
-    told = pl.col("value").cast(pl.String).str.strip_chars()
-    values = values.with_columns(told).filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+    text = pl.col("value").cast(pl.String).str.strip_chars()
+    values = values.with_columns(text).filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
     return values.with_columns(pl.format("{}: {}", pl.lit(column), "value").alias("value"))

@@ -1,4 +1,4 @@
-"""Nodes and weighted edges, with what models need of them computed once."""
+"""Graph: nodes and weighted edges, with normalisations that are computed once."""
 
 from __future__ import annotations
 

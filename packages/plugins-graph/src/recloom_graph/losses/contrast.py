@@ -1,10 +1,10 @@
-"""Contrastive losses over two views of the same graph, beside the loss that ranks.
+"""Contrastive losses between two views of the same graph, added to a ranking loss.
 
     L = L_rank + weight * (InfoNCE(users of the batch) + InfoNCE(items of the batch))
 
 NoisyViews      both views are moved by noise after each layer (SimGCL: Yu et al., "Are Graph Augmentations
                 Necessary?", SIGIR 2022)
-DroppedEdges    both views lack edges that were drawn by chance, and are normalised by what is left (SGL: Wu et al.,
+DroppedEdges    both views lack edges drawn at random, and are normalised by the remaining degrees (SGL: Wu et al.,
                 "Self-supervised Graph Learning for Recommendation", SIGIR 2021, edge dropout)
 
 The ranking loss sees the whole graph without noise. Users and items of a batch count once, however often they occur.
@@ -23,11 +23,11 @@ from torch import Tensor
 from ..graphs import sparse
 from ..graphs.backends import Product
 from ..models.lightgcn import LightGCN
-from .info_nce import above, graph_model, two_views
+from .info_nce import require_graph_model, require_positive, view_contrast
 
 
-class TwoViews(Loss):
-    """A ranking loss and InfoNCE between two views that `views` makes.
+class ViewContrast(Loss):
+    """A ranking loss plus InfoNCE between the two views of `views`.
 
     Args:
         base: the ranking loss; None = `BPR(l2=1e-4)`.
@@ -38,7 +38,7 @@ class TwoViews(Loss):
     def __init__(self, base: Loss | None, weight: float, temperature: float) -> None:
         super().__init__()
         at_least(0, weight=weight)
-        above("temperature", temperature)
+        require_positive("temperature", temperature)
         self.base: Loss = BPR(l2=1e-4) if base is None else base
         self.weight, self.temperature = weight, temperature
 
@@ -49,11 +49,12 @@ class TwoViews(Loss):
         loss: Tensor = self.base(recommender, batch)
         if not self.weight:
             return loss
-        model = graph_model(recommender, self)
+        model = require_graph_model(recommender, self)
         one, other = self.views(model, batch)
         users, items = torch.unique(batch.user), model.num_users + 1 + torch.unique(batch.labels[:, 0])
         return loss + self.weight * sum(
-            (two_views(one, other, nodes, self.temperature) for nodes in (users, items)), loss.new_zeros(())
+            (view_contrast(one, other, nodes, self.temperature) for nodes in (users, items)),
+            loss.new_zeros(()),
         )
 
     def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ class TwoViews(Loss):
         raise NotImplementedError(f"{type(self).__name__} must define views(model, batch)")
 
 
-class NoisyViews(TwoViews):
+class NoisyViews(ViewContrast):
     """SimGCL's loss: two views whose vectors take a random step of length `noise` after each layer.
 
     Args:
@@ -75,14 +76,14 @@ class NoisyViews(TwoViews):
         self, base: Loss | None = None, weight: float = 0.5, temperature: float = 0.2, noise: float = 0.1
     ) -> None:
         super().__init__(base, weight, temperature)
-        above("noise", noise)
+        require_positive("noise", noise)
         self.noise = noise
 
     def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
         return model.view(noise=self.noise), model.view(noise=self.noise)
 
 
-class DroppedEdges(TwoViews):
+class DroppedEdges(ViewContrast):
     """SGL's loss with edge dropout: two views of the graph, drawn anew every epoch.
 
     Args:
@@ -117,14 +118,14 @@ class DroppedEdges(TwoViews):
         if self._drawn is None or self._drawn[0] != seed:
             generator = torch.Generator().manual_seed(seed)
             matrix = model.graph.matrix()
-            one, other = (model.product(dropped(matrix, self.drop, generator)) for _ in range(2))
+            one, other = (model.product(drop_edges(matrix, self.drop, generator)) for _ in range(2))
             self._drawn = seed, one, other
         _, one, other = self._drawn
         return model.view(one), model.view(other)
 
 
-def dropped(matrix: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A symmetric CSR matrix without a share of its edges, drawn without replacement, normalised by what is left."""
+def drop_edges(matrix: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A symmetric CSR matrix less a random share of its edges, normalised by the remaining degrees."""
     rows, columns, _ = sparse.entries(matrix)
     once = rows < columns
     rows, columns = rows[once], columns[once]

@@ -1,4 +1,4 @@
-"""InfoNCE over cosines, and what a contrastive loss asks of a graph model."""
+"""InfoNCE over cosines, and the checks that contrastive losses of graph models share."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def info_nce(
     return linear_cross_entropy(queries, normalize(pool, dim=1), places, weights=counts)
 
 
-def graph_model(recommender: Recommender, loss: object) -> LightGCN:
-    """The recommender, if it is one that smooths vectors over a graph; anything else is a RecloomError."""
+def require_graph_model(recommender: Recommender, loss: object) -> LightGCN:
+    """The recommender as a LightGCN; raises RecloomError for any other model."""
     if not isinstance(recommender, LightGCN):
         raise RecloomError(
-            f"{type(loss).__name__} looks into a graph model, and {type(recommender).__name__} is none. "
+            f"{type(loss).__name__} needs a graph model; found {type(recommender).__name__}. "
             "Choose LightGCN, SimGCL or SGL, or leave out --model.loss."
         )
     return recommender
 
 
-def above(name: str, value: float) -> None:
-    """RecloomError for a temperature or the like that is not above 0."""
+def require_positive(name: str, value: float) -> None:
+    """Raise RecloomError where the value is not above 0."""
     if not value > 0:
         raise RecloomError(f"{name} must be above 0; found {value}")
 
 
-def two_views(one: Tensor, other: Tensor, nodes: Tensor, temperature: float) -> Tensor:
+def view_contrast(one: Tensor, other: Tensor, nodes: Tensor, temperature: float) -> Tensor:
     """InfoNCE between two views (N, d) of some nodes, each against all these nodes in the other view."""
     return info_nce(one[nodes], other[nodes], torch.arange(len(nodes), device=nodes.device), temperature)

@@ -6,7 +6,7 @@ A graph model learns beside frozen vectors s of texts about users and items, by 
                  L = L_rank + weight * sum of -cos(e_n, s'_n)/t + log sum over the pool of exp(cos(e_n, s'_j)/t)
                      over the users of the batch (pool: all users), their items (pool: these items) and as many
                      negatives (pool: these negatives), divided by the number of pairs
-    RLMRecGen    floor(ratio N) nodes are hidden: a learned token stands in layer 0 instead of them
+    RLMRecGen    floor(ratio N) nodes are hidden: a learned token replaces them in layer 0
                  L = L_rank with them hidden + weight * mean over the hidden nodes n of
                      -cos(MLP(e_n), s_n)/t + log sum over the hidden j of exp(cos(MLP(e_n), s_j)/t),
                      MLP: d -> (d + d_s) // 2 -> d_s
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ..models.lightgcn import LightGCN
-from .info_nce import above, graph_model, info_nce
+from .info_nce import info_nce, require_graph_model, require_positive
 
 
 class SemanticLoss(Loss):
@@ -44,14 +44,14 @@ class SemanticLoss(Loss):
     """
 
     vectors: Tensor
-    """(N, d_s) of users and then of items, as the nodes of the graph stand."""
+    """(N, d_s) of users and then of items, in the order of the nodes of the graph."""
     has_text: Tensor
     """(N,) bool, whose vector is not 0."""
 
     def __init__(self, base: Loss | None, weight: float, temperature: float, shuffled: bool) -> None:
         super().__init__()
         at_least(0, weight=weight)
-        above("temperature", temperature)
+        require_positive("temperature", temperature)
         self.base, self.weight, self.temperature, self.shuffled = base, weight, temperature, shuffled
         self.users_from_items = False
         self.register_buffer("vectors", torch.zeros(0, 0), persistent=False)
@@ -62,7 +62,7 @@ class SemanticLoss(Loss):
 
         Without vectors of users, a user's is the mean of those of the training items.
         """
-        model = graph_model(recommender, self)
+        model = require_graph_model(recommender, self)
         if self.base is None:
             self.base = own_loss(recommender, type(self).__name__)
         self.base.prepare(recommender, catalog)
@@ -78,11 +78,11 @@ class SemanticLoss(Loss):
             )
         self.vectors = torch.cat([users, items])
         dim = model.users.weight.shape[1]
-        self.network = self.made(dim, items.shape[1])
+        self.network = self.text_network(dim, items.shape[1])
 
-    def made(self, dim: int, size: int) -> nn.Sequential:
+    def text_network(self, dim: int, size: int) -> nn.Sequential:
         """The network between vectors of the model (dim) and of the texts (size)."""
-        raise NotImplementedError(f"{type(self).__name__} must define made(dim, size)")
+        raise NotImplementedError(f"{type(self).__name__} must define text_network(dim, size)")
 
     def fit(self, interactions: Interactions) -> None:
         assert self.base is not None
@@ -96,17 +96,17 @@ class SemanticLoss(Loss):
             )
         if self.shuffled:
             generator = torch.Generator().manual_seed(0)
-            for start, stop in ((1, first), (first + 1, len(self.vectors))):  # padding stays where it is
-                self.vectors[start:stop] = self.vectors[start:stop][turned(stop - start, generator)]
+            for start, stop in ((1, first), (first + 1, len(self.vectors))):  # padding is not moved
+                self.vectors[start:stop] = self.vectors[start:stop][derangement(stop - start, generator)]
         self.has_text = (self.vectors != 0).any(1)
 
-    def known(self, nodes: Tensor) -> Tensor:
-        """Those of the nodes that have a vector."""
+    def with_text(self, nodes: Tensor) -> Tensor:
+        """The nodes that have a text vector."""
         return nodes[self.has_text[nodes]]
 
 
 class RLMRecCon(SemanticLoss):
-    """RLMRec's contrastive alignment: vectors of the model are drawn to the texts of the same user or item.
+    """RLMRec's contrastive alignment: vectors of the model move towards the text of the same user or item.
 
     Args:
         base: the ranking loss; None = the model's own, with its contrast if it has one.
@@ -121,7 +121,7 @@ class RLMRecCon(SemanticLoss):
         super().__init__(base, weight, temperature, shuffled)
         self.interactions: Interactions | None = None
 
-    def made(self, dim: int, size: int) -> nn.Sequential:
+    def text_network(self, dim: int, size: int) -> nn.Sequential:
         return network(size, dim)
 
     def fit(self, interactions: Interactions) -> None:
@@ -132,7 +132,7 @@ class RLMRecCon(SemanticLoss):
         assert self.base is not None
         loss: Tensor = self.base(recommender, batch)
         return (
-            loss + self.weight * self.alignment(graph_model(recommender, self), batch)
+            loss + self.weight * self.alignment(require_graph_model(recommender, self), batch)
             if self.weight
             else loss
         )
@@ -144,27 +144,27 @@ class RLMRecCon(SemanticLoss):
         final = torch.cat(model.tables())
         negatives = self.interactions.draw_unseen(batch.user.cpu(), 1)[:, 0].to(batch.user.device)
         parts = [
-            self.drawn(final, batch.user, torch.arange(1, first, device=final.device)),
+            self.alignment_term(final, batch.user, torch.arange(1, first, device=final.device)),
             *(
-                self.drawn(final, first + items, torch.unique(first + items))
+                self.alignment_term(final, first + items, torch.unique(first + items))
                 for items in (batch.labels[:, 0], negatives)
             ),
         ]
         return torch.stack(parts).sum()
 
-    def drawn(self, final: Tensor, nodes: Tensor, pool: Tensor) -> Tensor:
+    def alignment_term(self, final: Tensor, nodes: Tensor, pool: Tensor) -> Tensor:
         """The sum over the nodes (n,) against the texts of a sorted pool, over n; nodes without text do not count."""
-        pool, named = self.known(pool), self.known(nodes)
+        pool, named = self.with_text(pool), self.with_text(nodes)
         if not len(named):
             return final.new_zeros(())
         texts = self.network(self.vectors[pool])
-        once, counts = torch.unique(named, return_counts=True)  # who occurs twice is compared once
+        once, counts = torch.unique(named, return_counts=True)  # a repeated node is compared once
         found = info_nce(final[once], texts, torch.searchsorted(pool, once), self.temperature, counts)
         return found * len(named) / len(nodes)
 
 
 class RLMRecGen(SemanticLoss):
-    """RLMRec's reconstruction: hidden users and items must be told from their neighbours so well that their texts fit.
+    """RLMRec's reconstruction: the texts of hidden users and items are predicted from their neighbours.
 
     Args:
         base: the ranking loss; None = the model's own, with its contrast if it has one.
@@ -189,28 +189,28 @@ class RLMRecGen(SemanticLoss):
 
     def prepare(self, recommender: Recommender, catalog: Catalog) -> None:
         super().prepare(recommender, catalog)
-        self.token = nn.Parameter(torch.zeros(graph_model(recommender, self).users.weight.shape[1]))
+        self.token = nn.Parameter(torch.zeros(require_graph_model(recommender, self).users.weight.shape[1]))
 
-    def made(self, dim: int, size: int) -> nn.Sequential:
+    def text_network(self, dim: int, size: int) -> nn.Sequential:
         return network(dim, size)
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
         assert self.base is not None
-        model = graph_model(recommender, self)
-        hidden = self.drawn(model)
+        model = require_graph_model(recommender, self)
+        hidden = self.draw_hidden(model)
         if not len(hidden):
             loss: Tensor = self.base(recommender, batch)
             return loss
         with model.masked(hidden, self.token):
             ranked: Tensor = self.base(recommender, batch)
-            told = (
+            aligned = (
                 self.reconstruction(torch.cat(model.tables()), hidden)
                 if self.weight
                 else ranked.new_zeros(())
             )
-        return ranked + self.weight * told
+        return ranked + self.weight * aligned
 
-    def drawn(self, model: LightGCN) -> Tensor:
+    def draw_hidden(self, model: LightGCN) -> Tensor:
         """(M,) sorted nodes that a step hides, of all users and items; padding is none of them."""
         first = model.num_users + 1
         nodes = torch.cat([torch.arange(1, first), torch.arange(first + 1, first + 1 + model.num_items)])
@@ -221,7 +221,7 @@ class RLMRecGen(SemanticLoss):
 
     def reconstruction(self, final: Tensor, hidden: Tensor) -> Tensor:
         """The mean over the hidden nodes with a text, each against the texts of the others."""
-        named = self.known(hidden)
+        named = self.with_text(hidden)
         if not len(named):
             return final.new_zeros(())
         places = torch.arange(len(named), device=named.device)
@@ -238,8 +238,8 @@ def network(size: int, out: int) -> nn.Sequential:
     return nn.Sequential(into, nn.LeakyReLU(), onward)
 
 
-def turned(count: int, generator: torch.Generator) -> Tensor:
-    """(count,) a permutation that leaves nothing where it was, if there are two at least."""
+def derangement(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) a random permutation without fixed points, for count of at least 2."""
     order = torch.randperm(count, generator=generator)
     found = torch.empty_like(order)
     found[order] = order.roll(1)

@@ -2,13 +2,13 @@
 
 A reconstruction from the paper's abstract and notes on it; there is no public code, and no published figure was
 compared. Its stages: (1) a language model is fine-tuned on descriptions of matched pairs: not part of this package;
-(2) it refines the texts T^0..T^L over the graph: `gacllm_refine.py`; (3) and (4), here, fuse texts and ids and match:
+(2) it refines the texts T^0..T^L over the graph: `recloom graph refine`; (3) and (4), here, fuse texts and ids:
 
     h^l = e^l + P t^l                                              t^l: vector of the text T^l, 0 without text
     e_u^(l+1) = W^l sum over i in N(u) of h_i^l / sqrt(|N(u)| |N(i)|)    and the same for items
     x = MLP(sum over l = 0..K of h^l), or of the h^l side by side        s(u, i) = x_u . x_i
 
-Texts of one layer alone, such as raw ones, stand for all layers: then it is a graph network over texts and ids.
+Texts of one layer alone, such as raw ones, serve all layers: then it is a graph network over texts and ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recloom.recommender import ExportSpec, Search
 from torch import Tensor, nn
 
 from ..graphs.backends import Backend, Product
-from .lightgcn import Final, FinalQuery, LightGCN
+from .lightgcn import LightGCN, ServingQuery, ServingTables
 from .propagation import propagate
 
 
@@ -73,7 +73,7 @@ class GaCLLM(LightGCN):
     def extend(self, catalog: Catalog) -> None:
         """Not possible: a new item has no refined texts."""
         raise RecloomError(
-            "GaCLLM reads texts that were refined over the training graph, and new items stand in none. Refine and "
+            "GaCLLM reads texts that were refined over the training graph, which does not hold new items. Refine and "
             "encode the texts of data that hold them, and train a new run."
         )
 
@@ -93,32 +93,33 @@ class GaCLLM(LightGCN):
 
     def export(self) -> ExportSpec:
         """A graph over plain tables and the last network: propagation and texts are done beforehand."""
-        final = self._computed()
-        search = Search(FinalQuery(final, self.mlp), final.items[1:].detach())
-        return ExportSpec(Served(final, self.mlp), self.inputs, self.max_len, search)
+        final = self._compute_tables()
+        search = Search(ServingQuery(final, self.mlp), final.items[1:].detach())
+        return ExportSpec(ServingScorer(final, self.mlp), self.inputs, self.max_len, search)
 
     def _layers(self, other: Product | None = None) -> list[Tensor]:
         """h^0 to h^K, each (N, d)."""
         product = other or self.product()
         e, found = self.layer0(), []
         for layer in range(self.num_layers + 1):
-            found.append(e + self._told(layer))
+            found.append(e + self._text_vectors(layer))
             if layer < self.num_layers:
                 e = self.transforms[layer](propagate(product, found[-1].float(), 1, 1))
         return found
 
-    def _told(self, layer: int) -> Tensor:
+    def _text_vectors(self, layer: int) -> Tensor:
         """(N, d) P t^l."""
-        told: Tensor = self.project(self.texts[:, min(layer, self.texts.shape[1] - 1)])
-        return told
+        found: Tensor = self.project(self.texts[:, min(layer, self.texts.shape[1] - 1)])
+        return found
 
     def _combined(self, layers: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(layers), 1) if self.combine == "concat" else torch.stack(list(layers)).sum(0)
 
-    def _computed(self) -> Final:
+    def _compute_tables(self) -> ServingTables:
         """Tables before the last network for users, and after it for items.
 
-        A newcomer u has h_u^0 = P t_u^0, h_u^(l+1) = |H|^-1/2 sum over i in H of W^l h_i^l / sqrt(d_i) + P t_u^(l+1).
+        A cold-start user u has h_u^0 = P t_u^0 and
+        h_u^(l+1) = |H|^-1/2 sum over i in H of W^l h_i^l / sqrt(d_i) + P t_u^(l+1).
         """
         h = self._layers()
         users, items = self.halves(self._combined(h))
@@ -126,24 +127,26 @@ class GaCLLM(LightGCN):
         in_graph, edges = degree[: self.num_users + 1] > 0, degree[self.num_users + 1 :, None]
         onward = [transform(layer) for transform, layer in zip(self.transforms, h, strict=False)]
         reach = self.halves(self._combined([torch.zeros_like(h[0]), *onward]))[1]
-        own = self.halves(self._combined([self._told(layer) for layer in range(self.num_layers + 1)]))[0]
+        own = self.halves(
+            self._combined([self._text_vectors(layer) for layer in range(self.num_layers + 1)])
+        )[0]
         users = torch.where(in_graph[:, None], users, own)
         reach = reach * edges.clamp(min=1).rsqrt() * (edges > 0)
-        return TextFinal(users, self.mlp(items), reach, in_graph)
+        return TextServingTables(users, self.mlp(items), reach, in_graph)
 
 
-class TextFinal(Final):
-    """`Final` whose users without training interactions are known by their texts, to which the history is added."""
+class TextServingTables(ServingTables):
+    """`ServingTables` where a user outside of the graph is the vector of their text plus the folded-in history."""
 
     def query(self, user: Tensor, history: Tensor) -> Tensor:
         own = self.users[user]
         return torch.where(self.in_graph[user][:, None], own, own + self.fold_in(history))
 
 
-class Served(nn.Module):
-    """Scores of all items from tables and the last network."""
+class ServingScorer(nn.Module):
+    """Scores of all items from the serving tables and the last network."""
 
-    def __init__(self, final: Final, mlp: nn.Module) -> None:
+    def __init__(self, final: ServingTables, mlp: nn.Module) -> None:
         super().__init__()
         self.final, self.mlp = final, mlp
 
@@ -154,7 +157,7 @@ class Served(nn.Module):
 
 
 def _mlp(width: int, dim: int) -> nn.Sequential:
-    """Without biases, so that of whom nothing is known the vector is 0."""
+    """A network of two layers without biases, so that a user without text and history keeps the vector 0."""
     into, onward = nn.Linear(width, dim, bias=False), nn.Linear(dim, dim, bias=False)
     for layer in (into, onward):
         nn.init.xavier_uniform_(layer.weight)

@@ -4,8 +4,8 @@ Vectors e^(0) of users and items are smoothed over the interaction graph, e^(k+1
 without self-loops, weights or nonlinearity. The final vector is the mean of the layers 0..K; the score is
 the inner product. K = 0 is matrix factorisation.
 
-Losses beside BPR see the model through four methods: `tables` are the final vectors of the step under way,
-`layer0` what they come from, `view` the same under another matrix or with noise, and `masked` hides nodes.
+Losses beside BPR read the model through four methods: `tables` are the final vectors of the current step,
+`layer0` their input, `view` the final vectors under another matrix or with noise, and `masked` hides nodes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LightGCN(VectorRecommender):
     """Matrix factorisation whose vectors are smoothed over the user-item graph.
 
     A user of the graph has a final vector of their own. Anyone else, such as a visitor whose history was
-    typed in, is folded in from that history (see `Final`).
+    typed in, is a cold-start user and is folded in from that history (see `ServingTables`).
 
     Args:
         catalog: items and users.
@@ -64,13 +64,13 @@ class LightGCN(VectorRecommender):
         super().__init__(catalog)
         at_least(1, dim=dim)
         at_least(self.first_layer, num_layers=num_layers)
-        library(backend)  # one that is not installed says so now, not after the data are read
+        library(backend)  # raises before the data are read where it is not installed
         self.backend: Backend = backend
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
         self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
         self.graph = StoredMatrix()
-        self.final: Final | None = None
+        self.final: ServingTables | None = None
         self._own: tuple[Tensor, Product] | None = None
         self._step: Tensor | None = None
         self._hidden: tuple[Tensor, Tensor] | None = None
@@ -97,7 +97,7 @@ class LightGCN(VectorRecommender):
         return Queries(embedding(batch.user, users), batch.labels[:, 0], items, batch.user)
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Final vectors (num_users + 1, d) and (num_items + 1, d), with gradients.
+        """ServingTables vectors (num_users + 1, d) and (num_items + 1, d), with gradients.
 
         Those of the last `training_queries`, until their backward pass begins: losses side by side share them.
         """
@@ -147,30 +147,30 @@ class LightGCN(VectorRecommender):
         return self.users(users), self.items(items)
 
     def query(self, batch: Batch) -> Tensor:
-        final: Tensor = self._final().query(batch.user, batch.history)
+        final: Tensor = self._serving_tables().query(batch.user, batch.history)
         return final
 
     def item_vectors(self) -> Tensor:
-        return self._final().items
+        return self._serving_tables().items
 
     def export(self) -> ExportSpec:
         """A graph over plain tables: the propagation is done beforehand."""
-        final = self._computed()
+        final = self._compute_tables()
         return ExportSpec(
-            final, self.inputs, self.max_len, Search(FinalQuery(final), final.items[1:].detach())
+            final, self.inputs, self.max_len, Search(ServingQuery(final), final.items[1:].detach())
         )
 
-    def _final(self) -> Final:
+    def _serving_tables(self) -> ServingTables:
         """The final vectors: computed once in eval mode, anew at every call in training mode."""
         if self.training:
             self.final = None
-            return self._computed()
+            return self._compute_tables()
         if self.final is None:
             with torch.no_grad():
-                self.final = self._computed()
+                self.final = self._compute_tables()
         return self.final
 
-    def _computed(self) -> Final:
+    def _compute_tables(self) -> ServingTables:
         users, items = self.halves(self.view())
         degree = self.graph.degree()
         in_graph, edges = degree[: self.num_users + 1] > 0, degree[self.num_users + 1 :, None]
@@ -179,17 +179,17 @@ class LightGCN(VectorRecommender):
         share = self.num_layers / (
             self.num_layers + 1 - self.first_layer
         )  # as part of the final mean; 0 for K = 0
-        return Final(users, items, share * lower * edges.clamp(min=1).rsqrt() * (edges > 0), in_graph)
+        return ServingTables(users, items, share * lower * edges.clamp(min=1).rsqrt() * (edges > 0), in_graph)
 
     def _end_step(self, gradient: Tensor) -> None:
         """The backward pass frees what the vectors of a step were computed from."""
         self._step = None
 
 
-class Final(nn.Module):
-    """What serving needs of a trained LightGCN: tables without a graph.
+class ServingTables(nn.Module):
+    """Tables for serving a trained LightGCN without its graph.
 
-    A newcomer u with items H and no vector of their own (e_u^(0) = 0) would have, on the graph extended by u,
+    A cold-start user u with items H and no vector of their own (e_u^(0) = 0) would have, on the graph extended by u,
 
         e_u^(k+1) = sum over i in H of e_i^(k) / sqrt(|H| d_i)
         e_u = (1/(K+1)) sum over k = 0..K-1 of e_u^(k+1) = |H|^-1/2 sum over i in H of reach_i
@@ -220,7 +220,7 @@ class Final(nn.Module):
         return torch.where(self.in_graph[user][:, None], self.users[user], self.fold_in(history))
 
     def fold_in(self, history: Tensor) -> Tensor:
-        """(B, L) histories to the (B, d) vectors of newcomers; an item that occurs twice is one edge."""
+        """(B, L) histories to the (B, d) vectors of cold-start users; an item that occurs twice is one edge."""
         hot = multi_hot(history, self.items.shape[0] - 1)  # (B, num_items + 1)
         return hot @ self.reach * hot.sum(1, keepdim=True).clamp(min=1).rsqrt()
 
@@ -229,10 +229,10 @@ class Final(nn.Module):
         return self.query(user, history) @ self.items[1:].T
 
 
-class FinalQuery(nn.Module):
+class ServingQuery(nn.Module):
     """(B, d) query vectors from (B,) users and (B, L) histories, and a network after that where there is one."""
 
-    def __init__(self, final: Final, mlp: nn.Module | None = None) -> None:
+    def __init__(self, final: ServingTables, mlp: nn.Module | None = None) -> None:
         super().__init__()
         self.final, self.mlp = final, mlp or nn.Identity()
 
@@ -250,5 +250,5 @@ def _table(rows: int, dim: int) -> nn.Embedding:
 
 
 def _forget(model: LightGCN, _: object) -> None:
-    """Weights and graph were loaded, so what was computed from others is void."""
+    """Drop what was computed from earlier weights; called after new ones are loaded."""
     model.final, model._own = None, None

@@ -1,4 +1,4 @@
-"""Vectors smoothed over a symmetric matrix: the mean of several products with it, cheap in both directions.
+"""Propagation over a symmetric matrix: the mean of several products, with a backward pass as cheap as the forward.
 
     mean of the layers first..K,  e^(k+1) = A e^(k) + noise_k
 

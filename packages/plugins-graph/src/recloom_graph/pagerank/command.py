@@ -48,7 +48,7 @@ def pagerank(
 
     from ..graphs.convert import needed
     from ..graphs.edge_files import read_graph
-    from .pagerank import pagerank as ranked
+    from .ranks import pagerank as ranked
 
     at_least(1, top=top)
     if out is not None:

@@ -47,11 +47,11 @@ def fixed_point(
         left.addcmul_(moved, stride, value=-1)
         before, length = length, (left.square() * weights).sum(0)
         direction = torch.addcmul(left, direction, length / before.clamp(min=tiny))
-    raise unsettled(max_steps)
+    raise not_converged(max_steps)
 
 
-def unsettled(steps: int) -> RecloomError:
-    """What is said of ranks that still change when all steps are done."""
+def not_converged(steps: int) -> RecloomError:
+    """The error for ranks that still change after the last step."""
     return RecloomError(
         f"the ranks still change after {steps:,} steps, so they would be wrong. Choose a smaller damping, or a larger "
         "tolerance."

@@ -20,7 +20,7 @@ Convolution = Literal["GCN", "SAGE", "GAT"]
 
 
 class Convolutions(nn.Module):
-    """Exactly `num_layers` convolutions; normalisation, ReLU and dropout stand between two of them, and nowhere else.
+    """`num_layers` convolutions, with normalisation, ReLU and dropout between two of them and nowhere else.
 
     Args:
         in_dim, dim, out_dim: of the input, between convolutions, and of the output.

@@ -1,4 +1,4 @@
-"""GraphProperty: what each of many graphs is, such as whether a molecule inhibits a virus."""
+"""GraphProperty: classification of whole graphs, such as whether a molecule inhibits a virus."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from .convolutions import Convolution, Convolutions
-from .graph_data import GraphData
-from .graph_set import GraphBatch, GraphSet
+from .data_modules import GraphData
+from .labelled_graphs import GraphBatch, GraphSet
 
 Pooling = Literal["mean", "sum", "max"]
 
 
 class GraphNetwork(nn.Module):
-    """Features to vectors, convolutions, the pool of each graph's nodes, one linear layer.
+    """Features to vectors, convolutions, pooling over the nodes of each graph, one linear layer.
 
     Args:
         categories: of each column of categorical features, whose embeddings are added up; empty = real values.
@@ -151,7 +151,7 @@ class GraphProperty(TaskModule):
         if self.metric == "accuracy":
             return cross_entropy(logits, labels[:, 0].long())
         known = labels == labels
-        if not bool(known.any()):  # nothing is told of this batch: no gradient, and no NaN
+        if not bool(known.any()):  # no label in this batch: no gradient, and no NaN
             return logits.sum() * 0
         return binary_cross_entropy_with_logits(logits[known], labels[known])
 

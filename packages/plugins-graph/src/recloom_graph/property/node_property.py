@@ -1,4 +1,4 @@
-"""NodeProperty: the class of each node of one graph."""
+"""NodeProperty: classification of the nodes of one graph."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from .convolutions import Convolution, Convolutions
-from .node_data import NodeData
-from .node_graph import NodeGraph
+from .data_modules import NodeData
+from .labelled_graphs import NodeGraph
 
 
 class NodeProperty(TaskModule):
@@ -117,7 +117,7 @@ class NodeProperty(TaskModule):
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of (N, C) rows whose largest value stands at the (N,) class, or at one of the (N, C) classes."""
+    """The share of (N, C) rows whose largest value is at the (N,) class, or at one of the (N, C) classes."""
     best = logits.argmax(1)
     right = best == labels if labels.dim() == 1 else labels.gather(1, best[:, None])[:, 0] > 0
     return right.float().mean()

@@ -6,32 +6,121 @@
     raw/node-label.csv.gz          or graph-label.csv.gz: a line for each node or graph, columns are tasks
     split/NAME/train.csv.gz        numbers of the nodes or graphs; valid.csv.gz and test.csv.gz alike
 
-Features of edges are not read. Edges are taken in both directions. Which address belongs to a name stands in the
-table of the package `ogb`, which is read and not imported.
+Features of edges are not read. Edges are taken in both directions. The address of a set is in the table of the
+package `ogb`, which is read and not imported.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import torch
 from recloom.data.prepare import fetch_zip
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 
-from .csv_numbers import finite, read_table, whole, whole_numbers
-from .graph_set import GraphSet
-from .node_graph import PARTS, NodeGraph, symmetrised
+from .labelled_graphs import PARTS, GraphSet, NodeGraph, symmetrised
+
+LARGEST = 2**31 - 1
+"""Of whole numbers: they count or number something that a file holds."""
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A table; one without lines has no columns either.
+
+    Raises DataError where it is absent, damaged, or holds no numbers.
+    """
+    try:
+        table = pl.read_csv(path, has_header=False, infer_schema_length=None)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except pl.exceptions.NoDataError as error:
+        if not path.stat().st_size:  # what compresses to nothing has a header of its own
+            raise DataError(
+                f"{path} is an empty file; expected a compressed table. Fetch it again."
+            ) from error
+        return pl.DataFrame()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a compressed table ({error}). Fetch it again.") from error
+    wrong = [column.dtype for column in table if not column.dtype.is_numeric() and column.count()]
+    if wrong:
+        raise DataError(f"{path} holds values of type {wrong[0]}; expected numbers without a header")
+    return table
+
+
+def whole_numbers(
+    path: Path, columns: int | None = None, largest: int | None = None, missing: bool = False
+) -> Tensor:
+    """(N, C) int64 from 0 on, see `whole`."""
+    return whole(path, read_table(path), columns, largest, missing)
+
+
+def whole(
+    path: Path,
+    table: pl.DataFrame,
+    columns: int | None = None,
+    largest: int | None = None,
+    missing: bool = False,
+) -> Tensor:
+    """(N, C) int64 from 0 on.
+
+    Args:
+        path: where the table was read.
+        table: numbers.
+        columns: how many there must be; None = any.
+        largest: number that is accepted, by default `LARGEST`.
+        missing: whether a number may be left out, and is -1.
+
+    Raises DataError where the table holds something else.
+    """
+    if len(table) and columns not in (None, table.width):
+        raise DataError(f"{path} has {table.width} columns; expected {columns}. Fetch it again.")
+    most = LARGEST if largest is None else largest
+    values = _values(table)
+    right = (values >= 0) & (values <= most) & (values == np.floor(values))
+    _refuse(path, values, right | (np.isnan(values) & missing), f"a whole number from 0 to {most:,}")
+    if not len(table):
+        return torch.zeros(0, columns or 0, dtype=torch.long)
+    return torch.from_numpy(np.nan_to_num(values, nan=-1).astype(np.int64))
+
+
+def finite(path: Path, table: pl.DataFrame) -> Tensor:
+    """(N, C) float32. Raises DataError where a number is left out, or is not finite as float32."""
+    with np.errstate(over="ignore"):
+        values = _values(table).astype(np.float32)
+    _refuse(path, values, np.isfinite(values), "a finite number")
+    return torch.from_numpy(values)
+
+
+def _values(table: pl.DataFrame) -> Numbers:
+    """(N, C), NaN for an empty cell; whole numbers up to 2 ** 53 are exact."""
+    found: Numbers = table.cast(pl.Float64).to_numpy() if len(table) else np.zeros((0, 0))
+    return found
+
+
+def _refuse(path: Path, values: np.ndarray[Any, Any], right: np.ndarray[Any, Any], expected: str) -> None:
+    if right.all():
+        return
+    row, column = np.argwhere(~right)[0]
+    value = values[row, column]
+    found = "no number" if np.isnan(value) else f"{value:.15g}"
+    raise DataError(
+        f"{path}, line {row + 1}, column {column + 1}: found {found}; expected {expected}. Mend that line, or fetch "
+        "the file again."
+    )
+
 
 Kind = Literal["nodeproppred", "graphproppred"]
 READ = ("binary classification", "multiclass classification")
 CATEGORIES = 2**20
 """Of a column of whole numbers; each has a vector of its own."""
-UNTOLD = 2**28
-"""Nodes that no line of features tells of: 2 GB."""
+FEATURELESS_NODES = 2**28
+"""Largest number of nodes without a file of features: 2 GB."""
 
 
 def is_ogb(folder: Path) -> bool:
@@ -54,42 +143,42 @@ def set_folder(path: Path, name: str, kind: Kind) -> Path:
             "is to be fetched with --data.name, such as "
             + ("ogbn-arxiv" if kind == "nodeproppred" else "ogbg-molhiv")
         )
-    facts = known_facts(name, kind)
-    by_hand = f"By hand: unpack {facts['url']} so that {inside}/raw/edge.csv.gz exists."
+    metadata = set_metadata(name, kind)
+    by_hand = f"By hand: unpack {metadata['url']} so that {inside}/raw/edge.csv.gz exists."
     try:
-        fetch_zip(facts["url"], inside, facts["download_name"])
+        fetch_zip(metadata["url"], inside, metadata["download_name"])
     except DataError as error:
         raise DataError(f"{name} is not in {path} and cannot be fetched. {error} {by_hand}") from error
     if not is_ogb(inside):
-        raise DataError(f"{inside} was fetched, but holds no raw/edge.csv.gz. Look at what lies there.")
+        raise DataError(f"{inside} was fetched, but holds no raw/edge.csv.gz. Look into it.")
     return inside
 
 
-def known_facts(name: str, kind: Kind) -> dict[str, str]:
-    """What the package `ogb` says of a set: `url`, `download_name`, `split`, `eval metric`, `task type` and more.
+def set_metadata(name: str, kind: Kind) -> dict[str, str]:
+    """Metadata of a set from the package `ogb`: `url`, `download_name`, `split`, `eval metric`, `task type` and more.
 
     Raises RecloomError where the package is absent, the name is unknown, or the set is of a sort that is not read.
     """
     spec = importlib.util.find_spec("ogb")
     if spec is None or not spec.submodule_search_locations:
         raise RecloomError(
-            f"where {name} is kept stands in the package ogb, which is not installed. Install it with: "
+            f"the address of {name} is in the package ogb, which is not installed. Install it with: "
             "pip install 'recloom-graph[ogb]'"
         )
     table = pl.read_csv(Path(spec.submodule_search_locations[0]) / kind / "master.csv", infer_schema=False)
     if name not in table.columns[1:]:
         raise RecloomError(f"OGB has no {kind} set {name!r}; it has {', '.join(table.columns[1:])}")
-    facts = dict(zip(table.to_series(0).to_list(), table[name].fill_null("").to_list(), strict=True))
+    metadata = dict(zip(table.to_series(0).to_list(), table[name].fill_null("").to_list(), strict=True))
     odd = {
-        "several kinds of nodes": facts.get("is hetero") == "True",
-        "files of another format": facts.get("binary") == "True",
-        facts["task type"]: facts["task type"] not in READ,
-        "several tasks for a node": kind == "nodeproppred" and facts.get("num tasks", "1") != "1",
+        "several kinds of nodes": metadata.get("is hetero") == "True",
+        "files of another format": metadata.get("binary") == "True",
+        metadata["task type"]: metadata["task type"] not in READ,
+        "several tasks for a node": kind == "nodeproppred" and metadata.get("num tasks", "1") != "1",
     }
     if any(odd.values()):
         why = next(reason for reason, holds in odd.items() if holds)
         raise RecloomError(f"{name} cannot be learnt here: it has {why}. Read are {' and '.join(READ)}.")
-    return facts
+    return metadata
 
 
 def read_nodes(folder: Path) -> NodeGraph:
@@ -107,7 +196,7 @@ def read_nodes(folder: Path) -> NodeGraph:
     nodes = whole_numbers(raw / "num-node-list.csv.gz", 1)[:, 0]
     if not len(features) or nodes.tolist() != [len(features)] or len(classes) != len(features):
         raise DataError(
-            f"{raw}/num-node-list.csv.gz tells of {len(nodes):,} graphs of {int(nodes.sum()):,} nodes; expected one, "
+            f"{raw}/num-node-list.csv.gz lists {len(nodes):,} graphs of {int(nodes.sum()):,} nodes; expected one, "
             f"with a line for each node in node-feat.csv.gz, which has {len(features):,}, and in node-label.csv.gz, "
             f"which has {len(classes):,}. Fetch all of them again."
         )
@@ -138,16 +227,18 @@ def _labels(path: Path) -> Tensor:
 def _features(raw: Path, nodes: int) -> Tensor:
     """(N, F) int64 where all columns are whole numbers, else float32; one category where there is no file."""
     path = raw / "node-feat.csv.gz"
-    told = f"{raw}/num-node-list.csv.gz tells of {nodes:,} nodes"
+    listed = f"{raw}/num-node-list.csv.gz lists {nodes:,} nodes"
     if not path.is_file():
-        if nodes > UNTOLD:
+        if nodes > FEATURELESS_NODES:
             raise DataError(
-                f"{told}, and there is no node-feat.csv.gz; expected at most {UNTOLD:,}. Mend it."
+                f"{listed}, and there is no node-feat.csv.gz; expected at most {FEATURELESS_NODES:,}. Mend it."
             )
         return torch.zeros(nodes, 1, dtype=torch.long)
     table = read_table(path)
     if nodes != len(table):
-        raise DataError(f"{told}; expected {len(table):,}, the lines of node-feat.csv.gz. Fetch both again.")
+        raise DataError(
+            f"{listed}; expected {len(table):,}, the lines of node-feat.csv.gz. Fetch both again."
+        )
     if all(kind.is_integer() for kind in table.dtypes):
         return whole(path, table, largest=CATEGORIES - 1)
     return finite(path, table)
@@ -159,7 +250,7 @@ def _edges(raw: Path, first: Tensor) -> Tensor:
     counts = whole_numbers(raw / "num-edge-list.csv.gz", 1)[:, 0]
     if len(counts) != len(first) or int(counts.sum()) != ends.shape[1]:
         raise DataError(
-            f"{raw}/num-edge-list.csv.gz tells of {int(counts.sum()):,} edges in {len(counts):,} graphs; edge.csv.gz "
+            f"{raw}/num-edge-list.csv.gz lists {int(counts.sum()):,} edges in {len(counts):,} graphs; edge.csv.gz "
             f"holds {ends.shape[1]:,}, num-node-list.csv.gz {len(first):,} graphs"
         )
     return ends + torch.repeat_interleave(first, counts)

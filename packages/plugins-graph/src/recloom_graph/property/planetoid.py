@@ -14,7 +14,7 @@ import torch
 from recloom.errors import DataError
 
 from ..graphs.graph import Graph
-from .node_graph import NodeGraph, both_ways
+from .labelled_graphs import NodeGraph, both_ways
 from .planetoid_pickle import read_array, read_csr, read_neighbours
 
 VALID = 500
@@ -29,7 +29,7 @@ def is_planetoid(folder: Path, name: str) -> bool:
 
 
 def read_planetoid(folder: Path, name: str) -> NodeGraph:
-    """Read the set; features are divided by their sum in every row, edges stand in both directions without loops.
+    """Read the set; features are divided by their sum in every row, edges are there in both directions, without loops.
 
     A test node that `test.index` leaves out (CiteSeer has 15) has no features, no label and no part.
     Raises DataError where a file is missing, refused or does not fit the others.
@@ -40,11 +40,11 @@ def read_planetoid(folder: Path, name: str) -> NodeGraph:
     known, unknown = read_csr(of["allx"]), read_csr(of["tx"])
     labels, test_labels = read_array(of["ally"]), read_array(of["ty"])
     trained = len(read_array(of["y"]))
-    facts = {"allx": known.shape[0], "ally": len(labels), "test.index": first}
-    rows_fit = len(set(facts.values())) == 1 and unknown.shape[0] == len(test_labels) == len(test)
+    rows = {"allx": known.shape[0], "ally": len(labels), "test.index": first}
+    rows_fit = len(set(rows.values())) == 1 and unknown.shape[0] == len(test_labels) == len(test)
     if not rows_fit or trained > first:
         raise DataError(
-            f"the files ind.{name}.* in {folder} do not fit each other: rows of {facts}, {unknown.shape[0]} of tx, "
+            f"the files ind.{name}.* in {folder} do not fit each other: rows of {rows}, {unknown.shape[0]} of tx, "
             f"{len(test_labels)} of ty, {trained} of y, {len(test)} test nodes. Fetch all of them again."
         )
     if known.shape[1] != unknown.shape[1] or labels.ndim != 2 or labels.shape[1:] != test_labels.shape[1:]:

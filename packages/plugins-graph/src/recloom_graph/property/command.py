@@ -1,4 +1,4 @@
-"""`recloom graph predict`: what items are, told from what they are met together with."""
+"""`recloom graph predict`: missing attributes of items from the graph of co-occurrence."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def predict(
 
     The network learns from a part of the items with a value; the accuracy on the others is printed beside that of the
     most frequent value, and beside that of a graph whose items were shuffled. Interactions held out for tests are not
-    looked at.
+    read.
 
     Args:
         data: folder of a prepared dataset.
         attribute: column of its items, such as genres; a text may hold several values between `|`.
         out: Parquet file of the predictions, by default ATTRIBUTE.parquet.
-        vectors: Parquet file of item vectors, made by `recloom embed`; by default the graph alone tells.
+        vectors: Parquet file of item vectors, made by `recloom embed`; by default the graph alone is used.
         conv: which graph convolution.
         dim: size of the vectors between convolutions; a multiple of 8 for GAT.
         num_layers: convolutions.
@@ -53,22 +53,21 @@ def predict(
     from recloom.terminal import plain
 
     from ..graphs.dataset_graphs import co_occurrence
-    from .attribute_network import Settings, learn, predictions
-    from .item_attributes import known_values, nearest
+    from .item_attributes import NetworkSettings, attribute_values, learn, nearest_neighbours, predictions
 
     at_least(1, neighbours=neighbours, epochs=epochs, dim=dim, num_layers=num_layers)
     target = out or _named_after(attribute)
     writable(target, endings=(".parquet",), overwrite=overwrite)
     module = RecDataModule(str(data), vectors=None if vectors is None else str(vectors), seed=seed)
     module.setup()
-    known = known_values(module.catalog, attribute)
-    edges = nearest(co_occurrence(module.train), neighbours)
+    known = attribute_values(module.catalog, attribute)
+    edges = nearest_neighbours(co_occurrence(module.train), neighbours)
     text = None if vectors is None else _tensor(module.catalog)
-    found = learn(edges, text, known, Settings(conv, dim, num_layers, epochs, seed))
+    found = learn(edges, text, known, NetworkSettings(conv, dim, num_layers, epochs, seed))
     print(f"{plain(attribute)}: {len(known.items):,} items have one of {len(known.names):,} values")
     print(f"right for {found.accuracy:.1%} of {found.held_out:,} held-out items")
-    print(f"          {found.majority:.1%} had every item been called {plain(found.most)}")
-    print(f"          {found.shuffled:.1%} where every item has the edges of another one")
+    print(f"          {found.majority:.1%} if every item were {plain(found.most)}")
+    print(f"          {found.shuffled:.1%} with the edges of another item for each")
     table = predictions(found, known, edges, module.catalog)
     if not len(table):
         print("no item lacks a value, so nothing is written")
@@ -76,7 +75,7 @@ def predict(
     with whole_file(target) as partial:
         table.write_parquet(partial)
     alone = int((table["neighbours"] == 0).sum())
-    note = f"; {alone:,} of them were met with nothing, so their value is a guess" if alone else ""
+    note = f"; {alone:,} of them have no neighbour, so their value is a guess" if alone else ""
     print(f"{len(table):,} predictions written to {target}{note}")
 
 

@@ -1,9 +1,9 @@
 """Personalised PageRank of one restart by forward push (Andersen, Chung and Lang, FOCS 2006).
 
 Rank p and residual r begin as 0 and v. Pushing node u moves (1 - damping) r_u into p_u and damping r_u along the
-edges of u; without edges, back to v. Then p + (what pushing on for ever would make of r) = PageRank, whatever was
-pushed when, so pushing every node at once whose residual is above epsilon times its degree is as right as one by one.
-Only what lies near the restart is ever touched.
+edges of u; without edges, back to v. Then p + (what pushing on for ever would make of r) = PageRank, in any
+order of pushes, so all nodes whose residual is above epsilon times their degree are pushed at once.
+Only nodes near the restart are visited.
 """
 
 from __future__ import annotations

@@ -9,19 +9,14 @@ without outgoing edges restarts too, so r always sums to 1.
 from __future__ import annotations
 
 import torch
-from recloom.batch import Batch
-from recloom.data import Catalog, Interactions
 from recloom.errors import RecloomError
-from recloom.recommender import ExportSpec, Recommender, multi_hot
 from torch import Tensor
 
-from ..graphs.dataset_graphs import bipartite
 from ..graphs.graph import Graph
-from ..graphs.sparse import StoredMatrix, halves, product, with_values
-from .conjugate_gradients import fixed_point, unsettled
+from ..graphs.sparse import product, with_values
+from .conjugate_gradients import fixed_point, not_converged
 
 BLOCK = 64  # walks at once: a (nodes, BLOCK) float32 state stays near the cache
-MAX_ROUNDS = 500  # of two steps each
 MAX_STEPS = 100_000
 ROUNDING = 1e-14  # changes in L1 below this are those of float64
 
@@ -48,7 +43,7 @@ def pagerank(
 
     Raises RecloomError for a restart that is no distribution, and where the steps were too few.
     """
-    _check(damping, tolerance)
+    check_damping(damping, tolerance)
     if restart is None:
         restart = torch.ones(graph.num_nodes)
     ranks = _directed if graph.directed else _undirected
@@ -77,7 +72,7 @@ def personalised_pagerank(
 
     Raises RecloomError where the steps were too few.
     """
-    _check(damping, tolerance)
+    check_damping(damping, tolerance)
     matrix, start = with_values(walk, walk.values().double()), restart.double()
     rank, allowed = start, max(ROUNDING, len(restart) * tolerance)
     for _ in range(max_steps):
@@ -87,7 +82,7 @@ def personalised_pagerank(
         rank = new
         if (change < allowed).all():
             return rank.to(restart.dtype)
-    raise unsettled(max_steps)
+    raise not_converged(max_steps)
 
 
 def _directed(graph: Graph, restart: Tensor, damping: float, tolerance: float, max_steps: int) -> Tensor:
@@ -104,71 +99,11 @@ def _undirected(graph: Graph, restart: Tensor, damping: float, tolerance: float,
         return product(graph.transition, x).mul_(damping)
 
     start, allowed = (1 - damping) * restart, graph.num_nodes * tolerance
-    ranks = fixed_point(step, start, _inverse(graph.degree), allowed, max_steps)
+    ranks = fixed_point(step, start, inverse_degrees(graph.degree), allowed, max_steps)
     return ranks / ranks.sum(0)
 
 
-class PersonalizedPageRank(Recommender):
-    """Ranks items by a walk on the user-item graph that restarts on the items of the history.
-
-    Needs no training. Items of the history without an edge in the training data are ignored; where none is
-    left, the walk restarts on any item, which ranks close to popularity.
-
-    Args:
-        catalog: items and users.
-        damping: chance to walk on; smaller stays closer to the history.
-        tolerance: stop when one more step would change a walk by less than (number of nodes) * tolerance in L1; 1e-6
-            is faster and still gives nearly the same lists, 1e-10 is exact for float32.
-    """
-
-    def __init__(self, catalog: Catalog, damping: float = 0.85, tolerance: float = 1e-7) -> None:
-        super().__init__(catalog)
-        _check(damping, tolerance)
-        self.damping, self.tolerance = damping, tolerance
-        self.graph = StoredMatrix()
-
-    def fit(self, interactions: Interactions) -> None:
-        self.graph.store(bipartite(interactions).transition)
-
-    def score(self, batch: Batch) -> Tensor:
-        ranks = self.ranks(batch.history)
-        if batch.candidates.shape[0] == 1:
-            return ranks[:, batch.candidates[0]]
-        return ranks.gather(1, batch.candidates)
-
-    def ranks(self, history: Tensor) -> Tensor:
-        """(B, L) histories to (B, num_items + 1) probabilities of the item nodes."""
-        known = (self.graph.degree()[self.num_users + 1 :] > 0).float()  # (num_items + 1,)
-        start = multi_hot(history, self.num_items) * known
-        start = torch.where(start.any(1, keepdim=True), start, known)
-        start = start / start.sum(1, keepdim=True).clamp(min=1)
-        to_users, to_items = halves(self.graph.matrix(), self.num_users + 1)
-        blocks = [self._walk(to_users, to_items, rows.T.contiguous()).T for rows in torch.split(start, BLOCK)]
-        return torch.cat(blocks)
-
-    def _walk(self, to_users: Tensor, to_items: Tensor, restart: Tensor) -> Tensor:
-        """The item rows of `personalised_pagerank`, (num_items + 1, B), in half the products.
-
-        A walk over two kinds of nodes that restarts on one kind alternates between them. So two steps need
-        one product with each half of the matrix, and no mass is ever stuck.
-        """
-
-        def steps(items: Tensor) -> Tensor:
-            return product(to_items, product(to_users, items)).mul_(self.damping**2)
-
-        degree = self.graph.degree()[self.num_users + 1 :]
-        allowed = (self.num_users + self.num_items + 2) * self.tolerance
-        return fixed_point(steps, (1 - self.damping) * restart, _inverse(degree), allowed, MAX_ROUNDS)
-
-    def export(self) -> ExportSpec:
-        raise RecloomError(
-            "PersonalizedPageRank walks over a sparse graph, for which ONNX has no operator, and as a dense "
-            "item-item matrix it would grow with the square of the catalogue. Write its lists with "
-            "`recloom recommend`, or export another recommender."
-        )
-
-
-def _inverse(degree: Tensor) -> Tensor:
+def inverse_degrees(degree: Tensor) -> Tensor:
     """1 / degree, and 1 for a node without edges."""
     return torch.where(degree > 0, degree, 1).float().reciprocal()
 
@@ -191,7 +126,7 @@ def _distributions(restart: Tensor, num_nodes: int) -> Tensor:
     return (columns / sums).float()
 
 
-def _check(damping: float, tolerance: float) -> None:
+def check_damping(damping: float, tolerance: float) -> None:
     if not 0 <= damping < 1:
         raise RecloomError(
             f"damping must be at least 0 and below 1, or a walk may never settle; found {damping}"

@@ -1,7 +1,7 @@
-"""Invented graphs whose class shows in their edges and in nothing else of them; in OGB's layout.
+"""Synthetic graphs in OGB's layout whose class depends on their edges alone.
 
 Half the nodes of a graph are of one colour, half of the other. Three quarters of the edges join nodes of one colour
-(class 0) or of two (class 1); how many nodes, colours and edges there are says nothing of the class.
+(class 0) or of two (class 1); the numbers of nodes, colours and edges do not depend on the class.
 """
 
 from __future__ import annotations

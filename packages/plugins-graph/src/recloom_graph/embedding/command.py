@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recloom.command import command
 from recloom.errors import RecloomError
 from recloom.schemas import SplitSpec
 
-from .choices import Kind, Method
-
 if TYPE_CHECKING:
     from .link_prediction import LinkEmbedding
     from .skip_gram import SkipGram
     from .sources import Source
+
+
+Method = Literal["node2vec", "deepwalk", "link"]
+Kind = Literal["bipartite", "co-occurrence", "sessions"]
+
 
 OF_WALKS = {"walk_length", "walks", "context", "negatives"}
 OWN = {"node2vec": OF_WALKS | {"p", "q"}, "deepwalk": OF_WALKS, "link": {"held_out", "resample"}}
@@ -140,9 +143,8 @@ def _learn(
     """Train, say how it went, and write the files."""
     import torch
 
-    from .report import heading, link_lines, losses_line, show_neighbours
+    from .results import heading, link_lines, losses_line, show_neighbours, write_vectors
     from .training import train
-    from .vector_file import write_vectors
 
     embedding = _embedding(method, made, chosen)
     epochs = epochs or usual_epochs(method, len(embedding.batches))

@@ -1,18 +1,27 @@
-"""What `recloom graph embed` prints: the graph, how training went, and who is close to whom."""
+"""Results of `recloom graph embed`: what it prints, and its Parquet files of vectors."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from recloom.data import ENCODER, ORIGIN
+from recloom.io import whole_file
 from recloom.terminal import plain
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .sources import Nodes
+
 if TYPE_CHECKING:
     from .link_prediction import LinkEmbedding
     from .sources import Nodes, Source
+
 
 SHOWN = 6
 """Losses that are printed: of the first epoch, of the last, and of some between."""
@@ -21,10 +30,10 @@ WIDTH = 34
 
 
 def heading(name: str, source: Source) -> str:
-    """How large the graph is."""
+    """One line on the size of the graph."""
     graph = source.graph
     kind = "directed" if graph.directed else "undirected"
-    without = f"; {source.lonely:,} without an edge have no vector" if source.lonely else ""
+    without = f"; {source.isolated:,} without an edge have no vector" if source.isolated else ""
     return f"{name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} {kind} edges{without}"
 
 
@@ -36,14 +45,12 @@ def losses_line(losses: Sequence[float]) -> str:
 
 
 def link_lines(embedding: LinkEmbedding) -> str:
-    """What was memorised, and what of it holds elsewhere."""
+    """Accuracy on training pairs, and AUC on held-out pairs."""
     trained, held = len(embedding.split.edges), len(embedding.split.held_out)
-    told = f"accuracy {embedding.accuracy():.4f} on {trained:,} training edges and as many non-edges"
+    accuracy = f"accuracy {embedding.accuracy():.4f} on {trained:,} training edges and as many non-edges"
     if not held:
-        return f"{told}; none were held out"
-    return (
-        f"{told}\nAUC {embedding.auc():.4f} on {held:,} held-out edges and as many non-edges (0.5 is chance)"
-    )
+        return f"{accuracy}; none were held out"
+    return f"{accuracy}\nAUC {embedding.auc():.4f} on {held:,} held-out edges and as many non-edges (0.5 is chance)"
 
 
 def show_neighbours(nodes: Nodes, degree: Tensor, vectors: Tensor, known: Tensor) -> None:
@@ -71,9 +78,39 @@ def neighbours(
     unit = normalize(vectors[mine][kept], dim=1)
     chosen = degree[mine][kept].argsort(descending=True, stable=True)[:EXAMPLES]
     cosines = unit[chosen] @ unit.T  # (examples, nodes)
-    cosines.scatter_(1, chosen[:, None], -2.0)  # nobody is their own neighbour
+    cosines.scatter_(1, chosen[:, None], -2.0)  # a node is no neighbour of itself
     values, places = cosines.topk(min(NEAREST, len(kept) - 1), dim=1)
     return [
         (int(kept[node]), [(int(kept[place]), float(value)) for place, value in zip(row, near, strict=True)])
         for node, row, near in zip(chosen, places, values, strict=True)
     ]
+
+
+def write_vectors(
+    target: Path,
+    nodes: Nodes,
+    vectors: Tensor,
+    known: Tensor,
+    recipe: dict[str, Any],
+    made_of: dict[str, Any],
+) -> int:
+    """Write the vectors of these nodes and return how many there are; a node that is not known has no row.
+
+    Args:
+        vectors: (N, dim) of all nodes of the graph.
+        known: (N,) bool, whether a node was trained.
+        recipe: how they were made; vectors of another recipe mean other things.
+        made_of: of which data; a run that holds other rows out refuses them.
+    """
+    mine = slice(nodes.first, nodes.first + len(nodes.ids))
+    kept = known[mine]
+    matrix = vectors[mine][kept].numpy()
+    ids = [name for name, has in zip(nodes.ids, kept.tolist(), strict=True) if has]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    metadata = {ENCODER: json.dumps(recipe | made_of, sort_keys=True).encode()}
+    if made_of:
+        metadata[ORIGIN] = json.dumps({"texts": None, "columns": None} | made_of).encode()
+    table = pa.table({nodes.key: pa.array(ids), "vector": lists}).replace_schema_metadata(metadata)
+    with whole_file(target) as partial:
+        pq.write_table(table, partial)
+    return len(ids)
