@@ -100,7 +100,7 @@ def test_the_text_goes_straight_into_embed(run, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "6 of 6, 0 asked twice, 0 failed\n" in said
     assert "left out" not in said
-    assert "6 asked, 0 without a reply" in said
+    assert "6 sent, 0 without a response" in said
     (line,) = (line for line in said.splitlines() if line.startswith("next: recloom "))
     main(line.removeprefix("next: recloom ").split())
     vectors = pl.read_parquet(tmp_path / "out-vectors.parquet")
@@ -205,7 +205,7 @@ def test_a_plan_tells_the_calls_and_writes_nothing(data, tmp_path, monkeypatch, 
 def test_a_budget_that_ends_keeps_what_was_paid_for(run, tmp_path):
     with pytest.raises(
         RecloomError,
-        match=r"(?s)4 of 4 calls.*\n4 of 6 replies are kept.*its limits \(--llm.max_calls\) count",
+        match=r"(?s)4 of 4 calls.*\n4 of 6 responses are kept.*its limits \(--llm.max_calls\) count",
     ):
         run("item", llm={"max_calls": 4})
     assert not (tmp_path / "out.parquet").exists()
@@ -224,11 +224,12 @@ def test_after_a_budget_only_the_rest_is_asked(run, tmp_path):
 
 def test_offline_without_replies_is_refused_with_the_next_step(run, tmp_path):
     with pytest.raises(
-        RecloomError, match=r"--llm.offline asks nothing, and there is no ledger at .*leave --llm.offline out"
+        RecloomError,
+        match=r"--llm.offline sends nothing, and there is no ledger at .*leave --llm.offline out",
     ):
         run("item", llm={"offline": True})
     run("keywords")
-    with pytest.raises(RecloomError, match=r"lacks the replies to 6 of 6 questions .*`recloom llm import`"):
+    with pytest.raises(RecloomError, match=r"lacks the responses to 6 of 6 requests .*`recloom llm import`"):
         run("item", llm={"offline": True}, out="new.parquet")
     assert not (tmp_path / "new.parquet").exists()
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from recloom.llm.fake import Fake
 from recloom.llm.requests import Failure, LLMResponse
-from recloom.llm.structured import read
+from recloom.llm.structured import parse_response
 from recloom_feature.profile.kinds import (
     FACTORS,
     TOPICS,
@@ -23,7 +23,7 @@ RECORD = {"title": "Heat (1995)", "genres": "Action|Crime|Thriller", "year": "19
 
 
 def said(kind: str, **data):
-    return read(LLMResponse((json.dumps(data),)), model_of(kind, "movies", ["war", "love"]))
+    return parse_response(LLMResponse((json.dumps(data),)), model_of(kind, "movies", ["war", "love"]))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_fake_obeys_every_model_and_the_columns_are_those_of_the_model(kind,
     generation = Fake().generate(
         [{"role": "user", "content": text}], schema=model.model_json_schema(), max_tokens=999
     )
-    found = read(LLMResponse(tuple(generation.texts)), model)
+    found = parse_response(LLMResponse(tuple(generation.texts)), model)
     assert not isinstance(found, Failure), found
     assert list(found.model_dump()) == list(schema_of(kind))
     assert as_text(found.model_dump())

@@ -84,7 +84,7 @@ def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_pat
     assert len(after) == 60 - kept
     assert len(set(before[:kept]) & set(after)) == 0
     assert len(set(before + after)) == 60
-    assert f"60 questions: {kept} from the ledger, {60 - kept} asked" in done.stdout
+    assert f"60 requests: {kept} from the ledger, {60 - kept} sent" in done.stdout
     assert (tmp_path / "out" / "items.parquet").is_file()
 
 

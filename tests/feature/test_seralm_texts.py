@@ -61,7 +61,7 @@ def test_k_answers_to_one_question_about_each_item(shop, capsys):
     assert sorted(n for _, n in model.asked) == [2] * 12
     said = capsys.readouterr().out
     assert "24 texts of 12 items, 0 failed" in said
-    assert "12 questions: 0 from the ledger, 12 asked" in said
+    assert "12 requests: 0 from the ledger, 12 sent" in said
 
 
 @pytest.mark.fact("A5.7")
@@ -156,7 +156,7 @@ def test_wrong_options_of_texts_are_told_before_anything_is_asked(shop, options,
 
 def test_no_text_at_all_is_an_error_with_a_reason(shop):
     _, llm = llm_options(shop, mute=("Film",))
-    with pytest.raises(DataError, match=r"none of 12 questions gave a text.*nothing is known of it"):
+    with pytest.raises(DataError, match=r"none of 12 requests gave a text.*nothing is known of it"):
         texts(shop, out=shop.parent / "t.parquet", llm=llm)
     assert not (shop.parent / "t.parquet").exists()
     assert len((shop.parent / "t.failures.jsonl").read_text().splitlines()) == 12

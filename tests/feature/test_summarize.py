@@ -309,7 +309,7 @@ def test_a_plan_covers_all_rounds(method, data, tmp_path, capsys, run):
     main(words)
     assert "summaries of 11 of 11 users" in capsys.readouterr().out
     main(["llm", "plan", *words])
-    assert "Nothing is left to ask" in capsys.readouterr().out
+    assert "Nothing is left to send" in capsys.readouterr().out
 
 
 def test_summaries_are_ready_to_be_embedded(run, data, tmp_path, capsys):

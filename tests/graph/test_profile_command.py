@@ -204,7 +204,7 @@ def test_recorded_replies_serve_offline(run, data, tmp_path):
 def test_a_budget_that_ends_in_the_second_round_speaks_of_both_and_goes_on(run):
     model = Listening()
     with pytest.raises(
-        RecloomError, match=r"(?s)8 of 8 calls.*\n8 of 10 replies are kept in .*, 2 are still"
+        RecloomError, match=r"(?s)8 of 8 calls.*\n8 of 10 responses are kept in .*, 2 are still"
     ):
         run(model, llm={"max_calls": 8})
     run(model)
@@ -227,7 +227,7 @@ def test_what_items_say_is_data(tmp_path, write_dataset):
     items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": [hostile, "B", "C"]})
     data = write_dataset(tmp_path / "data", frame, items)
     model = Listening(instead={"Ignore": answer(f"those who {hostile}")})
-    profile(data, llm=LLMOptions(model, tmp_path / "l"))
+    profile(data, llm=LLMOptions(model, ledger=tmp_path / "l"))
     assert len(model.heard) == 4
     for text in model.heard:
         tag = "items" if "<items>\n" in text else "item"
@@ -267,7 +267,7 @@ def test_items_of_which_nothing_is_known_are_told(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(DataError, match="no item has a title or an attribute"):
-        profile(data, llm=LLMOptions(Fake(), tmp_path / "l"))
+        profile(data, llm=LLMOptions(Fake(), ledger=tmp_path / "l"))
 
 
 def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, capsys, recwarn):

@@ -93,7 +93,7 @@ def test_every_layer_asks_once_about_each_node_with_a_neighbour(run, path, tmp_p
     for layers in range(4):
         model = Joining()
         rows = run(path, model, layers=layers)
-        assert f"{4 * layers:,} questions: " in capsys.readouterr().out
+        assert f"{4 * layers:,} requests: " in capsys.readouterr().out
         assert [name for name in rows["u1"] if name.startswith("layer")] == [
             f"layer_{n}" for n in range(layers + 1)
         ]
@@ -269,7 +269,9 @@ def test_a_second_run_asks_nothing_and_writes_the_same_bytes(run, path, tmp_path
 
 def test_a_budget_that_ends_speaks_of_all_layers_and_the_rest_is_asked_later(run, path, tmp_path):
     model, ledger = Joining(), {"ledger": tmp_path / "shared.sqlite"}
-    with pytest.raises(RecloomError, match=r"(?s)5 of 5 calls.*\n5 of 8 replies are kept in .*, 3 are still"):
+    with pytest.raises(
+        RecloomError, match=r"(?s)5 of 5 calls.*\n5 of 8 responses are kept in .*, 3 are still"
+    ):
         run(path, model, llm=ledger | {"max_calls": 5})
     run(path, model, llm=ledger)
     assert len(model.heard) == 8
@@ -325,11 +327,11 @@ def test_data_without_texts_are_told(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(RecloomError, match=r"no user and no item of .* has an attribute"):
-        refine(data, llm=LLMOptions(Fake(), tmp_path / "l"))
+        refine(data, llm=LLMOptions(Fake(), ledger=tmp_path / "l"))
 
 
 def test_a_file_of_something_else_is_not_replaced(path, tmp_path):
-    refine(path, llm=LLMOptions(Joining(), tmp_path / "l"))
+    refine(path, llm=LLMOptions(Joining(), ledger=tmp_path / "l"))
     with pytest.raises(RecloomError, match=r"refined-users.parquet exists and was made with another update"):
-        refine(path, llm=LLMOptions(Joining(), tmp_path / "l"), update="replace")
-    refine(path, llm=LLMOptions(Joining(), tmp_path / "l"), update="replace", overwrite=True)
+        refine(path, llm=LLMOptions(Joining(), ledger=tmp_path / "l"), update="replace")
+    refine(path, llm=LLMOptions(Joining(), ledger=tmp_path / "l"), update="replace", overwrite=True)

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 from recloom.llm.requests import Failure, LLMRequest, LLMResponse
-from recloom.llm.structured import corrected, only_object, read, wanting
+from recloom.llm.structured import corrected, parse_object, parse_response, with_schema
 
 
 class Topic(BaseModel):
@@ -22,7 +22,7 @@ class Topic(BaseModel):
     ['{"topic": "war"}', '```json\n{"topic": "war"}\n```', 'Here you are: {"topic": "war"}. Anything else?'],
 )
 def test_one_object_is_taken_from_what_stands_around_it(text):
-    assert read(LLMResponse((text,)), Topic) == Topic(topic="war")
+    assert parse_response(LLMResponse((text,)), Topic) == Topic(topic="war")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_one_object_is_taken_from_what_stands_around_it(text):
     ],
 )
 def test_a_wrong_reply_is_a_failure_that_says_why_and_keeps_the_text(text, reason):
-    found = read(LLMResponse((text,)), Topic)
+    found = parse_response(LLMResponse((text,)), Topic)
     assert isinstance(found, Failure)
     assert re.search(reason, found.reason)
     assert found.texts == (text,)
@@ -52,16 +52,16 @@ def test_a_wrong_reply_is_a_failure_that_says_why_and_keeps_the_text(text, reaso
 
 def test_a_failure_stays_one():
     failure = Failure("the server refused it")
-    assert read(failure, Topic) is failure
+    assert parse_response(failure, Topic) is failure
 
 
 def test_braces_in_words_are_no_second_object():
-    assert only_object('{"topic": "war"} so {that} is all') == {"topic": "war"}
+    assert parse_object('{"topic": "war"} so {that} is all') == {"topic": "war"}
 
 
 def test_the_second_attempt_shows_the_first_and_what_was_wrong():
-    request = wanting(LLMRequest(({"role": "user", "content": "Which?"},)), Topic)
-    again = corrected(request, read(LLMResponse(("peace",)), Topic))
+    request = with_schema(LLMRequest(({"role": "user", "content": "Which?"},)), Topic)
+    again = corrected(request, parse_response(LLMResponse(("peace",)), Topic))
     assert [message["role"] for message in again.messages] == ["user", "assistant", "user"]
     assert again.messages[1]["content"] == "peace"
     assert "no JSON object" in again.messages[2]["content"]

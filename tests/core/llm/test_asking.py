@@ -164,15 +164,15 @@ def test_another_error_ends_the_run_and_what_arrived_is_kept(ledger, concurrency
     )  # the break comes long before the others
     with pytest.raises(RecloomError) as told:
         ask(model, [*requests[1:9], request("break")], ledger)
-    assert "the server is gone.\n8 of 9 replies are kept in" in str(told.value)
-    assert "1 are still to ask.\nThis run asked 8: 80 prompt and 8 completion tokens." in str(told.value)
+    assert "the server is gone.\n8 of 9 responses are kept in" in str(told.value)
+    assert "1 are still to be sent.\nThis run sent 8: 80 prompt and 8 completion tokens." in str(told.value)
     assert str(told.value).endswith("\nThe same command goes on from there.")
     with pytest.raises(RecloomError) as told:
         ask(model, requests, ledger)  # the longest goes first
     assert len(model.calls.texts) < 9 + 2 * concurrency + 1
     kept = len(ledger.get_many(q.key(model.identity) for q in requests))
-    assert f"{kept} of 41 replies are kept in" in str(told.value)
-    assert f"This run asked {kept - 8}: " in str(told.value)
+    assert f"{kept} of 41 responses are kept in" in str(told.value)
+    assert f"This run sent {kept - 8}: " in str(told.value)
     done = ask(model, requests[1:], ledger)
     assert (done.usage.cached, done.usage.calls) == (kept, 40 - kept)
 
@@ -180,7 +180,7 @@ def test_another_error_ends_the_run_and_what_arrived_is_kept(ledger, concurrency
 def test_a_bug_of_a_backend_stays_what_it_is(ledger):
     with pytest.raises(ZeroDivisionError) as told:
         ask(Toy(), [*some(3), request("bug")], ledger)
-    assert "3 of 4 replies are kept" in told.value.__notes__[0]
+    assert "3 of 4 responses are kept" in told.value.__notes__[0]
     assert told.value.__context__ is None
 
 
@@ -189,7 +189,7 @@ def test_as_many_replies_as_questions_or_none(ledger):
         def generate_batch(self, conversations, **options):
             return super().generate_batch(conversations, **options)[1:]
 
-    with pytest.raises(RecloomError, match="Forgetful gave 2 replies to 3 questions"):
+    with pytest.raises(RecloomError, match="Forgetful gave 2 responses to 3 requests"):
         ask(Forgetful(batch_size=3), some(3), ledger)
 
 
@@ -198,7 +198,7 @@ def test_offline_asks_nothing_and_says_how_many_are_missing(ledger):
     ask(model, some(3), ledger)
     assert len(ask(model, some(3) * 2, ledger, offline=True).responses) == 6
     for how in ({"ledger": ledger, "offline": True}, {"ledger": Ledger(ledger.path, offline=True)}):
-        with pytest.raises(RecloomError, match=r"lacks the replies to 2 of 5 questions to Toy.*llm import"):
+        with pytest.raises(RecloomError, match=r"lacks the responses to 2 of 5 requests to Toy.*llm import"):
             ask(model, [*some(5), *some(5)], **how)
     assert len(model.calls.texts) == 3
 
@@ -234,7 +234,7 @@ def test_what_a_backend_says_of_an_error_is_told_without_the_secret(ledger, monk
 
     (failure,) = ask(Talkative(), [request("refuse")], ledger).responses
     assert failure == Failure("bad header: Bearer [value of SHOP_TOKEN]")
-    with pytest.raises(RecloomError, match=r"Bearer \[value of SHOP_TOKEN\]\.\n0 of 1 replies") as told:
+    with pytest.raises(RecloomError, match=r"Bearer \[value of SHOP_TOKEN\]\.\n0 of 1 responses") as told:
         ask(Talkative(), some(1), ledger)
     assert "sesame" not in str(told.value)
     assert told.value.__cause__ is None
@@ -298,7 +298,7 @@ def test_a_run_that_was_ended_in_the_middle_goes_on_from_there(tmp_path, concurr
     said = process.communicate(timeout=30)[1]
     asked, kept = log.read_text().split(), held(tmp_path)
     if end == signal.SIGINT:  # what was under way may still have been kept after that was said
-        told = int(re.search(r"interrupted\.\n(\d+) of 300 replies are kept in .*ledger.sqlite", said)[1])
+        told = int(re.search(r"interrupted\.\n(\d+) of 300 responses are kept in .*ledger.sqlite", said)[1])
         assert len(kept) - 2 * concurrency <= told <= len(kept)
     assert 80 - concurrency <= len(kept) <= len(asked) < 300
     assert len(set(asked) - kept) <= concurrency  # what was under way

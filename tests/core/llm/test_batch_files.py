@@ -12,11 +12,11 @@ from recloom.llm.client.runner import ask
 from recloom.llm.ledger import provider_batch as batch_files
 from recloom.llm.ledger.provider_batch import (
     body,
-    keep_failures,
-    questions_path,
+    index_path,
+    print_report,
     read_batch,
-    tell,
     write_batch,
+    write_failures,
 )
 from recloom.llm.ledger.store import Ledger
 from recloom.llm.openai.chat import OpenAIChat
@@ -163,7 +163,7 @@ def test_a_file_that_breaks_off_is_named_and_what_came_before_is_kept(model, led
 @pytest.mark.parametrize("part", ["identity", "question", "key"])
 def test_questions_that_were_changed_are_refused(model, ledger, tmp_path, part):
     write_batch(model, some(2), ledger, tmp_path / "requests.jsonl")
-    side = questions_path(tmp_path / "requests.jsonl")
+    side = index_path(tmp_path / "requests.jsonl")
     lines = read(side)
     {"identity": lambda d: d["identity"].update(model="better"),
      "question": lambda d: d["question"].update(prompt="other@1"),
@@ -171,7 +171,7 @@ def test_questions_that_were_changed_are_refused(model, ledger, tmp_path, part):
     write(side, lines)
     write(tmp_path / "results.jsonl", [result(lines[0]["key"], "fine")])
     with pytest.raises(
-        RecloomError, match=r"requests.questions.jsonl, line 2: not a question as it was asked"
+        RecloomError, match=r"requests.questions.jsonl, line 2: not a request as it was written"
     ):
         read_batch(tmp_path / "results.jsonl", tmp_path / "requests.jsonl", ledger)
     assert ledger.totals() == []
@@ -221,7 +221,7 @@ def test_a_secret_goes_to_no_file(model, ledger, tmp_path, monkeypatch):
     assert "OPENAI_API_KEY" in failure.reason
     assert "sk-0" not in failure.reason
     taken.failures.append((key, Failure("2 answers came of 1", ("you are sk-0123456789", "fine"))))
-    keep_failures(taken, tmp_path / "results.jsonl")
+    write_failures(taken, tmp_path / "results.jsonl")
     assert read(tmp_path / "results.failures.jsonl")[1]["texts"] == [
         "you are [value of OPENAI_API_KEY]",
         "fine",
@@ -244,8 +244,8 @@ def test_the_command_says_what_came(model, ledger, tmp_path, monkeypatch, capsys
         ["llm", "batch-import", "results.jsonl", "--requests", "requests.jsonl", "--ledger", "ledger.sqlite"]
     )
     shown = capsys.readouterr().out
-    assert "1 replies are new in ledger.sqlite, 0 were held already" in shown
-    assert "1 results failed, 0 belong to no open question\n1 questions have no result" in shown
+    assert "1 responses are new in ledger.sqlite, 0 were held already" in shown
+    assert "1 results failed, 0 belong to no open request\n1 requests have no result" in shown
     assert f"1 x the provider failed (500): ␛[2Joh\n      {keys[1][:16]}…\n" in shown
     assert shown.endswith("what failed, and why: results.failures.jsonl\n")
     assert ledger.get_many(keys).keys() == {keys[0]}
@@ -259,8 +259,8 @@ def test_every_failed_id_is_counted_and_kept_and_the_first_are_named(model, ledg
     bad = [{"custom_id": key, "error": {"message": fault}} for key, fault in zip(keys, faults, strict=False)]
     write(path, [*bad, *(result(key, "fine") for key in keys[17:])])
     taken = read_batch(path, tmp_path / "requests.jsonl", ledger)
-    tell(taken, ledger.path)
-    keep_failures(taken, path)
+    print_report(taken, ledger.path)
+    write_failures(taken, path)
     shown = capsys.readouterr().out
     assert "17 results failed" in shown
     assert f"  5 x the provider failed (no status): too many\n      {keys[0][:16]}…, " in shown

@@ -97,7 +97,7 @@ def test_exactly_what_fits_is_asked_where_every_answer_has_full_length(
     with pytest.raises(BudgetError) as told:
         ask(model, some(30), ledger, budget=budget)
     assert model.spent.calls == calls
-    said = f"{calls} of 30 replies are kept in {ledger.path}, {30 - calls} are still to ask."
+    said = f"{calls} of 30 responses are kept in {ledger.path}, {30 - calls} are still to be sent."
     assert said in str(told.value)
     again = "; its limits count anew." if calls else " once its limits are larger."
     assert str(told.value).endswith(f"The same command goes on from there{again}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recloom.llm.ledger.export import reply_as_json, reply_from_json
+from recloom.llm.ledger.export import response_from_json, response_to_json
 from recloom.llm.ledger.store import Ledger
 from recloom.llm.requests import LLMRequest, LLMResponse
 
@@ -22,9 +22,9 @@ def test_how_many_answers_were_cut_is_kept_and_an_old_ledger_says_none(tmp_path)
     for held in (ledger, new):
         found = held.get_many(keys)
         assert [(found[key].texts, found[key].cut) for key in keys] == [(("a",), 0), (("b", "c"), 1)]
-    assert reply_as_json(LLMResponse(("a",))) == '{"texts": ["a"]}'  # as before there were cuts
-    assert reply_as_json(LLMResponse(("a",), cut=1)) == '{"cut": 1, "texts": ["a"]}'
+    assert response_to_json(LLMResponse(("a",))) == '{"texts": ["a"]}'  # as before there were cuts
+    assert response_to_json(LLMResponse(("a",), cut=1)) == '{"cut": 1, "texts": ["a"]}'
     for wrong in ('{"texts": ["a"], "cut": 2}', '{"texts": ["a"], "cut": -1}', '{"texts": ["a"], "cut": true}',
                   '{"texts": ["a"], "more": 1}', '{"scores": [0.5], "cut": 1}', '{"cut": 0}'):  # fmt: skip
         with pytest.raises(ValueError, match=r"cut is a number|texts or scores"):
-            reply_from_json(wrong, 0, 0)
+            response_from_json(wrong, 0, 0)

@@ -104,7 +104,9 @@ def test_a_command_asks_whom_it_is_told_to(main, capsys, tmp_path):
 def test_one_budget_holds_for_all_rounds_and_what_was_paid_for_stays(main, capsys, tmp_path):
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 4", capsys)
     assert "the budget is used up (4 of 4 calls" in said
-    assert "\n4 of 5 replies are kept in llm-ledger.sqlite, 1 are still to ask.\nThis run asked 4: " in said
+    assert (
+        "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\nThis run sent 4: " in said
+    )
     assert "The same command goes on from there; its limits (--llm.max_calls) count anew." in said
     main("say twice ml --llm.model Fake --llm.max_calls 1")
     assert capsys.readouterr().out == "ml False 3 1 calls\n"
@@ -112,11 +114,15 @@ def test_one_budget_holds_for_all_rounds_and_what_was_paid_for_stays(main, capsy
 
 def test_what_a_budget_stops_is_told_of_the_whole_errand_whichever_round_it_stops(main, capsys):
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 1", capsys)
-    assert "\n1 of 5 replies are kept in llm-ledger.sqlite, 4 are still to ask.\nThis run asked 1: " in said
+    assert (
+        "\n1 of 5 responses are kept in llm-ledger.sqlite, 4 are still to be sent.\nThis run sent 1: " in said
+    )
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
-    assert "\n4 of 5 replies are kept in llm-ledger.sqlite, 1 are still to ask.\nThis run asked 3: " in said
+    assert (
+        "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\nThis run sent 3: " in said
+    )
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 0", capsys)
-    assert "\nThis run asked 0: 0 prompt and 0 completion tokens.\n" in said
+    assert "\nThis run sent 0: 0 prompt and 0 completion tokens.\n" in said
     assert "The same command goes on from there once its limits (--llm.max_calls) are larger." in said
 
 
@@ -131,8 +137,8 @@ def test_tokens_and_money_of_an_errand_that_a_budget_stopped_are_those_of_all_it
     prompt = sum(model.count_tokens(q.messages[0]["content"]) for q in asked)
     answered = sum(map(model.count_tokens, ["film, number0", "film, number1", "number0, second"]))
     money = (prompt * 1000 + answered * 2000) / 1e6
-    said = f"This run asked 3: {prompt} prompt and {answered} completion tokens (estimated), {money:.4f} EUR."
-    assert "\n3 of 4 replies are kept in" in str(stopped.value)
+    said = f"This run sent 3: {prompt} prompt and {answered} completion tokens (estimated), {money:.4f} EUR."
+    assert "\n3 of 4 responses are kept in" in str(stopped.value)
     assert f"\n{said}\n" in str(stopped.value)
 
 
@@ -148,7 +154,7 @@ def test_a_server_that_fails_in_a_later_round_does_not_hide_the_earlier_ones(tmp
     session.ask(some(2), later=PlannedRounds(3))
     with pytest.raises(RecloomError) as stopped:
         session.ask(some(3, "later"))
-    assert "the server is gone.\n2 of 5 replies are kept in" in str(stopped.value)
+    assert "the server is gone.\n2 of 5 responses are kept in" in str(stopped.value)
     assert str(stopped.value).endswith("\nThe same command goes on from there.")
 
 
@@ -231,13 +237,13 @@ def test_a_plan_goes_as_far_as_the_ledger_leads(main, capsys):
     told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
     main("llm plan say twice ml --llm.model Fake")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["questions", "5"] in lines  # of both rounds, the second as it is
+    assert ["requests", "5"] in lines  # of both rounds, the second as it is
     assert ["in", "the", "ledger", "3"] in lines
     assert ["calls", "2"] in lines
     main("say twice ml --llm.model Fake")
     capsys.readouterr()
     main("llm plan say twice ml --llm.model Fake")
-    said = "Nothing is left to ask: the ledger holds all 5 replies.\nnext: recloom say twice ml --llm.model Fake\n"
+    said = "Nothing is left to send: the ledger holds all 5 responses.\nnext: recloom say twice ml --llm.model Fake\n"
     assert capsys.readouterr().out == said
 
 
@@ -267,7 +273,7 @@ def test_a_batch_round_by_round_ends_in_the_command_without_a_call(main, capsys,
     said = capsys.readouterr().out
     assert (
         said
-        == f"Nothing is left to ask: the ledger holds all 7 replies.\nnext: recloom say twice ml {OPENAI}\n"
+        == f"Nothing is left to send: the ledger holds all 7 responses.\nnext: recloom say twice ml {OPENAI}\n"
     )
     assert not (tmp_path / "out3.jsonl").exists()
     main(f"say twice ml {OPENAI} --llm.offline")
@@ -303,7 +309,7 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("say twice ml --llm.model Fake --llm.max-cals 3", "Did you mean --llm.max_calls?"),
         ("say twice ml --llm.model Fake --llm.max_calls -1", "--llm.max_calls must be at least 0; found -1"),
         ("say twice ml --llm.model Fake --llm.rate 0", "--llm.rate must be a number of calls per second above 0; f"),
-        ("say twice ml --llm.model Fake --llm.offline", "--llm.offline asks nothing, and there is no ledger at llm-"),
+        ("say twice ml --llm.model Fake --llm.offline", "--llm.offline sends nothing, and there is no ledger at llm-"),
         ("llm show", "there is no ledger at llm-ledger.sqlite. A command that asks a language model makes it"),
         ("llm show --ledger no.sqlite", "`recloom say twice`, "),
         ("llm export out.jsonl --ledger no.sqlite", "there is no ledger at no.sqlite. A command that asks"),
@@ -366,7 +372,7 @@ def test_what_a_check_refuses_is_asked_again_once_with_the_reason(tmp_path):
         found = session.answers(some(2), Summary, check=lambda at, one: f"no {one.summary}" if at else "")
     assert isinstance(found.found[0], Summary)
     ((at, failure),) = found.failures
-    assert (at, failure.reason, found.asked_again) == (1, "no summary: film, number1", 1)
+    assert (at, failure.reason, found.retried) == (1, "no summary: film, number1", 1)
     assert model.asked[2].startswith("That answer cannot be used: no summary: film, number1.")
     assert failure.texts
 
@@ -375,7 +381,7 @@ def test_keys_are_those_of_the_last_attempt(tmp_path):
     with LLMOptions(Fake(policy="garbage"), ledger=tmp_path / "l.sqlite").open() as session:
         found = session.answers(some(2), Summary)
     responses = Ledger(tmp_path / "l.sqlite").get_many(found.keys)
-    assert (len(responses), found.asked_again, session.usage.calls) == (2, 2, 4)
+    assert (len(responses), found.retried, session.usage.calls) == (2, 2, 4)
     assert [responses[key].texts for key in found.keys] == [failure.texts for _, failure in found.failures]
 
 

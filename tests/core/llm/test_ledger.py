@@ -76,7 +76,7 @@ def test_only_what_was_asked_for_is_found_in_any_number(ledger):
 
 
 def test_a_key_must_be_that_of_the_question(ledger):
-    with pytest.raises(RecloomError, match="not that of the question"):
+    with pytest.raises(RecloomError, match="not that of the request"):
         ledger.put(request("other").key(IDENTITY), IDENTITY, request(), LLMResponse(("a",)))
     assert ledger.totals() == []
 
@@ -221,11 +221,11 @@ def test_an_import_twice_is_as_once(ledger, tmp_path):
 TAMPERED = {
     "question": (
         lambda d: d["question"].update(prompt="other@1"),
-        "not the sha256 of the identity and question",
+        "not the sha256 of the identity and request",
     ),
     "identity": (
         lambda d: d["identity"].update(model="better"),
-        "not the sha256 of the identity and question",
+        "not the sha256 of the identity and request",
     ),
     "reply": (lambda d: d["reply"].update(texts=["bought"]), "sha256 is not that of the line"),
     "tokens": (lambda d: d.update(prompt_tokens=0), "sha256 is not that of the line"),
@@ -382,12 +382,12 @@ def test_the_commands_show_export_and_import(ledger, tmp_path, monkeypatch, caps
     assert "2,400" in capsys.readouterr().out
     (tmp_path / "keys.txt").write_text(keys[1] + "\n")
     cli.main(["llm", "export", "out.jsonl", "--keys", "keys.txt"])
-    assert capsys.readouterr().out == "1 replies written to out.jsonl\n"
+    assert capsys.readouterr().out == "1 responses written to out.jsonl\n"
     with pytest.raises(SystemExit):
         cli.main(["llm", "export", "out.jsonl"])
     assert "out.jsonl exists" in capsys.readouterr().err
     cli.main(["llm", "import", "out.jsonl", "--ledger", "new.sqlite"])
-    assert capsys.readouterr().out == "1 replies are new in new.sqlite, 0 were held already\n"
+    assert capsys.readouterr().out == "1 responses are new in new.sqlite, 0 were held already\n"
     with pytest.raises(SystemExit):
         cli.main(["llm", "import", "absent.jsonl", "--ledger", "none.sqlite"])
     assert "absent.jsonl cannot be read" in capsys.readouterr().err

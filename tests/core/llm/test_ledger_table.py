@@ -19,7 +19,7 @@ def test_what_a_ledger_holds_fits_eighty_columns_with_prompts_that_can_be_read(t
             kept.put(asked.key(identity), identity, asked, LLMResponse(("a",), (), 123_456_789, 1_234_567))
     cli.main(["llm", "show"])
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].rstrip() == "llm-ledger.sqlite: 6 replies"
+    assert shown[0].rstrip() == "llm-ledger.sqlite: 6 responses"
     assert max(map(len, shown)) <= 80
     assert sum(line.startswith("OpenAIChat gpt-4o-mini") for line in shown) == 1
     for prompt in ("summarize-update@fedcba98", "plain"):

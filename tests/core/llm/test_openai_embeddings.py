@@ -130,7 +130,7 @@ def test_vectors_of_another_size_are_refused(stub):
 
 def test_an_error_ends_the_asking(stub):
     stub.usual = lambda body: (400, {"error": "too long"})
-    with pytest.raises(LLMRequestError, match=r"refused the question \(400\): too long"):
+    with pytest.raises(LLMRequestError, match=r"refused the request \(400\): too long"):
         encoder(stub, batch_size=1, concurrency=2).encode([f"text {at}" for at in range(100)])
     assert len(stub.bodies) < 50
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from recloom.errors import LLMRequestError, RecloomError
 from recloom.llm.openai.chat import OpenAIChat
-from recloom.llm.openai.server import asked_pause, backoff
+from recloom.llm.openai.server import backoff, retry_after
 
 ASKED = [{"role": "user", "content": "Which film?"}]
 LATER = {"error": {"message": "slow down"}}
@@ -152,7 +152,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again(stub, model, monke
 def test_a_refused_question_is_not_asked_again_and_says_why(stub, model, status, body):
     stub.script = [(status, body)]
     said = failure(model, LLMRequestError)
-    assert f"refused the question ({status}): " in said
+    assert f"refused the request ({status}): " in said
     assert "no such thing" in said
     assert len(stub.bodies) == 1
 
@@ -174,7 +174,7 @@ def test_what_a_server_says_is_short_and_obeyed_by_no_terminal(stub, model):
             (429, {"error": {"message": "over quota", "code": "insufficient_quota"}}),
             "has no credit left (429): over quota",
         ),
-        ((307, "", {"Location": "http://127.0.0.1:9/v1"}), "answered 307 instead of a reply; check base_url http://127"),
+        ((307, "", {"Location": "http://127.0.0.1:9/v1"}), "answered 307 instead of a response; check base_url http://127"),
     ],
 )  # fmt: skip
 def test_what_no_question_would_survive_stops_everything_at_once(stub, model, answer, words):
@@ -207,7 +207,7 @@ def test_retry_after_as_a_date_is_honoured(stub, model):
     ],
 )  # fmt: skip
 def test_a_pause_is_bounded(header, seconds):
-    assert asked_pause(header) == seconds
+    assert retry_after(header) == seconds
 
 
 def test_waits_double_with_chance_up_to_a_limit():

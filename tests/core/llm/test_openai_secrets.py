@@ -12,7 +12,7 @@ from recloom.errors import LLMRequestError, RecloomError
 from recloom.llm.openai.chat import OpenAIChat
 from recloom.llm.openai.embeddings import OpenAIEmbeddings
 from recloom.llm.openai.redaction import without_key
-from recloom.llm.openai.server import said_by
+from recloom.llm.openai.server import error_message
 
 KEY = "sk-Zq81xRvW47LmTn03PyKb"
 ASKED = [{"role": "user", "content": "Which film?"}]
@@ -263,7 +263,7 @@ def test_masks_leave_no_run_of_eight():
     assert without_key(f"a {KEY[:7]} b", KEY) == f"a {KEY[:7]} b"
     assert without_key("key none, none", "none") == "key [key], [key]"
     assert without_key("untouched", "") == "untouched"
-    assert said_by(json.dumps({"error": {"message": f"{KEY}!"}}), KEY) == "[key]!"
+    assert error_message(json.dumps({"error": {"message": f"{KEY}!"}}), KEY) == "[key]!"
 
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "MY_ACCESS"])

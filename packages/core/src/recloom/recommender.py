@@ -15,6 +15,7 @@ from .data.batches.training_rows import Rows, SequenceRows
 from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
+from .llm import llm_options
 
 if TYPE_CHECKING:
     from .data.batches.module import RecDataModule
@@ -106,8 +107,14 @@ class Recommender(nn.Module):
     def export(self) -> ExportSpec:
         """Describe what is served: by default a graph from the input fields to scores of all items.
 
-        Raise RecloomError with the reason where the recommender cannot be exported.
+        Raise RecloomError with the reason where the recommender cannot be exported, as by default where it asks a
+        language model.
         """
+        if llm_options(self.modules()):
+            raise RecloomError(
+                f"{type(self).__name__} asks a language model, which no exported graph holds. Recommend with the run: "
+                "recloom recommend RUN."
+            )
         return ExportSpec(Catalogue(self), self.inputs, self.max_len, self.search())
 
     def search(self) -> Search | None:

@@ -218,13 +218,19 @@ def write_config(run: Path, text: str) -> None:
     write_text(run / "config.yaml", text)
 
 
-def write_record(run: Path, trainer: Any, module: RecModule, data: RecDataModule) -> None:
-    """Write `run.json` at the end of a fit."""
+def write_record(
+    run: Path, trainer: Any, module: RecModule, data: RecDataModule, llm: dict[str, Any] | None = None
+) -> None:
+    """Write `run.json` at the end of a fit.
+
+    llm: which language models and versions of prompts the recommender asks, if any.
+    """
     callback = trainer.checkpoint_callback
     best = getattr(callback, "best_model_score", None)
     record = RunRecord(
         model=module.recipe["class_path"].rpartition(".")[2],
         recommender=dict(module.recipe),
+        llm=llm,
         loss=None if module.loss is None else type(module.loss).__name__,
         seed=data.seed,
         data=str(data.path),

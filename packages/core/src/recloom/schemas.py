@@ -156,6 +156,8 @@ class RunRecord(Record):
     seconds: float
     """Wall time of the fit."""
     versions: dict[str, str]
+    llm: dict[str, Any] | None = None
+    """Identities of the language models and versions of the prompts, where the recommender asks any."""
     added: list[Added] = []
     """Items that came after the fit; the numbers of this record hold for the items before them."""
 

@@ -28,8 +28,12 @@ class Spec(TypedDict):
     init_args: dict[str, Any]
 
 
-def describe(recipe: Callable[..., Any] | Spec) -> Spec:
-    """Turn a class, or a `functools.partial` of one, into plain data."""
+def describe(recipe: Callable[..., Any] | Spec, *, stored: bool = True) -> Spec:
+    """Turn a class, or a `functools.partial` of one, into plain data.
+
+    Without `stored`, components with options that are given at each command (`not_stored`) stay as they are, for
+    `build` in this process.
+    """
     if isinstance(recipe, dict):
         return Spec(class_path=recipe["class_path"], init_args=dict(recipe.get("init_args") or {}))
     given: dict[str, Any] = {}
@@ -40,7 +44,7 @@ def describe(recipe: Callable[..., Any] | Spec) -> Spec:
     if not inspect.isclass(made):
         raise RecloomError(f"expected a class or functools.partial(Class, option=value), found {recipe!r}")
     return Spec(
-        class_path=_path(made), init_args={name: _plain(name, value) for name, value in given.items()}
+        class_path=_path(made), init_args={name: _plain(name, value, stored) for name, value in given.items()}
     )
 
 
@@ -103,20 +107,25 @@ def _hook_of(name: str) -> str:
 
 
 def _path(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    public: str | None = vars(kind).get("stored_as")
+    return public or f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, stored: bool = True) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(name, part) for part in value]
+        return [_plain(name, part, stored) for part in value]
     if isinstance(value, dict):
-        return {str(key): _plain(name, part) for key, part in value.items()}
+        return {str(key): _plain(name, part, stored) for key, part in value.items()}
     if inspect.isclass(value) or isinstance(value, functools.partial):  # a recipe within a recipe
-        return dict(describe(value))
+        return dict(describe(value, stored=stored))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        left_out = getattr(value, "not_stored", ())
+        if left_out and not stored:
+            return value
+        names = [f.name for f in dataclasses.fields(value) if f.init and f.name not in left_out]
+        fields = {field: _plain(name, getattr(value, field), stored) for field in names}
         return {"class_path": _path(type(value)), "init_args": fields}
     raise RecloomError(
         f"argument {name!r} is a {type(value).__name__}, which a checkpoint cannot hold. "

@@ -14,16 +14,16 @@ from .invoke import find_command, invoke
 
 @command("llm plan", passes_on=True)
 def plan(command: list[str]) -> None:
-    """Show what a command would ask, and what that costs.
+    """Show what a command would send, and what that costs.
 
-    Nothing is asked. `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15
+    Nothing is sent. `recloom llm plan profile data/ml --kind item ... --llm.prices.prompt 0.15
     --llm.prices.completion 0.6`
 
     Args:
         command: the command with its options, as they stand after `recloom`.
     """
     try:
-        _called(command, ["--llm.run=plan"])
+        _invoke_with(command, ["--llm.run=plan"])
     except Finished:
         print(then(*command))
         raise
@@ -31,29 +31,29 @@ def plan(command: list[str]) -> None:
 
 @command("llm batch-export", passes_on=True)
 def batch_export(out: Path, command: list[str]) -> None:
-    """Write what a command would ask as a provider's batch.
+    """Write what a command would send as a provider's batch.
 
-    Requests whose replies the ledger holds are left out. `recloom llm batch-export requests.jsonl profile data/ml
+    Requests whose responses the ledger holds are left out. `recloom llm batch-export requests.jsonl profile data/ml
     --kind item ... --llm.model OpenAIChat ...`
 
     Args:
         out: the file of requests to write; `.questions.jsonl`, which stays here, is written beside it.
         command: the command with its options, as they stand after `recloom`.
     """
-    from ..llm import NothingLeft
+    from ..llm import NothingToSend
 
     try:
-        _called(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
-    except NothingLeft:
+        _invoke_with(command, ["--llm.run=batch", f"--llm.batch_out={out}"])
+    except NothingToSend:
         print(then(*command))
         raise
     except Finished:
-        print("And then, to another file, what is asked next; where nothing is, this says so:")
+        print("And then, to another file, what is sent next; where nothing is, this says so:")
         print(f"  {command_line('llm', 'batch-export', 'ANOTHER', *command)}")
         raise
 
 
-def _called(words: list[str], more: list[str]) -> None:
+def _invoke_with(words: list[str], more: list[str]) -> None:
     """Call another command with further options; only one that asks has them."""
     from ..llm import asking_commands
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ..errors import RecloomError
 from ..io import RECORDED, version, whole_file, write_text
+from ..llm import Usage
 from ..metrics.segments import LEGEND
 from ..run_folder import refuse_task
 from ..schemas import Protocol, Record
@@ -59,6 +60,8 @@ class Results(Record):
     level: float = LEVEL
     resamples: int
     versions: dict[str, str]
+    usage: Usage | None = None
+    """What the test asked of language models, where the recommender asks any."""
 
 
 def write_results(
@@ -73,6 +76,7 @@ def write_results(
     seed: int | None = None,
     lower_is_better: Iterable[str] = (),
     resamples: int = 1000,
+    usage: Usage | None = None,
 ) -> Results:
     """Write both files into `run_dir`, each in one step, and return what `metrics.json` says.
 
@@ -98,7 +102,13 @@ def write_results(
             higher_is_better=name not in worse,
         )
     results = Results(
-        model=model, seed=seed, protocol=protocol, metrics=metrics, resamples=resamples, versions=_versions()
+        model=model,
+        seed=seed,
+        protocol=protocol,
+        metrics=metrics,
+        resamples=resamples,
+        versions=_versions(),
+        usage=usage,
     )
     run.mkdir(parents=True, exist_ok=True)
     with whole_file(run / _per_user_file(protocol)) as partial:
@@ -171,6 +181,8 @@ def show(results: Results) -> None:
     legend = LEGEND if columns[1:] else ""
     for line in filter(None, (legend, _absent(requests(results)), describe(results.protocol))):
         console.print(plain(line, 400))
+    if results.usage is not None:
+        print(results.usage)
 
 
 def _cell(metric: MetricValue | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.batches.module import RecDataModule
 from ..evaluation.results import show
+from ..llm import llm_identity
 from ..metrics import parse_metric
 from ..next_steps import then
 from ..plugins import collect
@@ -62,10 +63,19 @@ class RecCLI(RunCLI):
             )
         self.tell_interrupted()
 
+    def after_validate(self) -> None:
+        super().after_validate()
+        self._print_usage()
+
+    def _print_usage(self) -> None:
+        if self.model.usage is not None:
+            print(self.model.usage)
+
     def after_predict(self) -> None:
         path = Path(self.trainer.default_root_dir) / "predictions.parquet"
         write_predictions(path, self.trainer.predict_loop.predictions, self.model.catalog)
         print(f"wrote {path}")
+        self._print_usage()
 
 
 def training_free(module: RecModule) -> bool:
@@ -82,7 +92,7 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
     if training_free(module):
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
-        write_record(folder, trainer, module, data)
+        write_record(folder, trainer, module, data, llm_identity(module.recommender.modules()))
         print(f"trained: {folder}{how_far(trainer)} ({then('test', folder)})")
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from ..errors import RecloomError, Terminated
 from ..io import unwritable
+from ..llm import without_call_options
 from ..next_steps import command_line
 from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
 from ..training.callbacks import EarlyStop, TrainingBar
@@ -38,8 +40,17 @@ class SaveConfig(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            write_config(Path(trainer.default_root_dir), self.parser.dump(self.config, skip_none=False))
+            write_config(
+                Path(trainer.default_root_dir), stored(self.parser.dump(self.config, skip_none=False))
+            )
             (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
+
+
+def stored(config: str) -> str:
+    """The YAML of a configuration without what is given anew at each command: ledger and limits of language models."""
+    given = yaml.safe_load(config)
+    kept = without_call_options(given)
+    return config if kept == given else yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
 class RunCLI(LightningCLI):
@@ -197,7 +208,7 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
 
 def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
     """What to say where somebody stopped the work: what is left of it, and how to go on."""
-    word = "terminated" if isinstance(cause, Terminated) else "interrupted"
+    word = str(cause) or ("terminated" if isinstance(cause, Terminated) else "interrupted")
     if verb != "fit":
         return word
     folder = Path(os.environ.get(SHARED_RUN, ""))

@@ -1,4 +1,4 @@
-"""What a language model and a text encoder are to Recloom.
+"""The contracts of language models and text encoders, and the public names of this package.
 
 Both are components of a recommender's configuration: write them as frozen dataclasses whose fields are plain
 values, so that a checkpoint can hold `{"class_path": ..., "init_args": {...}}` and build them again. Load
@@ -8,6 +8,7 @@ weights on first use, not in the constructor.
 from __future__ import annotations
 
 import math
+from abc import ABCMeta
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
     from .client.budget import Budget as Budget
     from .client.budget import Prices as Prices
     from .client.budget import worst_case as worst_case
+    from .client.options import LLMCallOptions as LLMCallOptions
     from .client.options import LLMOptions as LLMOptions
     from .client.options import asking_commands as asking_commands
+    from .client.options import llm_identity as llm_identity
+    from .client.options import llm_options as llm_options
+    from .client.options import without_call_options as without_call_options
     from .client.runner import LLMResult as LLMResult
     from .client.runner import ask as ask
     from .client.session import LAST as LAST
+    from .client.session import BatchPlanned as BatchPlanned
     from .client.session import LLMSession as LLMSession
-    from .client.session import NothingLeft as NothingLeft
+    from .client.session import LLMSessions as LLMSessions
+    from .client.session import NothingToSend as NothingToSend
     from .client.session import PlannedRounds as PlannedRounds
     from .client.usage import Usage as Usage
     from .ledger.commands import LEDGER_COMMANDS as LEDGER_COMMANDS
@@ -62,9 +69,11 @@ if TYPE_CHECKING:
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
-class Component:
+class Component(metaclass=ABCMeta):  # noqa: B024 - so that LLMOptions registers without a base class
     """A frozen dataclass of plain fields."""
 
+    not_stored: ClassVar[tuple[str, ...]] = ()
+    """Fields that are given anew by each command, so that no configuration or checkpoint holds them."""
     without_effect: ClassVar[tuple[str, ...]] = ()
     """Fields that do not change what comes out, such as a timeout, a device or the name of a key's variable."""
 
@@ -135,12 +144,12 @@ class LanguageModel(Component):
     """Answers messages, and where the backend can, scores given answers.
 
     A backend defines `generate`, or `generate_batch` where it answers several at once, and `score_batch` where
-    it can give probabilities. Nobody but `recloom.llm.client.runner` calls these over many questions: there every
-    reply is kept, counted and paid for once.
+    it can give probabilities. Over many requests only `recloom.llm.client.runner` calls these: there every
+    response is kept, counted and paid for once.
     """
 
     batch_size: int = 1
-    """Questions that are best answered together."""
+    """Requests that are best answered together."""
     concurrency: int = 1
     """Batches that may be under way at the same time; a server takes many, a local model one."""
     can_score: ClassVar[bool] = False
@@ -160,7 +169,7 @@ class LanguageModel(Component):
 
         `schema` is the JSON schema of the object that is wanted. A backend that can hold the model to it does;
         the others need not read it, and every answer is checked against it later in any case.
-        Raises LLMRequestError for a question that cannot be answered while others may be.
+        Raises LLMRequestError for a request that cannot be answered while others may be.
         """
         raise NotImplementedError(f"{type(self).__name__} must define generate(messages)")
 
@@ -245,9 +254,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "client.budget": "Budget Prices worst_case",
-        "client.options": "LLMOptions asking_commands",
+        "client.options": "LLMCallOptions LLMOptions asking_commands llm_identity llm_options without_call_options",
         "client.runner": "LLMResult ask",
-        "client.session": "LAST LLMSession NothingLeft PlannedRounds",
+        "client.session": "LAST BatchPlanned LLMSession LLMSessions NothingToSend PlannedRounds",
         "client.usage": "Usage",
         "ledger.commands": "LEDGER_COMMANDS",
         "ledger.store": "Ledger",

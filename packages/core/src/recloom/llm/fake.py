@@ -1,6 +1,6 @@
-"""A language model that is no model: a pure function of what it is asked, for tests, plans and demonstrations.
+"""A fake language model: a pure function of its messages, for tests, plans and demonstrations.
 
-It reads its own prompt as a person would: what stands between `<tag>` and `</tag>` is data, marked lines
+It reads the prompt as a person would: what stands between `<tag>` and `</tag>` is data, marked lines
 (`A. ...`, `1. ...`, `- ...`) are lists, and the last list holds the candidates. Where `attribute` and `value` are
 wanted, the last tagged list is a record of `name: value` lines.
 """
@@ -71,7 +71,7 @@ class Fake(LanguageModel):
         texts, cut = [], 0
         for number in range(n):
             noise = self._digest(messages, (seed, number if temperature else 0))
-            words = self._answer(asked_in(messages), schema, noise, temperature > 0).split(" ")
+            words = self._answer(user_text(messages), schema, noise, temperature > 0).split(" ")
             texts.append(" ".join(words[:max_tokens]))
             cut += len(words) > max_tokens
         return Generation(texts, self._read(messages), self.estimate(texts), cut, estimated=True)
@@ -82,7 +82,7 @@ class Fake(LanguageModel):
         """Log-probabilities that put the options in the order of the policy; option k of the order has 2^-(k+1)."""
         found: list[Scores | LLMRequestError] = []
         for messages, given in zip(prompts, options, strict=True):
-            text = asked_in(messages)
+            text = user_text(messages)
             candidates = lists(text)[-1] if lists(text) else []
             named = candidates if len(candidates) == len(given) else list(given)  # A, B, ... stand for a list
             place = {at: rank for rank, at in enumerate(self._order(named, text))}
@@ -146,7 +146,7 @@ class Fake(LanguageModel):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def asked_in(messages: Sequence[Message]) -> str:
+def user_text(messages: Sequence[Message]) -> str:
     """What the user said, in all turns: a corrective turn does not repeat the data of the first."""
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 

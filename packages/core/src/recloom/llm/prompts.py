@@ -111,7 +111,7 @@ class PromptTemplate(Record):
     escape: tuple[str, ...] = ()
     """Delimiters that the text puts around fields; broken up in values, so that no field can end early."""
     about: str = Field(default_factory=lambda said: _first_line(said.get("user", "")), exclude=True)
-    """One line for `recloom list`, by default the first of `user`. No part of the version: replies stay valid."""
+    """One line for `recloom list`, by default the first of `user`. No part of the version: responses stay valid."""
 
     @property
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""What is asked of a language model and what came of it, as data; the key by which a reply is found again."""
+"""Requests to a language model and responses, as data; the key by which a response is found again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LLMRequest:
         prompt: name and version of the template, `name@version`; part of the key.
         n, temperature, max_tokens, seed: as in `LanguageModel.generate`.
         schema: JSON schema of the wanted object, as JSON text; None = free text.
-        options: with options the question is to score them, not to answer freely.
+        options: with options the request is to score them, not to answer freely.
     """
 
     messages: tuple[Message, ...]
@@ -34,11 +34,11 @@ class LLMRequest:
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """What questions must share to be answered in one batch."""
+        """What requests must share to be answered in one batch."""
         return (self.options is None, self.n, self.temperature, self.max_tokens, self.seed, self.schema)
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data; what has its default and does not matter for this kind of question is left out."""
+        """Plain data; what has its default and does not matter for this kind of request is left out."""
         data: dict[str, Any] = {"messages": list(self.messages), "prompt": self.prompt}
         if self.options is not None:
             return data | {"options": list(self.options)}
@@ -51,7 +51,7 @@ class LLMRequest:
         return data | ({"schema": json.loads(self.schema)} if self.schema else {})
 
     def key(self, identity: Mapping[str, Any]) -> str:
-        """sha256 of the model's identity and the question: equal keys have equal answers."""
+        """sha256 of the model's identity and the request: equal keys have equal answers."""
         text = json.dumps([dict(identity), self.as_data()], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -61,9 +61,9 @@ class LLMResponse:
     """An answer.
 
     Attributes:
-        texts: the n answers, none for a question with options.
-        scores: the log-probability of each option, none for a free question.
-        prompt_tokens, completion_tokens: what it cost when it was asked.
+        texts: the n answers, none for a request with options.
+        scores: the log-probability of each option, none for a request without options.
+        prompt_tokens, completion_tokens: what it cost when it was sent.
         cached: whether it came from the ledger.
         cut: how many of the answers ended at max_tokens, where the backend knew.
         estimated: whether the tokens are an estimate; the ledger does not keep it.
@@ -80,7 +80,7 @@ class LLMResponse:
 
 @dataclass(frozen=True)
 class Failure:
-    """A question without a usable answer.
+    """A request without a usable answer.
 
     Attributes:
         reason: in words, for the report.

@@ -1,6 +1,6 @@
-"""From replies to checked objects: one JSON object is read, checked against a model, and asked for once more if wrong.
+"""From responses to checked objects: one JSON object each, checked against a model, asked for once more if wrong.
 
-A reply is data. What is taken from it is one JSON object that obeys the model that was asked for, closed lists
+A response is data. What is taken from it is one JSON object that obeys the model that was asked for, closed lists
 included; everything else that it says is ignored or makes it a failure, which is counted and kept.
 """
 
@@ -18,32 +18,31 @@ from .openai.redaction import without_secrets
 from .requests import Failure, LLMRequest, LLMResponse
 
 if TYPE_CHECKING:
-    from . import LanguageModel
-    from .client.budget import Budget, BudgetTracker
     from .client.runner import LLMResult
     from .client.usage import Usage
-    from .ledger.store import Ledger
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
 LONGEST = 100_000
-"""Characters of a reply that are read."""
+"""Characters of a response that are read."""
 SHOWN = 2_000
-"""Characters of a wrong reply that the model is shown again."""
+"""Characters of a wrong response that the model is shown again."""
 
 
 @dataclass(frozen=True)
 class Answers(Generic[Wanted]):
-    """What came of a list of questions, in their order.
+    """What came of a list of requests, in their order.
 
     Attributes:
-        found: an object, or a Failure, for each question.
-        asked_again: how many questions needed the second attempt.
-        bills: what each round cost.
-        keys: the key in the ledger of the reply that each was read from, or that the last attempt would have.
+        found: an object, or a Failure, for each request.
+        retried: how many requests needed the second attempt.
+        unusable: how many got a last response that is not what was asked for.
+        usages: of each round.
+        keys: the key in the ledger of the response that each was read from, or that the last attempt would have.
     """
 
     found: list[Wanted | Failure]
-    asked_again: int
+    retried: int
+    unusable: int
     usages: list[Usage]
     keys: list[str]
 
@@ -53,61 +52,36 @@ class Answers(Generic[Wanted]):
         return [(at, one) for at, one in enumerate(self.found) if isinstance(one, Failure)]
 
 
-def wanting(request: LLMRequest, kind: type[BaseModel]) -> LLMRequest:
-    """The question with the JSON schema of what is wanted."""
+def with_schema(request: LLMRequest, kind: type[BaseModel]) -> LLMRequest:
+    """The request with the JSON schema of what is wanted."""
     return replace(request, schema=json.dumps(kind.model_json_schema(), sort_keys=True))
 
 
-def answers(
-    model: LanguageModel,
-    requests: Sequence[LLMRequest],
-    kind: type[Wanted],
-    ledger: Ledger,
-    *,
-    budget: Budget | BudgetTracker | None = None,
-    offline: bool = False,
-    progress: str = "asking",
-) -> Answers[Wanted]:
-    """Ask, read each reply as `kind`, and ask once more where that fails, saying what was wrong.
-
-    Both rounds are kept in the ledger and held to one budget; the rest is as in `asking.ask`.
-    """
-    from .client.budget import Budget, BudgetTracker
-    from .client.runner import ask
-
-    meter = budget if isinstance(budget, BudgetTracker) else BudgetTracker(budget or Budget())
-
-    def one_round(asked: Sequence[LLMRequest], what: str) -> LLMResult:
-        return ask(model, asked, ledger, budget=meter, offline=offline, progress=what)
-
-    return answers_by(one_round, requests, kind, progress)
-
-
-def answers_by(
+def ask_for_objects(
     one_round: Callable[[Sequence[LLMRequest], str], LLMResult],
     requests: Sequence[LLMRequest],
     kind: type[Wanted],
     progress: str = "asking",
     check: Callable[[int, Wanted], str] | None = None,
 ) -> Answers[Wanted]:
-    """`answers` by any way of asking.
+    """Ask, read each response as `kind`, and ask once more where that fails, saying what was wrong.
 
     Args:
-        one_round: takes questions and what the progress bar says.
-        check: takes the position of a question and its object; says what is wrong with it, "" if nothing.
+        one_round: sends requests; it takes them and what the progress bar says.
+        check: takes the position of a request and its object; says what is wrong with it, "" if nothing.
     """
 
     def checked(at: int, response: LLMResponse | Failure) -> Wanted | Failure:
-        one = read(response, kind)
+        one = parse_response(response, kind)
         if isinstance(one, Failure) or isinstance(response, Failure) or check is None:
             return one
         wrong = check(at, one)
         return Failure(wrong, response.texts) if wrong else one
 
-    asked = [wanting(request, kind) for request in requests]
+    asked = [with_schema(request, kind) for request in requests]
     first = one_round(asked, progress)
     found: list[Wanted | Failure] = [checked(at, response) for at, response in enumerate(first.responses)]
-    keys, usages = list(first.keys), [first.usage]
+    keys, usages, last = list(first.keys), [first.usage], list(first.responses)
     again = [
         at
         for at, (one, response) in enumerate(zip(found, first.responses, strict=True))
@@ -117,12 +91,14 @@ def answers_by(
         second = one_round([corrected(asked[at], found[at]) for at in again], f"{progress} again")
         usages.append(second.usage)
         for at, response, key in zip(again, second.responses, second.keys, strict=True):
-            found[at], keys[at] = checked(at, response), key
-    return Answers(found, len(again), usages, keys)
+            found[at], keys[at], last[at] = checked(at, response), key, response
+    read = {*range(len(found))} - {at for at, one in enumerate(last) if isinstance(one, Failure)}
+    unusable = sum(isinstance(found[at], Failure) for at in read)
+    return Answers(found, len(again), unusable, usages, keys)
 
 
 def corrected(request: LLMRequest, failure: Any) -> LLMRequest:
-    """The same question after a wrong reply, which is shown with what was wrong with it."""
+    """The same request after a wrong response, which is shown with what was wrong with it."""
     said: Message = {"role": "assistant", "content": "".join(failure.texts[:1])[:SHOWN] or "(nothing)"}
     asked: Message = {
         "role": "user",
@@ -132,14 +108,14 @@ def corrected(request: LLMRequest, failure: Any) -> LLMRequest:
     return replace(request, messages=(*request.messages, said, asked))
 
 
-def read(response: LLMResponse | Failure, kind: type[Wanted]) -> Wanted | Failure:
-    """The one JSON object of a reply as `kind`, or a Failure that says what is wrong."""
+def parse_response(response: LLMResponse | Failure, kind: type[Wanted]) -> Wanted | Failure:
+    """The one JSON object of a response as `kind`, or a Failure that says what is wrong."""
     if isinstance(response, Failure):
         return response
     text = response.texts[0] if response.texts else ""
     ended = " (it ended at max_tokens)" if response.cut else ""
     try:
-        return kind.model_validate(only_object(text))
+        return kind.model_validate(parse_object(text))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()[:3]]
         return Failure("; ".join(faults) + ended, response.texts)
@@ -147,7 +123,7 @@ def read(response: LLMResponse | Failure, kind: type[Wanted]) -> Wanted | Failur
         return Failure(f"{error}{ended}", response.texts)
 
 
-def only_object(text: str) -> dict[str, Any]:
+def parse_object(text: str) -> dict[str, Any]:
     """The one JSON object in a text, which may have words or a fence around it.
 
     Raises ValueError where there is none, more than one, a key twice, a number that is not finite, or an end
@@ -187,7 +163,7 @@ def _objects(text: str, start: int) -> Iterator[Any]:
             start += 1
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("its JSON has a key twice")
@@ -198,4 +174,4 @@ def _not_finite(name: str) -> Any:
     raise ValueError(f"its JSON holds {name}, which is no number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_not_finite)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_finite)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..command import command
 from ..errors import RecloomError
 from ..io import whole_file, writable
+from ..llm import LLMCallOptions
 
 if TYPE_CHECKING:
     from ..schemas import Recommendation
@@ -27,6 +28,7 @@ def recommend_command(
     exclude: list[str] | None = None,
     out: str | None = None,
     data: str | None = None,
+    llm: LLMCallOptions = LLMCallOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Recommend items with a trained run.
 
@@ -43,6 +45,7 @@ def recommend_command(
         exclude: item ids or titles never to recommend.
         out: Parquet file to write instead of printing.
         data: folder of the dataset, where it is not where the run was trained from.
+        llm: ledger, limits and the rest, for a run that asks a language model.
     """
     if artefact is not None:
         files = users or []
@@ -68,7 +71,7 @@ def recommend_command(
 
     if out:
         writable(Path(out))
-    loaded = load(run, data=data)
+    loaded = load(run, data=data, llm=llm)
     if all:
         _write_all(loaded, k, str(out))
         return
@@ -88,8 +91,14 @@ def recommend_command(
         with whole_file(out) as partial:
             pl.DataFrame(rows).write_parquet(partial)
         print(f"wrote {out}")
-        return
-    _print(names, answers)
+    else:
+        _print(names, answers)
+    _print_usage(loaded)
+
+
+def _print_usage(loaded: Run) -> None:
+    if loaded.module.usage is not None:
+        print(loaded.module.usage)
 
 
 def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
@@ -128,3 +137,4 @@ def _write_all(loaded: Run, k: int, out: str) -> None:
             writer.write_table(arrow)
             progress.advance(table["user_id"].n_unique())
     print(f"wrote {out}")
+    _print_usage(loaded)

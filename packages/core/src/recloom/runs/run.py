@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
 from ..errors import RecloomError
 from ..io import whole_file
+from ..llm import BatchPlanned, LLMCallOptions
 from ..recommender import Recommender
 from ..run_folder import (
     CHECKPOINTS,
@@ -144,10 +146,13 @@ class Run:
     def recommend_all(self, k: int = 10) -> Iterator[pl.DataFrame]:
         """Tables of user_id, item_id, score and rank for all users, in blocks; memory does not grow with users."""
         step = max(1, BLOCK // self.catalog.num_items)
-        for start in range(1, self.catalog.num_users + 1, step):
-            index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
-            items, scores = self._top(self._requests(index), k, [])
-            yield _frame(self.catalog, index, items, scores)
+        with self.module.asking() as sessions:
+            for start in range(1, self.catalog.num_users + 1, step):
+                index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
+                with suppress(BatchPlanned):
+                    items, scores = self._top(self._requests(index), k, [])
+                    yield _frame(self.catalog, index, items, scores)
+        self.module.usage = sessions.usage
 
     def test(self, data: RecDataModule | None = None) -> Results:
         """Measure on the test part, keep the results in the run folder and return them."""
@@ -158,8 +163,11 @@ class Run:
             devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, use_distributed_sampler=False,
         )  # fmt: skip
-        trainer.test(self.module, data, verbose=False)
-        self.module.eval()
+        try:
+            trainer.test(self.module, data, verbose=False)
+        finally:
+            self.module.sessions.close()  # open where the test failed
+            self.module.eval()
         return self.write_results(data)
 
     def write_results(self, data: RecDataModule) -> Results:
@@ -179,6 +187,7 @@ class Run:
             of_draws=meter.of_draws(),
             seed=data.seed,
             lower_is_better=meter.lower_is_better,
+            usage=self.module.usage,
         )
 
     def _names(self, users: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
@@ -197,7 +206,9 @@ class Run:
         return Batch.of(history, user=users, history_time=times, request_time=times.amax(1) + 1)
 
     def _answer(self, batch: Batch, k: int, exclude: Iterable[str]) -> list[list[Recommendation]]:
-        items, scores = self._top(batch, k, exclude)
+        with self.module.asking() as sessions, suppress(BatchPlanned):
+            items, scores = self._top(batch, k, exclude)
+        self.module.usage = sessions.usage
         answers = []
         for row, values in zip(items, scores, strict=True):
             kept = row[torch.isfinite(values)].numpy()
@@ -253,10 +264,13 @@ def _frame(catalog: Catalog, users: Tensor, items: Tensor, scores: Tensor) -> pl
     )
 
 
-def load(path: str | Path, *, data: str | Path | None = None) -> Run:
+def load(path: str | Path, *, data: str | Path | None = None, llm: LLMCallOptions | None = None) -> Run:
     """Load a run from its folder, or from one of its checkpoints; nothing else is needed to recommend for a history.
 
-    Users of the dataset are looked up in it: `data` is its folder, where it is not where the run was trained from.
+    Args:
+        path: the folder, or a checkpoint.
+        data: folder of the dataset, in which users are looked up, where it is not where the run was trained from.
+        llm: ledger, limits and the rest, where the recommender asks a language model.
     """
     path = Path(path)
     checkpoint = checkpoint_of(path)
@@ -271,7 +285,9 @@ def load(path: str | Path, *, data: str | Path | None = None) -> Run:
     saved = read_checkpoint(checkpoint)
     if STATE in saved:
         raise RecloomError(no_recommender(path, saved[STATE]["module"]))
-    return Run(folder, restore(saved), Path(data) if data else None)
+    module = restore(saved)
+    module.llm_call = llm
+    return Run(folder, module, Path(data) if data else None)
 
 
 def restore(checkpoint: dict[str, object]) -> RecModule:

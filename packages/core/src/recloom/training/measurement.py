@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn.functional import pad
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
+from ..llm import BatchPlanned, HashingNgrams
 from ..metrics import ItemFacts
 from ..metrics.accumulator import MetricAccumulator
 from ..metrics.segments import item_segments
@@ -48,7 +50,14 @@ class Measurement:
         self.meter = MetricAccumulator(metrics, collect("register_metrics"), facts, segments)
 
     def update(self, module: RecModule, batch: Batch) -> None:
-        """Take one batch: by scores, or by lists where the recommender retrieves and the candidates have no labels."""
+        """Take one batch: by scores, or by lists where the recommender retrieves and the candidates have no labels.
+
+        Nothing is taken where the requests of a recommender that asks a language model are only planned.
+        """
+        with suppress(BatchPlanned):
+            self._update(module, batch)
+
+    def _update(self, module: RecModule, batch: Batch) -> None:
         given = {"candidates": batch.candidates, "users": batch.user}
         if batch.labels.is_floating_point():
             self.meter.update(module.rank(batch, module.mask_seen), labels=batch.labels, **given)
@@ -89,8 +98,6 @@ def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequen
 
 def text_vectors(catalog: Catalog) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(num_items + 1, 512) hashed n-grams of all the text columns, for the diversity of lists."""
-    from ..llm import HashingNgrams
-
     encoder = HashingNgrams()
     vectors = np.zeros((catalog.num_items + 1, encoder.dim), np.float32)
     vectors[1:] = encoder.encode(catalog.texts(catalog.text_columns()))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, cast
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -14,10 +14,12 @@ from ..data.batches.module import Needs, RecDataModule
 from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError, at_least
+from ..llm import BatchPlanned
 from ..losses import Loss, loss_of
 from ..recommender import Recommender
 from ..spec import Spec, build, describe
 from .external_weights import check_probes
+from .llm_sessions import AskingModule
 from .measurement import Measurement
 from .optimizer import adamw
 from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
@@ -26,7 +28,7 @@ from .saved_state import check_data, read_state, write_state
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
 
-class RecModule(L.LightningModule):
+class RecModule(AskingModule):
     """Trains a recommender with a loss, and ranks with it.
 
     Args:
@@ -40,7 +42,6 @@ class RecModule(L.LightningModule):
         schedule: what it does then: it stays (`constant`), or falls to 0 at the last optimiser step (`cosine`).
     """
 
-    recommender: Recommender
     popularity: Tensor
     """(num_items + 1,) scores for users of whom nothing is known."""
 
@@ -57,6 +58,7 @@ class RecModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.recipe: Spec = describe(recommender)
+        self._given = describe(recommender, stored=False)
         self.given_loss = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
         self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
@@ -83,7 +85,7 @@ class RecModule(L.LightningModule):
     def build(self, catalog: Catalog) -> None:
         """Make the recommender for a catalogue; its weights are new, its fitted state is empty."""
         self.catalog = catalog
-        self.recommender = cast(Recommender, build("register_models", self.recipe, catalog))
+        self.recommender = cast(Recommender, build("register_models", self._given, catalog))
         self.loss = self.given_loss[0] or loss_of(self.recommender)
         self.automatic_optimization = self.loss is not None
         self.popularity = torch.zeros(catalog.num_items + 1)
@@ -105,18 +107,15 @@ class RecModule(L.LightningModule):
 
     def meet(self, data: RecDataModule) -> None:
         """Tell the data module what this run needs, once that is known, and read what holds for the run."""
-        data.needs = Needs(
-            self.recommender.training_rows,
-            self.added,
-            self.recommender.reads_pairs,
-            retrieves(self.recommender),
-        )
+        own = self.recommender
+        data.needs = Needs(own.training_rows, self.added, own.reads_pairs, retrieves(own))
         self.seed, self.mask_seen = data.seed, data.seen == "masked"
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
-        self.recommender.fit(data.train)
-        self.popularity = self.recommender.cold_start_scores(data.train).clone()
+        with self.asking():
+            self.recommender.fit(data.train)
+            self.popularity = self.recommender.cold_start_scores(data.train).clone()
         self._fit_loss(data)
         self.trained_on = identity(data)
 
@@ -203,21 +202,25 @@ class RecModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._finish("test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) users, (B, 10) items and their scores, best first."""
-        return batch.user, *self.top(batch, 10, masked_items(batch, self.mask_seen))
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """(B,) users, (B, 10) items and their scores, best first; None where requests are only planned."""
+        with suppress(BatchPlanned):
+            return batch.user, *self.top(batch, 10, masked_items(batch, self.mask_seen))
+        return None
 
     def _start(self, by_segment: bool = False) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
             self.learn(self.data)
         assert self.catalog is not None
         self.measurement = Measurement(self.catalog, self.data, self.metrics, by_segment)
+        self.open_sessions()
 
     def _measured(self) -> Measurement:
         assert self.measurement is not None
         return self.measurement
 
     def _finish(self, name: str) -> None:
+        self.finish_sessions()
         for metric, value in self._measured().meter.compute().items():
             self.log(f"{name}/{metric}", float(value), prog_bar=metric == self.metrics[0], sync_dist=True)
 

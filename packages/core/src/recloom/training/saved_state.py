@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError
+from ..llm import LLMOptions, llm_identity
 from ..spec import Spec
 from .external_weights import leave_out, put_back
 
@@ -31,6 +32,7 @@ def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
         "trained_on": module.trained_on,
         "added": module.added,
         "external": leave_out(module.recommender, checkpoint),
+        "llm": llm_identity(module.recommender.modules()),
     }
 
 
@@ -59,6 +61,7 @@ def read_state(
     if module.catalog is None or module.added:
         tables = {name: table.numpy().tobytes() for name, table in saved["catalog"].items()}
         module.build(Catalog.from_bytes(tables))
+    check_llm(llm_identity(module.recommender.modules()), saved.get("llm"))
     if not training:
         _leave_loss(module, checkpoint)
     for name, value in checkpoint["state_dict"].items():
@@ -86,7 +89,9 @@ def check_recipe(mine: Spec, saved: Spec) -> None:
     """Refuse a checkpoint of another recommender, naming what differs."""
     own, theirs = ({"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in (mine, saved))
     names = [
-        name for name in {**theirs, **own} if name in own and name in theirs and own[name] != theirs[name]
+        name
+        for name in {**theirs, **own}
+        if name in own and name in theirs and own[name] != theirs[name] and not _is_llm(own[name])
     ]
     if names:
         raise RecloomError(
@@ -94,6 +99,23 @@ def check_recipe(mine: Spec, saved: Spec) -> None:
             + ", ".join(f"{name} {theirs[name]!r}, asked for {own[name]!r}" for name in names)
             + ". Leave these options as they were, or start a new run."
         )
+
+
+def check_llm(found: dict[str, Any] | None, saved: dict[str, Any] | None) -> None:
+    """Refuse another language model, or another version of a prompt, than the run was made with."""
+    mine, theirs = found or {}, saved or {}
+    names = [name for name in ("models", "prompts") if mine.get(name) != theirs.get(name)]
+    if names:
+        raise RecloomError(
+            "this run asks another language model or prompt than the one here now: "
+            + "; ".join(f"{name} {theirs.get(name)}, found {mine.get(name)}" for name in names)
+            + ". Leave these as they were, or fit a new run."
+        )
+
+
+def _is_llm(value: Any) -> bool:
+    """Whether an option is LLMOptions, which are compared by the identity of their model."""
+    return isinstance(value, dict) and value.get("class_path") == LLMOptions.stored_as
 
 
 def _leave_loss(module: RecModule, checkpoint: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ def profile(
     total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
     left_out = total.get(kind, catalog.num_items) - len(every)
     print(
-        f"wrote {out}: {count:,} of {len(about):,}, {found.asked_again:,} asked twice, "
+        f"wrote {out}: {count:,} of {len(about):,}, {found.retried:,} asked twice, "
         f"{len(found.failures):,} failed"
     )
     if left_out:

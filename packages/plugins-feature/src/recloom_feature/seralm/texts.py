@@ -104,7 +104,7 @@ def write_answers(out: Path, ids: list[str], asked: LLMResult, made: Mapping[str
         beside.unlink(missing_ok=True)
     if not rows:
         raise DataError(
-            f"none of {len(ids):,} questions gave a text; the first failed: {failed[0][1].reason}. All reasons are "
+            f"none of {len(ids):,} requests gave a text; the first failed: {failed[0][1].reason}. All reasons are "
             f"in {beside}."
         )
     kinds = {"item_id": pl.String, "variant": pl.Int32, "text": pl.String, "key": pl.String}

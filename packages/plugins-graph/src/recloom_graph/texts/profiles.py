@@ -154,7 +154,7 @@ def write_profiles(
     arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
     write_generated(arrow, out, MADE_FROM, made_from, failures)
     none = len(told) - len(rows) - len(failures)
-    return Counts(len(rows), len(told), found.asked_again, len(failures), none)
+    return Counts(len(rows), len(told), found.retried, len(failures), none)
 
 
 def _questions(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[LLMRequest]:

@@ -1,4 +1,4 @@
-"""What asking may cost, and what it has cost: prices, a hard budget, and the meter that holds a run to it."""
+"""What requests may cost: prices, a hard budget, and the tracker that holds a run to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PER_CONVERSATION = 3
 
 
 class BudgetError(RecloomError):
-    """The budget does not reach for what is left to ask; what was answered is kept."""
+    """The budget does not reach for what is left to send; what was answered is kept."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Budget:
     """Limits that a run does not exceed; None = no limit.
 
     Args:
-        calls: questions sent; every one of a batch counts.
+        calls: requests sent; every one of a batch counts.
         tokens: of prompts and completions together.
         money: in the currency of the prices, which it needs.
-        prices: what tokens cost; with them alone nothing is limited, but the bill is in money.
+        prices: what tokens cost; with them alone nothing is limited, but the usage is in money.
     """
 
     calls: int | None = None
@@ -65,7 +65,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cost:
-    """Calls and tokens: of a question at worst, or of what was asked."""
+    """Calls and tokens: of a request at worst, or of what was sent."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -85,9 +85,9 @@ class Cost:
 
 
 def worst_case(model: LanguageModel, request: LLMRequest) -> Cost:
-    """What a question costs at most: its prompt as the model counts tokens, and n answers of full length.
+    """What a request costs at most: its prompt as the model counts tokens, and n answers of full length.
 
-    A question with options costs its prompt, the options, and the one token with which a server scores them.
+    A request with options costs its prompt, the options, and the one token with which a server scores them.
     """
     parts = [*(message["content"] for message in request.messages), *(request.options or ())]
     prompt = sum(map(model.count_tokens, parts)) + PER_MESSAGE * len(request.messages) + PER_CONVERSATION
@@ -98,8 +98,8 @@ def worst_case(model: LanguageModel, request: LLMRequest) -> Cost:
 class BudgetTracker:
     """Holds one run, or several that share it, to a budget.
 
-    What goes out is set aside at its worst case; when replies arrive, what they say they cost takes its place.
-    A question that failed stays at its worst case, since nobody knows what it cost. Where prompts turn out
+    What goes out is set aside at its worst case; when responses arrive, what they say they cost takes its place.
+    A request that failed stays at its worst case, since nobody knows what it cost. Where prompts turn out
     longer in all than `count_tokens` said, later ones are taken as longer by the same share.
     """
 
@@ -110,7 +110,7 @@ class BudgetTracker:
         self._counted = self._reported = 0
 
     def worst(self, model: LanguageModel, requests: Sequence[LLMRequest]) -> list[Cost]:
-        """The worst case of each question; tokens are counted only where they are limited."""
+        """The worst case of each request; tokens are counted only where they are limited."""
         if self.budget.tokens is None and self.budget.money is None:
             return [Cost(1)] * len(requests)
         longer = max(1.0, self._reported / self._counted) if self._counted else 1.0

@@ -1,4 +1,4 @@
-"""What asking would cost, before the first call."""
+"""What requests would cost, before the first call."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do.
+    """What a run would send.
 
     Attributes:
-        questions: how many there are.
+        requests: how many there are.
         repeated: how many are equal to an earlier one.
         cached: how many, of those left, the ledger holds.
-        calls: how many are left to ask.
+        calls: how many are left to send.
         prompt_tokens: of the calls, as the model counts them.
         completion_tokens: at most.
         money: at most, None where prices are not known.
@@ -48,7 +48,7 @@ class Plan:
     estimated: bool = False
 
     def after(self, usage: Usage) -> Plan:
-        """With the rounds that came before, all of whose replies are held."""
+        """With the rounds that came before, all of whose responses are held."""
         return replace(
             self,
             requests=self.requests + usage.requests,
@@ -63,7 +63,7 @@ class Plan:
         table = Table("what", box=None, pad_edge=False)
         table.add_column("how much", justify="right")
         rows = {
-            "questions": f"{self.requests:,}",
+            "requests": f"{self.requests:,}",
             "repeated": f"{self.repeated:,}",
             "in the ledger": f"{self.cached:,}",
             "calls": f"{self.calls:,}",
@@ -76,15 +76,14 @@ class Plan:
             table.add_row(*row)
         return table
 
-    @property
-    def advice(self) -> str:
-        """What the table does not say, in lines, and which options of the command say more."""
-        lines = ["Nothing was asked. A reply that cannot be read is asked for once more."]
+    def advice(self, flag: str = "--llm") -> str:
+        """What the table does not say, in lines, and which options of the command (after `flag`) say more."""
+        lines = ["Nothing was sent. A response that cannot be read is asked for once more."]
         if self.money is None:
             lines.append("For money, add prices per million tokens to the command:")
-            lines.append("  --llm.prices.prompt 0.15 --llm.prices.completion 0.6")
+            lines.append(f"  {flag}.prices.prompt 0.15 {flag}.prices.completion 0.6")
         if self.seconds is None:
-            lines.append("For time, add how many calls a second are answered: --llm.rate 2")
+            lines.append(f"For time, add how many calls a second are answered: {flag}.rate 2")
         return "\n".join(lines)
 
 
@@ -96,17 +95,17 @@ def plan(
     prices: Prices | None = None,
     rate: float | None = None,
 ) -> Plan:
-    """Count what `ask` would do with these questions, and ask nothing.
+    """Count what `ask` would do with these requests, and send nothing.
 
     Args:
-        ledger: where replies are looked up; None = there is none yet.
+        ledger: where responses are looked up; None = there is none yet.
         prices: what tokens cost.
         rate: calls per second, all those under way at the same time together.
     """
     if rate is not None and not rate > 0:
         raise RecloomError(f"rate must be a number of calls per second above 0; found {rate}")
     wanted, _ = distinct(model.identity, requests)
-    left = left_to_ask(model, requests, ledger)
+    left = missing_requests(model, requests, ledger)
     cost = sum((worst_case(model, request) for request in left), Cost())
     return Plan(
         len(requests), len(requests) - len(wanted), len(wanted) - len(left), cost.calls, cost.prompt_tokens,
@@ -116,10 +115,10 @@ def plan(
     )  # fmt: skip
 
 
-def left_to_ask(
+def missing_requests(
     model: LanguageModel, requests: Sequence[LLMRequest], ledger: Ledger | None
 ) -> list[LLMRequest]:
-    """The questions, each once, whose replies the ledger lacks; all of them where there is none yet."""
+    """The requests, each once, whose responses the ledger lacks; all of them where there is none yet."""
     wanted, _ = distinct(model.identity, requests)
     held = ledger.get_many(wanted) if ledger else {}
     return [request for key, request in wanted.items() if key not in held]

@@ -1,13 +1,8 @@
-"""Ask a language model many questions: each once, each reply kept the moment it arrives, never over the budget.
+"""Send many requests: each once, each response kept the moment it arrives, never over the budget.
 
-Questions on their way: batches go out while they fit the budget, and each reply is kept as it arrives.
-
-Batches worked on at the same time, by threads that nobody has to wait for when the program is interrupted.
-
-The threads of concurrent.futures are joined at exit, so Ctrl-C would wait for every answer under way; these are
-not. Answers come back in the order in which they arrive.
-
-One batch of questions to a backend, and what it returned as replies or failures, one for each question.
+Requests with equal settings go out in batches while they fit the budget. Batches are worked on at the same time by
+daemon worker threads: those of concurrent.futures are joined at exit, so Ctrl-C would wait for every answer under
+way. Responses are taken in the order in which they arrive.
 """
 
 from __future__ import annotations
@@ -28,7 +23,7 @@ from ..ledger.export import dumps
 from ..openai.redaction import refuse_secrets, without_secrets
 from ..requests import Failure, LLMRequest, LLMResponse
 from .budget import Budget, BudgetError, BudgetTracker, Cost
-from .usage import EndedEarly, Usage, error_of
+from .usage import EndedEarly, Usage, early_end
 
 if TYPE_CHECKING:
     from .. import LanguageModel
@@ -37,14 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LLMResult:
-    """A reply or a failure for each question, in their order, its key in the ledger, and the bill.
+    """A response or a failure for each request, in their order, its key in the ledger, and the usage.
 
-    Equal questions share one object.
+    Equal requests share one object.
     """
 
     responses: list[LLMResponse | Failure]
     usage: Usage
     keys: list[str]
+
+
+# -- one round ----------------------------------------------------------------------------------------
 
 
 def ask(
@@ -56,18 +54,18 @@ def ask(
     offline: bool = False,
     progress: str = "asking",
 ) -> LLMResult:
-    """Answer every question, from the ledger where it can, else by asking the model.
+    """Answer every request, from the ledger where it can, else by the model.
 
-    Equal questions are asked once. A question that the model cannot answer becomes a Failure; any other error
-    ends the run once what is under way has arrived. Interrupted or killed, the run loses what is under way and
-    nothing else: the same call goes on from there.
+    Equal requests are sent once. A request that the model cannot answer becomes a Failure; any other error ends the
+    run once what is under way has arrived. Interrupted or killed, the run loses what is under way and nothing else:
+    the same call goes on from there.
 
     Args:
         model: who is asked, in batches of its `batch_size`, up to its `concurrency` at a time.
-        questions: of any kinds; those with equal `settings` go out together, longest first.
-        ledger: where replies are looked up and kept.
+        requests: of any kinds; those with equal `settings` go out together, longest first.
+        ledger: where responses are looked up and kept.
         budget: limits; a BudgetTracker holds several runs to one budget.
-        offline: ask nothing; a reply that the ledger lacks is an error.
+        offline: send nothing; a response that the ledger lacks is an error.
         progress: what the progress bar on a terminal says.
 
     Raises BudgetError before the first batch that might exceed the budget.
@@ -75,7 +73,7 @@ def ask(
     try:
         return ask_round(model, requests, ledger, budget=budget, offline=offline, progress=progress)
     except EndedEarly as end:
-        error = error_of(end.cause, end.usage, ledger.path)
+        error = early_end(end.cause, end.usage, ledger.path)
     raise error  # outside, so that it keeps the cause it came with
 
 
@@ -88,7 +86,7 @@ def ask_round(
     offline: bool = False,
     progress: str = "asking",
 ) -> LLMResult:
-    """`ask` for one of several rounds: what ends it early is raised as EndedEarly, with the bill of this round."""
+    """`ask` for one of several rounds: what ends it early is raised as EndedEarly, with the usage of this round."""
     begun = time.perf_counter()
     identity = model.identity
     wanted, keys = distinct(identity, requests)
@@ -97,20 +95,20 @@ def ask_round(
     missing = {key: request for key, request in wanted.items() if key not in found}
     if missing and (offline or ledger.offline):
         raise RecloomError(
-            f"offline, and {ledger.path} lacks the replies to {len(missing):,} of {len(wanted):,} questions to "
-            f"{identity.get('class')}. Ask them without --llm.offline, or import them with `recloom llm import`."
+            f"offline, and {ledger.path} lacks the responses to {len(missing):,} of {len(wanted):,} requests to "
+            f"{identity.get('class')}. Send them without --llm.offline, or import them with `recloom llm import`."
         )
-    meter = budget if isinstance(budget, BudgetTracker) else BudgetTracker(budget or Budget())
+    tracker = budget if isinstance(budget, BudgetTracker) else BudgetTracker(budget or Budget())
     ended: BaseException | None = None
     if missing:
         refuse_secrets("the identity of the language model", dumps(dict(identity)))
         with Progress(progress, len(wanted), cached) as bar:
-            run = Runner(model, identity, ledger, meter, bar)
-            run.run(missing)
-        found, ended = found | run.found, run.error
-    if ended:  # a reply may have been kept by a thread that nobody waited for
+            runner = Runner(model, identity, ledger, tracker, bar)
+            runner.run(missing)
+        found, ended = found | runner.found, runner.error
+    if ended:  # a thread that was left behind may have kept a response
         found = {**ledger.get_many(missing), **found}
-    usage = _usage(requests, wanted, found, missing, meter)
+    usage = _usage(requests, wanted, found, missing, tracker)
     usage = replace(usage, seconds=time.perf_counter() - begun)
     if ended:
         raise EndedEarly(ended, usage)
@@ -120,7 +118,7 @@ def ask_round(
 def distinct(
     identity: Mapping[str, Any], requests: Sequence[LLMRequest]
 ) -> tuple[dict[str, LLMRequest], list[str]]:
-    """Every question once by its key, in the order of their first occurrence, and the key of each position."""
+    """Every request once by its key, in the order of their first occurrence, and the key of each position."""
     keys = [request.key(identity) for request in requests]
     wanted: dict[str, LLMRequest] = {}
     for key, request in zip(keys, requests, strict=True):
@@ -133,23 +131,27 @@ def _usage(
     wanted: Mapping[str, LLMRequest],
     found: Mapping[str, LLMResponse | Failure],
     missing: Mapping[str, LLMRequest],
-    meter: BudgetTracker,
+    tracker: BudgetTracker,
 ) -> Usage:
-    asked = [found[key] for key in missing if key in found]
-    responses = [response for response in asked if isinstance(response, LLMResponse)]
+    arrived = [found[key] for key in missing if key in found]
+    responses = [response for response in arrived if isinstance(response, LLMResponse)]
     tokens = sum(r.prompt_tokens for r in responses), sum(r.completion_tokens for r in responses)
-    prices = meter.budget.prices
+    prices = tracker.budget.prices
     return Usage(
         requests=len(requests), repeated=len(requests) - len(wanted), cached=len(wanted) - len(missing),
-        calls=len(asked), failures=len(asked) - len(responses), prompt_tokens=tokens[0], completion_tokens=tokens[1],
-        money=prices.cost(*tokens) if prices else None, currency=prices.currency if prices else "",
-        estimated=sum(r.estimated for r in responses), unasked=len(missing) - len(asked),
+        calls=len(arrived), failures=len(arrived) - len(responses), prompt_tokens=tokens[0],
+        completion_tokens=tokens[1], money=prices.cost(*tokens) if prices else None,
+        currency=prices.currency if prices else "", estimated=sum(r.estimated for r in responses),
+        unsent=len(missing) - len(arrived),
     )  # fmt: skip
+
+
+# -- batches on their way -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RequestBatch:
-    """Questions that go out together, their keys, and what each costs at worst."""
+    """Requests that go out together, their keys, and what each costs at worst."""
 
     keys: list[str]
     requests: list[LLMRequest]
@@ -157,8 +159,8 @@ class RequestBatch:
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """What came back of a batch; after an error some of the replies may be there and kept."""
+class BatchResult:
+    """What came back of a batch; after an error some of the responses may be there and kept."""
 
     batch: RequestBatch
     responses: list[LLMResponse | Failure]
@@ -166,7 +168,7 @@ class Arrived:
 
 
 def batches(requests: Mapping[str, LLMRequest], size: int) -> Iterator[list[str]]:
-    """Keys of questions with equal settings, longest first, up to `size` together."""
+    """Keys of requests with equal settings, longest first, up to `size` together."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for key, request in requests.items():
         groups.setdefault(request.settings, []).append(key)
@@ -181,17 +183,17 @@ def _length(request: LLMRequest) -> int:
 
 
 class Runner:
-    """One pass over the questions that the ledger lacks."""
+    """One pass over the requests that the ledger lacks."""
 
     def __init__(
         self,
         model: LanguageModel,
         identity: dict[str, Any],
         ledger: Ledger,
-        meter: BudgetTracker,
+        tracker: BudgetTracker,
         bar: Progress,
     ) -> None:
-        self.model, self.identity, self.ledger, self.meter, self.bar = model, identity, ledger, meter, bar
+        self.model, self.identity, self.ledger, self.tracker, self.bar = model, identity, ledger, tracker, bar
         self.found: dict[str, LLMResponse | Failure] = {}
         self.error: BaseException | None = None
 
@@ -211,57 +213,57 @@ class Runner:
             workers.close()
 
     def _send(
-        self, workers: Workers[RequestBatch, Arrived], keys: list[str], missing: dict[str, LLMRequest]
+        self, workers: Workers[RequestBatch, BatchResult], keys: list[str], missing: dict[str, LLMRequest]
     ) -> None:
         """Send all of these, in parts where the budget has no room for all at once."""
         while keys and not self.error:
             part = self._affordable([missing[key] for key in keys]) if workers.free else []
             if len(part) == len(keys) or (part and not workers.under_way):
                 batch = RequestBatch(keys[: len(part)], [missing[key] for key in keys[: len(part)]], part)
-                self.meter.send(part)
+                self.tracker.send(part)
                 workers.start(batch)
                 keys = keys[len(part) :]
             elif workers.under_way:
                 self._take(workers.next())
             else:
                 self.error = BudgetError(
-                    f"the budget is used up ({self.meter}; the next call might exceed it)"
+                    f"the budget is used up ({self.tracker}; the next call might exceed it)"
                 )
 
     def _affordable(self, requests: list[LLMRequest]) -> list[Cost]:
-        """The worst cases of as many of the first questions as fit into the budget."""
-        worst = self.meter.worst(self.model, requests)
-        while worst and not self.meter.fits(worst):
+        """The worst cases of as many of the first requests as fit into the budget."""
+        worst = self.tracker.worst(self.model, requests)
+        while worst and not self.tracker.fits(worst):
             worst.pop()
         return worst
 
-    def _answer(self, batch: RequestBatch) -> Arrived:
-        """Ask one batch and keep its replies; runs in a thread, so errors are returned."""
+    def _answer(self, batch: RequestBatch) -> BatchResult:
+        """Send one batch and keep its responses; runs in a thread, so errors are returned."""
         responses: list[LLMResponse | Failure] = []
         try:
-            for key, request, answer in zip(
+            for key, request, response in zip(
                 batch.keys, batch.requests, answer_batch(self.model, batch.requests), strict=True
             ):
-                responses.append(self._kept(key, request, answer))
+                responses.append(self._kept(key, request, response))
         except Exception as error:  # whatever a backend raises ends the run, after what arrived is kept
-            return Arrived(batch, responses, error)
-        return Arrived(batch, responses)
+            return BatchResult(batch, responses, error)
+        return BatchResult(batch, responses)
 
-    def _kept(self, key: str, request: LLMRequest, answer: LLMResponse | Failure) -> LLMResponse | Failure:
-        if isinstance(answer, Failure):
-            return answer
+    def _kept(self, key: str, request: LLMRequest, response: LLMResponse | Failure) -> LLMResponse | Failure:
+        if isinstance(response, Failure):
+            return response
         try:
-            self.ledger.put(key, self.identity, request, answer)
+            self.ledger.put(key, self.identity, request, response)
         except LLMRequestError as error:
             return Failure(str(error))
-        return answer
+        return response
 
-    def _take(self, arrived: Arrived) -> None:
-        self.meter.settle(arrived.batch.worst, arrived.responses)
-        self.found |= zip(arrived.batch.keys, arrived.responses, strict=False)
-        self.error = self.error or arrived.error
+    def _take(self, result: BatchResult) -> None:
+        self.tracker.settle(result.batch.worst, result.responses)
+        self.found |= zip(result.batch.keys, result.responses, strict=False)
+        self.error = self.error or result.error
         self.bar.advance(
-            len(arrived.responses), sum(isinstance(response, Failure) for response in arrived.responses)
+            len(result.responses), sum(isinstance(response, Failure) for response in result.responses)
         )
 
 
@@ -270,7 +272,7 @@ Done = TypeVar("Done")
 
 
 class Workers(Generic[Job, Done]):
-    """Up to `size` threads that do `work`, which must not raise; with size 1 the work is done in `next` itself."""
+    """Up to `size` daemon threads that do `work`, which must not raise; with size 1 `next` itself does it."""
 
     def __init__(self, work: Callable[[Job], Done], size: int) -> None:
         self.size = size
@@ -313,25 +315,28 @@ class Workers(Generic[Job, Done]):
             self._done.put(self._work(job))
 
 
+# -- one batch to a backend ---------------------------------------------------------------------------
+
+
 def answer_batch(model: LanguageModel, requests: list[LLMRequest]) -> list[LLMResponse | Failure]:
-    """Ask what may be asked: a question that holds a secret fails before it goes out."""
+    """Send what may be sent: a request that holds a secret fails before it goes out."""
     refused = {at: failure for at, request in enumerate(requests) if (failure := _refusal(request))}
     sent = [request for at, request in enumerate(requests) if at not in refused]
-    found = iter(_ask_batch(model, sent) if sent else [])
+    found = iter(_call(model, sent) if sent else [])
     return [refused.get(at) or next(found) for at in range(len(requests))]
 
 
 def _refusal(request: LLMRequest) -> Failure | None:
     if request.options == ():
-        return Failure("a question with options needs at least one; found none")
+        return Failure("a request with options needs at least one; found none")
     try:
-        refuse_secrets("the question", dumps(request.as_data()))
+        refuse_secrets("the request", dumps(request.as_data()))
     except LLMRequestError as error:
         return Failure(str(error))
     return None
 
 
-def _ask_batch(model: LanguageModel, requests: list[LLMRequest]) -> list[LLMResponse | Failure]:
+def _call(model: LanguageModel, requests: list[LLMRequest]) -> list[LLMResponse | Failure]:
     messages, one = [request.messages for request in requests], requests[0]
     found: Sequence[Generation | Scores | LLMRequestError]
     if one.options is not None:
@@ -342,12 +347,12 @@ def _ask_batch(model: LanguageModel, requests: list[LLMRequest]) -> list[LLMResp
             schema=json.loads(one.schema) if one.schema else None,
         )  # fmt: skip
     if len(found) != len(requests):
-        raise RecloomError(f"{type(model).__name__} gave {len(found)} replies to {len(requests)} questions")
-    return [as_reply(request, answer) for request, answer in zip(requests, found, strict=True)]
+        raise RecloomError(f"{type(model).__name__} gave {len(found)} responses to {len(requests)} requests")
+    return [to_response(request, answer) for request, answer in zip(requests, found, strict=True)]
 
 
-def as_reply(request: LLMRequest, answer: Generation | Scores | LLMRequestError) -> LLMResponse | Failure:
-    """What a backend returned as a reply; a Failure where it is an error or not what the question asked for."""
+def to_response(request: LLMRequest, answer: Generation | Scores | LLMRequestError) -> LLMResponse | Failure:
+    """What a backend returned as a response; a Failure where it is an error or not what the request asked for."""
     if isinstance(answer, LLMRequestError):
         return Failure(without_secrets(str(answer)))
     if isinstance(answer, Generation):

@@ -1,4 +1,4 @@
-"""What came of questions and what it cost; where asking ended early, how far it got and how to go on."""
+"""What requests cost and what came of them; and the error of a round that ended early: what is kept, how to go on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from ...errors import RecloomError
 from ..openai.redaction import without_secrets
 from .budget import BudgetError
 
+GO_ON = "The same command goes on from there"
+
 
 @dataclass(frozen=True)
 class Usage:
-    """What came of a list of questions, and what it cost.
+    """What came of a list of requests, and what it cost.
 
     Attributes:
-        questions: how many there were.
+        requests: how many there were.
         repeated: how many were equal to an earlier one.
         cached: how many, of those left, the ledger held.
-        calls: how many were asked and came back.
-        failures: how many of the calls gave no reply; they are asked again the next time.
+        calls: how many were sent and came back.
+        failures: how many of the calls gave no response; they are sent again the next time.
         prompt_tokens, completion_tokens: of the calls.
         money: their price, None where prices are not known.
         seconds: wall time.
         estimated: how many of the calls had their tokens estimated, since neither model nor server reported them.
-        unasked: how many are still to ask, where asking ended early.
+        unsent: how many are still to be sent, where a round ended early.
         currency: of the money.
+        unusable: how many responses were not what was asked for, not even after a corrective attempt.
     """
 
     requests: int = 0
@@ -38,12 +41,13 @@ class Usage:
     money: float | None = None
     seconds: float = 0.0
     estimated: int = 0
-    unasked: int = 0
+    unsent: int = 0
     currency: str = ""
+    unusable: int = 0
 
     @property
     def kept(self) -> int:
-        """How many replies the ledger holds now."""
+        """How many responses the ledger holds now."""
         return self.cached + self.calls - self.failures
 
     def __add__(self, other: Usage) -> Usage:
@@ -53,15 +57,17 @@ class Usage:
             self.requests + other.requests, self.repeated + other.repeated, self.cached + other.cached,
             self.calls + other.calls, self.failures + other.failures, self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens, money, self.seconds + other.seconds,
-            self.estimated + other.estimated, self.unasked + other.unasked, self.currency or other.currency,
+            self.estimated + other.estimated, self.unsent + other.unsent, self.currency or other.currency,
+            self.unusable + other.unusable,
         )  # fmt: skip
 
     def __str__(self) -> str:
-        """Two lines: of the questions, and of what they cost."""
+        """Two lines: the requests, and what they cost."""
         repeated = f"{self.repeated:,} repeated, " if self.repeated else ""
+        unusable = f", {self.unusable:,} of no use" if self.unusable else ""
         return (
-            f"{self.requests:,} questions: {repeated}{self.cached:,} from the ledger, {self.calls:,} asked, "
-            f"{self.failures:,} without a reply\n{self.cost}, {self.seconds:.1f} s"
+            f"{self.requests:,} requests: {repeated}{self.cached:,} from the ledger, {self.calls:,} sent, "
+            f"{self.failures:,} without a response{unusable}\n{self.cost}, {self.seconds:.1f} s"
         )
 
     @property
@@ -74,41 +80,45 @@ class Usage:
 
 
 class EndedEarly(Exception):
-    """Carries what ended asking, and the bill of what had arrived by then; never shown."""
+    """Carries what ended a round, and the usage of what had arrived by then; never shown."""
 
     def __init__(self, cause: BaseException, usage: Usage) -> None:
         super().__init__(str(cause))
         self.cause, self.usage = cause, usage
 
 
-def error_of(cause: BaseException, usage: Usage, ledger: Path, limits: str = "") -> BaseException:
-    """What to raise where asking ended early: the cause, and how far it got.
+def early_end(
+    cause: BaseException, usage: Usage, ledger: Path, limits: str = "", *, in_batches: bool = False
+) -> BaseException:
+    """The error to raise where a round ended early: its cause, what is kept, and how to go on.
 
     An error that is none of Recloom's own stays as it is and gets a note.
 
     Args:
-        bill: of all that was to be asked, not of the last round alone.
-        ledger: where replies are kept.
+        usage: of all that was to be sent, not of the last round alone.
+        ledger: where responses are kept.
         limits: the options that hold the budget, such as ` (--llm.max_calls)`.
+        in_batches: whether there are batches to come of which nobody knows the requests yet.
     """
-    far = how_far(usage, ledger)
+    kept = kept_so_far(usage, ledger, in_batches)
     if isinstance(cause, KeyboardInterrupt):
-        return KeyboardInterrupt(f"interrupted.\n{far}\nThe same command goes on from there.")
+        return type(cause)(f"interrupted.\n{kept}\n{GO_ON}.")
     if not isinstance(cause, RecloomError):
-        cause.add_note(f"{far}\nThe same command goes on from there.")
+        cause.add_note(f"{kept}\n{GO_ON}.")
         return cause
     reason = without_secrets(str(cause)).rstrip(".")
     if not isinstance(cause, BudgetError):
-        return RecloomError(f"{reason}.\n{far}\nThe same command goes on from there.")
+        return RecloomError(f"{reason}.\n{kept}\n{GO_ON}.")
     again = f"; its limits{limits} count anew" if usage.calls else f" once its limits{limits} are larger"
-    return BudgetError(f"{reason}.\n{far}\nThe same command goes on from there{again}.")
+    return BudgetError(f"{reason}.\n{kept}\n{GO_ON}{again}.")
 
 
-def how_far(usage: Usage, ledger: Path) -> str:
-    """Two lines: what is kept of how much, and what this run had of it at which cost."""
-    failed = f", {usage.failures:,} without a reply" if usage.failures else ""
+def kept_so_far(usage: Usage, ledger: Path, in_batches: bool = False) -> str:
+    """Two lines: how many responses are kept of how many, and what this run sent at which cost."""
+    failed = f", {usage.failures:,} without a response" if usage.failures else ""
+    so_far, later = (" so far", ", and those of later batches") if in_batches else ("", "")
     return (
-        f"{usage.kept:,} of {usage.requests - usage.repeated:,} replies are kept in {ledger}, "
-        f"{usage.unasked + usage.failures:,} are still to ask.\n"
-        f"This run asked {usage.calls:,}{failed}: {usage.cost}."
+        f"{usage.kept:,} of {usage.requests - usage.repeated:,} responses{so_far} are kept in {ledger}, "
+        f"{usage.unsent + usage.failures:,} are still to be sent{later}.\n"
+        f"This run sent {usage.calls:,}{failed}: {usage.cost}."
     )

@@ -1,1 +1,1 @@
-"""Every reply, kept by what was asked of whom; export, import and provider batches."""
+"""The ledger of responses: the store, its export and import, provider batches, and the commands."""

@@ -1,4 +1,4 @@
-"""`recloom llm ...`: what was asked of language models, and how it is handed on."""
+"""`recloom llm ...`: what a ledger holds, its export and import, and the results of provider batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show(*, ledger: Path | None = None, json: bool = False) -> None:
     """Show what a ledger holds, by model and prompt.
 
-    Replies, their tokens as they were reported or estimated, and the date of the last one.
+    Responses, their tokens as they were reported or estimated, and the date of the last one.
 
     Args:
         ledger: the file, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
@@ -30,23 +30,23 @@ def show(*, ledger: Path | None = None, json: bool = False) -> None:
 
         print(encoder.dumps([asdict(total) for total in totals], indent=2))
         return
-    from .export import tables
+    from .export import print_tables
 
-    tables(held.path, totals)
+    print_tables(held.path, totals)
 
 
 @command("llm export")
 def export(
     out: Path, *, ledger: Path | None = None, keys: Path | None = None, overwrite: bool = False
 ) -> None:
-    """Write replies as lines of JSON.
+    """Write responses as lines of JSON.
 
     For another machine, or to be kept with a run; `recloom llm import` reads them.
 
     Args:
         out: the file to write; it appears whole or not at all.
         ledger: the file to read, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
-        keys: a file with one key a line; only their replies are written, and each must be held.
+        keys: a file with one key a line; only their responses are written, and each must be held.
         overwrite: replace an existing file.
     """
     from ...errors import RecloomError
@@ -55,14 +55,14 @@ def export(
         raise RecloomError(f"{out} exists. Choose another name, or replace it with --overwrite.")
     held = _held(ledger)
     count = held.export(out, keys.read_text("utf-8").split() if keys else None)
-    print(f"{count:,} replies written to {out}")
+    print(f"{count:,} responses written to {out}")
 
 
 @command("llm import")
 def load(file: Path, *, ledger: Path | None = None) -> None:
-    """Take the replies of an exported file into a ledger.
+    """Take the responses of an exported file into a ledger.
 
-    Replies that it holds already stay as they are.
+    Responses that it holds already stay as they are.
 
     Args:
         file: what `recloom llm export` wrote; every line is checked before the first is taken.
@@ -74,7 +74,7 @@ def load(file: Path, *, ledger: Path | None = None) -> None:
     next(read_lines(file), None)  # a file that cannot be read leaves no empty ledger behind
     kept = Ledger(ledger_path(ledger))
     new, held = kept.load(file)
-    print(f"{new:,} replies are new in {kept.path}, {held:,} were held already")
+    print(f"{new:,} responses are new in {kept.path}, {held:,} were held already")
 
 
 @command("llm batch-import")
@@ -90,15 +90,15 @@ def batch_import(results: Path, *, requests: Path, ledger: Path | None = None) -
         ledger: the file to add to, by default that of RECLOOM_LEDGER, else `llm-ledger.sqlite` in this folder.
     """
     from .export import json_lines
-    from .provider_batch import keep_failures, questions_path, read_batch, tell
+    from .provider_batch import index_path, print_report, read_batch, write_failures
     from .store import Ledger, ledger_path
 
-    for file in (questions_path(requests), results):
+    for file in (index_path(requests), results):
         next(json_lines(file), None)  # files that cannot be read leave no empty ledger behind
     kept = Ledger(ledger_path(ledger))
-    taken = read_batch(results, requests, kept)
-    tell(taken, kept.path)
-    keep_failures(taken, results)
+    report = read_batch(results, requests, kept)
+    print_report(report, kept.path)
+    write_failures(report, results)
 
 
 def _held(ledger: Path | None) -> Ledger:
@@ -111,7 +111,7 @@ def _held(ledger: Path | None) -> Ledger:
     if not path.exists():
         made = ", ".join(f"`recloom {name}`" for name in asking_commands())
         raise RecloomError(
-            f"there is no ledger at {path}. A command that asks a language model makes it with its first reply "
+            f"there is no ledger at {path}. A command that asks a language model makes it with its first response "
             f"({made or 'no installed plugin has one'}), `recloom llm import FILE` fills one from an export, and "
             "--ledger names another."
         )

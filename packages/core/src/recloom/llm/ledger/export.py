@@ -1,11 +1,10 @@
-"""A reply as one line of JSON, by which a ledger is handed on, and the checks that a line must pass.
+"""The ledger export: a response as one line of JSON, the checks that a line must pass, and a ledger shown as tables.
 
     {"key", "identity", "question", "reply", "prompt_tokens", "completion_tokens", "asked_at", "sha256"}
 
-`key` is the sha256 of identity and question, `sha256` that of everything else in the line. Lines are UTF-8, in
-which a lone surrogate is written like any other code point, so that every text comes back as it was.
-
-What a ledger holds, as tables that fit a narrow terminal: one for each model, a line for each prompt.
+`question` is the request and `reply` the response; `key` is the sha256 of identity and request, `sha256` that of
+everything else in the line. Lines are UTF-8, in which a lone surrogate is written like any other code point, so that
+every text comes back as it was.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ DATE = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-
 
 
 class Row(NamedTuple):
-    """A reply as the ledger's table holds it: three columns are JSON, `asked_at` is UTC in ISO 8601."""
+    """A response as the ledger's table holds it: three columns are JSON, `asked_at` is UTC in ISO 8601."""
 
     key: str
     identity: str
@@ -54,7 +53,7 @@ def dumps(data: Any) -> str:
 
 
 def key_of(identity: str, request: str) -> str:
-    """`LLMRequest.key` from the JSON of identity and question."""
+    """`LLMRequest.key` from the JSON of identity and request."""
     return sha256(f"[{identity}, {request}]")
 
 
@@ -62,19 +61,19 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def reply_as_json(response: LLMResponse) -> str:
+def response_to_json(response: LLMResponse) -> str:
     """The answers, and how many of them were cut where any was; tokens have columns of their own."""
     cut = {"cut": response.cut} if response.cut else {}
     return dumps({"scores": response.scores} if response.scores else {"texts": response.texts} | cut)
 
 
-def reply_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> LLMResponse:
-    """A reply that is cached; raises ValueError for anything that `reply_as_json` does not write."""
+def response_from_json(text: str, prompt_tokens: int, completion_tokens: int) -> LLMResponse:
+    """A response that is cached; raises ValueError for anything that `response_to_json` does not write."""
     data = json.loads(text)
     texts, scores, cut = data.get("texts", []), data.get("scores", []), data.pop("cut", 0)
     kinds = all(isinstance(t, str) for t in texts), all(isinstance(s, float | int) for s in scores)
     if len(data) != 1 or not (texts or scores) or not all(kinds):
-        raise ValueError("a reply holds texts or scores")
+        raise ValueError("a response holds texts or scores")
     if type(cut) is not int or not 0 <= cut <= len(texts):
         raise ValueError(f"cut is a number of answers up to {len(texts)}; found {cut!r}")
     return LLMResponse(tuple(texts), tuple(map(float, scores)), prompt_tokens, completion_tokens, True, cut)
@@ -85,8 +84,8 @@ def to_line(data: dict[str, Any]) -> bytes:
     return dumps(data).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def reply_line(row: Row) -> bytes:
-    """The line of a reply."""
+def export_line(row: Row) -> bytes:
+    """The line of a response."""
     data = row._asdict() | {
         name: json.loads(getattr(row, name)) for name in ("identity", "question", "reply")
     }
@@ -94,17 +93,17 @@ def reply_line(row: Row) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """Every reply of a file of lines, checked.
+    """Every response of a file of lines, checked.
 
     Raises RecloomError naming the file and the line that is not what an export wrote.
     """
     for number, data in json_lines(path):
         try:
-            yield _proven(data)
+            yield _checked(data)
         except ValueError as error:
             raise RecloomError(
                 f"{path}, line {number}: {error}. Nothing of the file was taken; export it again with "
-                "`recloom llm export`, which writes lines that prove themselves."
+                "`recloom llm export`, which writes lines with their digests."
             ) from None
 
 
@@ -136,7 +135,7 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
     return written
 
 
-def _proven(data: dict[str, Any]) -> Row:
+def _checked(data: dict[str, Any]) -> Row:
     if data.keys() != FIELDS.keys():
         found = ", ".join(sorted(data)[:12]) or "none"
         raise ValueError(f"expected an object with the keys {', '.join(FIELDS)}; found {found}")
@@ -146,26 +145,26 @@ def _proven(data: dict[str, Any]) -> Row:
     digest = data.pop("sha256")
     identity, request, response = (dumps(data[name]) for name in ("identity", "question", "reply"))
     if key_of(identity, request) != data["key"]:
-        raise ValueError(f"key {data['key'][:16]!r} is not the sha256 of the identity and question beside it")
+        raise ValueError(f"key {data['key'][:16]!r} is not the sha256 of the identity and request beside it")
     if sha256(dumps(data)) != digest:
-        raise ValueError("sha256 is not that of the line: the reply, its tokens or its date were changed")
+        raise ValueError("sha256 is not that of the line: the response, its tokens or its date were changed")
     if not DATE.fullmatch(data["asked_at"]):
         raise ValueError(f"asked_at must look like 2030-01-31T12:00:00Z; found {data['asked_at'][:40]!r}")
     if not all(0 <= data[name] < 2**53 for name in ("prompt_tokens", "completion_tokens")):
         raise ValueError("prompt_tokens and completion_tokens must be 0 or more")
-    reply_from_json(response, 0, 0)
+    response_from_json(response, 0, 0)
     return Row(**(data | {"identity": identity, "question": request, "reply": response}))
 
 
 VERSION = 8
 """Characters of a prompt's version that are shown; two versions hardly ever share them."""
-COLUMNS = ("replies", "prompt tokens", "completion tokens", "last asked")
+COLUMNS = ("kept", "prompt tokens", "completion tokens", "last")
 
 
-def tables(path: Path, totals: Sequence[Total]) -> None:
-    """Print them, by model."""
+def print_tables(path: Path, totals: Sequence[Total]) -> None:
+    """Print what a ledger holds, as tables that fit a narrow terminal: one for each model, a line for each prompt."""
     console = Console(highlight=False)
-    console.print(plain(f"{path}: {sum(total.responses for total in totals):,} replies", 400))
+    console.print(plain(f"{path}: {sum(total.responses for total in totals):,} responses", 400))
     by_model = sorted(totals, key=lambda total: total.model)
     for model, group in groupby(by_model, lambda total: total.model):
         table = Table(box=None, pad_edge=False)

@@ -1,9 +1,7 @@
-"""Questions as the batch files of OpenAI's protocol (JSON lines), and the provider's results back into the ledger.
+"""A provider's batch: requests as files of OpenAI's protocol (JSON lines), and its results back into the ledger.
 
-Beside the requests stands a file of the questions, `NAME.questions.jsonl`: it leads from the id of a result, which
-is the key of the question, to what was asked of whom. It stays here; the requests go to the provider.
-
-What came of a batch's results, told in a few lines; its failures in a file, as every command keeps its own.
+Beside the file of requests stands an index, `NAME.questions.jsonl`: it leads from the id of a result, which is the
+key of the request, to the request and the identity of its model. It stays here; the requests go to the provider.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import Any
 from ...errors import LLMRequestError, RecloomError
 from ...terminal import visible
 from .. import Message
-from ..client.runner import as_reply, distinct
+from ..client.runner import distinct, to_response
 from ..openai.chat import OpenAIChat
 from ..openai.redaction import refuse_secrets, without_secrets
 from ..requests import Failure, LLMRequest, LLMResponse
@@ -38,8 +36,8 @@ class _Body(Exception):
 
 
 @dataclass(frozen=True)
-class Written:
-    """The files of requests, the index of request keys, how many requests, and how many replies the ledger held."""
+class BatchFiles:
+    """The files of requests, their index, how many requests, and how many responses the ledger held."""
 
     files: list[Path]
     request_index: Path
@@ -48,15 +46,15 @@ class Written:
 
 
 @dataclass
-class Taken:
+class ImportReport:
     """What came of a file of results.
 
     Attributes:
-        kept: replies new in the ledger.
-        held: replies that the ledger held already.
+        kept: responses new in the ledger.
+        held: responses that the ledger held already.
         failures: id and reason of each result without a usable answer, in their order.
-        unknown: results whose id is not among the questions, or came before in the file.
-        missing: questions without a result.
+        unknown: results whose id is not among the requests, or came before in the file.
+        missing: requests without a result.
     """
 
     kept: int = 0
@@ -73,17 +71,17 @@ def write_batch(
     path: Path,
     *,
     overwrite: bool = False,
-) -> Written:
-    """Write a request for every question whose reply the ledger lacks; its id is the key of the question.
+) -> BatchFiles:
+    """Write a line for every request whose response the ledger lacks; its id is the key of the request.
 
     What exceeds the provider's limits goes to `NAME-2.jsonl`, `NAME-3.jsonl` and so on.
-    Raises RecloomError for questions with options, which a batch cannot score, and for a file of questions that
-    exists, since results may still be on their way to it.
+    Raises RecloomError for requests with options, which a batch cannot score, and for an index that exists, since
+    results may still be on their way to it.
     """
-    side = questions_path(path)
-    if side.exists() and not overwrite:
+    index = index_path(path)
+    if index.exists() and not overwrite:
         raise RecloomError(
-            f"{side} exists, and results may still come for it. Choose another name, or remove it if none will."
+            f"{index} exists, and results may still come for it. Choose another name, or remove it if none will."
         )
     identity = model.identity
     wanted, _ = distinct(identity, requests)
@@ -92,87 +90,92 @@ def write_batch(
     refuse_secrets("the identity of the language model", dumps(dict(identity)))
     for request in left.values():
         _refuse(request)
-    requests = (
-        {"custom_id": k, "method": "POST", "url": URL, "body": body(model, q)} for k, q in left.items()
+    lines = (
+        {"custom_id": k, "method": "POST", "url": URL, "body": body(model, one)} for k, one in left.items()
     )
     files: list[Path] = []
-    for part in _parts(map(to_line, requests)):
+    for part in _parts(map(to_line, lines)):
         files.append(path.with_name(f"{path.stem}-{len(files) + 1}{path.suffix}") if files else path)
         write_lines(files[-1], part)
-    asked = ({"key": k, "identity": identity, "question": q.as_data()} for k, q in left.items())
-    write_lines(side, map(to_line, asked))
-    return Written(files, side, len(left), len(held))
+    known = ({"key": k, "identity": identity, "question": one.as_data()} for k, one in left.items())
+    write_lines(index, map(to_line, known))
+    return BatchFiles(files, index, len(left), len(held))
 
 
 def _refuse(request: LLMRequest) -> None:
     if request.options is not None:
         raise RecloomError(
-            "a batch file cannot score options: its results are texts. Ask these questions of a server directly, "
-            "or of a language model that runs locally."
+            "a batch file cannot score options: its results are texts. Send these requests to a server directly, "
+            "or to a language model that runs locally."
         )
-    refuse_secrets("a question", dumps(request.as_data()))
+    refuse_secrets("a request", dumps(request.as_data()))
 
 
 def body(model: OpenAIChat, request: LLMRequest) -> dict[str, Any]:
-    """What the model would send to answer a question."""
+    """What the model would send for a request."""
 
     def post(path: str, sent: dict[str, Any]) -> dict[str, Any]:
         raise _Body(sent)
 
     try:
-        _ask(model, request, post)
+        _generate(model, request, post)
     except _Body as caught:
         found: dict[str, Any] = caught.args[0]
         return found
     raise RecloomError(f"{type(model).__name__} answers without a request, so it has no batch files")
 
 
-def read_batch(results: Path, requests: Path, ledger: Ledger) -> Taken:
-    """Put the replies of a file of results, in any order, into the ledger.
+def read_batch(results: Path, requests: Path, ledger: Ledger) -> ImportReport:
+    """Put the responses of a file of results, in any order, into the ledger.
 
     Args:
         results: the provider's output, or its file of errors.
-        requests: the requests as `write_batch` named them; the file of questions beside it is read.
+        requests: the requests as `write_batch` named them; the index beside it is read.
 
     Raises RecloomError naming file and line of what is not JSON, and where no result belongs to these requests;
-    replies before that line are kept.
+    responses before that line are kept.
     """
-    asked = _asked(questions_path(requests))
-    taken, seen = Taken(), set[str]()
+    known = _indexed(index_path(requests))
+    report, seen = ImportReport(), set[str]()
     for _, result in json_lines(results):
         key = result.get("custom_id")
-        if not isinstance(key, str) or key not in asked or key in seen:
-            taken.unknown += 1
+        if not isinstance(key, str) or key not in known or key in seen:
+            report.unknown += 1
             continue
         seen.add(key)
-        _take(result, key, *asked[key], ledger, taken)
-    if taken.unknown and not seen:
+        _keep(result, key, *known[key], ledger, report)
+    if report.unknown and not seen:
         raise RecloomError(f"{results} holds no result for {requests}; are they of the same batch?")
-    taken.missing = len(asked) - len(seen)
-    return taken
+    report.missing = len(known) - len(seen)
+    return report
 
 
-def questions_path(requests: Path) -> Path:
-    """The file of questions that belongs to a file of requests."""
+def index_path(requests: Path) -> Path:
+    """The index that belongs to a file of requests."""
     return requests.with_name(f"{requests.stem}.questions.jsonl")
 
 
-def _take(
-    result: dict[str, Any], key: str, model: OpenAIChat, request: LLMRequest, ledger: Ledger, taken: Taken
+def _keep(
+    result: dict[str, Any],
+    key: str,
+    model: OpenAIChat,
+    request: LLMRequest,
+    ledger: Ledger,
+    report: ImportReport,
 ) -> None:
     try:
-        response = as_reply(request, _ask(model, request, _Filed(result)))
+        response = to_response(request, _generate(model, request, _RecordedServer(result)))
         if isinstance(response, LLMResponse):
             held = ledger.get_many([key])
             ledger.put(key, model.identity, request, response)
-            taken.held, taken.kept = taken.held + len(held), taken.kept + 1 - len(held)
+            report.held, report.kept = report.held + len(held), report.kept + 1 - len(held)
         else:
-            taken.failures.append((key, response))
+            report.failures.append((key, response))
     except LLMRequestError as error:
-        taken.failures.append((key, Failure(without_secrets(str(error)))))
+        report.failures.append((key, Failure(without_secrets(str(error)))))
 
 
-class _Filed:
+class _RecordedServer:
     """Stands in for the server: the first request gets the answer that the file holds."""
 
     def __init__(self, result: dict[str, Any]) -> None:
@@ -196,7 +199,7 @@ def _fault(status: Any, said: Any) -> str:
     return f"the provider failed ({status if isinstance(status, int) else 'no status'}): {str(said)[:300]}"
 
 
-def _ask(
+def _generate(
     model: OpenAIChat, request: LLMRequest, post: Callable[[str, dict[str, Any]], dict[str, Any]]
 ) -> Any:
     """Let the backend make its request and read the answer, with `post` in place of the server."""
@@ -208,13 +211,13 @@ def _ask(
     )  # fmt: skip
 
 
-def _asked(path: Path) -> dict[str, tuple[OpenAIChat, LLMRequest]]:
-    """Model and question by key."""
+def _indexed(path: Path) -> dict[str, tuple[OpenAIChat, LLMRequest]]:
+    """Model and request by key."""
     found: dict[str, tuple[OpenAIChat, LLMRequest]] = {}
     for number, data in json_lines(path):
         try:
             identity = dict(data["identity"])
-            request = _question(data["question"])
+            request = _request(data["question"])
             kind = identity.pop("class")
             model = OpenAIChat(**identity)
             proven = kind == OpenAIChat.__name__ and request.key(model.identity) == data["key"]
@@ -222,13 +225,13 @@ def _asked(path: Path) -> dict[str, tuple[OpenAIChat, LLMRequest]]:
             proven = False
         if not proven:
             raise RecloomError(
-                f"{path}, line {number}: not a question as it was asked; write the requests again"
+                f"{path}, line {number}: not a request as it was written; write the requests again"
             )
         found[data["key"]] = (model, request)
     return found
 
 
-def _question(data: dict[str, Any]) -> LLMRequest:
+def _request(data: dict[str, Any]) -> LLMRequest:
     given = dict(data)
     messages = tuple(Message(role=each["role"], content=each["content"]) for each in given.pop("messages"))
     schema = given.pop("schema", None)
@@ -250,17 +253,17 @@ def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 REASONS = 10
 NAMED = 3
-"""How many reasons are told, and how many ids of each."""
+"""How many reasons are printed, and how many ids of each."""
 ID = 16
 """Characters of an id that are shown; the file holds all of them."""
 
 
-def tell(taken: Taken, ledger: Path) -> None:
-    """Print counts, then the most frequent reasons of failures, each with the first ids that it befell."""
-    print(f"{taken.kept:,} replies are new in {ledger}, {taken.held:,} were held already")
-    print(f"{len(taken.failures):,} results failed, {taken.unknown:,} belong to no open question")
-    print(f"{taken.missing:,} questions have no result")
-    by_reason = sorted(taken.failures, key=lambda row: row[1].reason)
+def print_report(report: ImportReport, ledger: Path) -> None:
+    """Print counts, then the most frequent reasons of failures, each with the first ids affected."""
+    print(f"{report.kept:,} responses are new in {ledger}, {report.held:,} were held already")
+    print(f"{len(report.failures):,} results failed, {report.unknown:,} belong to no open request")
+    print(f"{report.missing:,} requests have no result")
+    by_reason = sorted(report.failures, key=lambda row: row[1].reason)
     groups = [list(group) for _, group in groupby(by_reason, lambda row: row[1].reason)]
     groups.sort(key=len, reverse=True)
     for rows in groups[:REASONS]:
@@ -272,11 +275,11 @@ def tell(taken: Taken, ledger: Path) -> None:
         print(f"  and {len(groups) - REASONS:,} other reasons")
 
 
-def keep_failures(taken: Taken, results: Path) -> None:
+def write_failures(report: ImportReport, results: Path) -> None:
     """Write what failed beside the results, and say where; without failures there is no such file."""
     beside = results.with_name(f"{results.stem}.failures.jsonl")
-    if not taken.failures:
+    if not report.failures:
         beside.unlink(missing_ok=True)
         return
-    write_lines(beside, [failure_lines(taken.failures).encode()])
+    write_lines(beside, [failure_lines(report.failures).encode()])
     print(f"what failed, and why: {beside}")

@@ -1,9 +1,8 @@
-"""Every reply of a language model, kept once and found again by what was asked of whom.
+"""The ledger: every response of a language model, kept once and found again by the key of its request.
 
-One SQLite file. A reply survives the death of the process as soon as `put` returns (write-ahead log; a power cut
-may take the last moments). Several threads and several processes may use one file.
-
-The SQLite file of a ledger: made whole, opened with a check of what it is, its errors told in words.
+One SQLite file, created atomically and checked when it is opened. A response survives the death of the process as
+soon as `put` returns (write-ahead log; a power cut may take the last moments). Several threads and several processes
+may use one file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,16 @@ from typing import Any
 from ...errors import RecloomError
 from ..openai.redaction import refuse_secrets
 from ..requests import LLMRequest, LLMResponse
-from .export import Row, dumps, key_of, read_lines, reply_as_json, reply_from_json, reply_line, write_lines
+from .export import (
+    Row,
+    dumps,
+    export_line,
+    key_of,
+    read_lines,
+    response_from_json,
+    response_to_json,
+    write_lines,
+)
 
 ENVIRONMENT = "RECLOOM_LEDGER"
 DEFAULT = "llm-ledger.sqlite"
@@ -46,7 +54,7 @@ def ledger_path(path: Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Total:
-    """Replies to one prompt by one model; dates are UTC in ISO 8601."""
+    """Responses to one prompt by one model; dates are UTC in ISO 8601."""
 
     model: str
     prompt: str
@@ -58,7 +66,7 @@ class Total:
 
 
 class Ledger:
-    """The replies in one file; made where it is absent, except offline.
+    """The responses in one file; made where it is absent, except offline.
 
     Args:
         path: the file.
@@ -71,44 +79,46 @@ class Ledger:
         self.path = Path(path)
         self.offline = offline
         self._lock = threading.Lock()
-        with told(self.path):
+        with ledger_errors(self.path):
             self._db = open_to_read(self.path) if offline else open_to_write(self.path)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, LLMResponse]:
-        """What is held of these keys, each reply marked as cached."""
-        with told(self.path):
+        """What is held of these keys, each response marked as cached."""
+        with ledger_errors(self.path):
             rows = self._select("key, reply, prompt_tokens, completion_tokens", keys)
-            return {row[0]: reply_from_json(*row[1:]) for row in rows}
+            return {row[0]: response_from_json(*row[1:]) for row in rows}
 
     def put(self, key: str, identity: Mapping[str, Any], request: LLMRequest, response: LLMResponse) -> None:
-        """Keep a reply; where the key is held already, the earlier reply stays.
+        """Keep a response; where the key is held already, the earlier one stays.
 
-        Raises LLMRequestError where identity, question or reply holds the value of a secret of the environment.
+        Raises LLMRequestError where identity, request or response holds the value of a secret of the environment.
         """
-        texts = dumps(dict(identity)), dumps(request.as_data()), reply_as_json(response)
+        texts = dumps(dict(identity)), dumps(request.as_data()), response_to_json(response)
         if key_of(*texts[:2]) != key:
             raise RecloomError(
-                f"key {key[:16]!r} is not that of the question; take it from LLMRequest.key(identity)"
+                f"key {key[:16]!r} is not that of the request; take it from LLMRequest.key(identity)"
             )
-        refuse_secrets("the question, or the reply to it,", *texts)
+        refuse_secrets("the request, or the response to it,", *texts)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._insert([Row(key, *texts, response.prompt_tokens, response.completion_tokens, now)])
 
     def export(self, path: Path, keys: Iterable[str] | None = None) -> int:
-        """Write all replies, or those of some keys, as lines sorted by key; return their number.
+        """Write all responses, or those of some keys, as lines sorted by key; return their number.
 
         The file appears whole or not at all. Raises RecloomError for a key that is not held.
         """
         wanted = None if keys is None else sorted(set(keys))
         if wanted is not None and (absent := set(wanted) - self.get_many(wanted).keys()):
-            raise RecloomError(f"{self.path} lacks {len(absent):,} of the {len(wanted):,} replies to export")
-        with told(self.path):
-            return write_lines(path, (reply_line(Row(*row)) for row in self._select("*", wanted)))
+            raise RecloomError(
+                f"{self.path} lacks {len(absent):,} of the {len(wanted):,} responses to export"
+            )
+        with ledger_errors(self.path):
+            return write_lines(path, (export_line(Row(*row)) for row in self._select("*", wanted)))
 
     def load(self, path: Path) -> tuple[int, int]:
-        """Take the replies of an exported file; return how many were new, and how many were held already.
+        """Take the responses of an exported file; return how many were new, and how many were held already.
 
-        Raises RecloomError naming file and line where a line does not prove itself; then nothing is taken.
+        Raises RecloomError naming file and line where a line fails its checks; then nothing is taken.
         """
         total = 0
         for total, row in enumerate(read_lines(path), 1):
@@ -120,7 +130,7 @@ class Ledger:
 
     def totals(self) -> list[Total]:
         """What is held, by model and prompt."""
-        with told(self.path):
+        with ledger_errors(self.path):
             rows = self._query(TOTALS)
         found: dict[tuple[str, str], Total] = {}
         for identity, prompt, *counts in rows:
@@ -140,7 +150,7 @@ class Ledger:
         blobs = [
             [v.encode("utf-8", "surrogatepass") if isinstance(v, str) else v for v in row] for row in rows
         ]
-        with told(self.path), self._lock:
+        with ledger_errors(self.path), self._lock:
             before = self._db.total_changes
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -197,7 +207,7 @@ CREATE TABLE replies (
 )
 """
 OPTION = "--ledger (--llm.ledger in a command that asks)"
-SAID = {
+MESSAGES = {
     "not a database": f"is not a ledger. Name another file with {OPTION}",
     "malformed": "is damaged. Move it away, and fill a new one with `recloom llm import` from an export",
     "locked": f"has been written by another process for {PATIENCE:.0f} s. Wait for it, or name another ledger",
@@ -208,7 +218,7 @@ UNWRITABLE = f"cannot be opened or written. Check that it is a file in a writabl
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """Open a ledger, made where it is absent. A reply written to it survives the death of the process."""
+    """Open a ledger, made where it is absent. A response written to it survives the death of the process."""
     if not path.exists():
         _create(path)
     db = _connect(path, "mode=rw")
@@ -235,13 +245,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def ledger_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite, JSON or the file system says into an error about the ledger."""
     try:
         yield
     except (sqlite3.Error, OSError, ValueError, RecursionError) as error:
         said = "malformed" if isinstance(error, ValueError | RecursionError) else str(error)
-        meaning = next((meaning for words, meaning in SAID.items() if words in said), UNWRITABLE)
+        meaning = next((meaning for words, meaning in MESSAGES.items() if words in said), UNWRITABLE)
         raise RecloomError(f"{path} {meaning}. ({error})") from error
 
 

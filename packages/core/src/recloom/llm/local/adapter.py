@@ -1,6 +1,7 @@
-"""A LoRA adapter behind a model, with proof that it arrived: a folder that changes nothing is an error.
+"""LoRA adapters loaded onto a model and checked, and fingerprints of folders of weights.
 
-What a folder of weights holds, in a few characters: the same on every machine, another after training.
+An adapter that does not reach the model, or changes nothing, is an error. A fingerprint is the same on every machine
+and another one after training.
 """
 
 from __future__ import annotations

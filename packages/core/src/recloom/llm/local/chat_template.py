@@ -65,5 +65,5 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     """The system message put before the first of the user."""
     if len(messages) < 2 or messages[0]["role"] != "system":
         return list(messages)
-    told, first, *rest = messages
-    return [Message(role=first["role"], content=f"{told['content']}\n\n{first['content']}"), *rest]
+    system, first, *rest = messages
+    return [Message(role=first["role"], content=f"{system['content']}\n\n{first['content']}"), *rest]

@@ -1,9 +1,7 @@
-"""Tokens into a causal language model and numbers out of it: options scored behind a prompt, noise that samples.
+"""Scoring with a causal language model: options behind a prompt, the tokens of a text, and noise for sampling.
 
 Prompts are padded on the left, so that the last column is the last token of each, whatever its length; positions
 count true tokens. What is computed for a row is then the same alone and in a batch, up to rounding.
-
-How probable a causal language model finds each token of a text, given the tokens before it.
 """
 
 from __future__ import annotations
@@ -114,7 +112,7 @@ def by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def seed_of(seed: int, number: int, tokens: Tokens) -> int:
-    """A seed that a question and the number of its sample determine, and nothing else."""
+    """A seed that a prompt and the number of its sample determine, and nothing else."""
     digest = hashlib.sha256(repr((seed, number, list(tokens))).encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
 

@@ -27,9 +27,9 @@ INSTALL = "pip install 'recloom[transformers]'"
 
 @dataclass(frozen=True)
 class Transformers(LanguageModel):
-    """A causal language model, loaded at its first question.
+    """A causal language model, loaded at its first request.
 
-    Messages go through the chat template of the tokeniser; `language/chat.py` says what happens without one.
+    Messages go through the chat template of the tokeniser; `llm/local/chat_template.py` says what happens without one.
 
     Temperature 0 is greedy; n such answers are one, repeated. Each sample has a random generator of its own,
     seeded by the seed, the prompt and the number of the sample. An answer therefore does not depend on the batch

@@ -29,7 +29,7 @@ class OpenAIChat(OpenAIServer, LanguageModel):
 
     Args:
         model: its name on the server.
-        structured: hold the model to the question's JSON schema (`response_format`) where the server can:
+        structured: hold the model to the request's JSON schema (`response_format`) where the server can:
             `json_schema` is OpenAI's form, `json_object` with a schema beside it that of llama-cpp-python and others.
         token_limit: the field in which the server expects the limit; newer models of OpenAI want the longer one.
         extra: further fields of every request, such as `{"top_p": 0.9}`; null leaves out a field that the
@@ -67,9 +67,9 @@ class OpenAIChat(OpenAIServer, LanguageModel):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         elif schema is not None and self.structured == "json_object":
             body["response_format"] = {"type": "json_object", "schema": _without_lengths(schema)}
-        found = self._asked(messages, body | ({"n": n} if n > 1 else {}), n)
+        found = self._complete(messages, body | ({"n": n} if n > 1 else {}), n)
         while len(found.texts) < n:
-            more = self._asked(messages, body | {"seed": seed + len(found.texts)}, 1)
+            more = self._complete(messages, body | {"seed": seed + len(found.texts)}, 1)
             found = Generation(
                 found.texts + more.texts,
                 found.prompt_tokens + more.prompt_tokens,
@@ -84,7 +84,7 @@ class OpenAIChat(OpenAIServer, LanguageModel):
     ) -> list[Scores | LLMRequestError]:
         """The log-probability of each option as the first token of the answer, with or without a blank before it.
 
-        Raises RecloomError where the server gives no log-probabilities. A question whose options cannot be told
+        Raises RecloomError where the server gives no log-probabilities. A request whose options cannot be told
         apart, or are not all among the 20 most probable tokens, becomes a LLMRequestError.
         """
         found: list[Scores | LLMRequestError] = []
@@ -95,9 +95,9 @@ class OpenAIChat(OpenAIServer, LanguageModel):
                 found.append(LLMRequestError(f"scoring is not possible here: {error}"))
         return found
 
-    def _asked(self, messages: Sequence[Message], body: dict[str, Any], n: int) -> Generation:
+    def _complete(self, messages: Sequence[Message], body: dict[str, Any], n: int) -> Generation:
         """At least one answer and at most n, by one request."""
-        response = self._reply(messages, body)
+        response = self._post(messages, body)
         choices = [_text(choice, self.host) for choice in _choices(response, self.host)[:n]]
         texts = [text for text, _ in choices]
         asked, answered, estimated = self._tokens(response, messages, self.estimate(texts))
@@ -115,7 +115,7 @@ class OpenAIChat(OpenAIServer, LanguageModel):
             asked is None or answered is None,
         )
 
-    def _reply(self, messages: Sequence[Message], body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, messages: Sequence[Message], body: dict[str, Any]) -> dict[str, Any]:
         body = {"model": self.model, "messages": list(messages)} | body | self.extra
         return self.post("/chat/completions", {name: part for name, part in body.items() if part is not None})
 
@@ -125,7 +125,7 @@ class OpenAIChat(OpenAIServer, LanguageModel):
             raise LLMRequestError(f"options must be different and not empty; found {list(options)}")
         # at temperature 1 the probabilities are the model's own on every server; what is drawn does not matter
         body = {"temperature": 1.0, self.token_limit: 1, "logprobs": True, "top_logprobs": MOST_LOGPROBS}
-        response = self._reply(messages, body)
+        response = self._post(messages, body)
         (choice, *_) = _choices(response, self.host)
         known = _first_tokens(choice, f"{self.model} at {self.host}")
         absent = [token for token in tokens if token not in known and f" {token}" not in known]
@@ -192,7 +192,7 @@ def _first_tokens(choice: dict[str, Any], who: str) -> dict[str, float]:
 def _without_lengths(schema: Any) -> Any:
     """The schema without the greatest lengths of texts: a server's grammar may spell them out, a rule a character.
 
-    Every reply is checked against the whole schema later.
+    Every response is checked against the whole schema later.
     """
     if isinstance(schema, dict):
         kept = {

@@ -1,6 +1,6 @@
-"""Takes a key out of text that others wrote: what a server says, and what an HTTP library logs of it.
+"""Redaction: keys are taken out of what servers send and HTTP libraries log, and secrets are refused in what is kept.
 
-Keys stay in the environment: what is written or said is searched for their values first.
+Keys stay in the environment: what is written or shown is searched for their values first.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def refuse_secrets(what: str, *jsons: str) -> None:
             form in text for form in (value, json.dumps(value, ensure_ascii=False)[1:-1]) for text in jsons
         ):
             raise LLMRequestError(
-                f"{what} holds the value of the environment variable {name}, so it is neither kept nor asked. "
+                f"{what} holds the value of the environment variable {name}, so it is neither kept nor sent. "
                 f"Take it out of the text, or unset {name} where it is no secret."
             )
 

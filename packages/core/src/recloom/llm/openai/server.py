@@ -1,18 +1,10 @@
-"""A server that speaks OpenAI's protocol: its address, its key, and what is asked again when it fails.
+"""A server that speaks OpenAI's protocol: its address, its key, its connections, and retries.
 
 The key is read from the environment at the first request and leaves this file only in the header of a request:
 nothing that is raised, logged or shown holds it, not even where a server repeats it in an error.
 
 A configuration that came with a checkpoint may name any server and any variable. So the environment has the last
 word on where keys go: to this machine, to OpenAI, and to the hosts that RECLOOM_KEY_HOSTS names.
-
-Asking a server again: which waits, for how long, and what is said in the end.
-
-Connections that each serve one thread at a time.
-
-A pool of httpx that threads share may close a connection that another thread has just begun to use (httpcore
-1.0.9 looks whether a connection is idle and whether it has data in two steps): the answer is lost, and is asked and
-paid for again. Here whoever sends a request holds a client of one connection until the answer is read.
 """
 
 from __future__ import annotations
@@ -44,7 +36,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 
-OPENING = threading.Lock()
+POOL_LOCK = threading.Lock()
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 KEY = re.compile(r"[!-~]+")
 LONG_KEY = 16
@@ -93,7 +85,7 @@ class OpenAIServer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and other processes open connections of their own."""
-        return {name: value for name, value in vars(self).items() if name != "_lanes"}
+        return {name: value for name, value in vars(self).items() if name != "_pool"}
 
     @property
     def host(self) -> str:
@@ -103,20 +95,20 @@ class OpenAIServer:
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send JSON and return the JSON object of the answer.
 
-        Raises LLMRequestError where another question may still be answered, RecloomError where none would be.
+        Raises LLMRequestError where another request may still be answered, RecloomError where none would be.
         """
-        with OPENING:
-            lanes = self._lanes
+        with POOL_LOCK:
+            pool = self._pool
         content = json.dumps(body).encode()
 
         def attempt() -> dict[str, Any]:
-            with lanes.one() as client:
+            with pool.connection() as client:
                 return self._once(client, path, content)
 
-        return patiently(attempt, self.retries, self.host)
+        return with_retries(attempt, self.retries, self.host)
 
     @cached_property
-    def _lanes(self) -> Lanes:
+    def _pool(self) -> ConnectionPool:
         try:
             import httpx
             import tenacity  # noqa: F401
@@ -128,8 +120,8 @@ class OpenAIServer:
         if key:
             KEY_FILTER.watch(key)
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        certificates = httpx.create_ssl_context()  # takes longer than a request, so all lanes share it
-        return Lanes(
+        certificates = httpx.create_ssl_context()  # takes longer than a request, so all connections share it
+        return ConnectionPool(
             self.concurrency,
             lambda: httpx.Client(
                 base_url=self.base_url,
@@ -169,7 +161,7 @@ class OpenAIServer:
         return key
 
     def _once(self, client: httpx.Client, path: str, content: bytes) -> dict[str, Any]:
-        """One attempt; raises Fault where another attempt may help."""
+        """One attempt; raises RetryableError where another attempt may help."""
         import httpx
 
         try:
@@ -177,30 +169,30 @@ class OpenAIServer:
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise RecloomError(f"{self.host} has no certificate that is trusted here: {error}") from None
-            raise Fault(f"no connection ({error})", of_question=False) from None
+            raise RetryableError(f"no connection ({error})", of_request=False) from None
         except httpx.ConnectTimeout:
-            raise Fault(f"no connection within {self.timeout:g} s", of_question=False) from None
+            raise RetryableError(f"no connection within {self.timeout:g} s", of_request=False) from None
         except httpx.TimeoutException:
-            raise Fault(f"silence for {self.timeout:g} s") from None
+            raise RetryableError(f"silence for {self.timeout:g} s") from None
         except httpx.TransportError as error:
-            raise Fault(f"the connection was lost ({error})") from None
+            raise RetryableError(f"the connection was lost ({error})") from None
         except httpx.RequestError as error:
             raise LLMRequestError(
                 f"{self.host} sent what cannot be decoded: {type(error).__name__}"
             ) from None
-        return self._judged(response, client.headers.get("Authorization", "").removeprefix("Bearer "))
+        return self._checked(response, client.headers.get("Authorization", "").removeprefix("Bearer "))
 
-    def _judged(self, response: httpx.Response, key: str) -> dict[str, Any]:
+    def _checked(self, response: httpx.Response, key: str) -> dict[str, Any]:
         """The answer, or the error that a status stands for."""
         status = response.status_code
         if response.is_success:
             return self._parsed(response.text, key)
-        said = said_by(response.text, key)
+        said = error_message(response.text, key)
         if status == 402 or (status == 429 and "insufficient_quota" in response.text):
             raise RecloomError(f"the account at {self.host} has no credit left ({status}): {said}")
         if status == 429 or status >= 500:
             pause = response.headers.get("Retry-After", "")
-            raise Fault(f"{status}: {said}", of_question=status not in (429, 502, 503), pause=pause)
+            raise RetryableError(f"{status}: {said}", of_request=status not in (429, 502, 503), pause=pause)
         if status in (401, 403):
             known = (
                 f"Check the environment variable {self.key_env}" if self.key_env else "Name one with key_env"
@@ -211,9 +203,9 @@ class OpenAIServer:
             )
         if status < 400:
             raise RecloomError(
-                f"{self.host} answered {status} instead of a reply; check base_url {self.base_url}"
+                f"{self.host} answered {status} instead of a response; check base_url {self.base_url}"
             )
-        raise LLMRequestError(f"{self.host} refused the question ({status}): {said}")
+        raise LLMRequestError(f"{self.host} refused the request ({status}): {said}")
 
     def _parsed(self, text: str, key: str) -> dict[str, Any]:
         try:
@@ -227,13 +219,13 @@ class OpenAIServer:
             )
         if not isinstance(found, dict):
             raise LLMRequestError(
-                f"{self.host} answered with something that is no JSON object: {said_by(text, key)!r}. "
+                f"{self.host} answered with something that is no JSON object: {error_message(text, key)!r}. "
                 f"Is base_url right ({self.base_url})?"
             )
         return found
 
 
-def said_by(text: str, key: str) -> str:
+def error_message(text: str, key: str) -> str:
     """The message in a server's error, in whichever place it stands; short, harmless and without the key."""
     try:
         found = json.loads(text)
@@ -280,41 +272,41 @@ Answer = TypeVar("Answer")
 FIRST = 0.05
 """Seconds before the second attempt; each further wait is twice as long, up to LONGEST, less up to half at random."""
 LONGEST = 20.0
-LONGEST_ASKED = 120.0
+LONGEST_RETRY_AFTER = 120.0
 """Seconds that a server may ask for in Retry-After."""
-TOLD = 5.0
+WARN_FROM = 5.0
 """Waits from this length on are warnings, since someone may be watching."""
-CHANCE = random.Random()
+JITTER = random.Random()
 """Of its own, so that waiting leaves a seeded generator as it was."""
 
 
-class Fault(Exception):
+class RetryableError(Exception):
     """An attempt that failed and may be repeated.
 
     Args:
         reason: in words, without secrets.
-        of_question: whether another question may fare better.
+        of_request: whether another request may fare better.
         pause: what the server says in Retry-After.
     """
 
-    def __init__(self, reason: str, of_question: bool = True, pause: str = "") -> None:
+    def __init__(self, reason: str, of_request: bool = True, pause: str = "") -> None:
         super().__init__(reason)
-        self.of_question = of_question
-        self.pause = asked_pause(pause)
+        self.of_request = of_request
+        self.pause = retry_after(pause)
 
 
-def patiently(attempt: Callable[[], Answer], retries: int, host: str) -> Answer:
-    """Repeat an attempt after a Fault; then LLMRequestError or, where no question would fare better, RecloomError."""
+def with_retries(attempt: Callable[[], Answer], retries: int, host: str) -> Answer:
+    """Repeat an attempt after a RetryableError; at last LLMRequestError, or RecloomError where it affects all."""
     import tenacity
 
-    def tell(state: RetryCallState) -> None:
+    def log_retry(state: RetryCallState) -> None:
         wait = state.next_action.sleep if state.next_action else 0.0
-        level = logging.WARNING if wait >= TOLD else logging.DEBUG
+        level = logging.WARNING if wait >= WARN_FROM else logging.DEBUG
         log.log(
             level,
             "%s: %s; retry %d of %d in %.2f s",
             host,
-            _fault(state),
+            _last_error(state),
             state.attempt_number,
             retries,
             wait,
@@ -322,34 +314,34 @@ def patiently(attempt: Callable[[], Answer], retries: int, host: str) -> Answer:
 
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(retries + 1),
-        wait=lambda state: _fault(state).pause + backoff(state.attempt_number),
-        retry=tenacity.retry_if_exception_type(Fault),
-        before_sleep=tell,
+        wait=lambda state: _last_error(state).pause + backoff(state.attempt_number),
+        retry=tenacity.retry_if_exception_type(RetryableError),
+        before_sleep=log_retry,
         reraise=True,
     )
     try:
         return attempts(attempt)
-    except Fault as fault:
-        if fault.of_question:
-            raise LLMRequestError(f"{host} did not answer in {retries + 1} attempts: {fault}") from None
+    except RetryableError as error:
+        if error.of_request:
+            raise LLMRequestError(f"{host} did not answer in {retries + 1} attempts: {error}") from None
         raise RecloomError(
-            f"{host} did not answer in {retries + 1} attempts: {fault}. Check the address and the limits of the "
-            "account; what was answered before need not be asked again."
+            f"{host} did not answer in {retries + 1} attempts: {error}. Check the address and the limits of the "
+            "account; what was answered before is not sent again."
         ) from None
 
 
-def _fault(state: RetryCallState) -> Fault:
+def _last_error(state: RetryCallState) -> RetryableError:
     error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, Fault) else Fault("unknown")
+    return error if isinstance(error, RetryableError) else RetryableError("unknown")
 
 
 def backoff(attempt: int) -> float:
     """Seconds to wait after the attempt of this number, from 1."""
-    return min(LONGEST, FIRST * 2.0 ** min(attempt - 1, 30)) * CHANCE.uniform(0.5, 1.0)
+    return min(LONGEST, FIRST * 2.0 ** min(attempt - 1, 30)) * JITTER.uniform(0.5, 1.0)
 
 
-def asked_pause(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date: at most LONGEST_ASKED, 0 for nonsense."""
+def retry_after(header: str) -> float:
+    """Seconds that a Retry-After header asks for, a number or a date: at most LONGEST_RETRY_AFTER, 0 for nonsense."""
     try:
         seconds = float(header)
     except ValueError:
@@ -358,11 +350,17 @@ def asked_pause(header: str) -> float:
         except ValueError:
             return 0.0
         seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_ASKED)
+    return 0.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
-class Lanes:
-    """Up to `count` clients, each made when it is first needed; the last one used is the first to be used again."""
+class ConnectionPool:
+    """Up to `count` connections, each made when it is first needed and serving one thread at a time.
+
+    A pool of httpx that threads share may close a connection that another thread has just begun to use (httpcore
+    1.0.9 looks whether a connection is idle and whether it has data in two steps): the answer is lost, and is asked
+    and paid for again. Here whoever sends a request holds a client of one connection until the answer is read. The
+    last one used is the first to be used again.
+    """
 
     def __init__(self, count: int, make: Callable[[], httpx.Client]) -> None:
         self._make = make
@@ -371,8 +369,8 @@ class Lanes:
             self._free.put(None)
 
     @contextmanager
-    def one(self) -> Iterator[httpx.Client]:
-        """A client of one's own; waits while all are taken."""
+    def connection(self) -> Iterator[httpx.Client]:
+        """A client for one thread; waits while all are taken."""
         client = self._free.get()
         try:
             client = client or self._make()
