@@ -1,4 +1,4 @@
-"""How a command asks: options become an errand, whose rounds share a ledger, a budget and a bill."""
+"""Options of a command become a session, whose rounds share a ledger, a budget and the usage."""
 
 from __future__ import annotations
 
@@ -104,29 +104,26 @@ def test_a_command_asks_whom_it_is_told_to(main, capsys, tmp_path):
 def test_one_budget_holds_for_all_rounds_and_what_was_paid_for_stays(main, capsys, tmp_path):
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 4", capsys)
     assert "the budget is used up (4 of 4 calls" in said
-    assert (
-        "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\nThis run sent 4: " in said
-    )
+    assert "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\n" in said
+    assert "\nThis run sent 4: " in said
     assert "The same command goes on from there; its limits (--llm.max_calls) count anew." in said
     main("say twice ml --llm.model Fake --llm.max_calls 1")
     assert capsys.readouterr().out == "ml False 3 1 calls\n"
 
 
-def test_what_a_budget_stops_is_told_of_the_whole_errand_whichever_round_it_stops(main, capsys):
+def test_what_a_budget_stops_is_told_of_all_rounds_whichever_it_stops(main, capsys):
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 1", capsys)
-    assert (
-        "\n1 of 5 responses are kept in llm-ledger.sqlite, 4 are still to be sent.\nThis run sent 1: " in said
-    )
+    assert "\n1 of 5 responses are kept in llm-ledger.sqlite, 4 are still to be sent.\n" in said
+    assert "\nThis run sent 1: " in said
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 3", capsys)
-    assert (
-        "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\nThis run sent 3: " in said
-    )
+    assert "\n4 of 5 responses are kept in llm-ledger.sqlite, 1 are still to be sent.\n" in said
+    assert "\nThis run sent 3: " in said
     said = told(main, "say twice ml --llm.model Fake --llm.max_calls 0", capsys)
     assert "\nThis run sent 0: 0 prompt and 0 completion tokens.\n" in said
     assert "The same command goes on from there once its limits (--llm.max_calls) are larger." in said
 
 
-def test_tokens_and_money_of_an_errand_that_a_budget_stopped_are_those_of_all_its_rounds(tmp_path):
+def test_tokens_and_money_of_a_session_that_a_budget_stopped_are_those_of_all_its_rounds(tmp_path):
     model = Fake()
     options = LLMOptions(model, ledger=tmp_path / "l.sqlite", max_calls=3, prices=Prices(1000, 2000, "EUR"))
     session = options.open()
@@ -347,7 +344,7 @@ def test_an_encoder_and_a_language_model_are_known_by_name_in_a_new_process(tmp_
     assert "HashingNgrams" not in done.stderr
 
 
-def test_the_errand_in_python(tmp_path):
+def test_a_session_in_python(tmp_path):
     model = Counting()
     options = LLMOptions(model, ledger=tmp_path / "l.sqlite", prices=Prices(1, 1), max_money=1.0)
     with options.open() as session:
