@@ -134,7 +134,7 @@ def test_a_blocked_plugin_is_not_even_imported(site):
 
 def hooks() -> list[str]:
     found = [name for name in vars(hookspecs) if name.startswith("register_")]
-    assert len(found) == 9
+    assert len(found) == 10
     return found
 
 
@@ -255,6 +255,10 @@ def register_artefacts():
     return [SimpleNamespace(name="tape")]
 
 @hookimpl
+def register_server_stages():
+    return [type("Calm", (), {"name": "calm"})]
+
+@hookimpl
 def register_commands():
     from recloom.command import command
 
@@ -287,5 +291,6 @@ def test_one_plugin_may_answer_every_hook(site):
         "register_language_models": ["Bag"],
         "register_metrics": ["gain"],
         "register_artefacts": ["tape"],
+        "register_server_stages": ["calm"],
         "register_commands": ["stroll"],
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .metrics.text import TextMetric
     from .recommender import Recommender
     from .runs.artefacts import Artefacts
+    from .runs.server_stages import ServerStage
     from .training.task import TaskModule
 
 hookspec = HookspecMarker("recloom")
@@ -61,6 +62,11 @@ def register_metrics() -> Iterable[Metric | TextMetric]:  # type: ignore[empty-b
 @hookspec
 def register_artefacts() -> Iterable[Artefacts]:  # type: ignore[empty-body]
     """Return who writes and reads exported files, known by their ending (`recommend --artefact model.onnx`)."""
+
+
+@hookspec
+def register_server_stages() -> Iterable[type[ServerStage]]:  # type: ignore[empty-body]
+    """Return stages that change the lists of a server, known by their `name` (`recloom serve MODEL --stages NAME`)."""
 
 
 @hookspec

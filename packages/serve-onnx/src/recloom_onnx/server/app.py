@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,18 +22,32 @@ from .openapi import document
 from .pages import pages
 from .rest import rest
 from .settings import Settings
+from .stages import Stages
 from .validation import fault_message, json_response
+
+if TYPE_CHECKING:
+    from recloom.runs import ServerStage
 
 ABOUT = 'Recommendations from verified artefacts. Errors are `{"error": message}`.'
 
 
-def application(models: Models, settings: Settings, metrics: Metrics) -> ASGIApp:
-    """The ASGI application of a server."""
+def application(
+    models: Models, settings: Settings, metrics: Metrics, stages: Sequence[ServerStage] = ()
+) -> ASGIApp:
+    """The ASGI application of a server.
+
+    Args:
+        models: what is served.
+        settings: limits.
+        metrics: counters.
+        stages: applied in order to every list of `/recommend`; see `find_stages`.
+    """
+    applied = Stages(stages, settings.concurrency, metrics.stage)
     app = FastAPI(
         title="Recloom", version=version("recloom-onnx") or "unknown", description=ABOUT,
         docs_url=None, redoc_url=None, openapi_url=None,
     )  # fmt: skip
-    for router in (rest(models), kserve(models), pages()):
+    for router in (rest(models, applied), kserve(models), applied.routes(), pages()):
         app.include_router(router)
     schema: dict[str, Any] = {}
 

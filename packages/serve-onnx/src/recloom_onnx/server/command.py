@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from recloom.command import command
@@ -28,6 +29,7 @@ def serve(
     concurrency: int = 256,
     threads: int = 1,
     provider: Literal["cpu", "cuda"] = "cpu",
+    stages: list[str] | None = None,
     log: bool = True,
 ) -> None:
     """Answer requests over HTTP from verified artefacts.
@@ -50,6 +52,7 @@ def serve(
         concurrency: requests in progress at a time; beyond, the answer is 429.
         threads: that a model computes with.
         provider: where models run, `cpu` or `cuda`.
+        stages: names of server stages of installed plugins, which change every list of /recommend, in this order.
         log: a line of JSON on the error stream for each request; errors are always written.
     """
     from .settings import Settings, check_exposure, read_token
@@ -71,10 +74,10 @@ def serve(
         log=log,
     )
     check_exposure(host, settings.token, anyone)
-    run(artefacts, settings)
+    run(artefacts, settings, stages or ())
 
 
-def run(artefacts: list[str], settings: Settings) -> None:
+def run(artefacts: list[str], settings: Settings, stages: Sequence[str] = ()) -> None:
     """Serve until stopped; RecloomError before the first request where something is missing or refused."""
     import asyncio
     import gc
@@ -86,6 +89,7 @@ def run(artefacts: list[str], settings: Settings) -> None:
         from .app import application
         from .observation import Metrics, log_to_stderr
         from .serving import Server, address, bound
+        from .stages import find_stages
     except ImportError as error:
         runtime = "" if find_spec("onnxruntime") else f"{EXTRAS[settings.provider]},"
         raise RecloomError(
@@ -94,6 +98,7 @@ def run(artefacts: list[str], settings: Settings) -> None:
     from .models import Models, find_sources
 
     sources = find_sources(artefacts)
+    made = find_stages(stages)
     listening = bound(settings)
     metrics = Metrics()
     models = Models(sources, settings, metrics.batch, metrics.load)
@@ -104,8 +109,8 @@ def run(artefacts: list[str], settings: Settings) -> None:
         gc.freeze()  # what is loaded stays: no collection looks through it again while requests wait
         place = address(listening)
         server = Server(
-            application(models, settings, metrics), models, settings, listening,
-            lambda: print(welcome(models, settings, place), flush=True),
+            application(models, settings, metrics, made), models, settings, listening,
+            lambda: print(welcome(models, settings, place, stages), flush=True),
         )  # fmt: skip
         server.serve_until_stopped()
     finally:
@@ -113,7 +118,7 @@ def run(artefacts: list[str], settings: Settings) -> None:
     print("stopped; every accepted request was answered" if not server.force_exit else "stopped at once")
 
 
-def welcome(models: Models, settings: Settings, place: str) -> str:
+def welcome(models: Models, settings: Settings, place: str, stages: Sequence[str] = ()) -> str:
     """What is served, where and how, and a line to try it."""
     import json
     import shlex
@@ -135,6 +140,8 @@ def welcome(models: Models, settings: Settings, place: str) -> str:
         f"  {'with a token' if settings.token else 'without a token'}; bodies to {settings.max_body:,} bytes, "
         f"{settings.timeout:g} s a request, {settings.concurrency} in work"
     )
+    if stages:
+        lines.append(f"  every list of /recommend goes through {', '.join(stages)}")
     first = models.find()
     asked = json.dumps({"history": first.title_index.ids[:1], "k": 3})
     token = f' -H "Authorization: Bearer ${settings.token_env}"' if settings.token_env else ""

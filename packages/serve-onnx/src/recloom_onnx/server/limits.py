@@ -27,6 +27,8 @@ OWN = re.compile(r"(?:localhost|[0-9]+(?:\.[0-9]+){3}|\[[0-9a-f:.]+\])(?::[0-9]+
 """`localhost` or an IP address, to which no foreign DNS name can resolve."""
 LINGER = 2.0
 """Seconds for which the rest of a refused body is read and dropped, so that the client sees the answer."""
+STAGE_SHARE = 0.9
+"""Of the time of a request, after which a stage is late; the rest is for sending the answer."""
 CLOSE = {"Connection": "close"}
 
 
@@ -104,6 +106,8 @@ class RequestLimits:
         body: bytes | None = None
         try:
             async with asyncio.timeout(self.settings.timeout):
+                now = asyncio.get_running_loop().time()  # that of time.monotonic()
+                scope.setdefault("state", {})["deadline"] = now + STAGE_SHARE * self.settings.timeout
                 body = await self._body(scope, receive)
                 answer.body_read = True
                 await _while_connected(self.app, scope, body, receive, answer)

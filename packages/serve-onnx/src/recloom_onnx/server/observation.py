@@ -65,6 +65,16 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
+        self.stages = Counter(
+            "recloom_stage_calls", "Calls of server stages.", ["stage", "outcome"], registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "recloom_stage_seconds",
+            "Time of a call of a stage.",
+            ["stage"],
+            registry=self.registry,
+            buckets=SECONDS,
+        )
         self.loads = Counter("recloom_model_loads", "Loads.", ["model", "outcome"], registry=self.registry)
 
     def batch(self, model: str, version: str, requests: int, rows: int) -> None:
@@ -79,6 +89,11 @@ class Metrics:
             log_event("refused", {"model": model, "versions": versions, "reason": reason}, logging.WARNING)
         else:
             log_event("loaded", {"model": model, "versions": versions})
+
+    def stage(self, stage: str, outcome: str, seconds: float) -> None:
+        """One call of a server stage."""
+        self.stages.labels(stage, outcome).inc()
+        self.stage_seconds.labels(stage).observe(seconds)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import isfinite
 from typing import Annotated, Any
@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
+from recloom.runs import ListItem, ListRequest
 from starlette.responses import Response
 
 from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, text_array
 from .http_errors import HttpError
 from .models import Models, Served
 from .openapi import ERRORS, body_of
+from .stages import Outcome, Stages
 from .tensors import DEFAULT_K, Inputs, check_size
 from .title_index import MAX_QUERY
 from .validation import check_text, json_response, parse_body
@@ -64,6 +66,14 @@ class RecommendedItem(BaseModel):
     title: str | None
 
 
+class StageReport(BaseModel):
+    """How a server stage ended: `ok`; or `failed`, `late` or `busy`, and then it has changed nothing."""
+
+    name: str
+    outcome: str
+    report: dict[str, Any]
+
+
 class RecommendResponse(BaseModel):
     """Recommendations, best first, and the ids of the request that the model does not know."""
 
@@ -71,6 +81,7 @@ class RecommendResponse(BaseModel):
     version: str
     items: list[RecommendedItem]
     unknown: list[str]
+    stages: list[StageReport] = Field([], description="Only of a server with stages.")
 
 
 class TitledItem(BaseModel):
@@ -99,7 +110,7 @@ _MANY: TypeAdapter[list[RecommendRequest]] = TypeAdapter(
 )
 
 
-def rest(models: Models) -> APIRouter:
+def rest(models: Models, stages: Stages) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["Recommendations"])
 
@@ -119,8 +130,9 @@ def rest(models: Models) -> APIRouter:
         body = await request.body()
         if body.lstrip()[:1] == b"[":
             several = parse_body(_MANY, body)
-            return json_response(await _recommend(models, several))
-        return json_response((await _recommend(models, [parse_body(_ONE, body)]))[0])
+            return json_response(await _recommend(models, stages, several, request.scope["state"]))
+        one = parse_body(_ONE, body)
+        return json_response((await _recommend(models, stages, [one], request.scope["state"]))[0])
 
     @router.get(
         "/titles",
@@ -145,8 +157,17 @@ def rest(models: Models) -> APIRouter:
     return router
 
 
-async def _recommend(models: Models, requests: Sequence[RecommendRequest]) -> list[dict[str, Any]]:
-    """Responses in the order of the requests; those to one model go to it together."""
+async def _recommend(
+    models: Models, stages: Stages, requests: Sequence[RecommendRequest], state: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Responses in the order of the requests; those to one model go to it together.
+
+    Args:
+        models: what is served.
+        stages: applied to every list.
+        requests: of one body.
+        state: of the HTTP request: its id and the deadline of stages.
+    """
     groups: dict[Served, list[int]] = {}
     for place, request in enumerate(requests):
         groups.setdefault(models.find(request.model, request.version), []).append(place)
@@ -154,18 +175,38 @@ async def _recommend(models: Models, requests: Sequence[RecommendRequest]) -> li
     for served, places in groups.items():
         group = [requests[place] for place in places]
         served.batcher.check_rows(len(group))
-        ready.append((served, group, *_inputs(group, served)))
+        ready.append((served, group, *_inputs(group, served, stages.depth)))
     found = await asyncio.gather(*(served.answer(inputs, k) for served, _, inputs, k in ready))
-    responses: dict[int, dict[str, Any]] = {}
-    for places, (served, group, _, _), lists in zip(groups.values(), ready, found, strict=True):
-        responses |= zip(places, _responses(group, served, *lists), strict=True)
-    return [responses[place] for place in range(len(requests))]
+    lists: dict[int, tuple[Served, list[ListItem]]] = {}
+    for places, (served, group, _, _), (ids, scores) in zip(groups.values(), ready, found, strict=True):
+        lists |= zip(places, _lists(group, served, ids, scores, stages.depth), strict=True)
+    ordered = [(request, *lists[place]) for place, request in enumerate(requests)]
+    if not stages:
+        return [_response(request, served, items) for request, served, items in ordered]
+    return await asyncio.gather(*(_staged(stages, *one, state) for one in ordered))
 
 
-def _inputs(requests: Sequence[RecommendRequest], served: Served) -> tuple[Inputs, int]:
-    """The model's inputs, each made once, and the length of the longest list, at most the number of items."""
+async def _staged(
+    stages: Stages, request: RecommendRequest, served: Served, items: list[ListItem], state: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A response after all stages."""
+    user = None if request.user is None else str(request.user)
+    history = tuple(map(str, request.history))
+    asked = ListRequest(history, user, request.k, served.name, served.title_index.titles)
+    left, outcomes = await stages.apply(asked, items, state["deadline"], state["request_id"])
+    return _response(request, served, left) | {"stages": [*map(_stage_report, outcomes)]}
+
+
+def _inputs(requests: Sequence[RecommendRequest], served: Served, depth: int) -> tuple[Inputs, int]:
+    """The model's inputs, each made once, and the length of the longest list, at most the number of items.
+
+    Args:
+        requests: to one model.
+        served: the model.
+        depth: the least length of a list, where there are so many items.
+    """
     manifest, rows = served.session.manifest, len(requests)
-    k = min(max(request.k for request in requests), manifest.num_items)
+    k = min(max(depth, *(request.k for request in requests)), manifest.num_items)
     ids: dict[str, tuple[str, Sequence[Sequence[Id]]]] = {  # input -> field of the request, ragged rows
         "history": ("history", [request.history for request in requests]),
         "blocked": ("exclude", [request.exclude for request in requests]),
@@ -225,34 +266,38 @@ def _request_times(requests: Sequence[RecommendRequest], name: str) -> Array:
     return np.array([request.request_time for request in requests], dtype=np.int64)
 
 
-def _responses(
-    requests: Sequence[RecommendRequest], served: Served, ids: Array, scores: Array
-) -> list[dict[str, Any]]:
+def _lists(
+    requests: Sequence[RecommendRequest], served: Served, ids: Array, scores: Array, depth: int
+) -> list[tuple[Served, list[ListItem]]]:
+    """The list of each request: k items, or `depth` where that is more, without places for which nothing is left."""
+    titles = served.title_index.titles
     text = ids if ids.dtype == object else ids.astype(str)
     rows = zip(requests, text.tolist(), scores.tolist(), strict=True)
-    return [_response(request, served, row, values) for request, row, values in rows]
+    found = []
+    for request, names, values in rows:
+        k = max(request.k, depth)
+        places = zip(names[:k], values[:k], strict=True)
+        found.append(
+            (served, [ListItem(n, v, titles.get(n)) for n, v in places if isfinite(v)])
+        )  # -inf: none left
+    return found
 
 
-def _response(
-    request: RecommendRequest, served: Served, ids: list[str], scores: list[float]
-) -> dict[str, Any]:
-    index = served.title_index
+def _response(request: RecommendRequest, served: Served, items: Sequence[ListItem]) -> dict[str, Any]:
+    known = served.title_index.known
     sent = [*map(str, chain(request.history, request.exclude, request.allow or ()))]
-    places = zip(ids[: request.k], scores[: request.k], strict=True)
     return {
         "model": served.name,
         "version": served.version,
-        "items": [
-            {"id": item, "score": score, "title": index.titles.get(item)}
-            for item, score in places
-            if isfinite(score)  # -inf: nothing is left
-        ],
+        "items": [{"id": item.id, "score": item.score, "title": item.title} for item in items],
         "unknown": (
-            []
-            if index.known.issuperset(sent)
-            else [*dict.fromkeys(item for item in sent if item not in index.known)]
+            [] if known.issuperset(sent) else [*dict.fromkeys(item for item in sent if item not in known)]
         ),
     }
+
+
+def _stage_report(outcome: Outcome) -> dict[str, Any]:
+    return {"name": outcome.stage, "outcome": outcome.kind, "report": outcome.report}
 
 
 def _description(served: Served) -> dict[str, Any]:
