@@ -71,7 +71,7 @@ def main() -> None:
 
 def prepare(name: str) -> Path:
     """The dataset with texts, and its vectors, made once."""
-    from recloom_feature.encoders.embed import embed
+    from recloom_feature.encoders.command import embed
     from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
     folder = HERE / ".data" / f"{name}-texts"

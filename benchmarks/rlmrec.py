@@ -62,7 +62,7 @@ def main() -> None:
 
 def titles(data: Path) -> None:
     """Vectors of titles with genres, made once."""
-    from recloom_feature.encoders.embed import embed
+    from recloom_feature.encoders.command import embed
     from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
     target = data / TEXTS["title"]

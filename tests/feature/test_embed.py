@@ -17,7 +17,7 @@ from recloom.errors import DataError, RecloomError
 from recloom.llm import TextEncoder
 from recloom.llm.texts import vectors as text_vectors
 from recloom.llm.texts.hashing import HashingNgrams
-from recloom_feature.encoders.embed import embed
+from recloom_feature.encoders.command import embed
 
 
 @dataclass(frozen=True)

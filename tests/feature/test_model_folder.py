@@ -7,7 +7,7 @@ import json
 import pytest
 from recloom.errors import RecloomError
 from recloom_feature.encoders.export import export_encoder
-from recloom_feature.encoders.model_folder import check_model_folder
+from recloom_feature.encoders.inputs import check_model_folder
 from recloom_feature.encoders.sentence_transformers import SentenceTransformers
 
 HOLDS = r"Expected modules\.json and config\.json, with the weights \(model\.safetensors\) and the tokeniser"

@@ -12,8 +12,8 @@ from recloom.errors import RecloomError
 from recloom.llm import TextEncoder
 from recloom.plugins import collect_with_owner
 from recloom.spec import build
+from recloom_feature.encoders.inputs import token_batches
 from recloom_feature.encoders.onnx import OnnxTextEncoder
-from recloom_feature.encoders.token_batches import token_batches
 
 TEXTS = ["Heat", "a b", "", "the story of the toys that came to life one day", "  ", "red green blue", "heat"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "heat", "a", "b", "the", "story", "of", "toys", "that", "came"]

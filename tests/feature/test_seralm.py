@@ -272,10 +272,10 @@ def test_wrong_files_of_the_fit_are_told(shop):
 def test_a_folder_of_other_settings_or_of_something_else_is_refused(shop):
     folder = work(shop, times=1)
     with pytest.raises(
-        RecloomError, match=r"begun with other settings: beta was 1\.0, now 0\.5\. Choose another"
+        RecloomError, match=r"started with other settings: beta was 1\.0, now 0\.5\. Choose another"
     ):
         work(shop, times=1, beta=0.5)
-    with pytest.raises(RecloomError, match="holds something else than rounds of SeRALM"):
+    with pytest.raises(RecloomError, match="holds something other than rounds of SeRALM"):
         work(shop, "shop")
     (folder / "seralm.json").write_text("{")
     with pytest.raises(RecloomError, match=r"seralm\.json cannot be read as JSON"):
@@ -305,7 +305,7 @@ def test_texts_that_are_all_alike_choose_nothing_and_no_sharper_beta_is_advised(
     alike.write_parquet(file)
     work(shop, times=1)
     said = capsys.readouterr().out
-    assert "No item that was judged has texts that differ: nothing was chosen." in said
+    assert "No judged item has texts that differ: nothing was chosen." in said
     assert "--beta" not in said
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom_feature.seralm.posterior import centred, posterior, sample, served, uniform
+from recloom_feature.seralm.variants import centred, posterior, sample, served, uniform
 
 HALF = torch.tensor([[0.5, 0.5]])
 

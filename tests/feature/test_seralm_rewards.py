@@ -11,9 +11,8 @@ from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import CrossEntropy
 from recloom.plugins import collect
-from recloom_feature.seralm.posterior import uniform
 from recloom_feature.seralm.rewards import credit, log_probabilities, rewards
-from recloom_feature.seralm.variants import Variants, reading
+from recloom_feature.seralm.variants import Variants, reading, uniform
 
 ITEMS = 7
 

@@ -18,7 +18,7 @@ from recloom.llm.fake import Fake, data_of, frequent, lists
 from recloom.llm.requests import Failure
 from recloom.schemas import SplitSpec
 from recloom.testing.toys import WORDS, write_toy
-from recloom_feature.encoders.embed import embed
+from recloom_feature.encoders.command import embed
 from recloom_feature.summarize import rounds as summarize_prompt
 from recloom_feature.summarize.command import summarize
 from recloom_feature.summarize.rounds import LONGEST, Prompts, Summary, prompt

@@ -40,8 +40,7 @@ def register_prompts() -> list[PromptTemplate]:
 
 @hookimpl
 def register_commands() -> list[Callable[..., None]]:
-    from .encoders.embed import embed
-    from .encoders.export_command import export
+    from .encoders.command import embed, export
     from .profile.command import profile
     from .seralm.command import rounds, texts
     from .simulate.command import simulate

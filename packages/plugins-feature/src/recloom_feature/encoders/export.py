@@ -14,7 +14,7 @@ from recloom.errors import RecloomError
 from recloom.io import sha256, versions, whole_folder
 from torch import Tensor, nn
 
-from .model_folder import MODULES, check_model_folder
+from .inputs import MODULES, check_model_folder
 from .onnx import CARD, MODEL, TOKENIZER, Cosine, EncoderCard, OnnxTextEncoder
 
 Weights = Literal["float32", "int8"]

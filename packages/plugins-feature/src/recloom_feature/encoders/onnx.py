@@ -18,7 +18,7 @@ from recloom.errors import RecloomError, at_least
 from recloom.io import sha256
 from recloom.llm import TextEncoder, folder_contents
 
-from .token_batches import AT_ONCE, token_batches
+from .inputs import AT_ONCE, token_batches
 
 if TYPE_CHECKING:
     from recloom.llm import Vectors

@@ -12,8 +12,7 @@ import numpy as np
 from recloom.errors import RecloomError, at_least
 from recloom.llm import TextEncoder, folder_contents
 
-from .model_folder import MODULES, check_model_folder, expected
-from .token_batches import AT_ONCE, token_batches
+from .inputs import AT_ONCE, MODULES, check_model_folder, expected, token_batches
 
 if TYPE_CHECKING:
     from recloom.llm import Vectors

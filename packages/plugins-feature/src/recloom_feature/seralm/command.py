@@ -132,18 +132,18 @@ def rounds(
     from recloom.llm import HashingNgrams
     from recloom.spec import find
 
-    from .posterior import check_beta
     from .rewards import check_causal
     from .rounds import Rounds, finish, recipe
-    from .tables import Folder, read_variants
+    from .tables import WorkFolder, read_variants
     from .texts import encode_texts, given_texts, told
+    from .variants import check_beta
 
     at_least(1, times=times, draws=draws, max_epochs=max_epochs)
     check_beta(beta)
     catalog, chosen, trained = Catalog.load(data), encoder or HashingNgrams(), recipe(fit, model, item_input)
     check_causal(find("register_models", trained.model))
     found = given_texts(texts, catalog)
-    folder = Folder(out)
+    folder = WorkFolder(out)
     folder.claim(
         {"dataset": read_card(data).data_hash(), "texts": told(found), "encoder": chosen.identity}
         | {"fit": trained.as_data(), "max_epochs": max_epochs, "seed": seed}

@@ -1,11 +1,4 @@
-"""Train with a text of each item drawn anew at every step (SeRALM, reconstruction, see `seralm.py`).
-
-Which of its texts helps an item: the posterior over the texts of SeRALM (reconstruction, see `seralm.py`).
-
-    q_i(k) = p_i(k) exp(r_ik / beta) / sum over l of p_i(l) exp(r_il / beta)
-
-maximises E_q[r_i] - beta KL(q || p_i), where p_i is what the language model gave: 1 / K for each of K samples.
-"""
+"""SampledTexts: a loss with one text variant of each item sampled at every step (SeRALM, reconstruction)."""
 
 from __future__ import annotations
 
@@ -16,20 +9,19 @@ from recloom.nn import ItemEmbedding
 from recloom.recommender import Recommender
 from torch import Tensor
 
-from .posterior import sample
 from .tables import read_posterior, read_variants
-from .variants import Variants, reading, text_inputs
+from .variants import Variants, reading, sample, text_inputs
 
 
 class SampledTexts(Loss):
-    """A loss under item vectors that are drawn at every step: z_i ~ q_i, and v_i = enc(z_i).
+    """A loss whose item vectors are sampled at every step: z_i ~ q_i, and v_i = enc(z_i).
 
     For recommenders that read items by vector (`item_input` other than `id`). Outside the loss they keep the
-    vectors of `--data.vectors`, so that validation and serving draw nothing.
+    vectors of `--data.vectors`, so that validation and serving sample nothing.
 
     Args:
         variants: Parquet file of `item_id`, `variant`, `vector`: the texts of each item, encoded.
-        posterior: Parquet file of `item_id`, `variant`, `q`; None = every text alike.
+        posterior: Parquet file of `item_id`, `variant`, `q`; None = uniform.
         base: the loss to compute; None = `CrossEntropy`.
     """
 

@@ -1,13 +1,10 @@
-"""How much each text of an item helps to predict the training data (SeRALM, reconstruction, see `seralm.py`).
+"""Rewards: how much each text of an item helps to predict the training data (SeRALM, reconstruction).
 
     r_ik = mean of log p(next | history) over the training positions whose history or target holds item i
            while item i has text k, minus the mean over the texts of item i
 
-What text the other items have is drawn from q. Every item tries each of its texts at the same positions and
-equally often, so that how hard a position is cancels out of r exactly, as a control variate per position would
-have it.
-
-Several encoded texts of each item, and a recommender that reads one of them (SeRALM, see `seralm.py`).
+The texts of the other items are drawn from q. Every item tries each of its texts at the same positions and equally
+often, so that the difficulty of a position cancels out of r exactly, as with a control variate per position.
 """
 
 from __future__ import annotations
@@ -24,8 +21,7 @@ from recloom.progress import Progress
 from recloom.recommender import Queries, Recommender, VectorRecommender
 from torch import Tensor
 
-from .posterior import centred, sample
-from .variants import Variants, reading
+from .variants import Variants, centred, reading, sample
 
 ROWS = 256
 """Windows scored at once."""
@@ -33,7 +29,7 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Rewards:
-    """What the training data say of each text.
+    """Rewards of all texts of all items.
 
     Attributes:
         values: (num_items + 1, K) r_ik in nats, 0 for absent texts and items without positions.
@@ -120,7 +116,7 @@ def log_probabilities(recommender: VectorRecommender, batch: Batch) -> Tensor:
     if not torch.equal(q.targets[order], batch.labels[real]):
         raise RecloomError(
             f"{type(recommender).__name__} does not answer every position of a window in order, so that rewards "
-            "cannot be told apart. Use a causal sequence model, such as SASRec."
+            "cannot be separated. Use a causal sequence model, such as SASRec."
         )
     found = torch.zeros(batch.labels.shape, device=real.device)
     found[real] = target_log_probabilities(q)[order]
@@ -141,7 +137,7 @@ def target_log_probabilities(q: Queries) -> Tensor:
 
 
 def credit(log_p: Tensor, history: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which items the positions of windows belong to: items, sums of log p and numbers of positions, (M,) each.
+    """Assign the positions of windows to items: items, sums of log p and numbers of positions, (M,) each.
 
     A position belongs to every item of its history and to its target, once. So an item that first occurs at
     place j of history and last label owns the positions from j - 1, where it is the target, to the end.

@@ -1,8 +1,7 @@
-"""The rounds of SeRALM (reconstruction, see `seralm.py`): fit, reward, choose; each stage is a file.
+"""The rounds of SeRALM (reconstruction): train, reward, choose; then the vectors to serve and a report.
 
-What each round of SeRALM (reconstruction, see `seralm.py`) trains, from a config file of `recloom fit`.
-
-What a run of SeRALM (reconstruction, see `seralm.py`) leaves behind: the vectors to serve, and a report.
+Each stage of a round is a file, so that an interrupted run continues. What is trained comes from a config file of
+`recloom fit`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ from rich.table import Table
 from torch import Tensor
 
 from ..next_steps import fit_with_vectors
-from .posterior import posterior, uniform
 from .rewards import Rewards, rewards
 from .tables import (
     METHOD,
-    Folder,
+    WorkFolder,
     read_json,
     read_posterior,
     read_rewards,
@@ -41,12 +39,12 @@ from .tables import (
     write_rewards,
     write_served,
 )
-from .variants import Variants
+from .variants import Variants, posterior, uniform
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """What all rounds share.
+    """Settings of all rounds.
 
     Attributes:
         data: the prepared dataset.
@@ -63,7 +61,7 @@ class Rounds:
     data: Path
     catalog: Catalog
     variants: Variants
-    folder: Folder
+    folder: WorkFolder
     recipe: Recipe
     max_epochs: int
     seed: int
@@ -72,7 +70,7 @@ class Rounds:
     draws: int
 
     def run(self, count: int) -> list[dict[str, Any]]:
-        """Do what is left of so many rounds; the report of each."""
+        """Run the rounds that are not finished; returns the report of each."""
         reports = []
         for number in range(1, count + 1):
             report = self.folder.round(number).file("report.json")
@@ -83,7 +81,7 @@ class Rounds:
         return reports
 
     def _round(self, number: int) -> None:
-        """theta under the posterior of the round before, then rewards, then the new posterior."""
+        """Train under the posterior of the round before, then compute rewards and the new posterior."""
         inside, exists = self.folder.round(number), self.variants.exists
         q = read_posterior(self._before(number), self.variants, self.catalog)
         if not inside.has("vectors.parquet"):  # what validation reads: E_q of the vectors drawn in training
@@ -98,11 +96,11 @@ class Rounds:
         after = posterior(found.values, self.beta, q if self.prior == "previous" else uniform(exists))
         if not inside.has("posterior.parquet"):
             write_posterior(inside.file("posterior.parquet"), self.catalog, exists, after)
-        told = report(run, exists, found, q if number > 1 else None, after)
-        write_json(inside.file("report.json"), told)
+        summary = report(run, exists, found, q if number > 1 else None, after)
+        write_json(inside.file("report.json"), summary)
 
     def _fitted(self, number: int) -> Run:
-        """The trained run of a round; an interrupted fit is gone on with."""
+        """The trained run of a round; an interrupted fit is resumed."""
         inside = self.folder.round(number)
         run = inside.file("run")
         if finished(run):
@@ -124,7 +122,7 @@ class Rounds:
         )  # fmt: skip
 
     def _windows(self, run: Run) -> SequenceRows:
-        """What the run was trained on, and nothing else."""
+        """The training windows of the run."""
         data = run.data(self.data)
         return SequenceRows(
             data.train, run.recommender.max_len or int(data.train.lengths.max()), data.windows
@@ -135,12 +133,12 @@ class Rounds:
         return None if number == 1 else self.folder.round(number - 1).file("posterior.parquet")
 
     def _seed(self, number: int) -> int:
-        """Every round has its own, so that its evidence is new."""
+        """A seed of its own for each round, so that its evidence is new."""
         return self.seed + number - 1
 
 
 def report(run: Run, exists: Tensor, found: Rewards, before: Tensor | None, after: Tensor) -> dict[str, Any]:
-    """What a round came to, over the items that have several texts and stand in the training data."""
+    """Figures of a round, over the items that have several texts and occur in the training data."""
     counted = (exists.sum(1) > 1) & (found.positions > 0)
     values, exists, q = found.values[counted], exists[counted], after[counted]
     spread = values.masked_fill(~exists, -torch.inf).amax(1) - values.masked_fill(~exists, torch.inf).amin(1)
@@ -164,7 +162,7 @@ def _mean(values: Tensor) -> float | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A fit.
+    """The model and options of a fit.
 
     Attributes:
         model, options: a recommender by name, and its hyper-parameters, `item_input` among them.
@@ -183,7 +181,7 @@ class Recipe:
 
 
 def recipe(path: Path | None, model: str | None, item_input: str | None) -> Recipe:
-    """Read the config, if any; what is said beside it counts more. By default SASRec with `id+vector`."""
+    """Read the config, if any; the other arguments override it. By default SASRec with `id+vector`."""
     config = {} if path is None else _read(path)
     part = dict(config.get("model") or {})
     given, loss = _component(part.pop("recommender", None)), _component(part.pop("loss", None))
@@ -210,7 +208,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _component(given: Any) -> dict[str, Any] | None:
-    """A class by name, or with `class_path` and `init_args`, as the latter."""
+    """A component as `class_path` and `init_args`, also where only its name was given."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -238,7 +236,7 @@ def finish(
     encoder: TextEncoder,
     config: Path | None = None,
 ) -> None:
-    """Write `vectors.parquet` and `report.json`, and tell what came of it; `config` is the file of the fits."""
+    """Write `vectors.parquet` and `report.json`, and print a summary; `config` is the file of the fits."""
     last = work.folder.round(len(reports)).file("posterior.parquet")
     target = work.folder.file("vectors.parquet")
     q = read_posterior(last, work.variants, work.catalog)
@@ -261,9 +259,9 @@ def finish(
 
 
 def _sharpness(spread: float | None, beta: float) -> str:
-    """What to change where the rewards hardly moved the posterior."""
+    """Advice where the rewards hardly moved the posterior."""
     if not spread:
-        return "No item that was judged has texts that differ: nothing was chosen.\n"
+        return "No judged item has texts that differ: nothing was chosen.\n"
     if spread >= WEAK * beta:
         return ""
     return (

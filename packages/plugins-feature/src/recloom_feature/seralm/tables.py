@@ -1,6 +1,6 @@
-"""The Parquet files of SeRALM (reconstruction, see `seralm.py`): a row for each item and variant, or for each item.
+"""Files of SeRALM (reconstruction): Parquet tables by item and variant, and the work folder of `recloom seralm rounds`.
 
-The work folder of `recloom seralm`: stage files that appear whole or not at all, and say what they are.
+All are written atomically and name the method in their metadata.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from recloom.data import ENCODER, ORIGIN, Catalog
 from recloom.errors import DataError, RecloomError
 from torch import Tensor
 
-from .posterior import served, uniform
 from .rewards import Rewards
-from .variants import Variants
+from .variants import Variants, served, uniform
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,7 +117,7 @@ def write_rewards(path: Path, catalog: Catalog, exists: Tensor, found: Rewards) 
 
 
 def read_rewards(path: Path, catalog: Catalog, exists: Tensor) -> Rewards:
-    """What `write_rewards` wrote."""
+    """Read a file of `write_rewards`."""
     table = read_table(path, ("item_id", "variant", "reward", "positions"))
     item, variant = places(table, catalog, path)
     values, positions = torch.zeros(exists.shape), torch.zeros(len(exists), dtype=torch.long)
@@ -158,23 +157,23 @@ def _pairs(catalog: Catalog, exists: Tensor) -> pl.DataFrame:
 
 
 METHOD = "SeRALM (reconstruction from the abstract; no official code or figures exist)"
-"""Stands in every file."""
+"""Written into every file."""
 SETTINGS = "seralm.json"
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder whose finished files are not made again."""
+class WorkFolder:
+    """A work folder whose finished files are not made again."""
 
     path: Path
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Begin in an empty folder, or go on in one of equal settings; RecloomError for any other."""
+        """Start in an empty folder, or continue in one of equal settings; RecloomError for any other."""
         file = self.path / SETTINGS
         if not file.is_file():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise RecloomError(
-                    f"{self.path} holds something else than rounds of SeRALM; choose another --out"
+                    f"{self.path} holds something other than rounds of SeRALM; choose another --out"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(file, settings)
@@ -183,12 +182,14 @@ class Folder:
         after = json.loads(json.dumps(settings))
         changed = [name for name in after if before.get(name) != after[name]]
         if changed:
-            told = "; ".join(f"{name} was {before.get(name)!r}, now {after[name]!r}" for name in changed)
-            raise RecloomError(f"{self.path} was begun with other settings: {told}. Choose another --out.")
+            changes = "; ".join(f"{name} was {before.get(name)!r}, now {after[name]!r}" for name in changed)
+            raise RecloomError(
+                f"{self.path} was started with other settings: {changes}. Choose another --out."
+            )
 
-    def round(self, number: int) -> Folder:
+    def round(self, number: int) -> WorkFolder:
         """The folder of a round, from 1."""
-        inside = Folder(self.path / f"round-{number}")
+        inside = WorkFolder(self.path / f"round-{number}")
         inside.path.mkdir(exist_ok=True)
         return inside
 
@@ -200,14 +201,14 @@ class Folder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a small file, marked and whole."""
+    """Write a small JSON file with the method in it; atomic."""
     from recloom.io import write_text
 
     write_text(path, json.dumps({"method": METHOD, **content}, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote."""
+    """Read a file of `write_json`."""
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -216,7 +217,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: pl.DataFrame, facts: Mapping[str, str] | None = None) -> None:
-    """Write a Parquet file, marked and whole; `facts` join its metadata."""
+    """Write a Parquet file with the method in its metadata, to which `facts` are added; atomic."""
     from recloom.io import whole_file
 
     with whole_file(path) as partial:

@@ -1,4 +1,4 @@
-"""`recloom embed`: the command; `text_vectors.py` does the work."""
+"""`recloom embed`: texts of items or users to vectors. `recloom encoder export`: a text encoder as an ONNX folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recloom.command import command
+from recloom.errors import RecloomError
 from recloom.llm import TextEncoder
 
 
@@ -70,12 +71,53 @@ def embed(
 
 
 def _for_users(vectors: Path, made: dict[str, Any]) -> str:
-    """Which model reads vectors of users, and under which condition."""
+    """A hint for vectors of users: which model reads them, and with which options."""
     first = made.get("first")
     if "split_hash" in made and first is None:
         return (
-            "KAR refuses it: its texts tell whole training histories, and so the labels.\n"
+            "KAR refuses it: its texts show whole training histories, and so the labels.\n"
             f"Others take it, such as GaCLLM, or LightGCN with --model.loss RLMRecCon:\n  --data.user_vectors {vectors}"
         )
     known = f", on the split of its texts:\n  --data.known_first {first}" if first else ":\n "
     return f"KAR reads it beside vectors of items{known} --data.user_vectors {vectors}"
+
+
+SAMPLED_LINES = 1000
+"""Texts of a file that the cosine is measured with."""
+
+
+@command("encoder export")
+def export(
+    model: Path,
+    *,
+    out: Path,
+    weights: Literal["float32", "int8"] = "float32",
+    texts: Path | None = None,
+) -> None:
+    """Write a text encoder as an ONNX folder, which needs no torch.
+
+    Use it with `--encoder OnnxTextEncoder --encoder.folder DIR`.
+
+    Args:
+        model: folder of a sentence-transformers or BERT-like model.
+        out: the folder to write.
+        weights: `int8` is a quarter of the size and about twice as fast; how near its vectors are is measured.
+        texts: file with a text on each line, of the kind that will be encoded, to measure that with.
+    """
+    from .export import SAMPLE, export_encoder
+
+    card = export_encoder(model, out, weights, SAMPLE if texts is None else _lines(texts))
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    print(f"wrote {out}: {card.source}, {card.dim} dimensions, {card.weights}, {size:.0f} MB")
+    if card.cosine is not None:
+        print(
+            f"cosine to the model's own vectors over {card.cosine.texts} texts: "
+            f"mean {card.cosine.mean:.4f}, lowest {card.cosine.min:.4f}"
+        )
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise RecloomError(f"{path} does not exist; expected a file with a text on each line")
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return lines[:: max(1, -(-len(lines) // SAMPLED_LINES))]  # from all parts of the file
