@@ -20,7 +20,7 @@ from recloom.recommender import VectorRecommender
 from recloom.schemas import SplitSpec
 from recloom.testing.training import quiet
 from recloom.training.module import RecModule
-from recloom_feature.models.cold_start import ColdStart, preference
+from recloom_feature.simulate.loss import ColdStart, preference
 from recloom_feature.simulate.preferences import METADATA, MadeFrom, simulated_table
 from recloom_graph.models.lightgcn import LightGCN
 from recloom_pretrain.sequence.bert4rec import BERT4Rec

@@ -18,8 +18,8 @@ from recloom.losses import SampledSoftmax
 from recloom.schemas import Source, SplitSpec
 from recloom.testing.training import quiet
 from recloom.training.module import RecModule
-from recloom_feature.models.cold_start import ColdStart
 from recloom_feature.simulate.command import simulate
+from recloom_feature.simulate.loss import ColdStart
 from recloom_pretrain.sequence.sasrec import SASRec
 
 SPLIT = SplitSpec(strategy="time", valid=0, test=0.3)

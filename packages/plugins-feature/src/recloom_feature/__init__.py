@@ -25,8 +25,8 @@ def register_models() -> list[type[Recommender]]:
 
 @hookimpl
 def register_losses() -> list[type[Loss]]:
-    from .models.cold_start import ColdStart
     from .seralm.loss import SampledTexts
+    from .simulate.loss import ColdStart
 
     return [ColdStart, SampledTexts]
 

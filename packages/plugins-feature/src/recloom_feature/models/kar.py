@@ -1,4 +1,6 @@
-"""KAR, Xi et al. 2024, "Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models".
+"""KAR: a click model with knowledge from language models.
+
+Xi et al. 2024, "Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models".
 
     E_k(x) = relu(W2 relu(W1 x + b1) + b2)              an expert, d to 128 to 32
     z_t = sum_k softmax(G_t x_t + c_t)_k E_k(x_t)       t = user, item
@@ -29,10 +31,10 @@ Side = Literal["user", "item"]
 
 
 class KAR(Recommender):
-    """A click model that is also told what a language model knows of user and item.
+    """A click model with additional inputs from a language model's texts on user and item.
 
     Vectors come with the catalogue: --data.vectors and --data.user_vectors. A user or item without one, and an
-    unknown one, gets z = 0 on its side: the logit of the backbone on what else is known.
+    unknown one, gets z = 0 on its side: the logit of the backbone alone.
 
     Args:
         catalog: its items and users have vectors of one size.
@@ -98,7 +100,7 @@ class KAR(Recommender):
 
     def knowledge(self, side: Side, vectors: Tensor, index: Tensor) -> Tensor:
         """z of users or items at indices of any shape: (..., out), 0 where there is no vector."""
-        if torch.compiler.is_exporting():  # how many distinct ones there are is not known to a graph
+        if torch.compiler.is_exporting():  # the number of distinct ones is dynamic
             return self._known(side, vectors[index])
         distinct, place = torch.unique(index, return_inverse=True)
         return self._known(side, vectors[distinct])[place]

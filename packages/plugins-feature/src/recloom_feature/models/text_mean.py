@@ -1,4 +1,4 @@
-"""Text embeddings averaged: a user is the mean of the texts in the history, and the score is the cosine.
+"""TextMean: a user is the mean of the text embeddings of the history, and the score is the cosine.
 
 n_i = encode(text_i) / |encode(text_i)|
 mean    u = (sum over h in H of w_h n_h) / (sum over h in H of w_h),  s(u, i) = u . n_i / |u|
@@ -22,11 +22,13 @@ from torch.nn.functional import embedding_bag, normalize, pad
 
 BLOCK = 1 << 24
 """Cosines held at once while the closest item of a history is looked for."""
-NO_DIRECTION = 1e-6  # texts that cancel each other leave rounding errors, which must not pass for a taste
+NO_DIRECTION = (
+    1e-6  # texts that cancel each other leave rounding errors, which must not count as a preference
+)
 
 
 class TextMean(VectorRecommender):
-    """Recommends what reads like the history. Needs no training, and knows an item from its first day.
+    """Recommends items whose texts are close to the history. Needs no training, and scores new items at once.
 
     An empty history, one without texts, or one whose texts cancel each other scores 0 for every item; so does
     an item without text for every user.
@@ -39,7 +41,7 @@ class TextMean(VectorRecommender):
             None = all count the same.
         max_len: how many of the most recent items count; None = all.
         similarity: to the `mean` of the history, or to the one item of it that is closest (`max`), which suits
-            people of several tastes; there a candidate that repeats the last item scores 1.
+            users with several interests; there a candidate that repeats the last item scores 1.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("history",)
@@ -72,7 +74,7 @@ class TextMean(VectorRecommender):
         self.vectors = vectors.to(self.vectors.device)
 
     def extend(self, catalog: Catalog) -> None:
-        """Encode the texts of the new items; a new item without text is an error, for nothing could find it."""
+        """Encode the texts of the new items; one without text is an error: it would never be found."""
         texts = catalog.texts(self.columns)[self.num_items :]
         if "" in texts:
             name = catalog.item_ids([self.num_items + 1 + texts.index("")])[0]
@@ -101,11 +103,11 @@ class TextMean(VectorRecommender):
         )
 
     def search(self) -> Search | None:
-        """Of the closest item there is no one query."""
+        """None for `max`, which has no single query vector."""
         return super().search() if self.similarity == "mean" else None
 
     def query(self, batch: Batch) -> Tensor:
-        """(B, d) of length 1, or 0 where the history says nothing."""
+        """(B, d) of length 1, or 0 where the history has no text."""
         if self.similarity == "max":
             raise RecloomError("TextMean with similarity max has no query vector; use similarity mean")
         table = self.item_vectors()
@@ -125,11 +127,11 @@ class TextMean(VectorRecommender):
 
     def _closest(self, history: Tensor, weights: Tensor, candidates: Tensor) -> Tensor:
         table = self.item_vectors()
-        met = table[history]  # (B, L, d)
-        near = _cosines(met, table, candidates) * weights[:, :, None]
-        told = (history > 0) & (met != 0).any(2)
-        best = near.masked_fill(~told[:, :, None], -torch.inf).amax(1)
-        return best.masked_fill(~told.any(1, keepdim=True), 0.0)
+        vectors = table[history]  # (B, L, d)
+        near = _cosines(vectors, table, candidates) * weights[:, :, None]
+        has_text = (history > 0) & (vectors != 0).any(2)
+        best = near.masked_fill(~has_text[:, :, None], -torch.inf).amax(1)
+        return best.masked_fill(~has_text.any(1, keepdim=True), 0.0)
 
     def item_vectors(self) -> Tensor:
         """(num_items + 1, d) of length 1, or 0 where there is no text."""
@@ -141,11 +143,11 @@ class TextMean(VectorRecommender):
         return self.vectors
 
 
-def _cosines(met: Tensor, table: Tensor, candidates: Tensor) -> Tensor:
+def _cosines(vectors: Tensor, table: Tensor, candidates: Tensor) -> Tensor:
     """(B, L, C) inner products of (B, L, d) with the rows of (1, C) or (B, C) candidates."""
     shared = candidates.shape[0] == 1
     items = table[candidates[0]].T if shared else table[candidates].transpose(1, 2)  # (d, C) or (B, d, C)
-    return met @ items
+    return vectors @ items
 
 
 def weighted_sum(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

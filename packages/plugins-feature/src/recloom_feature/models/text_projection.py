@@ -1,11 +1,11 @@
-"""Text embeddings projected by a trained matrix, then averaged as `TextMean` does.
+"""TextProjection: text embeddings projected by a trained matrix, then averaged as in `TextMean`.
 
 n_i = encode(text_i) / |encode(text_i)|,   p_i = P n_i / |P n_i|
 u = (sum over h in H of w_h p_h) / |sum over h in H of w_h p_h|
 s(u, i) = u . p_i / temperature
 
-P is the only thing that is trained: it learns which differences between texts matter to those who choose. It knows
-nothing of single items, so a new item has its place at once. At first P has orthonormal rows, so that cosines are
+P alone is trained: it learns which differences between texts matter for the next choice. It has no parameter of a
+single item, so new items are placed at once. At first P has orthonormal rows, so that cosines are
 about those of the texts.
 """
 
@@ -26,7 +26,7 @@ from .text_mean import NO_DIRECTION, TextMean
 
 
 class TextProjection(TextMean):
-    """TextMean in a space that is learnt from who chose what.
+    """TextMean in a space that is learnt from interactions.
 
     Args:
         catalog: items with text columns.

@@ -29,7 +29,7 @@ from recloom.llm import (
 )
 from recloom.plugins import collect
 
-from .tables import Folder, places, read_table, write_table
+from .tables import WorkFolder, places, read_table, write_table
 
 MADE_FROM = b"recloom.seralm.texts"
 """The key of the file's metadata: what was asked of whom, and of which data."""
@@ -138,7 +138,7 @@ def told(texts: pl.DataFrame) -> dict[str, int | str]:
     return {"rows": len(rows), "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]}
 
 
-def encode_texts(texts: pl.DataFrame, encoder: TextEncoder, folder: Folder) -> None:
+def encode_texts(texts: pl.DataFrame, encoder: TextEncoder, folder: WorkFolder) -> None:
     """Write `texts.parquet`, and `variants.parquet` with a vector for each; an interrupted run goes on."""
     if folder.has("variants.parquet"):
         return

@@ -1,15 +1,15 @@
-"""The cold-start augmentation loss: preferences that a language model simulated, beside the recommender's own loss.
+"""ColdStart: the cold-start augmentation loss over simulated preferences, added to the recommender's own loss.
 
     L = L_rec + weight * L_aug
     pairwise   L_aug = -mean over (u, i+, i-) of log sigmoid(s(u, i+) - s(u, i-))
-    positive   L_aug = L_rec of the interactions (u, i+), as if u had met i+ after the training part
+    positive   L_aug = L_rec of the interactions (u, i+), as if u had interacted with i+ after the training part
 
 Wang, Lu, Caverlee, Chi, Chen: Large Language Models as Data Augmenters for Cold-Start Item Recommendation
 (WWW'24 Companion). Nothing changes at serving.
 
-Every step draws `per_step` of all the records, instead of those of the users in its batch: a few users were
-simulated, so most batches would have no record and a few many. Drawn evenly, every step moves the cold items,
-and its expected gradient is that of the mean over all the records, whatever the batches are.
+Every step samples `per_step` of all the records, not those of the users in its batch: few users were simulated, so
+most batches would have no record and a few many. Sampled evenly, every step moves the cold items, and its expected
+gradient is that of the mean over all the records, whatever the batches are.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from recloom.recommender import Recommender
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ..simulate.preferences import Simulated, read_simulated
+from .preferences import Simulated, read_simulated
 
 
 class ColdStart(Loss):
-    """A loss with preferences between items that nobody has met yet.
+    """A loss with preferences between cold items, which have no interactions yet.
 
     A base that draws its negatives from all items pushes cold items down at every step. `SampledSoftmax` with
     `sampling: popularity` never draws them, so they learn from the simulated records alone.
@@ -68,7 +68,7 @@ class ColdStart(Loss):
             setattr(self, name, torch.from_numpy(index).to(self.users.device))
 
     def fit(self, interactions: Interactions) -> None:
-        """Refuse records that were made from other training rows: their histories may hold what is tested here."""
+        """Raise RecloomError for records of other training rows, whose histories may hold what is tested here."""
         if self.base is None or self.simulated is None:
             raise RecloomError("ColdStart needs prepare(recommender, catalog) before fit(interactions)")
         users, items = interactions.pairs()
@@ -90,7 +90,7 @@ class ColdStart(Loss):
         return loss + self.weight * self.augmentation(recommender, self.draw(), pairs=of_pairs(batch))
 
     def draw(self) -> Tensor:
-        """(n,) row numbers of records, n at most `per_step`; drawn after the base, whose randomness stays as it was."""
+        """(n,) row numbers of records, n at most `per_step`; sampled after the base, whose randomness is unchanged."""
         count = len(self.users)
         if count <= self.per_step:
             return torch.arange(count, device=self.users.device)
@@ -107,7 +107,7 @@ class ColdStart(Loss):
         return preference(recommender.score(self.requests(recommender, rows, both)))
 
     def requests(self, recommender: Recommender, rows: Tensor, candidates: Tensor) -> Batch:
-        """The users of some records with their whole training history, as they would ask."""
+        """Requests of the users of these records, with their whole training history."""
         assert self.interactions is not None
         users = self.users[rows].cpu()
         longest = recommender.max_len or int(self.interactions.lengths[users].max())
