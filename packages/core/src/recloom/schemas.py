@@ -43,12 +43,13 @@ class Source(Record):
 class EventCodes(Record):
     """The numbers that stand for what happened; 0 = unknown, and code c from 1 is `names[c - 1]`."""
 
-    column: Literal["event", "value"]
-    """The column of the interactions that says what happened."""
+    column: str
+    """The column of the interactions that says what happened, such as `event` or `value`."""
     names: list[str]
-    """Of `event` the words themselves, of `value` its intervals in words."""
+    """The words of the column; of a column of numbers its values or intervals, in words."""
     cuts: list[float] = []
-    """Of `value`, ascending: a value has code 1 plus the number of cuts that it reaches, compared as float32."""
+    """Of a column of numbers, ascending: a number has code 1 plus the number of cuts that it reaches, compared as
+    float32. Empty for a column of words."""
 
 
 class ContextField(Record):

@@ -118,9 +118,9 @@ def hash_ids(items: pl.Series, users: pl.Series) -> Any:
 
 def event_codes(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Codes of raw events or values: 0 where one is missing or no event of the dataset."""
-    if events.column == "event":
+    if not events.cuts:
         return IdTable(pl.Series(events.names)).index(column).astype(np.uint8)
-    values = column.cast(pl.Float32).to_numpy()
+    values = column.cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
     found = 1 + np.searchsorted(np.asarray(events.cuts, np.float32), values, side="right")
     return np.where(np.isnan(values), 0, found).astype(np.uint8)
 

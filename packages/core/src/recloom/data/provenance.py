@@ -120,4 +120,4 @@ def identity(data: RecDataModule) -> dict[str, str]:
     """Digests that tell data, split and ids apart, and the codes of events and context where there are any."""
     found = {"dataset": data.card.data_hash(), "split": data.split_hash, "catalogue": data.catalog.digest()}
     events, context = data.catalog.events, data.catalog.context
-    return found | ({"codes": codes_digest(events, context)} if events is not None or context else {})
+    return found | ({"coding": codes_digest(events, context)} if events is not None or context else {})

@@ -111,6 +111,7 @@ class Run:
         history: Sequence[str] | None = None,
         *,
         user: str | None = None,
+        events: Sequence[Any] | None = None,
         k: int = 10,
         exclude: Iterable[str] = (),
     ) -> list[Recommendation]:
@@ -119,6 +120,9 @@ class Run:
         What the catalogue does not know is ignored, with a warning; items of the history are not recommended
         again.
         A user without `history` is looked up in the run's dataset.
+
+        events: what happened with each item of the history, such as its rating, for recommenders that read it; by
+            default nothing is known of it.
         """
         if isinstance(history, str):
             raise RecloomError(f"history must be a list of ids or titles, found the text {history!r}")
@@ -126,8 +130,24 @@ class Run:
             return self.recommend_users([user], k=k, exclude=exclude)[0]
         items = torch.from_numpy(find_items(self.catalog, history or []))
         tell_unknown(history or [], items)
+        happened = self._events(events, items) if events is not None else None
         number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
-        return self._answer(Batch.of(items[items > 0][None], user=number), k, exclude)[0]
+        batch = Batch.of(items[items > 0][None], user=number, history_event=happened)
+        return self._answer(self._complete(batch), k, exclude)[0]
+
+    def _events(self, events: Sequence[Any], items: Tensor) -> Tensor:
+        """(1, L) codes of what happened with the items that are known."""
+        if len(events) != len(items):
+            raise RecloomError(
+                f"events must say what happened with each item of the history; found {len(events)} events for "
+                f"{len(items)} items"
+            )
+        return torch.from_numpy(self.catalog.event_codes(events))[items > 0][None]
+
+    def _complete(self, batch: Batch) -> Batch:
+        """The request with a context of which nothing is known."""
+        batch.context = batch.user.new_zeros(len(batch), len(self.catalog.context))
+        return batch
 
     def recommend_users(
         self, users: Sequence[str], *, k: int = 10, exclude: Iterable[str] = ()
@@ -203,7 +223,12 @@ class Run:
             self._everything = Interactions.load(data_path, self.catalog)
         longest = max(1, int(self._everything.lengths[users].max()))
         history, times = self._everything.last(users, longest)
-        return Batch.of(history, user=users, history_time=times, request_time=times.amax(1) + 1)
+        events = self._everything.last_events(users, longest)
+        return self._complete(
+            Batch.of(
+                history, user=users, history_time=times, request_time=times.amax(1) + 1, history_event=events
+            )
+        )
 
     def _answer(self, batch: Batch, k: int, exclude: Iterable[str]) -> list[list[Recommendation]]:
         with self.module.asking() as sessions, suppress(BatchPlanned):

@@ -150,6 +150,14 @@ class RecommenderTests:
         what = "padding on the left changes the scores"
         self._same(self.score(module, batch), self.score(module, padded), what)
 
+    def test_events_are_read_where_they_are_declared(self, module: RecModule, batch: Batch) -> None:
+        """Without `history_event` in `inputs` what happened with an item changes nothing; unknown events are scored."""
+        unknown = self.score(module, _with(batch, history_event=torch.zeros_like(batch.history)))
+        self._finite(unknown, "a history of unknown events")
+        if "history_event" not in module.recommender.inputs:
+            what = "events of the history change the scores, and `inputs` does not name history_event"
+            self._same(self.score(module, batch), unknown, what)
+
     def test_unknown_users_and_empty_histories_are_scored(self, module: RecModule, batch: Batch) -> None:
         """User 0 and a history of padding alone get finite scores."""
         nobody, nothing = torch.zeros_like(batch.user), torch.zeros_like(batch.history)

@@ -29,7 +29,8 @@ def toy_dataset(
     """Users with 5 to 12 different items each, at random; the two last of each user differ with `held_out`.
 
     Datasets that differ in `held_out` alone have the same catalogue, and the same training part when split
-    by `last`. Every interaction has a value of 1 to 5 that depends on its user and item alone.
+    by `last`. Every interaction has a value of 1 to 5 that depends on its user and item alone, and these values are
+    the dataset's events: `history_event` counts them.
     With `vectors` users and items have vectors.
 
     Returns the folder of the prepared dataset.

@@ -90,6 +90,7 @@ def requests(visible: Interactions, users: int = 6) -> Batch:
         user=user,
         history_time=times,
         request_time=times[:, -1] + 3600,
+        history_event=visible.last_events(user, 8),
     )
 
 

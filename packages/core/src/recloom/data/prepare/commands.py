@@ -33,6 +33,9 @@ def prepare(
     min_value: float | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
+    event_column: str | None = None,
+    event_cuts: list[float] | None = None,
+    context_columns: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Turn raw files into a prepared dataset: checked, ordered, counted, with every rejected row on record.
@@ -59,6 +62,9 @@ def prepare(
         min_value: keep only rows whose value is at least this, such as 4.
         keep_all_items: keep items that occur in no interaction too.
         max_rejected: share of malformed rows above which the data are refused.
+        event_column: column that says what happened, for models that read events; by default `event`, else `value`.
+        event_cuts: numbers where intervals of values begin that are events, such as 3 4; by default every value is one.
+        context_columns: columns that say of a request what is known beforehand, such as device or place.
         overwrite: replace an existing folder, in one step and only once the new one is complete.
     """
     from ..readers import ReadOptions
@@ -73,7 +79,8 @@ def prepare(
     )  # fmt: skip
     raw, data, card = prepare_source(
         reader, out, path, download, options, name=name, min_value=min_value, keep_all_items=keep_all_items,
-        max_rejected=max_rejected, overwrite=overwrite,
+        max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
+        context_columns=_names(context_columns), overwrite=overwrite,
     )  # fmt: skip
     show_prepared(out, card, raw.notes, data.rejected)
 

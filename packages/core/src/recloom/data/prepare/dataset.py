@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,12 @@ import polars as pl
 
 from ...errors import DataError
 from ...io import sha256, whole_folder
-from ...schemas import DatasetCard, Source, SourceFile
+from ...schemas import ContextField, DatasetCard, EventCodes, Source, SourceFile
 from ..card import CARD
 from ..readers import RawTables, no_rejections
 from ..readers.text import rejections
 from ..readers.values import ACCEPTED
+from .codes import choose_context, choose_events
 from .encode import factorise, in_order, positions, repeats
 
 FEW = 0.05
@@ -35,6 +37,8 @@ class Prepared:
     rejected: pl.DataFrame
     counts: dict[str, int]
     time: Literal["seconds", "order"]
+    events: EventCodes | None = None
+    context: list[ContextField] = field(default_factory=list)
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """File name to table."""
@@ -53,13 +57,18 @@ def arrange(
     min_value: float | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
+    event_column: str | None = None,
+    event_cuts: Sequence[float] | None = None,
+    context_columns: Sequence[str] = (),
 ) -> Prepared:
-    """Filter, order and count what a reader found.
+    """Filter, order and count what a reader found; its notes say what became an event.
 
     Args:
         min_value: keep rows whose value is at least this, such as 4 for ratings of 4 and 5.
         keep_all_items: keep items that occur in no interaction or impression too.
         max_rejected: the share of malformed rows above which the data are refused.
+        event_column, event_cuts: what tells events apart, as `choose_events` says.
+        context_columns: columns of the interactions that are fields of a request, such as device or place.
 
     Raises DataError when too many rows are malformed, or none is left.
     """
@@ -74,6 +83,9 @@ def arrange(
             f"no interaction is left of {counts['read']:,} rows read ({raw.rejected.height:,} rejected, "
             f"{below:,} below --min-value). See the reasons with `recloom data check PATH`."
         )
+    events, note = choose_events(rows, event_column, event_cuts)
+    raw.notes += [note] if note else []
+    context = choose_context(rows, context_columns)
     items = _item_table(raw, item_ids, keep_all_items)
     users = _user_table(raw, user_ids, lengths)
     rejected = pl.concat([raw.rejected, raw.rejected_items, duplicates])
@@ -89,7 +101,7 @@ def arrange(
     if raw.impressions is not None:
         counts["impressions"] = raw.impressions.height
     time: Literal["seconds", "order"] = "seconds" if timed else "order"
-    return Prepared(rows, items, users, raw.impressions, rejected, counts, time)
+    return Prepared(rows, items, users, raw.impressions, rejected, counts, time, events, context)
 
 
 def _check_share(raw: RawTables, read: int, limit: float) -> None:
@@ -226,6 +238,8 @@ def write_dataset(
             columns={f: {c: str(kind) for c, kind in table.schema.items()} for f, table in tables.items()},
             counts=data.counts,
             sha256=digests,
+            events=data.events,
+            context=data.context,
         )
         (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card

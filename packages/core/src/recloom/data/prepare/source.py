@@ -44,6 +44,9 @@ def prepare_source(
     min_value: float | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
+    event_column: str | None = None,
+    event_cuts: list[float] | None = None,
+    context_columns: list[str] | None = None,
     overwrite: bool = False,
 ) -> tuple[RawTables, Prepared, DatasetCard]:
     """Fetch if asked to, read, check, arrange and write.
@@ -51,6 +54,7 @@ def prepare_source(
     Args:
         reader: name of a reader, or `auto`.
         path, download: exactly one of them: a file or folder, or the name of a known set.
+        min_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for `arrange`.
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
@@ -71,10 +75,16 @@ def prepare_source(
     raw = found().read(path, options)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
-        data = arrange(raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected)
+        data = arrange(
+            raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected,
+            event_column=event_column, event_cuts=event_cuts, context_columns=context_columns or (),
+        )  # fmt: skip
     chosen: dict[str, Any] = options.given()
-    chosen |= {"min_value": min_value} if min_value is not None else {}
-    chosen |= {"keep_all_items": True} if keep_all_items else {}
+    own = {
+        "min_value": min_value, "keep_all_items": keep_all_items, "event_column": event_column,
+        "event_cuts": event_cuts, "context_columns": context_columns,
+    }  # fmt: skip
+    chosen |= {name: value for name, value in own.items() if value not in (None, False, [])}
     card = write_dataset(
         data, out, name=name or out.name, licence=licence or found.licence, overwrite=overwrite,
         source=Source(reader=found.name, files=files.result(), url=url or found.url, options=chosen),
