@@ -43,13 +43,12 @@ def prepare(source: Path) -> None:
     import polars as pl
     from recloom.data import PART, read_card, split_record
     from recloom.data.prepare import prepare_source
-    from recloom.data.readers import ReadOptions
     from recloom.io import whole_folder
     from recloom.schemas import SplitSpec
 
     if (FOLDER / "splits" / "published" / "split.json").is_file():
         return
-    prepare_source("sequences", FOLDER, source, None, ReadOptions(), name="gowalla", overwrite=True)
+    prepare_source("sequences", FOLDER, source, name="gowalla", overwrite=True)
     frame = pl.read_parquet(
         FOLDER / "interactions.parquet", columns=["user_id", "item_id", "timestamp", "part"]
     )

@@ -28,9 +28,8 @@ USERS, ITEMS = 140_000, 27_000
 PLAIN = "import polars as pl; pl.read_csv('ratings.csv').write_parquet('plain.parquet')"
 PREPARE = """
 from pathlib import Path
-from recloom.data.readers import ReadOptions
 from recloom.data.prepare.source import prepare_source
-prepare_source("table", Path("prepared"), Path("ratings.csv"), None, ReadOptions(), overwrite=True)
+prepare_source("table", Path("prepared"), Path("ratings.csv"), overwrite=True)
 """
 
 

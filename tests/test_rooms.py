@@ -31,7 +31,7 @@ ROOMS = {name: path for name, path in CORE.items() if path.name == "__init__.py"
 TOP_FILES = {name for name, path in CORE.items() if name.count(".") == 1 and path.name != "__init__.py"}
 NO_TORCH = (
     "errors", "command", "terminal", "io", "progress", "hookspecs", "schemas", "plugins", "spec",
-    "parse_errors", "run_folder", "data.card", "data.readers", "data.prepare", "data.split",
+    "parse_errors", "run_folder", "data.card", "data.readers", "data.prepare", "data.columns", "data.split",
     "data.synth", "llm.client", "llm.ledger", "cli", "evaluation",
 )  # fmt: skip
 """Files and rooms that load neither torch nor Lightning, with everything in them."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 from recloom.data.prepare.source import prepare_source
-from recloom.data.readers import ReadOptions
 from recloom.data.readers.mind import Mind
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +42,7 @@ def tables(tmp_path, mind):
         + NEWS.format("N3", "Art")
         + NEWS.format("N4", " ")
     )
-    prepare_source("mind", tmp_path / "data", raw, None, ReadOptions(), keep_all_items=True)
+    prepare_source("mind", tmp_path / "data", raw, keep_all_items=True)
     return mind.read(tmp_path / "data")
 
 
@@ -77,7 +76,7 @@ def test_every_line_of_the_real_files_is_read(real_data, part):
     folder = real_data / "mind-sample" / part
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    raw = Mind().read(folder, ReadOptions())
+    raw = Mind().read(folder)
     for name, table, rejected, key in [
         ("behaviors.tsv", raw.impressions, raw.rejected, "impression_id"),
         ("news.tsv", raw.items, raw.rejected_items, "item_id"),

@@ -228,10 +228,9 @@ def impressions_of(folder, out):
     """A fitted TextMean, the catalogue, and batches of all the impressions from the second tenth on."""
     from recloom.data.batches.module import RecDataModule
     from recloom.data.prepare.source import prepare_source
-    from recloom.data.readers import ReadOptions
     from recloom.schemas import SplitSpec
 
-    prepare_source("mind", out, folder, None, ReadOptions(), keep_all_items=True)
+    prepare_source("mind", out, folder, keep_all_items=True)
     data = RecDataModule(
         str(out), SplitSpec(strategy="time", valid=0, test=0.5), candidates="impressions", seen="kept"
     )
@@ -261,13 +260,12 @@ def test_every_row_of_a_mind_like_file_is_read_and_an_empty_history_has_a_fallba
 @pytest.mark.parametrize("part", ["rows100", "small_train_5000"])
 @pytest.mark.fact("A1.1")
 def test_every_row_of_the_mind_sample_is_read(part, real_data):
-    from recloom.data.readers import ReadOptions
     from recloom.data.readers.mind import Mind
 
     folder = real_data / "mind-sample" / part
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    raw = Mind().read(folder, ReadOptions())
+    raw = Mind().read(folder)
     for name, table in (("behaviors", raw.impressions), ("news", raw.items)):
         lines = (folder / f"{name}.tsv").read_bytes().splitlines()
         told = lines[0].startswith(

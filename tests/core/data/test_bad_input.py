@@ -5,17 +5,16 @@ import gzip
 import polars as pl
 import pytest
 from recloom.data.prepare.dataset import arrange
-from recloom.data.readers import ReadOptions
 from recloom.data.readers.table import Table
 from recloom.errors import DataError
 
 HEADER = "user_id,item_id,value,timestamp\n"
 
 
-def read(tmp_path, body, header=HEADER, options=None, name="log.csv"):
+def read(tmp_path, body, header=HEADER, name="log.csv", **options):
     data = body if isinstance(body, bytes) else body.encode()
     (tmp_path / name).write_bytes(header.encode() + data)
-    return Table().read(tmp_path / name, options or ReadOptions())
+    return Table(**options).read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_a_quote_that_is_never_closed(tmp_path):
     body = 'a,x,1,1\nb,"y,2,2\nc,z,3,3\n'
     with pytest.raises(DataError, match=r"log.csv, line 3: a quote is opened and never closed.*--quote none"):
         read(tmp_path, body)
-    raw = read(tmp_path, body, options=ReadOptions(quote="none"))
+    raw = read(tmp_path, body, quote="none")
     assert raw.interactions["item_id"].to_list() == ["x", '"y', "z"]
 
 
@@ -110,17 +109,17 @@ def test_a_truncated_gzip_says_how_far_it_read(tmp_path):
     with pytest.raises(
         DataError, match=r"log.csv.gz is a damaged or truncated gzip .*up to line [\d,]{5,}"
     ) as caught:
-        Table().read(path, ReadOptions())
+        Table().read(path)
     line = int(str(caught.value).split("up to line ")[1].split(".")[0].replace(",", ""))
     assert 15_000 < line < 35_000
     path.write_bytes(b"this is no gzip file")
     with pytest.raises(DataError, match="damaged or truncated"):
-        Table().read(path, ReadOptions())
+        Table().read(path)
 
 
 def test_the_wrong_separator_is_named(tmp_path):
     with pytest.raises(DataError, match="Found ';' as separator: pass --separator ';'"):
-        read(tmp_path, "a;x\nb;y\n", "user_id;item_id\n", ReadOptions(separator=","))
+        read(tmp_path, "a;x\nb;y\n", "user_id;item_id\n", separator=",")
     assert read(tmp_path, "a;x\nb;y\n", "user_id;item_id\n").interactions.height == 2
 
 
@@ -169,7 +168,7 @@ def test_parquet_rows_are_checked_too(tmp_path):
         {"user": [1, None, 3], "item": ["a", "b", ""], "rating": [1.0, 2.0, float("nan")], "time": [1, 2, 3]}
     )
     frame.write_parquet(tmp_path / "t.parquet")
-    raw = Table().read(tmp_path / "t.parquet", ReadOptions())
+    raw = Table().read(tmp_path / "t.parquet")
     assert raw.interactions.select("user_id", "item_id").rows() == [("1", "a")]
     assert raw.rejected.select("line", "reason").rows() == [(2, "user_id is empty"), (3, "item_id is empty")]
 
@@ -183,7 +182,7 @@ def test_json_lines_that_are_no_objects(tmp_path):
         "",
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(lines) + '\n{"user_id": "d", "item_id": 4}')
-    raw = Table().read(tmp_path / "t.jsonl", ReadOptions())
+    raw = Table().read(tmp_path / "t.jsonl")
     assert raw.interactions.select("user_id", "item_id", "line").rows() == [("a", "x", 1), ("d", "4", 6)]
     assert sorted(raw.rejected.select("line", "reason").rows()) == [
         (2, "not a JSON object"), (3, "item_id is empty"), (4, "not a JSON object"), (5, "empty line"),
@@ -193,7 +192,7 @@ def test_json_lines_that_are_no_objects(tmp_path):
 def test_a_repeated_id_in_a_side_file_is_on_record(tmp_path):
     items = tmp_path / "items.csv"
     items.write_text("item_id,title\nx,First\ny,Y\nx,Second\n,None\n")
-    raw = read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[items]))
+    raw = read(tmp_path, "a,x,1,1\n", items_path=[items])
     assert raw.items.rows() == [("x", "First"), ("y", "Y")]
     assert raw.rejected_items.rows() == [
         ("items.csv", 5, "item_id is empty", ",None"),
@@ -202,22 +201,21 @@ def test_a_repeated_id_in_a_side_file_is_on_record(tmp_path):
     assert arrange(raw).counts["rejected_side_rows"] == 2
     pl.DataFrame({"id": ["x", "x"]}).write_parquet(tmp_path / "items.parquet")
     with pytest.raises(DataError, match="item_id 'x' stands in two rows"):
-        read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[tmp_path / "items.parquet"]))
+        read(tmp_path, "a,x,1,1\n", items_path=[tmp_path / "items.parquet"])
     items.write_text("who,what\n1,2\n")
     with pytest.raises(DataError, match=r"items.csv, line 1: no column of ids; expected one of item_id"):
-        read(tmp_path, "a,x,1,1\n", options=ReadOptions(items_path=[items]))
+        read(tmp_path, "a,x,1,1\n", items_path=[items])
 
 
 def test_names_for_a_file_that_has_a_header(tmp_path):
     with pytest.raises(
         DataError, match=r"line 1 is a header: user_id, item_id, value, timestamp. Leave --columns"
     ):
-        read(tmp_path, "a,x,1,1\n", options=ReadOptions(columns=["user_id", "item_id", "value", "timestamp"]))
+        read(tmp_path, "a,x,1,1\n", columns=["user_id", "item_id", "value", "timestamp"])
 
 
 def test_bytes_that_are_not_utf_8_between_double_colons(tmp_path):
-    options = ReadOptions(separator="::", columns=["user_id", "item_id"])
-    raw = read(tmp_path, b"a::x\nb::\xff\n::z\n", "", options)
+    raw = read(tmp_path, b"a::x\nb::\xff\n::z\n", "", separator="::", columns=["user_id", "item_id"])
     assert raw.interactions.select("user_id", "item_id").rows() == [("a", "x")]
     assert raw.rejected.select("line", "reason").rows() == [
         (2, "item_id is not valid UTF-8"),

@@ -43,8 +43,9 @@ def test_hostile_cells_are_shown_and_not_obeyed(tmp_path, capsys, monkeypatch):
 
 def test_options_of_the_command_reach_the_reader(log, tmp_path, capsys):
     commands.prepare(
-        "table", path=log, out=tmp_path / "data", value_column="none", time_column="none", name="mine"
-    )
+        "table", path=log, out=tmp_path / "data", name="mine",
+        options={"value_column": "none", "time_column": "none"},
+    )  # fmt: skip
     shown = capsys.readouterr().out
     assert "the source has no times" in shown
     with pytest.raises(DataError, match=r"needs real times"):

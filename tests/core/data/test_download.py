@@ -19,7 +19,6 @@ from recloom.data.prepare.public_datasets import (
     unpack,
 )
 from recloom.data.prepare.source import prepare_source, readers
-from recloom.data.readers import ReadOptions
 from recloom.errors import DataError
 
 RATINGS = "userId,movieId,rating,timestamp\n1,2,3,4\n"
@@ -61,7 +60,7 @@ def zipped(*members):
 
 def test_a_known_set_is_fetched_once_and_prepared(publisher, tmp_path):
     publish(publisher)
-    _, data, card = prepare_source("movielens", tmp_path / "out", None, "toy", ReadOptions())
+    _, data, card = prepare_source("movielens", tmp_path / "out", None, "toy")
     assert data.interactions.rows() == [("1", "2", 4, 3.0)]
     assert (card.licence, card.source.url) == ("free", "page of the toy")
     (publisher / "toy.zip").unlink()

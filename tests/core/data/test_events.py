@@ -8,7 +8,7 @@ from typing import ClassVar
 import polars as pl
 import pytest
 import torch
-from recloom import Batch, Recommender, RecModule, Run
+from recloom import Batch, RecModule, Recommender, Run
 from recloom.data import Catalog, Interactions, read_card
 from recloom.data.batches import PointwiseRows, RecDataModule, SequenceRows
 from recloom.data.columns import event_codes
@@ -68,7 +68,12 @@ def test_what_tells_nothing_apart_is_no_event():
 @pytest.mark.parametrize(
     ("frame", "column", "cuts", "message"),
     [
-        (rows(value=[1.0, 2.0]), "mood", None, r"without a column 'mood' \(--event-column\).*they have value"),
+        (
+            rows(value=[1.0, 2.0]),
+            "mood",
+            None,
+            r"without a column 'mood' \(--event-column\).*they have value",
+        ),
         (rows(event=["a", "b"]), None, [1.0], "divides numbers, and column 'event' holds words"),
         (rows(value=[1.0, 2.0]), None, [2.0, 1.0], "must be ascending numbers; found 2.0, 1.0"),
         (rows(item_id=["a"]), None, [1.0], "needs a column of values, and these data have none"),

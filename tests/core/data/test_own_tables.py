@@ -8,7 +8,6 @@ from recloom.cli.main import main
 from recloom.data.prepare.check import check_path
 from recloom.data.prepare.dataset import arrange
 from recloom.data.prepare.source import recognise
-from recloom.data.readers import ReadOptions
 from recloom.data.readers.mind import Mind
 from recloom.data.readers.sequences import Sequences
 from recloom.data.readers.table import Table
@@ -33,7 +32,7 @@ def items_file(tmp_path, text):
 
 
 def read_items(shop, path, **options):
-    return Table().read(shop, ReadOptions(**NAMED, items_path=[path], **options))
+    return Table(**NAMED, items_path=[path], **options).read(shop)
 
 
 def test_the_name_of_the_item_column_holds_for_the_item_file(shop, tmp_path):
@@ -50,7 +49,7 @@ def test_the_name_of_the_item_column_holds_for_the_item_file(shop, tmp_path):
 def test_the_name_of_the_user_column_holds_for_the_user_file(shop, tmp_path):
     path = tmp_path / "people.csv"
     path.write_text("who,age\na,30\n")
-    raw = Table().read(shop, ReadOptions(**NAMED, users_path=[path]))
+    raw = Table(**NAMED, users_path=[path]).read(shop)
     assert raw.users.rows() == [("a", "30")]
 
 
@@ -78,7 +77,7 @@ def test_texts_without_a_title_are_said_and_can_be_named(shop, tmp_path):
 
 
 def test_auto_and_check_take_the_names_of_columns(shop, tmp_path, capsys):
-    assert recognise(shop, ReadOptions(**NAMED)) is Table
+    assert recognise(shop, NAMED) is Table
     options = ["--user-column", "who", "--item-column", "what", "--time-column", "day"]
     main(["data", "prepare", "auto", "--path", str(shop), *options, "--out", str(tmp_path / "data")])
     assert pl.read_parquet(tmp_path / "data" / "interactions.parquet")["timestamp"].min() == 1688256000
@@ -86,7 +85,7 @@ def test_auto_and_check_take_the_names_of_columns(shop, tmp_path, capsys):
     main(["data", "check", str(shop), *options, "--value-column", "grade"])
     assert "3 valid rows, 2 users, 2 items" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"is a prepared dataset, .* Leave out --user-column who"):
-        check_path(tmp_path / "data", ReadOptions(user_column="who"))
+        check_path(tmp_path / "data", {"user_column": "who"})
 
 
 def test_what_is_not_recognised_names_the_whole_command_that_is(shop, tmp_path, capsys):
@@ -102,9 +101,9 @@ def test_what_is_not_recognised_names_the_whole_command_that_is(shop, tmp_path, 
 
 
 def test_all_that_is_wrong_with_the_columns_is_said_at_once(shop):
-    options = ReadOptions(user_column="customer", time_column="when", keep_columns=["colour"], separator=";")
+    table = Table(user_column="customer", time_column="when", keep_columns=["colour"], separator=";")
     with pytest.raises(DataError) as caught:
-        Table().read(shop, options)
+        table.read(shop)
     message = str(caught.value)
     assert (
         "has no column 'customer' (--user-column), 'when' (--time-column), 'colour' (--keep-columns)"
@@ -115,14 +114,14 @@ def test_all_that_is_wrong_with_the_columns_is_said_at_once(shop):
 
 
 def test_decimal_commas_count_where_they_can_only_be_decimal(shop, tmp_path):
-    raw = Table().read(shop, ReadOptions(**NAMED, time_column="day", value_column="grade"))
+    raw = Table(**NAMED, time_column="day", value_column="grade").read(shop)
     assert raw.interactions["value"].to_list() == [4.5, 3.0, 2.0]
     assert "values: decimal commas, such as '4,5'" in raw.notes
     assert to_numbers(pl.Series(["1,234", "5"]))[0].to_list() == [None, 5.0]
     assert to_numbers(pl.Series(["1,234", "0,5"]))[0].to_list() == pytest.approx([1.234, 0.5])
     assert to_numbers(pl.Series(["1.5", None, "x"]))[0].to_list() == [1.5, None, None]
     (tmp_path / "quoted.csv").write_text('user,item,rating\na,x,"4,5"\n')
-    assert Table().read(tmp_path / "quoted.csv", ReadOptions()).rejected.height == 1
+    assert Table().read(tmp_path / "quoted.csv").rejected.height == 1
 
 
 @pytest.mark.parametrize(
@@ -160,19 +159,19 @@ def test_the_order_of_day_and_month_is_never_guessed(times, why):
 def test_a_form_of_times_can_be_named(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user,item,time\na,x,20230702\n")
-    raw = Table().read(path, ReadOptions(time_format="%Y%m%d"))
+    raw = Table(time_format="%Y%m%d").read(path)
     assert raw.interactions["timestamp"].to_list() == [1688256000]
     assert "times: text, read as %Y%m%d in UTC" in raw.notes
     path.write_text("user,item,time\na,x,02.07.2023\n")
     with pytest.raises(DataError, match=r"log.csv: dates such as '02.07.2023' may have"):
-        Table().read(path, ReadOptions())
+        Table().read(path)
 
 
 def test_what_is_refused_says_what_is_accepted(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user,item,time\n" + "a,x,2 July\n" * 9 + "a,x,2023-07-02\n")
     with pytest.raises(DataError, match=r"Times may be Unix seconds .*2023-12-31.*--time-format") as caught:
-        arrange(Table().read(path, ReadOptions()))
+        arrange(Table().read(path))
     assert str(caught.value).endswith("Mend the file.")  # to allow nine tenths would throw the data away
     assert any("Times may be" in finding.text for finding in check_path(path))
 
@@ -180,7 +179,7 @@ def test_what_is_refused_says_what_is_accepted(tmp_path):
 def test_the_parts_of_a_published_split_are_not_joined_in_silence(tmp_path):
     (tmp_path / "train.txt").write_text("0 1 2\n1 3 4\n")
     (tmp_path / "test.txt").write_text("0 9\n")
-    notes = Sequences().read(tmp_path, ReadOptions()).notes
+    notes = Sequences().read(tmp_path).notes
     assert any(note.startswith("train.txt and test.txt are joined, and this split") for note in notes)
 
 
@@ -196,8 +195,8 @@ def test_several_sets_in_one_folder_are_named_and_not_chosen_from(tmp_path, name
     with pytest.raises(
         DataError, match=rf"several sets of behaviours, in {', '.join(names)}\. Name one folder"
     ):
-        recognise(tmp_path)().read(tmp_path, ReadOptions())
-    assert Mind().read(tmp_path / names[1], ReadOptions()).interactions.height == 2
+        recognise(tmp_path)().read(tmp_path)
+    assert Mind().read(tmp_path / names[1]).interactions.height == 2
 
 
 def test_a_folder_of_many_files_lists_those_that_can_be_read(tmp_path):

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from recloom.data.card import read_card, read_unchanged
 from recloom.data.prepare.source import prepare_source
-from recloom.data.readers import ReadOptions
 from recloom.errors import DataError
 from recloom.io import LOCK, remove_leftovers, sha256, whole_folder
 
@@ -30,7 +29,7 @@ def raw(tmp_path):
 
 
 def prepare(raw, out, options=None, reader="movielens", **more):
-    return prepare_source(reader, out, raw, None, options or ReadOptions(), **({"max_rejected": 1} | more))
+    return prepare_source(reader, out, raw, options=options, **({"max_rejected": 1} | more))
 
 
 def test_the_files_are_as_promised(raw, tmp_path):
@@ -154,7 +153,6 @@ import sys, time
 from pathlib import Path
 from recloom import io as directory
 from recloom.data.prepare import dataset as prepare
-from recloom.data.readers import ReadOptions
 from recloom.data.prepare.source import prepare_source
 
 stage, raw, out, overwrite = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "yes"
@@ -171,7 +169,7 @@ elif stage == "rename":
     directory.put_in_place = stop
 elif stage == "after":
     directory._sync = lambda path: stop() if path == out.parent else None
-prepare_source("movielens", out, raw, None, ReadOptions(), min_value=4.0, max_rejected=1, overwrite=overwrite)
+prepare_source("movielens", out, raw, min_value=4.0, max_rejected=1, overwrite=overwrite)
 """
 
 
@@ -231,7 +229,7 @@ def test_files_that_changed_are_refused_by_what_learns_from_them(raw, tmp_path):
 
 def test_misused_options_are_refused(raw, tmp_path):
     with pytest.raises(DataError, match="the reader 'movielens' does not use --separator"):
-        prepare(raw, tmp_path / "x", ReadOptions(separator=";"))
+        prepare(raw, tmp_path / "x", {"separator": ";"})
     with pytest.raises(DataError, match=r"no reader is called 'movielense'. Installed: amazon"):
         prepare(raw, tmp_path / "x", reader="movielense")
     with pytest.raises(DataError, match="either --path RAW or --download NAME"):
@@ -243,7 +241,7 @@ def test_misused_options_are_refused(raw, tmp_path):
 
 
 def test_options_are_on_the_card(raw, tmp_path):
-    options = ReadOptions(value_column="none", items_path=[raw / "movies.csv"])
+    options = {"value_column": "none", "items_path": [raw / "movies.csv"], "quote": "double"}
     card = prepare(raw / "ratings.csv", tmp_path / "x", options, reader="table", keep_all_items=True)[2]
     assert card.source.options == {
         "items_path": ["movies.csv"],

@@ -10,7 +10,7 @@ import pytest
 from recloom.data import Catalog, Interactions, parts_of, read_card
 from recloom.data.batches import RecDataModule
 from recloom.data.prepare import arrange, prepare_source, write_dataset
-from recloom.data.readers import RawTables, ReadOptions
+from recloom.data.readers import RawTables
 from recloom.data.split import assign, split_digest
 from recloom.schemas import Source, SplitSpec
 
@@ -174,7 +174,7 @@ def test_of_real_sets(tmp_path, real_data, name):
     if not (real_data / path).exists():
         pytest.skip(f"{real_data / path} is not there")
     out = tmp_path / name
-    _, _, card = prepare_source(reader, out, real_data / path, None, ReadOptions())
+    _, _, card = prepare_source(reader, out, real_data / path)
     found = {
         spec: split_digest(parts_of(out, card, SPECS[spec])[1])
         for spec in SPECS

@@ -53,6 +53,10 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
 
     from .help import CommandHelp
 
+    if getattr(function, "options_of", None):
+        from .added_options import with_options
+
+        function = with_options(function, args)
     called = typed(function)
     kinds = options(called)
     if any(part in str(kind) for kind in kinds.values() for part in COMPONENTS):

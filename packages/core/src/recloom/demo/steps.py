@@ -20,7 +20,6 @@ from rich.text import Text
 from ..data.card import CARD, read_card
 from ..data.prepare.dataset import write_synthetic
 from ..data.prepare.source import prepare_source
-from ..data.readers import ReadOptions
 from ..data.synth.generator import World, synthesise
 from ..errors import RecloomError
 from ..evaluation.results import MetricValue, Results, describe
@@ -72,7 +71,7 @@ def prepared(data: Path | None, out: Path) -> Path:
         folder = data
     else:
         folder = out / "data" / data.resolve().name
-        prepare_source("auto", folder, data, None, ReadOptions())
+        prepare_source("auto", folder, data)
     card = read_card(folder)
     count = {name: f"{card.counts[name]:,} {name}" for name in ("users", "items", "interactions")}
     print(f"{plain(card.name)}: {', '.join(count.values())}, in {folder}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -12,9 +13,10 @@ from ...errors import DataError
 from ...io import sha256
 from ...schemas import DatasetCard
 from ..card import CARD, read_card
-from ..readers import RawTables, ReadOptions
+from ..readers import RawTables
 from ..readers.values import ACCEPTED
-from .source import recognise, refuse_unused
+from .reader_options import make_reader, refuse_options
+from .source import recognise
 
 State = Literal["good", "note", "bad"]
 NEEDED: dict[str, dict[str, type[pl.DataType]]] = {
@@ -32,7 +34,7 @@ class Finding:
     text: str
 
 
-def check_path(path: Path, options: ReadOptions | None = None) -> list[Finding]:
+def check_path(path: Path, options: Mapping[str, Any] | None = None) -> list[Finding]:
     """Check a prepared dataset, or raw files in any format that a reader recognises, read with `options`.
 
     Raises DataError where there is nothing to check, or no reader recognises it.
@@ -41,21 +43,17 @@ def check_path(path: Path, options: ReadOptions | None = None) -> list[Finding]:
         raise DataError(
             f"{path} does not exist. Give a raw file, a folder of raw files or a prepared dataset."
         )
-    options = options or ReadOptions()
+    options = options or {}
     if path.is_dir() and (path / CARD).exists():
-        if options.given():
-            raise DataError(
-                f"{path} is a prepared dataset, which is read as it is. Leave out {options.words()}."
-            )
+        refuse_options(path, options)
         return check_prepared(path)
     return check_raw(path, options)
 
 
-def check_raw(path: Path, options: ReadOptions) -> list[Finding]:
+def check_raw(path: Path, options: Mapping[str, Any]) -> list[Finding]:
     """Read raw files as `data prepare auto` would, and report columns, times and rejected rows."""
     reader = recognise(path, options)
-    refuse_unused(reader, options)
-    raw = reader().read(path, options)
+    raw = make_reader(reader, options).read(path)
     findings = [Finding("good", f"recognised as {reader.name}: {', '.join(f.name for f in raw.files)}")]
     findings += [Finding("note", note) for note in raw.notes]
     rows = raw.interactions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -68,8 +69,8 @@ def _of_words(
     words = rows[name].cast(pl.String).drop_nulls().unique().sort()
     if len(words) > EVENTS and asked:
         raise DataError(
-            f"column {name!r} (--event-column) has {len(words):,} different values; at most {EVENTS} events can be told "
-            "apart. Name another column."
+            f"column {name!r} (--event-column) has {len(words):,} different values; at most {EVENTS} events can be "
+            "told apart. Name another column."
         )
     if len(words) > EVENTS:
         return None, f"no events: column {name!r} has {len(words):,} different values"
@@ -78,16 +79,14 @@ def _of_words(
     return EventCodes(column=name, names=words.to_list()), f"events: {_listed(words.to_list())} ({name})"
 
 
-def _of_numbers(
-    rows: pl.DataFrame, name: str, cuts: Sequence[float] | None
-) -> tuple[EventCodes | None, str]:
+def _of_numbers(rows: pl.DataFrame, name: str, cuts: Sequence[float] | None) -> tuple[EventCodes | None, str]:
     if cuts:
         edges = [float(cut) for cut in cuts]
         if not np.isfinite(edges).all() or (np.diff(np.asarray(edges, np.float32)) <= 0).any():
             raise DataError(f"--event-cuts must be ascending numbers; found {', '.join(map(str, cuts))}.")
         if len(edges) >= EVENTS:
             raise DataError(f"--event-cuts has {len(edges):,} numbers; at most {EVENTS - 1} are possible.")
-        between = [f"{_word(low)} to below {_word(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+        between = [f"{_word(low)} to below {_word(high)}" for low, high in pairwise(edges)]
         names = [f"below {_word(edges[0])}", *between, f"{_word(edges[-1])} or more"]
         return EventCodes(column=name, names=names, cuts=edges), f"events: {_listed(names)} ({name})"
     values = rows[name].cast(pl.Float32).drop_nulls().unique().sort()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...command import command
-from ..card import Domain, Layout, Quote
+from ..card import Domain
 
 
-@command("data prepare")
+def _readers_of(words: Sequence[str]) -> list[type]:
+    from .reader_options import readers_of
+
+    return [*readers_of(words)]
+
+
+def _every_reader(words: Sequence[str]) -> list[type]:
+    from .reader_options import readers
+
+    return [*readers().values()]
+
+
+@command("data prepare", options_of=_readers_of)
 def prepare(
     reader: str,
     *,
@@ -17,19 +30,6 @@ def prepare(
     path: Path | None = None,
     download: str | None = None,
     name: str | None = None,
-    items_path: list[Path] | None = None,
-    users_path: list[Path] | None = None,
-    separator: str | None = None,
-    quote: Quote = "double",
-    columns: list[str] | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    time_column: str | None = None,
-    value_column: str | None = None,
-    time_format: str | None = None,
-    title_column: str | None = None,
-    keep_columns: list[str] | None = None,
-    layout: Layout = "auto",
     min_value: float | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
@@ -37,8 +37,11 @@ def prepare(
     event_cuts: list[float] | None = None,
     context_columns: list[str] | None = None,
     overwrite: bool = False,
+    options: dict[str, Any] | None = None,
 ) -> None:
     """Turn raw files into a prepared dataset: checked, ordered, counted, with every rejected row on record.
+
+    A reader has options of its own: `recloom data prepare READER --help` shows them too.
 
     Args:
         reader: name of a reader as shown by `recloom data list`, or `auto` to recognise the format.
@@ -46,19 +49,6 @@ def prepare(
         path: the raw file, or the folder that holds the raw files.
         download: fetch this known set (see `recloom data list`) from its publisher instead of giving a path.
         name: name of the dataset, by default that of the folder written.
-        items_path: files with item titles and attributes; an id map comes before the file it leads to.
-        users_path: the same for users.
-        separator: separator of a table, where the guess is wrong.
-        quote: `none` where quotes are ordinary characters.
-        columns: column names of a table without a header row.
-        user_column: column of user ids, where the guess is wrong.
-        item_column: column of item ids, where the guess is wrong.
-        time_column: column of times, where the guess is wrong; `none` to use the order of rows.
-        value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
-        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
-        title_column: column of titles in the file with item attributes, where the guess is wrong.
-        keep_columns: further columns to keep beside each interaction.
-        layout: sequence files: `user item` pairs, or one user and its items a line.
         min_value: keep only rows whose value is at least this, such as 4.
         keep_all_items: keep items that occur in no interaction too.
         max_rejected: share of malformed rows above which the data are refused.
@@ -66,21 +56,16 @@ def prepare(
         event_cuts: numbers where intervals of values begin that are events, such as 3 4; by default every value is one.
         context_columns: columns that say of a request what is known beforehand, such as device or place.
         overwrite: replace an existing folder, in one step and only once the new one is complete.
+        options: arguments of the reader's constructor; on the command line each is an option of its own.
     """
-    from ..readers import ReadOptions
+    from ..readers import column_list
     from .display import show_prepared
     from .source import prepare_source
 
-    options = ReadOptions(
-        items_path=items_path or [], users_path=users_path or [], separator=separator, quote=quote,
-        columns=_names(columns), user_column=user_column, item_column=item_column, time_column=time_column,
-        value_column=value_column, time_format=time_format, title_column=title_column,
-        keep_columns=_names(keep_columns), layout=layout,
-    )  # fmt: skip
     raw, data, card = prepare_source(
         reader, out, path, download, options, name=name, min_value=min_value, keep_all_items=keep_all_items,
         max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
-        context_columns=_names(context_columns), overwrite=overwrite,
+        context_columns=column_list(context_columns), overwrite=overwrite,
     )  # fmt: skip
     show_prepared(out, card, raw.notes, data.rejected)
 
@@ -151,49 +136,19 @@ def synth(
     show_prepared(out, card, ["the structure of the data is in truth/"], data.rejected)
 
 
-@command("data check")
-def check(
-    path: Path,
-    *,
-    items_path: list[Path] | None = None,
-    users_path: list[Path] | None = None,
-    separator: str | None = None,
-    quote: Quote = "double",
-    columns: list[str] | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    time_column: str | None = None,
-    value_column: str | None = None,
-    time_format: str | None = None,
-    title_column: str | None = None,
-) -> None:
+@command("data check", options_of=_every_reader)
+def check(path: Path, *, options: dict[str, Any] | None = None) -> None:
     """Look at raw files or a prepared dataset: format, columns, bad rows, hashes, order; change nothing.
 
-    The options are those of `data prepare`, for raw files.
+    The options are those of the readers, as `data prepare` takes them, for raw files.
 
     Args:
         path: a raw file, a folder of raw files, or a prepared dataset.
-        items_path: files with item titles and attributes; an id map comes before the file it leads to.
-        users_path: the same for users.
-        separator: separator of a table, where the guess is wrong.
-        quote: `none` where quotes are ordinary characters.
-        columns: column names of a table without a header row.
-        user_column: column of user ids, where the guess is wrong.
-        item_column: column of item ids, where the guess is wrong.
-        time_column: column of times, where the guess is wrong; `none` to use the order of rows.
-        value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
-        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
-        title_column: column of titles in the file with item attributes, where the guess is wrong.
+        options: arguments of the constructor of the reader that recognises the path, as for `data prepare`.
     """
-    from ..readers import ReadOptions
     from .check import check_path
     from .display import show_findings
 
-    options = ReadOptions(
-        items_path=items_path or [], users_path=users_path or [], separator=separator, quote=quote,
-        columns=_names(columns), user_column=user_column, item_column=item_column, time_column=time_column,
-        value_column=value_column, time_format=time_format, title_column=title_column,
-    )  # fmt: skip
     show_findings(path, check_path(path, options))
 
 
@@ -203,11 +158,6 @@ def list_readers() -> None:
     from .display import show_list
 
     show_list()
-
-
-def _names(typed: list[str] | None) -> list[str]:
-    """Names of columns, separated by spaces or by commas."""
-    return [name for word in typed or [] for name in word.split(",")]
 
 
 COMMANDS = (prepare, check, split, synth, list_readers)

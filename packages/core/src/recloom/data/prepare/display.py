@@ -90,7 +90,7 @@ def show_findings(path: Path, findings: list[Finding]) -> None:
 def show_list() -> None:
     """Readers and known sets."""
     from .public_datasets import KNOWN
-    from .source import readers
+    from .reader_options import readers
 
     console = Console()
     table = Table(title="readers", title_justify="left", box=None)

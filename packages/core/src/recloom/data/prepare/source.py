@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
 from ...io import refuse_existing
-from ...plugins import collect
 from ...schemas import DatasetCard, Source
-from ..readers import RawTables, Reader, ReadOptions
-from ..readers.table import choose_columns, column_names
+from ..readers import RawTables, Reader, typed_options
 from .dataset import Prepared, arrange, source_files, write_dataset
+from .reader_options import given, make_reader, reader_named, readers, recorded, taken_by
 
-COLUMN_OPTIONS = frozenset(
-    {
-        "separator",
-        "quote",
-        "columns",
-        "user_column",
-        "item_column",
-        "time_column",
-        "value_column",
-        "time_format",
-    }
-)
-"""Options that only a table has."""
 GENERAL = ("sequences", "table")
+FALLBACK = "table"
+"""The most general format: a file is one where options are given that only its reader takes."""
 LOOKED_AT, LISTED = 50, 5
 """Files of a folder that are tried, and commands that are shown, where the folder is no known format."""
 
@@ -36,9 +25,9 @@ LOOKED_AT, LISTED = 50, 5
 def prepare_source(
     reader: str,
     out: Path,
-    path: Path | None,
-    download: str | None,
-    options: ReadOptions,
+    path: Path | None = None,
+    download: str | None = None,
+    options: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
     min_value: float | None = None,
@@ -54,11 +43,13 @@ def prepare_source(
     Args:
         reader: name of a reader, or `auto`.
         path, download: exactly one of them: a file or folder, or the name of a known set.
+        options: arguments of the reader's constructor, such as `{"separator": ";"}`.
         min_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for `arrange`.
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
     refuse_existing(out, overwrite)
+    options = options or {}
     licence, url = None, None
     if (path is None) == (download is None):
         raise DataError("give either --path RAW or --download NAME (`recloom data list` shows the names)")
@@ -71,15 +62,14 @@ def prepare_source(
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path, or fetch a known set with --download NAME.")
     found = recognise(path, options) if reader == "auto" else reader_named(reader)
-    refuse_unused(found, options)
-    raw = found().read(path, options)
+    raw = make_reader(found, options).read(path)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
         data = arrange(
             raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected,
             event_column=event_column, event_cuts=event_cuts, context_columns=context_columns or (),
         )  # fmt: skip
-    chosen: dict[str, Any] = options.given()
+    chosen = recorded(found, options)
     own = {
         "min_value": min_value, "keep_all_items": keep_all_items, "event_column": event_column,
         "event_cuts": event_cuts, "context_columns": context_columns,
@@ -92,28 +82,16 @@ def prepare_source(
     return raw, data, card
 
 
-def readers() -> dict[str, type[Reader]]:
-    """Every installed reader by name."""
-    return collect("register_readers")
-
-
-def reader_named(name: str) -> type[Reader]:
-    """The reader of that name. Raises DataError that lists the names."""
-    known = readers()
-    if name not in known:
-        raise DataError(f"no reader is called {name!r}. Installed: {', '.join(known)}, or `auto`.")
-    return known[name]
-
-
-def recognise(path: Path, options: ReadOptions | None = None) -> type[Reader]:
+def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Reader]:
     """The one reader that recognises a path; `table` and `sequences` only where no more specific one does.
 
-    Where `options` name columns, the path is a table.
+    Where `options` are given that only tables have, such as names of columns, the path is a table.
     """
-    options = options or ReadOptions()
-    of_tables = [name for name in options.given() if name in COLUMN_OPTIONS]
+    options = given(options or {})
+    others = {name for reader in readers().values() if reader.name != FALLBACK for name in taken_by(reader)}
+    of_tables = [name for name in options if name in taken_by(reader_named(FALLBACK)) and name not in others]
     if of_tables and path.is_file():
-        return reader_named("table")
+        return reader_named(FALLBACK)
     matches = _matches(path)
     if not matches and path.is_file():
         raise DataError(f"{path}: no reader recognises it.{_not_a_table(path, options)}")
@@ -132,36 +110,25 @@ def _matches(path: Path) -> list[type[Reader]]:
     return sorted(found, key=lambda reader: (reader.name in GENERAL, reader.name))
 
 
-def _not_a_table(path: Path, options: ReadOptions) -> str:
+def _not_a_table(path: Path, options: Mapping[str, Any]) -> str:
     """What keeps a file from being read as a table: the most general format."""
     try:
-        choose_columns(path, column_names(path, options), options)
+        make_reader(reader_named(FALLBACK), options).read(path)
     except DataError as error:
         return f" As a table: {error}"
     return " Name a reader instead of `auto` (`recloom data list` shows them)."
 
 
-def _readable(folder: Path, options: ReadOptions) -> str:
+def _readable(folder: Path, options: Mapping[str, Any]) -> str:
     """What in a folder a reader recognises, the largest first, with the commands that read it."""
     inside = sorted(folder.iterdir(), key=lambda path: (path.is_dir(), -path.stat().st_size, path.name))
     found = [(path, matches[0].name) for path in inside[:LOOKED_AT] if (matches := _matches(path))]
     if not found:
         return " Nor any file in it. Name a file in --path and a reader (`recloom data list` shows them)."
-    typed = " ".join(["", options.words()]).rstrip()
+    typed = " ".join(["", typed_options(options)]).rstrip()
     commands = [
         f"\n  recloom data prepare {reader} --path {shlex.quote(str(path))}{typed} --out DIR"
         for path, reader in found[:LISTED]
     ]
     side = "Files with titles, and maps of ids before them, go to --items-path."
     return f" These can be read:{''.join(commands)}\n{side}"
-
-
-def refuse_unused(reader: type[Reader], options: ReadOptions) -> None:
-    """Raise DataError that names an option which the reader does not understand."""
-    unused = sorted(set(options.given()) - reader.options)
-    if unused:
-        flag = "--" + unused[0].replace("_", "-")
-        takes = ", ".join("--" + name.replace("_", "-") for name in sorted(reader.options)) or "none of them"
-        raise DataError(
-            f"the reader {reader.name!r} does not use {flag}. It takes {takes}. Leave {flag} out."
-        )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
-
-from ..card import Layout, Quote
 
 REJECTED: dict[str, pl.DataType] = {
     "file": pl.String(),
@@ -19,52 +18,19 @@ REJECTED: dict[str, pl.DataType] = {
 }
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a user may tell a reader; each reader names the ones it understands in `Reader.options`."""
-
-    items_path: list[Path] = field(default_factory=list)
-    """Files with item titles and attributes; an id map may come before the file it leads to."""
-    users_path: list[Path] = field(default_factory=list)
-    separator: str | None = None
-    quote: Quote = "double"
-    """`none` where quotes are ordinary characters."""
-    columns: list[str] = field(default_factory=list)
-    """Column names of a file that has no header row."""
-    user_column: str | None = None
-    item_column: str | None = None
-    time_column: str | None = None
-    """`none` ignores a time column that was recognised; so does `none` as `value_column`."""
-    value_column: str | None = None
-    time_format: str | None = None
-    """How times are written, such as `%d.%m.%Y`; by default the usual forms are tried."""
-    title_column: str | None = None
-    """Column of titles in the last file of `items_path`."""
-    keep_columns: list[str] = field(default_factory=list)
-    layout: Layout = "auto"
-    """Sequence files: one `user item` pair a line, or one user a line."""
-
-    def given(self) -> dict[str, Any]:
-        """The options that differ from their defaults, as plain values without folder names."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            name: _plain(value) for name, value in values.items() if value not in ([], None, "auto", "double")
-        }
-
-    def words(self) -> str:
-        """The options that were given, as they are typed on the command line."""
-        typed: list[str] = []
-        for name in self.given():
-            value = getattr(self, name)
-            many = value if isinstance(value, list) else [value]
+def typed_options(options: Mapping[str, Any]) -> str:
+    """Options of a reader as they are typed on the command line; those of None are left out."""
+    typed: list[str] = []
+    for name, value in options.items():
+        many = value if isinstance(value, list | tuple) else [value]
+        if value is not None and many:
             typed += ["--" + name.replace("_", "-"), *(shlex.quote(str(one)) for one in many)]
-        return " ".join(typed)
+    return " ".join(typed)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [v.name if isinstance(v, Path) else v for v in value]
-    return value
+def column_list(names: Sequence[str] | None) -> list[str]:
+    """Names of columns that were separated by spaces or by commas."""
+    return [name for word in names or [] for name in word.split(",")]
 
 
 def no_rejections() -> pl.DataFrame:
@@ -100,20 +66,22 @@ class RawTables:
 
 
 class Reader(Protocol):
-    """Reads one raw data format. The first line of its docstring stands in `recloom data list`."""
+    """Reads one raw data format. The first line of its docstring stands in `recloom data list`.
+
+    The arguments of its constructor, each with a type and a default, are the options that `recloom data prepare NAME`
+    takes for it; their descriptions are read from the section `Args:` of its docstring.
+    """
 
     name: ClassVar[str]
     licence: ClassVar[str]
     url: ClassVar[str | None]
-    options: ClassVar[frozenset[str]]
-    """Names of the fields of `ReadOptions` that this reader understands; others are refused."""
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
         """Whether `path` (a file or a folder) looks like this format; reads a few lines at most."""
         ...
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read everything. Raises DataError when the format is not what it promises."""
         ...
 

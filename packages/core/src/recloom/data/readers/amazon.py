@@ -14,7 +14,7 @@ from typing import ClassVar
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions
+from . import RawTables, column_list
 from .jsonlines import read_json_lines
 from .text import first_of_each, opening, rejections
 from .values import part_rows, row_checks, to_seconds
@@ -45,12 +45,19 @@ NEW = Release(
 
 
 class Amazon:
-    """Amazon reviews of 2014, 2018 or 2023 (JSON lines, .gz too), with the meta_ file beside them."""
+    """Amazon reviews of 2014, 2018 or 2023 (JSON lines, .gz too), with the meta_ file beside them.
+
+    Args:
+        items_path: files of metadata, where they are not beside the reviews.
+        keep_columns: further keys of a review to keep beside each interaction, such as reviewText.
+    """
 
     name: ClassVar[str] = "amazon"
     licence: ClassVar[str] = "published by the McAuley Lab (UCSD) for research; the site states no licence"
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset({"items_path", "keep_columns"})
+
+    def __init__(self, items_path: list[Path] | None = None, keep_columns: list[str] | None = None) -> None:
+        self.items_path, self.keep_columns = items_path or [], column_list(keep_columns)
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -61,12 +68,12 @@ class Amazon:
             return False
         return True
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read reviews and metadata; further keys of a review, such as reviewText, with `--keep-columns`."""
         reviews = _reviews_file(path)
         keys = _release(reviews)
         names = {"user_id": keys.user, "item_id": keys.item, "value": keys.value, "timestamp": keys.time}
-        kept = [name for name in options.keep_columns if name not in names.values()]
+        kept = [name for name in self.keep_columns if name not in names.values()]
         frame, broken = read_json_lines(reviews, [*names.values(), *kept])
         frame = frame.select("line", *(pl.col(key).alias(role) for role, key in names.items()), *kept)
         times, taken_for = to_seconds(frame["timestamp"])
@@ -75,7 +82,7 @@ class Amazon:
         bad = pl.concat([broken, rejections(reviews, failed["line"], failed["reason"])])
         release = "2023" if keys is NEW else "2014 or 2018"
         raw = RawTables(good, [reviews], rejected=bad, notes=[f"release: {release}", f"times: {taken_for}"])
-        _add_metadata(raw, keys, options.items_path or _metadata_files(reviews))
+        _add_metadata(raw, keys, self.items_path or _metadata_files(reviews))
         return raw
 
 

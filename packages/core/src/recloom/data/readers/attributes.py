@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions, no_rejections
+from . import RawTables, no_rejections
 from .delimited import Delimited, guess_separator, header_of, keyed_rows
 from .movielens import movies_csv, movies_dat
 from .text import opening
@@ -38,18 +38,20 @@ TITLES = (
 USERS_DAT = ("user_id", "gender", "age", "occupation", "zip_code")
 
 
-def read_side(raw: RawTables, key: str, options: ReadOptions, column: str | None = None) -> None:
+def read_side(
+    raw: RawTables, key: str, paths: Sequence[Path], column: str | None = None, title: str | None = None
+) -> None:
     """Fill `raw.items` or `raw.users` from files; an id map (two columns, no header) leads to the next file.
 
     Args:
         key: `item_id` or `user_id`.
+        paths: the files; none of them = nothing is filled.
         column: of these ids in the interactions; it is looked for here too.
+        title: column of titles in the last file, where the guess is wrong.
     """
-    paths = options.items_path if key == "item_id" else options.users_path
     if not paths:
         return
     *maps, last = paths
-    title = options.title_column if key == "item_id" else None
     table, rejected = _attributes(last, key, column, title)
     texts = [name for name in table.columns if name != key and _holds_text(table[name])]
     for path in reversed(maps):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions
+from . import RawTables
 from .delimited import Delimited, keyed_rows, valid_rows
 from .text import opening, rejections
 from .values import part_rows
@@ -31,7 +31,6 @@ class Mind:
     name: ClassVar[str] = "mind"
     licence: ClassVar[str] = "Microsoft Research Licence: non-commercial use; see the terms of MIND"
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -42,7 +41,7 @@ class Mind:
             return False
         return len(first) >= 5 and pl.Series([first[2]]).str.to_datetime(TIME, strict=False).null_count() == 0
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read impressions and news; clicks become interactions, and so does the history of each user.
 
         The clicks of a user's history have no times of their own: those of the user's first impression are

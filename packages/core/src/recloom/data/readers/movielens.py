@@ -11,7 +11,7 @@ from typing import ClassVar
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions
+from . import RawTables
 from .delimited import Delimited, guess_separator, header_of, keyed_rows, valid_rows
 from .text import opening
 
@@ -37,7 +37,6 @@ class MovieLens:
         "GroupLens: research use, no commercial use without permission; see the README of the set"
     )
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -45,7 +44,7 @@ class MovieLens:
         found = _ratings_file(path)
         return found is not None and _looks_right(found)
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read ratings, movies and, where the set has them, users."""
         ratings = _ratings_file(path)
         if ratings is None:

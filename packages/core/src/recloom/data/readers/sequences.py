@@ -8,7 +8,8 @@ from typing import ClassVar
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions
+from ..card import Layout
+from . import RawTables
 from .attributes import read_side
 from .text import content, opening, rejections
 
@@ -16,12 +17,28 @@ SETS = ("train.txt", "test.txt")
 
 
 class Sequences:
-    """Text files of sequences: `user item` rows, or one user and its items a line; order, no times."""
+    """Text files of sequences: `user item` rows, or one user and its items a line; order, no times.
+
+    Args:
+        items_path: files with item titles and attributes; an id map comes before the file it leads to.
+        users_path: the same for users.
+        title_column: column of titles in the file with item attributes, where the guess is wrong.
+        layout: `pairs` of user and item a line, or `users`, one user and its items a line; by default as it looks.
+    """
 
     name: ClassVar[str] = "sequences"
     licence: ClassVar[str] = "as stated by the publisher of the files"
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset({"items_path", "users_path", "title_column", "layout"})
+
+    def __init__(
+        self,
+        items_path: list[Path] | None = None,
+        users_path: list[Path] | None = None,
+        title_column: str | None = None,
+        layout: Layout = "auto",
+    ) -> None:
+        self.items_path, self.users_path = items_path or [], users_path or []
+        self.title_column, self.layout = title_column, layout
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -35,10 +52,10 @@ class Sequences:
         numbered = sum(any(letter.isdigit() for letter in word) for word in words)
         return plain and 2 * numbered > len(words) and all(len(line) >= 2 for line in lines)
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read sequences; of a folder, train.txt and then test.txt, marked in column `part`."""
         files = _files(path)
-        layout = options.layout if options.layout != "auto" else _layout(files[0])
+        layout = self.layout if self.layout != "auto" else _layout(files[0])
         tables = [_read(file, layout) for file in files]
         rows = [
             good.with_columns(pl.lit(place, pl.UInt16).alias("file"), pl.lit(file.stem).alias("part"))
@@ -53,8 +70,8 @@ class Sequences:
                 f"{' and '.join(file.name for file in files)} are joined, and this split of the source is not kept: "
                 "the dataset is split anew. The column `part` says where a row comes from"
             )
-        for key in ("item_id", "user_id"):
-            read_side(raw, key, options)
+        read_side(raw, "item_id", self.items_path, title=self.title_column)
+        read_side(raw, "user_id", self.users_path)
         return raw
 
 

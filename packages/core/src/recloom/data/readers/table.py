@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
 
 from ...errors import DataError
-from . import RawTables, ReadOptions, no_rejections
+from ..card import Quote
+from . import RawTables, column_list, no_rejections, typed_options
 from .attributes import read_side
 from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
 from .jsonlines import read_json_lines
@@ -29,42 +30,71 @@ FLAGS = {
 
 
 class Table:
-    """Any table of interactions (CSV, TSV, Parquet, JSON lines; .gz too); columns guessed or named."""
+    """Any table of interactions (CSV, TSV, Parquet, JSON lines; .gz too); columns guessed or named.
+
+    Args:
+        items_path: files with item titles and attributes; an id map comes before the file it leads to.
+        users_path: the same for users.
+        separator: separator of the table, where the guess is wrong.
+        quote: `none` where quotes are ordinary characters.
+        columns: column names of a table without a header row.
+        user_column: column of user ids, where the guess is wrong.
+        item_column: column of item ids, where the guess is wrong.
+        time_column: column of times, where the guess is wrong; `none` to use the order of rows.
+        value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
+        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
+        title_column: column of titles in the file with item attributes, where the guess is wrong.
+        keep_columns: further columns to keep beside each interaction.
+    """
 
     name: ClassVar[str] = "table"
     licence: ClassVar[str] = "as stated by the publisher of the files"
     url: ClassVar[str | None] = None
-    options: ClassVar[frozenset[str]] = frozenset(
-        {
-            "items_path", "users_path", "separator", "quote", "columns", "user_column", "item_column",
-            "time_column", "value_column", "time_format", "title_column", "keep_columns",
-        }
-    )  # fmt: skip
+
+    def __init__(
+        self,
+        items_path: list[Path] | None = None,
+        users_path: list[Path] | None = None,
+        separator: str | None = None,
+        quote: Quote = "double",
+        columns: list[str] | None = None,
+        user_column: str | None = None,
+        item_column: str | None = None,
+        time_column: str | None = None,
+        value_column: str | None = None,
+        time_format: str | None = None,
+        title_column: str | None = None,
+        keep_columns: list[str] | None = None,
+    ) -> None:
+        self.items_path, self.users_path, self.separator = items_path or [], users_path or [], separator
+        self.quote, self.columns, self.keep_columns = quote, column_list(columns), column_list(keep_columns)
+        self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
+        self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
         """Whether the columns of a single file can be guessed."""
         try:
-            return path.is_file() and set(guess_columns(column_names(path, ReadOptions()))) >= {
+            return path.is_file() and set(guess_columns(column_names(path, cls()))) >= {
                 "user_id",
                 "item_id",
             }
         except (DataError, pl.exceptions.PolarsError, OSError):
             return False
 
-    def read(self, path: Path, options: ReadOptions) -> RawTables:
+    def read(self, path: Path) -> RawTables:
         """Read one file of interactions."""
         if not path.is_file():
             raise DataError(f"{path} is not a file. The reader `table` takes one file in --path.")
-        roles = choose_columns(path, column_names(path, options), options)
-        raw = _read(path, roles, options)
+        roles = choose_columns(path, column_names(path, self), self)
+        raw = _read(path, roles, self)
         raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
         if "timestamp" not in roles:
             raw.notes.append(
                 "no column of times: the order of the rows is each user's order (or --time-column)"
             )
-        read_side(raw, "item_id", options, roles["item_id"])
-        read_side(raw, "user_id", options, roles["user_id"])
+        read_side(raw, "item_id", self.items_path, roles["item_id"], self.title_column)
+        read_side(raw, "user_id", self.users_path, roles["user_id"])
         return raw
 
 
@@ -78,19 +108,19 @@ def kind_of(path: Path) -> str:
     return "delimited"
 
 
-def column_names(path: Path, options: ReadOptions) -> list[str]:
+def column_names(path: Path, reader: Table) -> list[str]:
     """All columns of a file, from its header, its schema, its first objects or `--columns`."""
     kind = kind_of(path)
     if kind == "parquet":
         return list(pl.read_parquet_schema(path))
     if kind == "json":
         return _json_keys(path)
-    separator = options.separator or guess_separator(path)
+    separator = reader.separator or guess_separator(path)
     names = list(header_of(path, separator))
-    if options.columns:
+    if reader.columns:
         if len(guess_columns(names)) > 1:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
-        return options.columns
+        return reader.columns
     if len(names) != len(set(names)):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
     return names
@@ -111,36 +141,36 @@ def _json_keys(path: Path) -> list[str]:
     return list(keys)
 
 
-def choose_columns(path: Path, names: list[str], options: ReadOptions) -> dict[str, str]:
+def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str]:
     """Role to column: what the user named, else what can be guessed. One DataError names all that is wrong."""
     asked = {
-        "user_id": options.user_column, "item_id": options.item_column,
-        "timestamp": options.time_column, "value": options.value_column,
+        "user_id": reader.user_column, "item_id": reader.item_column,
+        "timestamp": reader.time_column, "value": reader.value_column,
     }  # fmt: skip
     named = {role: column for role, column in asked.items() if column not in (None, "none")}
     guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
     roles = {role: named.get(role, guessed.get(role)) for role in ROLES if asked[role] != "none"}
     wanted = [(FLAGS[role], column) for role, column in named.items()]
-    wanted += [("--keep-columns", name) for name in options.keep_columns]
+    wanted += [("--keep-columns", name) for name in reader.keep_columns]
     absent = [f"{column!r} ({flag})" for flag, column in wanted if column not in names]
     faults = []
     if absent:
         faults.append(f"{path} has no column {', '.join(absent)}. It has {', '.join(names)}.")
     found = {role: column for role, column in roles.items() if column in names}
     if any(roles.get(role) is None for role in IDS):
-        faults.append(_no_column(path, names, found, options))
+        faults.append(_no_column(path, names, found, reader))
     if faults:
         raise DataError(" ".join(faults))
     return found
 
 
-def _no_column(path: Path, names: list[str], found: dict[str, str], options: ReadOptions) -> str:
+def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Table) -> str:
     missing = [role for role in IDS if role not in found]
     kinds = " or ".join(role.replace("_", " ") + "s" for role in missing)
     what = f"{path}: no column of {kinds} recognised among {', '.join(names)[:300]}."
-    if kind_of(path) == "delimited" and not options.columns:
+    if kind_of(path) == "delimited" and not reader.columns:
         better = guess_separator(path)
-        if len(names) == 1 and options.separator and better != options.separator:
+        if len(names) == 1 and reader.separator and better != reader.separator:
             return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
         if any(_is_number(name) for name in names):
             return (
@@ -151,15 +181,15 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], options: Rea
     example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
     if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
     more = "" if "timestamp" in found else " --time-column names the times, --value-column ratings."
-    return f"{what} If {if_so}:\n  {_command(path, found | example, options)}\n{more.strip()}".rstrip()
+    return f"{what} If {if_so}:\n  {_command(path, found | example, reader)}\n{more.strip()}".rstrip()
 
 
-def _command(path: Path, roles: dict[str, str], options: ReadOptions) -> str:
+def _command(path: Path, roles: dict[str, str], reader: Table) -> str:
     """The whole command line that reads a file with these columns."""
-    typed = replace(
-        options, user_column=roles["user_id"], item_column=roles["item_id"],
-        time_column=_valid(options.time_column, roles), value_column=_valid(options.value_column, roles),
-    ).words()  # fmt: skip
+    known = {"user_column": roles["user_id"], "item_column": roles["item_id"],
+             "time_column": _valid(reader.time_column, roles), "value_column": _valid(reader.value_column, roles),
+             "quote": None if reader.quote == "double" else reader.quote}  # fmt: skip
+    typed = typed_options({name: getattr(reader, name) for name in signature(Table).parameters} | known)
     return f"recloom data prepare table --path {shlex.quote(str(path))} {typed} --out DIR"
 
 
@@ -175,10 +205,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read(path: Path, roles: dict[str, str], options: ReadOptions) -> RawTables:
-    kept = [name for name in options.keep_columns if name not in roles.values()]
+def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
+    kept = [name for name in reader.keep_columns if name not in roles.values()]
     if kind_of(path) == "delimited":
-        return _read_delimited(path, roles, kept, options)
+        return _read_delimited(path, roles, kept, reader)
     wanted = [*roles.values(), *kept]
     if kind_of(path) == "json":
         frame, bad = read_json_lines(path, wanted)
@@ -188,7 +218,7 @@ def _read(path: Path, roles: dict[str, str], options: ReadOptions) -> RawTables:
             no_rejections(),
         )
     frame = frame.rename({column: role for role, column in roles.items()})
-    frame, notes = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), options)
+    frame, notes = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), reader)
     good, failed = part_rows(
         frame.with_columns(pl.col("line").cast(pl.UInt32)), row_checks(frame.schema, IDS)
     )
@@ -210,32 +240,32 @@ def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], options: ReadOptions) -> RawTables:
-    separator = options.separator or guess_separator(path)
-    names = column_names(path, options)
+def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
+    separator = reader.separator or guess_separator(path)
+    names = column_names(path, reader)
     renamed = {column: role for role, column in roles.items()}
-    quote = '"' if options.quote == "double" and len(separator) == 1 else None
-    layout = Delimited(path, tuple(renamed.get(n, n) for n in names), separator, not options.columns, quote)
+    quote = '"' if reader.quote == "double" and len(separator) == 1 else None
+    layout = Delimited(path, tuple(renamed.get(n, n) for n in names), separator, not reader.columns, quote)
     types: dict[str, pl.DataType] = dict.fromkeys([*roles, *kept], pl.String())
     if "value" in roles:
         types["value"] = pl.Float32()
     if "timestamp" in roles:
-        types["timestamp"] = pl.String() if options.time_format else _time_type(layout)
+        types["timestamp"] = pl.String() if reader.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
     if "value" in roles and separator != "," and frame["value"].null_count():  # decimal commas?
         frame, lossy = layout.read(types | {"value": pl.String()})
-    frame, notes = _understood(path, frame, options)
+    frame, notes = _understood(path, frame, reader)
     good, bad = valid_rows(frame, layout, lossy, IDS)
     notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")
     return RawTables(good, [path], rejected=bad, notes=notes)
 
 
-def _understood(path: Path, frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
+def _understood(path: Path, frame: pl.DataFrame, reader: Table) -> tuple[pl.DataFrame, list[str]]:
     """The frame with values as numbers and times as seconds, and what they were taken for."""
     notes = []
     if "timestamp" in frame.columns:
         try:
-            times, taken_for = to_seconds(frame["timestamp"], options.time_format)
+            times, taken_for = to_seconds(frame["timestamp"], reader.time_format)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         frame = frame.with_columns(times.alias("timestamp"))
