@@ -20,15 +20,20 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     last, its message is begun and not ended.
     Raises LLMRequestError where the template refuses the messages, or nothing is said.
     """
-    marks = control_marks(tokenizer)
-    clean = [Message(role=each["role"], content=_broken(each["content"], marks)) for each in messages]
-    if tokenizer.chat_template is None:
-        found: list[int] = tokenizer("\n\n".join(each["content"] for each in clean))["input_ids"]
-    else:
-        found = tokenizer(_rendered(tokenizer, clean), add_special_tokens=False)["input_ids"]
+    text, framed = prompt_text(tokenizer, messages)
+    found: list[int] = tokenizer(text, add_special_tokens=not framed)["input_ids"]
     if not found:
         raise LLMRequestError("the prompt is empty")
     return found
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, bool]:
+    """What `prompt_tokens` turns into tokens, and whether the template has set the begin and end marks in it."""
+    marks = control_marks(tokenizer)
+    clean = [Message(role=each["role"], content=broken(each["content"], marks)) for each in messages]
+    if tokenizer.chat_template is None:
+        return "\n\n".join(each["content"] for each in clean), False
+    return _rendered(tokenizer, clean), True
 
 
 def control_marks(tokenizer: Any) -> list[str]:
@@ -38,7 +43,7 @@ def control_marks(tokenizer: Any) -> list[str]:
     return sorted((mark for mark in marks if len(mark) > 1), key=lambda mark: (-len(mark), mark))
 
 
-def _broken(text: str, marks: Sequence[str]) -> str:
+def broken(text: str, marks: Sequence[str]) -> str:
     """The text with a blank inside each mark."""
     for mark in marks:
         text = text.replace(mark, f"{mark[0]} {mark[1:]}")
