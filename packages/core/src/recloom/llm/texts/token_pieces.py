@@ -106,11 +106,15 @@ class PromptTexts:
         text, self.framed = prompt_text(tokenizer, messages)
         parts = MARKER.split(text)
         self.fixed, self.names = parts[::2], parts[1::2]
+        self.kept: dict[Any, list[Line]] = {}
+        """Lines that were made, while a prompt is compiled."""
 
     def lines(self, name: str) -> list[Line]:
         """The line of each item or user for a place, behind the one for row 0."""
-        slot = self.slots[name]
-        return self._lines(slot.of == "user", slot.columns, slot.empty, name)
+        slot, key = self.slots[name], self.text_key(name)
+        if key not in self.kept:
+            self.kept[key] = self._lines(slot.of == "user", slot.columns, slot.empty, name)
+        return self.kept[key]
 
     def answer_lines(self) -> list[Line]:
         """The texts of answers."""

@@ -53,6 +53,10 @@ class TokenPrompt:
     the longest candidates and the longest answer alone exceed `max_tokens`.
     """
 
+    layout: Layout
+    width: int | None
+    max_tokens: int | None
+
     def __init__(
         self,
         template: PromptTemplate,
@@ -70,12 +74,13 @@ class TokenPrompt:
         fast(tokenizer)
         check_slots(template, slots)
         self.template, self.tokenizer, self.answer, self.side = template, tokenizer, answer, side
-        self.layout: Layout = layout
-        self.max_tokens, self.width, self.pad = None, width, pad_of(tokenizer)
+        self.layout, self.pad = "left", pad_of(tokenizer)
+        self.max_tokens = self.width = None
         self._texts = PromptTexts(template, tokenizer, catalog, slots, answer)
         self._on_device: dict[torch.device, list[TokenTable]] = {}
         self.pieces = self._compiled(cache)
-        self.max_tokens = max_tokens
+        self._texts.kept.clear()
+        self.layout, self.width, self.max_tokens = layout, width, max_tokens
         self._check_budget()
 
     # -- compiling ------------------------------------------------------------------------------------
@@ -137,6 +142,10 @@ class TokenPrompt:
         known = sorted({event for place in places for event in place.slot.events or ()})
         batch.history_event = torch.tensor([0, *known])[drawn(len(known), SAMPLES, longest)]
         return batch
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """A prompt as one string, as its chat template sets it."""
+        return prompt_text(self.tokenizer, messages)[0]
 
     def whole(self, messages: Sequence[Message], answer: str | None = None) -> list[int]:
         """The tokens that the tokeniser gives to a whole prompt, with its answer where one is given."""
@@ -246,7 +255,8 @@ class TokenPrompt:
             shown = history > 0
             if place.slot.events is not None:
                 wanted = torch.tensor(place.slot.events, device=history.device)
-                shown = shown & torch.isin(batch.history_event, wanted)
+                event = pad(batch.history_event, (history.shape[1] - batch.history.shape[1], 0))
+                shown = shown & torch.isin(event, wanted)
             shown = shown & (_from_here(shown.long())[:, :-1] <= place.lines)
             newest[place.name] = shown
             if room is not None:
@@ -361,8 +371,9 @@ class TokenPrompt:
         """The same prompts as texts, in the order of `assemble`, as a server gets them."""
         times = batch.candidates.shape[1] if self._by_candidate else 1
         rows: dict[str, list[list[str]]] = {}
+        chosen = self.choose(batch)
         for place in self.pieces.places:
-            one = self.choose(batch)[place.name]
+            one = chosen[place.name]
             if place.slot.of == "candidate":
                 one = Chosen(one.row.reshape(-1, 1), one.shown.reshape(-1, 1))
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -133,17 +133,15 @@ def lines_of_rows(
         if column.max_tokens is not None:
             texts = shortened(texts, tokenizer, column.max_tokens)
         values.append([column.label + text if text else "" for text in texts])
-    return [
-        _line([empty], field, escape),
-        *(_line(row, field, escape, empty) for row in zip(*values, strict=True)),
-    ]
+    clean = cleaner(field, escape)
+    return [_line([empty], clean), *(_line(row, clean, empty) for row in zip(*values, strict=True))]
 
 
-def _line(values: Sequence[str], field: AnyField | None, escape: Any, empty: str = "") -> Line:
+def _line(values: Sequence[str], clean: Callable[[str], str], empty: str = "") -> Line:
     parts = [value for value in values if value] or [empty]
     numbers = [at for at, value in enumerate(values) if value] or [0]
     text = JOINT.join(parts)
-    shown = " ".join(text.split()) if field is None else cleaned(text, field, escape)
+    shown = clean(text)
     starts, at = [0] * len(values), 0
     for number, part in zip(numbers, parts, strict=True):
         starts[number], at = at, at + len(part) + len(JOINT)
@@ -153,11 +151,15 @@ def _line(values: Sequence[str], field: AnyField | None, escape: Any, empty: str
     return Line(shown, tuple(starts))
 
 
-def cleaned(text: str, field: AnyField, escape: Any) -> str:
-    """A text as a field of a template shows it, without the mark of its line."""
+def cleaner(field: AnyField | None, escape: Any) -> Callable[[str], str]:
+    """How a field of a template shows a text, without the mark of its line."""
+    if field is None:
+        return lambda text: " ".join(text.split())
     if field.type == "lines":
-        return field.model_copy(update={"mark": "none"}).render([text], escape)
-    return field.render(text, escape)  # type: ignore[arg-type]
+        unmarked = field.model_copy(update={"mark": "none"})
+        return lambda text: unmarked.render([text], escape)
+    shown: Any = field
+    return lambda text: str(shown.render(text, escape))
 
 
 def shortened(texts: Sequence[str], tokenizer: Any, limit: int) -> list[str]:
