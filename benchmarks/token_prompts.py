@@ -91,7 +91,7 @@ def measured(folder: str, prompts: int, items: int, repeats: int) -> dict[str, A
     messages, made = prompt.messages(batch), prompt.assemble(batch)
     texts = [prompt.text(each) for each in messages]
     equal = sum(
-        row == prompt.whole(each) for row, each in zip(made.rows()[:200], messages[:200], strict=True)
+        row == prompt.whole(each) for row, each in zip(made.lists()[:200], messages[:200], strict=True)
     )
     work = {
         "gathered": lambda: prompt.assemble(batch),

@@ -75,7 +75,7 @@ def films():
 def test_texts_are_as_a_template_shows_them_and_data_never_becomes_a_control_token(films, bytewise):
     batch = Batch.of(torch.tensor([[0, 1, 4, 5]]), torch.tensor([[3]]))
     prompt = TokenPrompt(YES_NO, bytewise, films, YES_NO_SLOTS)
-    (row,), ((_, user),) = prompt.assemble(batch).rows(), prompt.messages(batch)
+    (row,), ((_, user),) = prompt.assemble(batch).lists(), prompt.messages(batch)
     assert bytewise.decode(row).endswith(user["content"])
     assert user["content"] == (
         "Watched, oldest first:\n- Heat\n- [X] < end> Up\n- unknown\nWould they like this one?\n"
@@ -131,8 +131,8 @@ def test_layouts_hold_the_same_sequences_and_places(films, bytewise):
     slots = {"seen": Slot("history"), "films": Slot("candidates")}
     options = [{"layout": "left"}, {"layout": "right"}, {"layout": "packed", "width": 190}]
     made = [TokenPrompt(template, bytewise, films, slots, **each).assemble(batch) for each in options]
-    rows = made[0].rows()
-    assert all(each.rows() == rows for each in made[1:])
+    rows = made[0].lists()
+    assert all(each.lists() == rows for each in made[1:])
     assert made[2].tokens.shape == (2, 190)
     for each in made:
         flat = each.tokens.flatten()
@@ -149,6 +149,17 @@ def test_layouts_hold_the_same_sequences_and_places(films, bytewise):
             assert each.positions[each.sequence == number].tolist() == list(range(len(rows[number - 1])))
     assert made[0].mask[:, -1].all()
     assert made[1].mask[:, 0].all()
+    index = torch.tensor([3, 1])
+    for each in made[:2]:
+        some = each.rows(index)
+        assert some.lists() == [rows[3], rows[1]]
+        assert some.tokens.flatten()[some.answer].tolist() == [rows[3][-1], rows[1][-1]]
+        assert some.positions.amax(1).tolist() == [len(rows[3]) - 1, len(rows[1]) - 1]
+        said = [bytewise.decode(some.tokens.flatten()[a : b + 1]) for a, b in some.candidates[:, 0].tolist()]
+        assert said == [" Alien 3", " No, or Yes"]
+        assert some.candidates[0, 1].tolist() == [-1, -1]
+    with pytest.raises(RecloomError, match="cannot be taken from packed rows"):
+        made[2].rows(index)
     reads = made[2].attention(causal=True)[:, 0]
     one, other = (made[2].sequence[0] == 1).nonzero()[-1], (made[2].sequence[0] == 2).nonzero()[0]
     assert reads[0, one, one - 1]
@@ -167,11 +178,11 @@ def test_a_candidate_makes_a_sequence_of_its_own_and_the_beginning_can_be_shared
     whole = prompt.assemble(batch)
     prefix, rest = prompt.assemble_shared(batch)
     assert (len(whole), len(prefix), len(rest)) == (6, 2, 6)
-    joined = [prefix.rows()[at // 3] + row for at, row in enumerate(rest.rows())]
-    assert joined == whole.rows()
+    joined = [prefix.lists()[at // 3] + row for at, row in enumerate(rest.lists())]
+    assert joined == whole.lists()
     assert rest.positions[rest.mask].tolist() == [
         position
-        for at, row in enumerate(rest.rows())
+        for at, row in enumerate(rest.lists())
         for position in range(len(joined[at]) - len(row), len(joined[at]))
     ]
 
@@ -181,21 +192,23 @@ def test_answers_follow_in_the_sequence_or_on_the_side_of_the_decoder(films, byt
     options = {"answer": Answer(("No", "Yes"))}
     prompt = TokenPrompt(YES_NO, bytewise, films, YES_NO_SLOTS, **options)
     plain, said = prompt.assemble(batch), prompt.assemble(batch, torch.tensor([1, 0]))
-    for bare, row, word in zip(plain.rows(), said.rows(), (" Yes", " No"), strict=True):
+    for bare, row, word in zip(plain.lists(), said.lists(), (" Yes", " No"), strict=True):
         assert row == [*bare, *bytewise(word)["input_ids"], bytewise.eos_token_id]
     answers = said.tokens[said.slot == ANSWER]
     assert bytewise.decode(answers) == " Yes<end> No<end>"
-    assert said.tokens.flatten()[said.answer].tolist() == [row[-1] for row in plain.rows()]
+    assert said.tokens.flatten()[said.answer].tolist() == [row[-1] for row in plain.lists()]
     decoder = TokenPrompt(YES_NO, bytewise, films, YES_NO_SLOTS, side="decoder", **options)
     apart = decoder.assemble(batch, torch.tensor([1, 0]))
-    assert apart.rows() == plain.rows()
+    assert apart.lists() == plain.lists()
     assert bytewise.batch_decode(apart.target) == ["Yes<end>", "No<end><end>"]
     assert apart.target_mask.sum(1).tolist() == [4, 3]
     assert decoder.answer_ids.tolist() == [bytewise(w)["input_ids"][0] for w in ("N", "Y")]
     titles = TokenPrompt(
         YES_NO, bytewise, films, YES_NO_SLOTS, answer=Answer(columns=(TextColumn("title"),), end=False)
     )
-    assert bytewise.decode(titles.assemble(batch, torch.tensor([2, 5])).rows()[0]).endswith("Answer: Alien 3")
+    assert bytewise.decode(titles.assemble(batch, torch.tensor([2, 5])).lists()[0]).endswith(
+        "Answer: Alien 3"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +230,7 @@ def test_a_budget_drops_the_oldest_items_and_nothing_else(liked, bytewise, histo
     batch.history_event = 1 + (torch.arange(history.numel()).view_as(history) * 7 % 5 > 2).long()
     limited = copy.copy(liked)
     limited.max_tokens = budget
-    rows, whole = limited.assemble(batch).rows(), liked.assemble(batch).rows()
+    rows, whole = limited.assemble(batch).lists(), liked.assemble(batch).lists()
     kept, known = limited.choose(batch), liked.choose(batch)
     assert max(map(len, rows)) <= budget
     for number, (row, messages) in enumerate(zip(rows, limited.messages(batch), strict=True)):
@@ -241,7 +254,7 @@ def test_a_budget_drops_the_oldest_items_and_nothing_else(liked, bytewise, histo
             late = torch.arange(history.shape[1]) >= before[len(before) - len(shown) - 1]
             more = Batch.of(history[number : number + 1] * late, batch.candidates)
             more.history_event = batch.history_event[number : number + 1]
-            assert len(liked.assemble(more).rows()[0]) > budget
+            assert len(liked.assemble(more).lists()[0]) > budget
         else:
             assert row == whole[number]
 
@@ -256,7 +269,7 @@ def test_what_cannot_hold_is_refused_with_the_numbers(films, bytewise):
     TokenPrompt(YES_NO, bytewise, films, YES_NO_SLOTS, max_tokens=worst)
     short = YES_NO_SLOTS | {"film": Slot("candidate", (TextColumn("title", max_tokens=10),))}
     prompt = TokenPrompt(YES_NO, bytewise, films, short, max_tokens=worst - 30)
-    rows = prompt.assemble(Batch.of(torch.tensor([[1, 1]]), torch.tensor([[6]]))).rows()
+    rows = prompt.assemble(Batch.of(torch.tensor([[1, 1]]), torch.tensor([[6]]))).lists()
     assert "Title: ZZZZZZZZZZ\nAnswer" in bytewise.decode(rows[0])
 
 

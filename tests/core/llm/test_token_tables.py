@@ -64,7 +64,7 @@ def test_foreign_rows_keep_instruction_and_answer_whole(bytewise, side):
         for p, a in (("So? ", "No."), (prompts[0], "Yes."))
     ]
     end = [bytewise.eos_token_id]
-    assert batch.rows() == [row + (end if side == "sequence" else []) for row in whole]
+    assert batch.lists() == [row + (end if side == "sequence" else []) for row in whole]
     last = batch.tokens.flatten()[batch.answer]
     assert bytewise.decode(last) == "  "
     said = batch.tokens[batch.slot == ANSWER] if side == "sequence" else batch.target[batch.target_mask]
@@ -76,8 +76,8 @@ def test_answers_are_joined_to_prompts_as_the_tokeniser_joins_the_whole(train_to
     joins = train_tokenizer(["Answer: Yes", "Answer: No"] * 20, r" ?\p{L}+|[^\p{L}]", 300)
     rows = TextRows(["Answer:", "Answer: "], [" Yes", "No"], joins)
     batch = rows[torch.tensor([0, 1])]
-    assert [joins.decode(row) for row in batch.rows()] == ["Answer: Yes<end>", "Answer: No<end>"]
-    assert batch.rows()[1][:-1] == joins("Answer: No")["input_ids"]  # the blank goes with the answer
+    assert [joins.decode(row) for row in batch.lists()] == ["Answer: Yes<end>", "Answer: No<end>"]
+    assert batch.lists()[1][:-1] == joins("Answer: No")["input_ids"]  # the blank goes with the answer
     assert joins.decode(batch.tokens[1][batch.slot[1] == ANSWER]) == " No<end>"
 
 
@@ -96,7 +96,7 @@ def test_rows_of_a_published_file_are_those_of_its_strings(real_data, train_toke
     wholes = tokenizer([f"{prompt} {row['output']}" for prompt, row in zip(prompts, found, strict=True)])[
         "input_ids"
     ]
-    assert batch.rows() == [[*row, tokenizer.eos_token_id] for row in wholes]
+    assert batch.lists() == [[*row, tokenizer.eos_token_id] for row in wholes]
     assert {tokenizer.decode(batch.tokens[at][batch.slot[at] == ANSWER]) for at in range(200)} == {
         " Yes.<end>",
         " No.<end>",

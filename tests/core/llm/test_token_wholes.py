@@ -111,7 +111,7 @@ def test_pieces_are_the_tokens_of_the_whole_string_on_200_real_prompts(movies, t
             asked = Batch.of(batch.history, batch.candidates[:, :1], user=batch.user)
         wholes = [prompt_tokens(tokenizer, messages) for messages in prompt.messages(asked)]
         assert len(wholes) == 200
-        assert prompt.assemble(asked).rows() == wholes
+        assert prompt.assemble(asked).lists() == wholes
     if name == "joins breaks":
         assert any(
             "\n" in tokenizer.decode([t]) and ")" in tokenizer.decode([t]) for row in wholes for t in row

@@ -108,14 +108,14 @@ class TokenPrompt:
         """The first sampled prompt whose pieces are not the whole, in words; None where there is none."""
         batch = self._sampled()
         messages = self.messages(batch)
-        pairs = [*zip(self.assemble(batch).rows(), map(self.whole, messages), strict=True)]
+        pairs = [*zip(self.assemble(batch).lists(), map(self.whole, messages), strict=True)]
         if self.answer is not None and self.side == "sequence":
             lines = [line.text for line in self._texts.answer_lines()]
             targets = torch.arange(len(messages)) % len(lines)
             wholes = [
                 self.whole(each, lines[at]) for each, at in zip(messages, targets.tolist(), strict=True)
             ]
-            pairs += zip(self.assemble(batch, targets).rows(), wholes, strict=True)
+            pairs += zip(self.assemble(batch, targets).lists(), wholes, strict=True)
         for row, whole in pairs:
             if row != whole:
                 same = (n for n, (one, other) in enumerate(zip(row, whole, strict=False)) if one != other)
@@ -196,7 +196,7 @@ class TokenPrompt:
         if self.answer is None or not self.answer.texts or self.pieces.answers is None:
             raise RecloomError("answer_ids are those of an Answer with texts, which this prompt has not")
         found = self.pieces.answers.first()
-        if found.unique().numel() < len(found):
+        if len(set(found.tolist())) < len(found):
             raise RecloomError(
                 f"two of the answers {self.answer.texts} begin with the same token; choose other texts"
             )

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from ...errors import RecloomError
 from .token_pieces import FIXED, Place
-from .tokens import ANSWER, CHANNELS, Layout, TokenBatch, TokenTable
-
-SLOT_BITS, TABLE_BITS = 8, 6
-"""Of the number that says what a unit is: its slot and its table, then its item."""
+from .tokens import ANSWER, CHANNELS, SLOT_BITS, TABLE_BITS, Layout, TokenBatch, TokenTable
 
 
 @dataclass(frozen=True)
@@ -75,32 +72,32 @@ def gather_units(
         torch.arange(count.numel(), device=device), count, output_size=height * width
     )
     place = torch.arange(height * width, device=device)
-    source = (begin.flatten() - count.cumsum(0) + count)[unit] + place  # (H * W,)
-    code = code.flatten()[unit]
-    of = (code & (1 << TABLE_BITS) - 1) - 1
+    source = (begin.flatten() - count.cumsum(0) + count)[unit].add_(place)  # (H * W,)
+    codes = code.flatten()[unit]
+    of = (codes & (1 << TABLE_BITS) - 1).sub_(1)
     entries = torch.full_like(source, pad)
     for at, table in enumerate(tables):
         if len(table.entries):
             mine = of == at
-            entries = torch.where(mine, table.entries[torch.where(mine, source, 0)], entries)
+            entries = torch.where(mine, table.entries[source * mine], entries)
     mask = of >= 0
-    code, owner, channels = code >> TABLE_BITS, unit // (columns + 1), entries >> CHANNELS
+    if layout == "packed":
+        owner = unit // (columns + 1)
+        positions, sequence = place - origin[owner], owner + 1
+    else:  # a row is a sequence
+        own = torch.arange(rows, device=device)[:, None]
+        positions = (place.view(height, width) - origin[:, None]).flatten()
+        sequence = (own + 1).expand(-1, width)
+    last = origin[:, None] + ends - 1
     batch = TokenBatch(
-        tokens=entries & (1 << CHANNELS) - 1,
-        mask=mask,
-        positions=(place - origin[owner]) * mask,
-        sequence=(owner + 1) * mask,
-        slot=((code & (1 << SLOT_BITS) - 1) + ANSWER) * mask,
-        item=code >> SLOT_BITS,
-        field=channels >> 1,
-        word=(channels & 1).bool(),
-        answer=origin,
+        tokens=(entries & (1 << CHANNELS) - 1).view(height, width),
+        mask=mask.view(height, width),
+        positions=positions.mul_(mask).view(height, width),
+        sequence=sequence.reshape(height, width) * mask.view(height, width),
+        channels=(codes.view(height, width), entries.view(height, width)),
+        answer=last[:, -1],
         candidates=origin.new_zeros(rows, 0, 2),
     )
-    for name in ("tokens", "mask", "positions", "sequence", "slot", "item", "field", "word"):
-        setattr(batch, name, getattr(batch, name).view(height, width))
-    last = origin[:, None] + ends - 1
-    batch.answer = last[:, -1]
     return batch, last
 
 
@@ -118,14 +115,14 @@ def _places(size: Tensor, layout: Layout, width: int | None) -> tuple[Tensor, Te
     if longest > width:
         raise RecloomError(f"a sequence has {longest} tokens, and a packed row {width}. Raise the width.")
     end = size.cumsum(0).cpu().numpy()
-    origin, room, at, height = np.zeros(len(end), np.int64), np.zeros(len(end), np.int64), 0, 0
+    begin, free, at, height = np.zeros(len(end), np.int64), np.zeros(len(end), np.int64), 0, 0
     while at < len(end):  # once for each packed row
         used = 0 if at == 0 else end[at - 1]
         stop = int(np.searchsorted(end, used + width, side="right"))
-        origin[at:stop] = height * width + np.concatenate([[0], end[at : stop - 1] - used])
-        room[stop - 1] = width - (end[stop - 1] - used)
+        begin[at:stop] = height * width + np.concatenate([[0], end[at : stop - 1] - used])
+        free[stop - 1] = width - (end[stop - 1] - used)
         at, height = stop, height + 1
-    return torch.from_numpy(origin).to(size.device), torch.from_numpy(room).to(size.device), height, width
+    return torch.from_numpy(begin).to(size.device), torch.from_numpy(free).to(size.device), height, width
 
 
 @dataclass(frozen=True)
@@ -181,11 +178,11 @@ class UnitList:
             number = (chosen.shown.sum(1, keepdim=True) - line) * (chosen.row > 0)  # the newest is 1
         elif place.slot.of == "candidates":
             number = (line + 1) * (chosen.row > 0)
-        pairs = [
+        row, shown, item = (
             torch.stack(pair, -1).flatten(1)  # (R, 2 K)
             for pair in ((place.mark + line, chosen.row), (chosen.shown, chosen.shown), (number, number))
-        ]
-        self._add(*pairs, [FIXED, place.table] * chosen.row.shape[1], place.number)
+        )
+        self._add(row, shown, item, [FIXED, place.table] * chosen.row.shape[1], place.number)
 
     def add_answer(self, targets: Tensor, table: int, end: int) -> None:
         """An answer and its end mark."""

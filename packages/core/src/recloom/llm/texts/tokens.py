@@ -27,6 +27,8 @@ ANSWER = -1
 """The slot of answer tokens in `TokenBatch.slot`."""
 CHANNELS = 32
 """The bit of an entry at which its channels begin."""
+SLOT_BITS, TABLE_BITS = 8, 6
+"""Of the number that says what a unit is: its slot and its table, then its item."""
 FORMAT = b"recloom tokens 1"
 BLOCK = 4096
 """Texts tokenised in one call."""
@@ -147,10 +149,7 @@ class TokenBatch:
         mask: (H, W) bool, True where a token is.
         positions: (H, W) int64 place in its sequence from 0.
         sequence: (H, W) int64 number of the sequence from 1, 0 where padded.
-        slot: (H, W) int64, 0 for instructions, 1 and more for the slots of the prompt in order, ANSWER for an answer.
-        item: (H, W) int64, for tokens of history items 1 for the newest, of listed candidates 1 for the first; else 0.
-        field: (H, W) int64 number of the item's field from 1, 0 for none.
-        word: (H, W) bool, whether the token starts a word of an item or user text.
+        channels: two of (H, W) int64, from which slot, item, field and word are read.
         answer: (R,) int64 place of each sequence's last token before its answer, in the flattened (H * W) tokens.
         candidates: (R, C, 2) int64 places of the first and last token of listed candidates, -1 where there is none.
         target: (R, T) int64 tokens of the decoder's side, None without one.
@@ -161,10 +160,7 @@ class TokenBatch:
     mask: Tensor
     positions: Tensor
     sequence: Tensor
-    slot: Tensor
-    item: Tensor
-    field: Tensor
-    word: Tensor
+    channels: tuple[Tensor, Tensor]
     answer: Tensor
     candidates: Tensor
     target: Tensor | None = None
@@ -175,8 +171,29 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same on a device."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "channels"}
+        moved = {name: part.to(device) for name, part in parts.items() if part is not None}
+        return replace(self, channels=tuple(part.to(device) for part in self.channels), **moved)
+
+    @property
+    def slot(self) -> Tensor:
+        """(H, W) int64, 0 for instructions, 1 and more for the slots of the prompt in order, ANSWER for an answer."""
+        return ((self.channels[0] >> TABLE_BITS & (1 << SLOT_BITS) - 1) + ANSWER) * self.mask
+
+    @property
+    def item(self) -> Tensor:
+        """(H, W) int64, for tokens of history items 1 for the newest, of listed candidates 1 for the first; else 0."""
+        return self.channels[0] >> TABLE_BITS + SLOT_BITS
+
+    @property
+    def field(self) -> Tensor:
+        """(H, W) int64 number of the item's column from 1, 0 for none."""
+        return self.channels[1] >> CHANNELS + 1
+
+    @property
+    def word(self) -> Tensor:
+        """(H, W) bool, whether the token starts a word of an item or user text."""
+        return (self.channels[1] >> CHANNELS & 1).bool()
 
     def attention(self, causal: bool) -> Tensor:
         """(H, 1, W, W) bool, True where a token may read another: of its own sequence, not later where causal."""
@@ -187,7 +204,30 @@ class TokenBatch:
         """(H, W) int64 whole-word ids, counted from 1 in each row, 0 outside items and user texts (P5)."""
         return self.word.long().cumsum(1) * (self.slot > 0)
 
-    def rows(self) -> list[list[int]]:
+    def rows(self, index: Tensor | slice) -> TokenBatch:
+        """The given sequences; RecloomError where a row of the tensors holds several."""
+        height, width = self.tokens.shape
+        if height != len(self):
+            raise RecloomError(
+                "single sequences cannot be taken from packed rows; take them before they are packed"
+            )
+        first = torch.arange(height, device=self.tokens.device) * width  # (R,) where each begins
+        column, span = self.answer - first, self.candidates - first[:, None, None]
+        span, here = span[index], first[: len(column[index])]
+        parts = {name: getattr(self, name)[index] for name in ("tokens", "mask", "positions")}
+        target = {
+            n: None if (part := getattr(self, n)) is None else part[index] for n in ("target", "target_mask")
+        }
+        return TokenBatch(
+            **parts,
+            sequence=(torch.arange(len(here), device=here.device)[:, None] + 1) * parts["mask"],
+            channels=(self.channels[0][index], self.channels[1][index]),
+            answer=column[index] + here,
+            candidates=torch.where(self.candidates[index] < 0, -1, span + here[:, None, None]),
+            **target,
+        )
+
+    def lists(self) -> list[list[int]]:
         """The tokens of each sequence, for looking at."""
         order = torch.argsort(self.sequence.flatten(), stable=True)
         kept = order[self.sequence.flatten()[order] > 0]
