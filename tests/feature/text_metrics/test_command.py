@@ -1,4 +1,4 @@
-"""Text metrics in core: names, intervals over texts, files of texts, and the command, with metrics made here."""
+"""`recloom text-metrics`: names, intervals over texts, files of texts, and the command, with metrics made here."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_export_says_why_not():
 
 
 def test_ml_latest_small_is_ranked_in_seconds():
-    root = Path(os.environ.get("RECLOOM_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    root = Path(os.environ.get("RECLOOM_DATA", Path(__file__).parents[4] / "shared" / "data"))
     source = root / "ml-latest-small" / "ratings.csv"
     if not source.is_file():
         pytest.skip(f"no {source}; set RECLOOM_DATA to the folder with the raw data")

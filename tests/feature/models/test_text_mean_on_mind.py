@@ -10,7 +10,7 @@ import pytest
 from recloom.data.prepare.source import prepare_source
 from recloom.data.readers.mind import Mind
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LINE = "{}\tU{}\t11/{}/2019 9:00:00 AM\t{}\t{}\n"
 NEWS = "{}\tsports\tgolf\t{}\tAn abstract\turl\t[]\t[]\n"
 

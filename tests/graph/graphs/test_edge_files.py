@@ -5,7 +5,7 @@ import pytest
 from recloom.errors import DataError
 from recloom_graph.graphs.edge_files import read_graph
 
-DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no folder of data sets; name one in RECLOOM_DATA")
 
 

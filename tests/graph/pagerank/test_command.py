@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from recloom.cli.main import main
 
-DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("RECLOOM_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 SVG = "{http://www.w3.org/2000/svg}"
 
 

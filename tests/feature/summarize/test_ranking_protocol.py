@@ -1,4 +1,4 @@
-"""How LLM-TRSR's yes-probabilities are measured: 21 candidates, one of them right; facts 2 and 8 of card A7."""
+"""How LLM-TRSR's yes-probabilities are measured: 21 candidates, one of them right."""
 
 from __future__ import annotations
 
