@@ -12,9 +12,9 @@ from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.synth.generator import World, synthesise
 from recloom.demo import steps as contest
 from recloom.demo.command import MARK, demo, make_room
-from recloom.demo.steps import ENTRANTS, exported
+from recloom.demo.steps import entrants, exported
 from recloom.errors import RecloomError
-from recloom.plugins import collect
+from recloom.plugins import collect_with_owner
 from recloom.runs import artefacts
 from recloom.runs.artefacts import installed_artefacts
 from recloom.runs.run import load
@@ -33,7 +33,8 @@ def raw(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """One epoch of everything."""
-    monkeypatch.setattr(contest, "ENTRANTS", [replace(entrant, max_epochs=1) for entrant in ENTRANTS])
+    few = [replace(one, training={**one.training, "max_epochs": 1}) for one in entrants()]
+    monkeypatch.setattr(contest, "entrants", lambda: few)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -43,7 +44,7 @@ def test_the_demo_ends_with_a_table_a_file_and_an_answer(raw, tmp_path, capsys):
     shown, quiet = capsys.readouterr()
     assert quiet == ""
     rows = re.findall(r"^(\w+) +(\d\.\d{4})  (\d\.\d{4})–(\d\.\d{4}) +\d", shown, re.M)
-    assert {name for name, *_ in rows} == {entrant.model for entrant in ENTRANTS}
+    assert {name for name, *_ in rows} == {entrant.model for entrant in entrants()}
     values = [float(value) for _, value, *_ in rows]
     assert values == sorted(values, reverse=True)
     assert all(
@@ -83,17 +84,19 @@ def test_raw_files_are_prepared_and_a_model_that_needs_texts_is_left_out(raw, tm
 
 
 def test_what_is_not_installed_is_left_out_with_the_package_that_has_it(raw, tmp_path, capsys, monkeypatch):
-    few = {name: kind for name, kind in collect("register_models").items() if name == "Popularity"}
-    monkeypatch.setattr(contest, "collect", {"register_models": few}.__getitem__)
+    monkeypatch.setattr(contest, "entrants", entrants)
+    few = {name: one for name, one in collect_with_owner("register_models").items() if name == "Popularity"}
+    monkeypatch.setattr(contest, "collect_with_owner", {"register_models": few}.__getitem__)
     monkeypatch.setattr(contest, "installed_artefacts", dict)
     demo(raw, out=tmp_path / "out")
     shown = capsys.readouterr().out
-    assert re.search(r"^SASRec +left out: needs `pip install recloom-pretrain`", shown, re.M)
+    assert re.search(r"^recloom-pretrain +left out: needs `pip install recloom-pretrain`", shown, re.M)
     assert "Not exported: that needs `pip install 'recloom-onnx[cpu]'`" in shown
 
 
 def test_where_nothing_can_be_trained_the_demo_says_so(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(contest, "collect", lambda hook: {})
+    monkeypatch.setattr(contest, "collect_with_owner", lambda hook: {})
+    monkeypatch.setattr(contest, "entrants", list)
     with pytest.raises(RecloomError, match=r"none of the models could be trained; the reasons stand above"):
         demo(raw, out=tmp_path / "out")
 

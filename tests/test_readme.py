@@ -11,7 +11,7 @@ from recloom.cli.help import LIGHTNING
 from recloom.cli.main import main
 from recloom.data.synth.generator import World
 from recloom.demo import steps as contest
-from recloom.demo.steps import ENTRANTS
+from recloom.demo.steps import entrants
 from recloom.plugins import collect
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,8 @@ def test_the_demo_prints_what_readme_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(contest, "World", lambda like: World(like=like, users=60, items=50, seed=3))
-    monkeypatch.setattr(contest, "ENTRANTS", [replace(entrant, max_epochs=1) for entrant in ENTRANTS])
+    few = [replace(one, training={**one.training, "max_epochs": 1}) for one in entrants()]
+    monkeypatch.setattr(contest, "entrants", lambda: few)
     main(["demo"])
     shown = shape(
         " ".join(re.sub(f"{AFTER}.*", AFTER, capsys.readouterr().out).split())
@@ -54,7 +55,7 @@ def test_the_demo_prints_what_readme_shows(tmp_path, monkeypatch, capsys):
 
 
 def test_readme_shows_every_model_of_the_demo_once_in_each_part():
-    models = {entrant.model for entrant in ENTRANTS}
+    models = {entrant.model for entrant in entrants()}
     lines = block()
     steps = [
         line.split()[0] for line in lines if re.search(r"(fitted|trained for \d+ epochs) and tested in", line)
@@ -65,7 +66,7 @@ def test_readme_shows_every_model_of_the_demo_once_in_each_part():
     trained = {
         line.split()[0]: int(n) for line in lines for n in re.findall(r"trained for (\d+) epochs", line)
     }
-    assert trained == {one.model: one.max_epochs for one in ENTRANTS if one.max_epochs > 1}
+    assert trained == {one.model: one.max_epochs for one in entrants() if one.max_epochs > 1}
     values = [float(line.split()[1]) for line in lines if re.search(r"^\w+ +\d\.\d{4}  ", line)]
     assert values == sorted(values, reverse=True)
 

@@ -37,6 +37,9 @@ class Recommender(nn.Module):
     training_defaults: ClassVar[dict[str, Any]] = {}
     """How it is trained where neither words nor a config file say otherwise: any of batch_size, lr, weight_decay,
     warmup_steps, schedule, max_epochs and patience."""
+    demo: ClassVar[dict[str, Any] | None] = None
+    """Settings with which it takes part in `recloom demo`: `options` of the constructor, and any of those of
+    `training_defaults`. None, and in subclasses that say nothing: it takes no part."""
     reads_pairs: ClassVar[bool] = False
     """Whether scoring reads every pair of request and candidate, so that few requests are scored at once."""
     causal: ClassVar[bool] = False

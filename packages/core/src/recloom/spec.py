@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from .errors import RecloomError
-from .plugins import collect, load_object
+from .plugins import collect, load_object, public_name
 
 KINDS = {
     "register_models": "recloom.recommender:Recommender",
@@ -22,7 +22,7 @@ KINDS = {
 
 
 class Spec(TypedDict):
-    """A class by its registered name (or import path) and the arguments of its constructor."""
+    """A class by its public name, or where it has none by its import path, and the arguments of its constructor."""
 
     class_path: str
     init_args: dict[str, Any]
@@ -35,7 +35,8 @@ def describe(recipe: Callable[..., Any] | Spec, *, stored: bool = True) -> Spec:
     `build` in this process.
     """
     if isinstance(recipe, dict):
-        return Spec(class_path=recipe["class_path"], init_args=dict(recipe.get("init_args") or {}))
+        named = with_public_names(recipe)
+        return Spec(class_path=named["class_path"], init_args=dict(named.get("init_args") or {}))
     given: dict[str, Any] = {}
     made = recipe
     if isinstance(recipe, functools.partial):
@@ -44,7 +45,7 @@ def describe(recipe: Callable[..., Any] | Spec, *, stored: bool = True) -> Spec:
     if not inspect.isclass(made):
         raise RecloomError(f"expected a class or functools.partial(Class, option=value), found {recipe!r}")
     return Spec(
-        class_path=_path(made), init_args={name: _plain(name, value, stored) for name, value in given.items()}
+        class_path=_name(made), init_args={name: _plain(name, value, stored) for name, value in given.items()}
     )
 
 
@@ -74,6 +75,45 @@ def find(hook: str, name: str) -> Any:
     if not (inspect.isclass(kind) and issubclass(kind, expected)):  # a checkpoint must not call what it likes
         raise RecloomError(f"{name} is not a {expected.__name__}; refusing to build it")
     return kind
+
+
+def registered(path: str) -> Any | None:
+    """The component that a public name or an import path means, also a path from before its file moved.
+
+    An old path is known by its last part, where exactly one component of its project has it. None for anything else.
+    """
+    short = path.rpartition(".")[2]
+    owners = [known[short] for known in map(collect, KINDS) if short in known]
+    if len(owners) != 1 or (path != short and _root(path) != _root(owners[0].__module__)):
+        return None
+    return owners[0]
+
+
+def with_public_names(value: Any) -> Any:
+    """Plain data in which every registered component stands by its public name, as files keep it."""
+    return _renamed(value, lambda kind: str(public_name(kind)))
+
+
+def with_import_paths(value: Any) -> Any:
+    """Plain data in which every registered component stands by the path it is imported from now."""
+    return _renamed(value, _path)
+
+
+def _renamed(value: Any, name_of: Callable[[Any], str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(part, name_of) for part in value]
+    if not isinstance(value, dict):
+        return value
+    named = {key: _renamed(part, name_of) for key, part in value.items()}
+    path = named.get("class_path")
+    kind = registered(path) if isinstance(path, str) else None
+    return named if kind is None else {**named, "class_path": name_of(kind)}
+
+
+def _name(kind: type) -> str:
+    """The public name of a registered class, the import path of any other."""
+    path = _path(kind)
+    return public_name(kind) if registered(path) is kind else path
 
 
 def _root(path: str) -> str:
@@ -126,7 +166,7 @@ def _plain(name: str, value: Any, stored: bool = True) -> Any:
             return value
         names = [f.name for f in dataclasses.fields(value) if f.init and f.name not in left_out]
         fields = {field: _plain(name, getattr(value, field), stored) for field in names}
-        return {"class_path": _path(type(value)), "init_args": fields}
+        return {"class_path": _name(type(value)), "init_args": fields}
     raise RecloomError(
         f"argument {name!r} is a {type(value).__name__}, which a checkpoint cannot hold. "
         "Use plain values, or make the component a dataclass."

@@ -35,7 +35,11 @@ def demo(
 
     torch.set_num_threads(threads)
     folder = contest.prepared(data, out)
-    tried = [contest.attempt(one, folder, out / "runs" / one.model, max_minutes) for one in contest.ENTRANTS]
+    tried = [
+        contest.attempt(one, folder, out / "runs" / one.model, max_minutes) for one in contest.entrants()
+    ]
+    for package in contest.not_installed():
+        print(f"{package:22}left out: needs `pip install {package}`", flush=True)
     tested = contest.best_first([pair for pair in tried if pair is not None])
     if not tested:
         raise RecloomError(f"{folder}: none of the models could be trained; the reasons stand above")

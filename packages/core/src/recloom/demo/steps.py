@@ -7,7 +7,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from ..data.synth.generator import World, synthesise
 from ..errors import RecloomError
 from ..evaluation.results import MetricValue, Results, describe
 from ..fitting.fit import fit
-from ..plugins import collect
+from ..fitting.training_defaults import OPTIONS
+from ..plugins import collect_with_owner
 from ..runs.artefacts import INSTALL, artefacts_of, installed_artefacts
 from ..runs.run import Run
 from ..terminal import plain
@@ -34,31 +35,44 @@ SHOWN = 10
 Tested = tuple[Run, Results]
 
 
+PACKAGES = {"feature": "recloom-feature", "graph": "recloom-graph", "pretrain": "recloom-pretrain"}
+"""Plugins whose models take part, and the packages they come with."""
+
+
 @dataclass(frozen=True)
 class Entrant:
-    """A recommender that takes part, and the settings it is given on any data.
+    """A recommender that takes part, and the settings it is given on any data, as its class says (`demo`).
 
     Training-free ones take their defaults; the others settings that were best by NDCG@10 on the validation part
     of the invented films, among a few that train in half a minute (benchmarks/choose.py).
     """
 
     model: str
-    package: str
-    options: dict[str, Any] = field(default_factory=dict)
-    max_epochs: int = 1
-    lr: float = 1e-3
-    data: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
+    training: dict[str, Any]
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs at most; 1 where nothing is trained."""
+        return int(self.training.get("max_epochs", 1))
 
 
-ENTRANTS = (
-    Entrant("Popularity", "recloom"),
-    Entrant("ItemKNN", "recloom"),
-    Entrant("EASE", "recloom"),
-    Entrant("TextMean", "recloom-feature"),
-    Entrant("PersonalizedPageRank", "recloom-graph"),
-    Entrant("LightGCN", "recloom-graph", {"num_layers": 1}, 30, 5e-3, {"batch_size": 2048}),
-    Entrant("SASRec", "recloom-pretrain", {}, 12, 3e-3, {"batch_size": 64}),
-)
+def entrants() -> list[Entrant]:
+    """Who takes part: what needs no training first, then in the order of plugins."""
+    models = [kind for kind, _ in collect_with_owner("register_models").values()]
+    given = [
+        (kind.__name__, dict(vars(kind).get("demo") or {}))
+        for kind in models
+        if vars(kind).get("demo") is not None
+    ]
+    found = [Entrant(name, settings.pop("options", {}), settings) for name, settings in given]
+    return sorted(found, key=lambda one: one.max_epochs > 1)
+
+
+def not_installed() -> list[str]:
+    """Packages whose models would take part, too."""
+    owners = {owner for _, owner in collect_with_owner("register_models").values()}
+    return [package for plugin, package in PACKAGES.items() if plugin not in owners]
 
 
 def prepared(data: Path | None, out: Path) -> Path:
@@ -81,9 +95,6 @@ def prepared(data: Path | None, out: Path) -> Path:
 
 def attempt(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Tested | None:
     """Train and test one entrant, and say in one line how it went; None where that is not possible."""
-    if entrant.model not in collect("register_models"):
-        print(f"{entrant.model:22}left out: needs `pip install {entrant.package}`", flush=True)
-        return None
     start = time.monotonic()
     try:
         with _waiting(f"{entrant.model} ..."):
@@ -99,15 +110,14 @@ def attempt(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Teste
 
 def trained(entrant: Entrant, data: Path, folder: Path, minutes: float) -> Tested:
     """A tested run, as `recloom fit` and `recloom test` make it."""
-    config = {
-        "data": entrant.data,
-        "model": {"lr": entrant.lr},
-        "trainer": {"enable_progress_bar": False, "max_time": {"seconds": round(60 * minutes)}},
+    config: dict[str, dict[str, Any]] = {
+        "trainer": {"enable_progress_bar": False, "max_time": {"seconds": round(60 * minutes)}}
     }
+    for name, value in entrant.training.items():
+        group, _, option = OPTIONS[name].partition(".")
+        config.setdefault(group, {})[option] = value
     with contextlib.redirect_stdout(io.StringIO()):
-        run = fit(
-            data, entrant.model, entrant.options, run=folder, max_epochs=entrant.max_epochs, config=config
-        )
+        run = fit(data, entrant.model, entrant.options, run=folder, config=config)
         return run, run.test()
 
 

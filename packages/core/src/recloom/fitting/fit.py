@@ -14,11 +14,12 @@ from ..next_steps import then
 from ..plugins import collect
 from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
 from ..runs.run import Run, load, write_predictions
-from ..spec import find
+from ..spec import find, with_import_paths
 from ..training.measurement import Measurement
 from ..training.module import RecModule
-from .lightning_cli import MONITOR, RunCLI, how_far, start
+from .lightning_cli import MONITOR, RunCLI, how_far, start, with_defaults
 from .task_cli import chosen, run_task
+from .training_defaults import chosen_model, option_defaults
 from .words import expand, with_run_folder
 
 
@@ -111,7 +112,7 @@ def fit(
     loss: str | dict[str, Any] | None = None,
     run: str | Path | None = None,
     seed: int = 0,
-    max_epochs: int = 50,
+    max_epochs: int | None = None,
     config: dict[str, Any] | None = None,
 ) -> Run:
     """Train a recommender on a prepared dataset, as `recloom fit` does.
@@ -123,7 +124,8 @@ def fit(
         loss: name of a loss, or `{"class_path": name, "init_args": {...}}`; by default the recommender's own.
         run: folder to write; by default a new one under `runs/`.
         seed: of everything random.
-        max_epochs: epochs at most; training stops earlier when validation no longer improves.
+        max_epochs: epochs at most, by default those that the recommender asks for, else 50; training stops earlier
+            when validation no longer improves.
         config: anything else that a config file may hold, such as `{"data": {"batch_size": 256}}`.
 
     Returns:
@@ -135,7 +137,8 @@ def fit(
     if loss is not None:
         given["model"]["loss"] = {"class_path": loss} if isinstance(loss, str) else loss
     given["data"] = {"path": str(data)} | given["data"]
-    given["trainer"] = {"max_epochs": max_epochs} | given["trainer"]
+    if max_epochs is not None:
+        given["trainer"] = {"max_epochs": max_epochs} | given["trainer"]
     if run is not None:
         given["run"] = str(run)
     cli = _run({"subcommand": "fit", "fit": given})
@@ -144,4 +147,8 @@ def fit(
 
 def _run(args: Any) -> RecCLI:
     collect("register_models"), collect("register_losses"), collect("register_language_models")
-    return start(RecCLI, RecModule, RecDataModule, args)
+    if isinstance(args, dict):
+        args = with_import_paths(args)
+    kind = chosen_model(args)
+    line = RecCLI if kind is None else with_defaults(RecCLI, option_defaults(kind))
+    return start(line, RecModule, RecDataModule, args)

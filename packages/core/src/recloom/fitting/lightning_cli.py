@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
@@ -22,6 +22,7 @@ from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
 from .config_errors import explain
+from .config_files import own_yaml
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
@@ -40,9 +41,9 @@ class SaveConfig(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            write_config(
-                Path(trainer.default_root_dir), stored(self.parser.dump(self.config, skip_none=False))
-            )
+            header = "".join(f"# {line}\n" for line in self.parser.dump_header)
+            text = header + self.parser.dump(self.config, skip_none=False)
+            write_config(Path(trainer.default_root_dir), stored(text))
             (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
 
 
@@ -55,6 +56,9 @@ def stored(config: str) -> str:
 
 class RunCLI(LightningCLI):
     """LightningCLI of which a run is one folder, whatever is trained in it."""
+
+    defaults: ClassVar[dict[str, Any]] = {}
+    """Values of options where neither words nor a config file say otherwise."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -77,6 +81,7 @@ class RunCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        parser.set_defaults(self.defaults)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def before_instantiate_classes(self) -> None:
@@ -167,10 +172,15 @@ def how_far(trainer: Any) -> str:
     )
 
 
+def with_defaults(line: type[Line], defaults: dict[str, Any]) -> type[Line]:
+    """The command line with other defaults of options, such as those of the model that is trained."""
+    return type(line.__name__, (line,), {"defaults": dict(defaults)})
+
+
 def start(line: type[Line], module: type, data: type, args: Any) -> Line:
     """Run a command line of Lightning; what it cannot read and what stops it is told in our words."""
     silence()
-    quiet = {"exit_on_error": False}
+    quiet = {"exit_on_error": False, "parser_mode": own_yaml()}
     parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
     try:
         with stopped_by_sigterm():

@@ -17,7 +17,7 @@ from ..schemas import ModuleRecord, ModuleResults
 from ..spec import unknown
 from ..training.checkpoint import read_checkpoint
 from ..training.task import TaskData, TaskModule
-from .lightning_cli import RunCLI, how_far, start
+from .lightning_cli import RunCLI, how_far, start, with_defaults
 from .words import value, without
 
 VERBS = ("fit", "validate", "test")
@@ -36,7 +36,6 @@ class TaskCLI(RunCLI):
         parser.add_argument(
             "--module", type=str, default=kind.__name__, help="what is trained (--model NAME)"
         )
-        parser.set_defaults(kind.defaults)
 
     def named(self, config: Any) -> tuple[str, str]:
         parts = (Path(config.data.path).resolve().name, config.data.get("name"))
@@ -124,4 +123,5 @@ def run_task(kind: type[TaskModule], words: Sequence[str]) -> TaskCLI:
             f"{kind.__name__} is no recommender, so it ranks nothing: `recloom {verb}` is not for it, only "
             f"{', '.join(VERBS)}."
         )
-    return start(TaskCLI, kind, kind.data_class, [verb, *rest])
+    line = with_defaults(TaskCLI, kind.defaults)
+    return start(line, kind, kind.data_class, [verb, *rest])

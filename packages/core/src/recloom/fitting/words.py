@@ -59,12 +59,19 @@ def load_path(run: str, name: str) -> Path:
 
 
 def value(words: list[str], flag: str) -> str | None:
+    """The first value of an option; None where it is not given."""
+    return next(iter(values(words, flag)), None)
+
+
+def values(words: list[str], flag: str) -> list[str]:
+    """All values of an option that is given several times, in order."""
+    found = []
     for place, word in enumerate(words):
         if word == flag and place + 1 < len(words):
-            return words[place + 1]
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
+            found.append(words[place + 1])
+        elif word.startswith(flag + "="):
+            found.append(word.partition("=")[2])
+    return found
 
 
 def without(words: list[str], flag: str) -> list[str]:

@@ -6,6 +6,8 @@ itself. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", 2019.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,8 @@ class EASE(Recommender):
         regularization: lambda, added to the diagonal of X^T X.
         max_items: a larger catalogue is refused, because memory grows with its square.
     """
+
+    demo: ClassVar[dict[str, Any] | None] = {}
 
     weights: Tensor  # (V + 1, V + 1), row and column 0 are 0
 

@@ -6,6 +6,8 @@ with the shrinkage of Bell and Koren 2007 against similarities that rest on few 
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -30,6 +32,8 @@ class ItemKNN(Recommender):
         neighbours: how many most similar items are kept of each item.
         shrink: added to the denominator of the cosine; 0 is the plain cosine.
     """
+
+    demo: ClassVar[dict[str, Any] | None] = {}
 
     neighbour: Tensor  # (V + 1, K) int64, 0 where there is none
     weight: Tensor  # (V + 1, K)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ class Popularity(Recommender):
         half_life_days: an interaction counts 2^(-age / half life), where age is measured back from the
             last training interaction; None: every interaction counts 1. Needs times in seconds.
     """
+
+    demo: ClassVar[dict[str, Any] | None] = {}
 
     popularity: Tensor  # (V + 1,)
 

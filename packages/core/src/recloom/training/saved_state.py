@@ -12,7 +12,7 @@ from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError
 from ..llm import LLMOptions, llm_identity
-from ..spec import Spec
+from ..spec import Spec, with_public_names
 from .external_weights import leave_out, put_back
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def check_data(trained_on: dict[str, str], data: RecDataModule) -> None:
 
 def check_recipe(mine: Spec, saved: Spec) -> None:
     """Refuse a checkpoint of another recommender, naming what differs."""
-    own, theirs = ({"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in (mine, saved))
+    named = (with_public_names(one) for one in (mine, saved))  # a file of either may have moved
+    own, theirs = ({"model": s["class_path"].rpartition(".")[2], **s["init_args"]} for s in named)
     names = [
         name
         for name in {**theirs, **own}

@@ -9,7 +9,7 @@ w_h = 1, or 2^(-(places after h) / half life). H holds the items with a text.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from recloom.batch import Batch
@@ -43,6 +43,8 @@ class TextMean(VectorRecommender):
         similarity: to the `mean` of the history, or to the one item of it that is closest (`max`), which suits
             users with several interests; there a candidate that repeats the last item scores 1.
     """
+
+    demo: ClassVar[dict[str, Any] | None] = {}
 
     inputs: ClassVar[tuple[str, ...]] = ("history",)
     vectors: Tensor

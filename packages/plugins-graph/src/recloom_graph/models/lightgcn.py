@@ -50,6 +50,8 @@ class LightGCN(VectorRecommender):
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
     default_loss: ClassVar[dict[str, Any] | str] = {"class_path": "BPR", "init_args": {"l2": 1e-4}}
+    training_defaults: ClassVar[dict[str, Any]] = {"batch_size": 2048, "lr": 5e-3}
+    demo: ClassVar[dict[str, Any] | None] = {"options": {"num_layers": 1}, "max_epochs": 30}
     first_layer: ClassVar[Literal[0, 1]] = 0
     """Of the layers whose mean is the final vector."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from recloom.batch import Batch
 from recloom.data import Catalog, Interactions
@@ -29,6 +31,8 @@ class PersonalizedPageRank(Recommender):
         tolerance: stop when one more step would change a walk by less than (number of nodes) * tolerance in L1; 1e-6
             is faster and still gives nearly the same lists, 1e-10 is exact for float32.
     """
+
+    demo: ClassVar[dict[str, Any] | None] = {}
 
     def __init__(self, catalog: Catalog, damping: float = 0.85, tolerance: float = 1e-7) -> None:
         super().__init__(catalog)

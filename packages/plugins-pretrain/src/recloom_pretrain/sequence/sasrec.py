@@ -8,7 +8,7 @@ cross-entropy, which the replications of the paper found to close its gap to BER
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from recloom.batch import Batch
@@ -46,6 +46,7 @@ class SASRec(VectorRecommender):
     """
 
     default_loss = "CrossEntropy"
+    demo: ClassVar[dict[str, Any] | None] = {"max_epochs": 12, "lr": 3e-3, "batch_size": 64}
     causal: ClassVar[bool] = True
 
     def __init__(
