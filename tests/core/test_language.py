@@ -130,7 +130,7 @@ def test_impossible_options_are_refused(options):
 
 def test_an_encoder_is_plain_data_and_back():
     spec = describe(HashingNgrams)
-    assert spec["class_path"] == "recloom.llm.texts.hashing.HashingNgrams"
+    assert spec["class_path"] == "HashingNgrams"
     made = build("register_language_models", {"class_path": "HashingNgrams", "init_args": {"dim": 16}})
     assert made == HashingNgrams(dim=16)
 

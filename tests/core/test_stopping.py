@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 from recloom.cli.main import main
 from recloom.data.batches import module as data_module
-from recloom.data.batches.module import RecDataModule
+from recloom.data.batches.module import Needs, RecDataModule
 from recloom.errors import Terminated
 from recloom.models.ctr import click_model
 from recloom.models.ctr.deepfm import DeepFM
@@ -145,5 +144,5 @@ def test_a_batch_of_a_click_model_takes_seconds_and_not_minutes(data, monkeypatc
     monkeypatch.setattr(data_module, "SCORES_AT_ONCE", 64 * 20 * 3)
     assert len(module.requests("test")) == 1
     for kind, batches in ((EASE, 1), (DeepFM, 10)):  # of three requests, 20 items each
-        module.trainer = SimpleNamespace(lightning_module=SimpleNamespace(recommender=kind))
+        module.needs = Needs(reads_pairs=kind.reads_pairs)
         assert len(module.requests("test")) == batches
