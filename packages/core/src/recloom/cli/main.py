@@ -66,12 +66,22 @@ def _dispatch(args: list[str]) -> None:
         print(f"recloom {__version__}")
     elif args[0] in LIGHTNING and HELP & set(args):
         print(usage(args[0]))
+        _tell_training(args)
     elif args[0] in LIGHTNING:
         from ..fitting.fit import run_command
 
         run_command(["--help" if word == ALL else word for word in args])
     else:
         _run_function(args)
+
+
+def _tell_training(args: list[str]) -> None:
+    """After the help of `fit --model NAME`: how this model is trained where nothing else is said."""
+    for place, word in enumerate(args[:-1]):
+        if args[0] == "fit" and word == "--model" and not args[place + 1].startswith("-"):
+            from ..fitting.training_defaults import training_help
+
+            print(f"\n{training_help(args[place + 1])}")
 
 
 def _run_function(args: list[str]) -> None:

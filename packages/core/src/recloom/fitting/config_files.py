@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -19,6 +20,27 @@ def own_yaml() -> str:
     set_loader(MODE, _read, exceptions=(yaml.YAMLError,))
     set_dumper(MODE, _written)
     return MODE
+
+
+NAMING = ("--model.recommender", "--model.loss", "--model.recommender.class_path", "--model.loss.class_path")
+"""Options whose value names a component."""
+
+
+def words_with_import_paths(words: Sequence[str]) -> list[str]:
+    """Expanded words in which every registered component stands by the path it is imported from now."""
+    found = []
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if equals and flag in NAMING:
+            found.append(f"{flag}={_imported(value)}")
+        else:
+            found.append(_imported(word) if place and words[place - 1] in NAMING else word)
+    return found
+
+
+def _imported(name: str) -> str:
+    path: str = with_import_paths({"class_path": name})["class_path"]
+    return path
 
 
 def _read(text: str) -> Any:

@@ -17,10 +17,11 @@ from ..runs.run import Run, load, write_predictions
 from ..spec import find, with_import_paths
 from ..training.measurement import Measurement
 from ..training.module import RecModule
+from .config_files import words_with_import_paths
 from .lightning_cli import MONITOR, RunCLI, how_far, start, with_defaults
 from .task_cli import chosen, run_task
-from .training_defaults import chosen_model, option_defaults
-from .words import expand, with_run_folder
+from .training_defaults import chosen_model, option_defaults, training_help
+from .words import expand, value, with_run_folder
 
 
 class RecCLI(RunCLI):
@@ -101,6 +102,9 @@ def run_command(args: Sequence[str]) -> RunCLI:
     """Run `fit`, `validate`, `test` or `predict` from command-line words."""
     words = with_run_folder(expand(list(args)))
     kind = chosen(words)
+    explained = value(words, "--model.recommender.help")
+    if explained is not None:
+        print(training_help(explained))
     return _run(words) if kind is None else run_task(kind, words)
 
 
@@ -147,8 +151,7 @@ def fit(
 
 def _run(args: Any) -> RecCLI:
     collect("register_models"), collect("register_losses"), collect("register_language_models")
-    if isinstance(args, dict):
-        args = with_import_paths(args)
+    args = with_import_paths(args) if isinstance(args, dict) else words_with_import_paths(args)
     kind = chosen_model(args)
     line = RecCLI if kind is None else with_defaults(RecCLI, option_defaults(kind))
     return start(line, RecModule, RecDataModule, args)

@@ -54,15 +54,14 @@ def chosen_model(args: Sequence[str] | dict[str, Any]) -> type[Recommender] | No
     return None
 
 
-def told(kind: type[Recommender]) -> str:
-    """What `--help` says of a recommender's training defaults; empty where it has none."""
-    found = option_defaults(kind)
+def training_help(name: str) -> str:
+    """What `--help` says of the training of a recommender: its own defaults, or that it has none."""
+    kind = _known(name)
+    found = {} if kind is None else option_defaults(kind)
     if not found:
-        return ""
-    lines = [f"  {f'--{option} {default}':30}" for option, default in found.items()]
-    return "\n".join(
-        [f"{kind.__name__} is trained, where nothing else is said, with", *map(str.rstrip, lines)]
-    )
+        return f"{name} is trained with the defaults of `recloom fit`."
+    options = " ".join(f"--{option} {default}" for option, default in found.items())
+    return f"Where nothing else is said, {name} is trained with\n  {options}"
 
 
 def _named(config: Any) -> str | None:
