@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install left-out demo test lint clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATA ?=
@@ -15,7 +15,23 @@ READY := $(VENV)/.ready
 PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[draw,pyg,dgl] \
 	packages/serve-onnx[cpu,index,server]
 TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables \
-	tritonclient[http] schemathesis selenium
+	tritonclient[http] schemathesis selenium uv
+
+# One line on what the extras ask of other Pythons only; nothing where this one can have all.
+define LEFT_OUT
+import sys
+from importlib.metadata import distributions
+from packaging.requirements import Requirement
+extras = {name for package in sys.argv[1:] for name in package.rstrip("]").partition("[")[2].split(",")} | {""}
+asked = {Requirement(text) for found in distributions() if found.name.startswith("recloom") for text in found.requires or []}
+def wanted(one, **at):
+    return one.marker is None or any(one.marker.evaluate(at | {"extra": extra}) for extra in extras)
+left = {one for one in asked if not wanted(one) and any(wanted(one, python_version=v) for v in ("0", "3.11", "9"))}
+why = ", ".join(sorted(f"{one.name} ({str(one.marker).partition(' and extra')[0]})" for one in left))
+if left:
+    print("left out, since this is Python " + sys.version.split()[0] + ": " + why)
+endef
+export LEFT_OUT
 
 help: ## say what there is
 	@echo "make demo              train, compare and export recommenders on an invented dataset"
@@ -35,7 +51,11 @@ $(READY): constraints.txt Makefile $(wildcard packages/*/pyproject.toml)
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "setting up $(VENV) (once, a few minutes)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TOOLS) $(addprefix --editable ,$(PACKAGES))
+	@$(MAKE) --no-print-directory left-out
 	@touch $@
+
+left-out:
+	@$(BIN)/python -c "$$LEFT_OUT" $(PACKAGES)
 
 demo: $(READY)
 	@$(BIN)/recloom demo $(if $(DATA),"$(DATA)") --out "$(OUT)"

@@ -211,7 +211,8 @@ def link(found: Distribution, site: Path) -> None:
 
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    return dict(line.lower().split("==") for line in lines if line and not line.startswith("#"))
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {one.name.lower(): str(one.specifier).removeprefix("==") for one in wanted}
 
 
 def test_every_requirement_is_pinned_within_its_range():
@@ -224,6 +225,33 @@ def test_every_requirement_is_pinned_within_its_range():
                 checked += 1
                 assert wanted.specifier.contains(pinned[wanted.name.lower()]), text
     assert checked > 15
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_makefile_says_what_this_python_cannot_have(tmp_path):
+    """Of the extras that are installed, and of those alone."""
+    info = tmp_path / "recloom_old-1.dist-info"
+    info.mkdir()
+    wanted = [
+        'abacus>1; python_version < "3" and extra == "stone"',
+        'papyrus; python_version < "3" and extra == "reed"',
+        'clay; python_version >= "3" and extra == "stone"',
+    ]
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: recloom-old",
+        "Version: 1",
+        *(f"Requires-Dist: {one}" for one in wanted),
+    ]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    variables = [f"BIN={Path(sys.executable).parent}", "PACKAGES=packages/old[stone,new]"]
+    done = subprocess.run(
+        ["make", "--silent", "--directory", str(ROOT), *variables, "left-out"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True, capture_output=True,
+    )  # fmt: skip
+    version = sys.version.split()[0]
+    expected = f'left out, since this is Python {version}: abacus (python_version < "3")\n'
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
 
 
 def test_the_makefile_installs_every_package_and_pins_every_tool():
