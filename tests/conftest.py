@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from warm_python import WarmPython
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,3 +62,11 @@ def write_dataset():
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warm_python():
+    """A Python with Recloom's heavy imports done, that forks a process for whatever is run in it."""
+    found = WarmPython()
+    yield found
+    found.close()

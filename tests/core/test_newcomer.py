@@ -6,8 +6,6 @@ import pty
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -54,28 +52,13 @@ def test_what_was_fitted_is_not_fitted_again_to_be_measured(data, tmp_path, monk
     assert calls == [1]
 
 
-def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_path, capsys):
+def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_path, capsys, warm_python):
     run = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "recloom.cli.main",
-        "fit",
-        "--model=SASRec",
-        f"--data={data}",
-        f"--run={run}",
-    ]
-    command += [
-        *QUIET,
-        "--trainer.max_epochs=5000",
-        "--early_stopping.patience=null",
-        "--model.recommender.dim=8",
-    ]
+    command = ["-m", "recloom.cli.main", "fit", "--model=SASRec", f"--data={data}", f"--run={run}", *QUIET]
+    command += ["--trainer.max_epochs=5000", "--early_stopping.patience=null", "--model.recommender.dim=8"]
     reader, terminal = pty.openpty()
-    process = subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )  # fmt: skip
+    with open(tmp_path / "said", "w") as said:
+        process = warm_python.start(*command, stdin=terminal, stdout=terminal, stderr=said)
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "last.ckpt").exists():
@@ -83,13 +66,16 @@ def test_an_interrupted_fit_says_how_to_go_on_and_is_known_as_such(data, tmp_pat
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        process.wait(timeout=60)
     finally:
         process.kill()
         os.close(reader)
         os.close(terminal)
     assert process.returncode == 130
-    assert f"interrupted; go on with: recloom fit --run {run} --ckpt_path last" in said
+    assert (
+        f"interrupted; go on with: recloom fit --run {run} --ckpt_path last"
+        in (tmp_path / "said").read_text()
+    )
     with pytest.raises(RecloomError, match="its fit was interrupted"):
         _ = recloom.load(run).record
     run_command(["test", str(run), *QUIET])

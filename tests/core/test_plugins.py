@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,10 +29,10 @@ def register_commands():
 
 
 class Site:
-    """A folder of installed packages that a new interpreter sees beside the real ones."""
+    """A folder of installed packages that a new process sees beside the real ones."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python) -> None:
+        self.folder, self.python = folder, python
 
     def install(self, name: str, code: str) -> None:
         """Install a plugin `name` whose module holds `code`."""
@@ -47,8 +46,7 @@ class Site:
         """Run the command line there."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RECLOOM_")}
         environment = inherited | {"PYTHONPATH": str(self.folder), "COLUMNS": "300"} | variables
-        words = [sys.executable, "-m", "recloom.cli.main", *args]
-        return subprocess.run(words, env=environment, text=True, capture_output=True)
+        return self.python.run("-m", "recloom.cli.main", *args, env=environment)
 
     def listed(self, name: str, **variables: str) -> dict[str, object]:
         """What `recloom plugins --json` says of a plugin."""
@@ -58,8 +56,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path):
-    return Site(tmp_path)
+def site(tmp_path, warm_python):
+    return Site(tmp_path, warm_python)
 
 
 def test_a_plugin_is_found_listed_and_run(site):
@@ -280,7 +278,7 @@ def test_one_plugin_may_answer_every_hook(site):
         f"print(json.dumps({{hook: [n for n, (_, o) in found(hook).items() if o == 'full'] for hook in {hooks()}}}))"
     )
     environment = os.environ | {"PYTHONPATH": str(site.folder)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True)
+    done = site.python.run("-c", code, env=environment)
     assert done.stderr == ""
     assert json.loads(done.stdout) == {
         "register_models": ["Trend"],

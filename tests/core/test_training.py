@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -75,12 +73,12 @@ def test_another_seed_gives_other_weights(dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_weights(dataset, tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(dataset, tmp_path, warm_python):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     words = ["fit", "--model", "SASRec", "--data", str(dataset), "--run", str(killed), *OPTIONS]
     words += ["--trainer.max_epochs=200", "--early_stopping.patience=1000"]
-    command = [sys.executable, "-m", "recloom.cli.main", *words]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    with open(os.devnull) as nothing, open(tmp_path / "said", "w") as said:
+        process = warm_python.start("-m", "recloom.cli.main", *words, stdin=nothing, stdout=said, stderr=said)
     last = killed / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not (last.exists() and read_checkpoint(last)["epoch"] >= 3):
@@ -218,7 +216,7 @@ def test_a_missing_accelerator_is_named(dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_in_one_folder_and_agree_on_the_next(dataset, tmp_path):
+def test_two_processes_train_in_one_folder_and_agree_on_the_next(dataset, tmp_path, warm_python):
     """Distributed training as far as a CPU goes: Lightning starts this program twice; the first process writes."""
     (tmp_path / "program.py").write_text(
         "import sys, recloom\n"
@@ -234,14 +232,7 @@ def test_two_processes_train_in_one_folder_and_agree_on_the_next(dataset, tmp_pa
         "second = fit(run='named')\n"
         "print('FOLDERS', first.folder, second.folder)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "program.py", str(dataset)],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = warm_python.run(str(tmp_path / "program.py"), str(dataset), cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "REFUSED this program runs in several processes" in done.stdout
     assert "FOLDERS runs/tiny/SASRec named" in done.stdout

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -33,26 +31,15 @@ KEY = "sk-9vQ2mXc81LpTz04RbNw7"
 
 
 def command(data: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "recloom.cli.main",
-        "profile",
-        str(data),
-        "--out",
-        "out/items.parquet",
-        *more,
-    ]
+    return ["-m", "recloom.cli.main", "profile", str(data), "--out", "out/items.parquet", *more]
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, warm_python):
     (tmp_path / "out").mkdir()
     folder = tmp_path / "data"
     made = ["data", "synth", "--like", "movies", "--users", "30", "--items", "60", "--out", "data"]
-    subprocess.run(
-        [sys.executable, "-m", "recloom.cli.main", *made], cwd=tmp_path, check=True, capture_output=True
-    )
+    assert warm_python.run("-m", "recloom.cli.main", *made, cwd=tmp_path).returncode == 0
     (tmp_path / "slow_model.py").write_text(SLOW)
     return folder
 
@@ -61,12 +48,13 @@ def calls(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_path):
+def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_path, warm_python):
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     log = tmp_path / "calls.txt"
     ask = command(data, "--kind", "keywords", "--llm.model", "slow_model.Slow", f"--llm.model.log={log}",
                   "--llm.ledger", "kept.sqlite")  # fmt: skip
-    first = subprocess.Popen(ask, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with open(os.devnull, "r+") as nothing:
+        first = warm_python.start(*ask, cwd=tmp_path, env=env, stdin=nothing, stdout=nothing, stderr=nothing)
     deadline = time.monotonic() + 120
     while len(calls(log)) < 20 and time.monotonic() < deadline and first.poll() is None:
         time.sleep(0.01)
@@ -76,9 +64,7 @@ def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_pat
     kept = sum(total.responses for total in Ledger(tmp_path / "kept.sqlite", offline=True).totals())
     before = calls(log)
     assert 15 <= kept <= len(before) <= kept + 1 < 60
-    done = subprocess.run(
-        [*ask, "--llm.model.pause=0"], cwd=tmp_path, env=env, text=True, capture_output=True
-    )
+    done = warm_python.run(*ask, "--llm.model.pause=0", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     after = calls(log)[len(before) :]
     assert len(after) == 60 - kept
@@ -89,7 +75,7 @@ def test_kill_9_in_the_middle_and_no_kept_reply_is_asked_for_again(data, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["topics", "item"])
-def test_a_key_of_the_environment_is_in_no_file_and_no_message(data, tmp_path, kind):
+def test_a_key_of_the_environment_is_in_no_file_and_no_message(data, tmp_path, kind, warm_python):
     import json
     import threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +110,7 @@ def test_a_key_of_the_environment_is_in_no_file_and_no_message(data, tmp_path, k
             "--llm.ledger", "out/kept.sqlite",
         )  # fmt: skip
         env = os.environ | {"OPENAI_API_KEY": KEY, "RECLOOM_DEBUG": "1"}
-        done = subprocess.run(ask, cwd=tmp_path, env=env, text=True, capture_output=True)
+        done = warm_python.run(*ask, cwd=tmp_path, env=env)
     finally:
         server.shutdown()
         server.server_close()

@@ -1,9 +1,6 @@
 """The backends give the same numbers, and each may be missing."""
 
 import itertools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import polars as pl
@@ -208,13 +205,10 @@ for backend in ("torch", "dgl", "pyg"):
 @pytest.mark.parametrize(
     "absent", [(), ("dgl",), ("pyg",), ("dgl", "pyg")], ids=lambda names: "+".join(names) or "none"
 )
-def test_backends_may_be_absent_in_any_combination(absent):
+def test_backends_may_be_absent_in_any_combination(absent, warm_python):
     for name in set(EXTRAS) - set(absent):
         pytest.importorskip(EXTRAS[name])
-    done = subprocess.run(
-        [sys.executable, "-c", RUN.format(absent=[EXTRAS[name] for name in absent])],
-        text=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = warm_python.run("-c", RUN.format(absent=[EXTRAS[name] for name in absent]))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert any(line.split()[:1] == ["graph"] for line in lines), done.stdout
