@@ -45,7 +45,7 @@ XML = "http://www.w3.org/2000/svg"
 CSS = "text { paint-order: stroke; stroke: #fff; stroke-width: 3.5px; stroke-linejoin: round }"
 
 
-def draw(graph: Graph, ranks: Tensor, title: str) -> str:
+def draw_svg(graph: Graph, ranks: Tensor, title: str) -> str:
     """The SVG of a graph whose nodes have the ranks (N,), none below 0.
 
     Raises RecloomError that names the extra `draw` where matplotlib is not installed.

@@ -68,9 +68,9 @@ def pagerank(
     if draw is not None:
         from recloom.io import write_text
 
-        from ..graphs.draw import draw as drawn
+        from ..graphs.draw import draw_svg
 
-        write_text(draw, _page(drawn(graph, ranks, f"PageRank of {file.name}"), file.name, draw))
+        write_text(draw, _page(draw_svg(graph, ranks, f"PageRank of {file.name}"), file.name, draw))
         print(f"drawn into {draw}")
 
 
