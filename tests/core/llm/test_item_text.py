@@ -2,8 +2,9 @@
 
 import polars as pl
 import pytest
+from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.llm.texts.item_text import lines_of, records_of
+from recloom.llm.texts.item_text import item_text, record_lines, text_records
 
 ITEMS = pl.DataFrame(
     {
@@ -19,24 +20,46 @@ ITEMS = pl.DataFrame(
 
 
 def test_every_attribute_becomes_text_and_what_says_nothing_is_left_out():
-    found = records_of(ITEMS)
+    found = text_records(ITEMS)
     assert found == {
         "a": {"title": "Heat", "year": "1995", "genres": "Crime, Noir", "note": "one two three"},
         "b": {"year": "1979"},
     }
-    assert lines_of(found["a"])[:2] == ["title: Heat", "year: 1995"]
-    assert records_of(ITEMS, ["title"]) == {"a": {"title": "Heat"}}
+    assert record_lines(found["a"])[:2] == ["title: Heat", "year: 1995"]
+    assert text_records(ITEMS, ["title"]) == {"a": {"title": "Heat"}}
+
+
+def test_the_text_of_an_item_shows_numbers_and_lists_and_is_empty_where_nothing_is_said():
+    assert item_text(ITEMS) == {
+        "a": "title: Heat; year: 1995; genres: Crime, Noir; note: one two three", "b": "year: 1979", "c": ""
+    }  # fmt: skip
+    assert item_text(ITEMS, ["genres", "title"])["a"] == "genres: Crime, Noir; title: Heat"
+    with pytest.raises(DataError, match=r"no column 'plot'; they have title, year, genres, note\. Name some"):
+        item_text(ITEMS, ["plot"])
+    assert item_text(ITEMS.select("item_id")) == {"a": "", "b": "", "c": ""}
+
+
+def test_an_encoder_reads_lists_too_and_structures_are_left_out():
+    table = ITEMS.with_columns(
+        pl.struct("year").alias("made"), pl.col("title").cast(pl.Binary).alias("poster")
+    )
+    assert Catalog(ITEMS).texts(["title", "genres"]) == ["Heat. Crime, Noir", "", ""]
+    assert text_records(table)["b"] == {"year": "1979"}
+    with pytest.raises(DataError, match="no column 'made'"):
+        text_records(table, ["made"])
+    with pytest.raises(DataError, match=r"the column 'made' holds Struct.*which is no text"):
+        Catalog(table).texts(["made"])
 
 
 def test_users_have_records_too():
-    assert records_of(pl.DataFrame({"user_id": ["u"], "age": [30]})) == {"u": {"age": "30"}}
-    assert records_of(pl.DataFrame({"user_id": ["u"]})) == {}
+    assert text_records(pl.DataFrame({"user_id": ["u"], "age": [30]})) == {"u": {"age": "30"}}
+    assert text_records(pl.DataFrame({"user_id": ["u"]})) == {}
 
 
 def test_columns_that_are_not_there_or_count_held_out_rows_are_refused():
     with pytest.raises(DataError, match="items have no column 'plot'; they have title, year, genres, note"):
-        records_of(ITEMS, ["plot"])
+        text_records(ITEMS, ["plot"])
     with pytest.raises(DataError, match="'num_interactions' was computed over held-out interactions too"):
-        records_of(ITEMS, ["num_interactions"])
+        text_records(ITEMS, ["num_interactions"])
     with pytest.raises(DataError, match="users have no column 'age'; they have none"):
-        records_of(pl.DataFrame({"user_id": ["u"]}), ["age"])
+        text_records(pl.DataFrame({"user_id": ["u"]}), ["age"])

@@ -393,9 +393,8 @@ def test_a_cut_answer_is_known_as_one_when_it_comes_from_the_ledger(tmp_path):
 
 
 def test_the_wrong_model_for_a_batch_writes_nothing(tmp_path):
-    options = LLMOptions(
-        OpenAIChat("m"), ledger=tmp_path / "l.sqlite", run="batch", batch_out=tmp_path / "b.jsonl"
-    )
+    model, files = OpenAIChat("m"), {"ledger": tmp_path / "l.sqlite", "batch_out": tmp_path / "b.jsonl"}
+    options = LLMOptions(model, run="batch", **files)
     with pytest.raises(RecloomError, match="cannot score"):
         options.open().ask([LLMRequest(({"role": "user", "content": "?"},), options=("a", "b"))])
     assert not list(tmp_path.iterdir())

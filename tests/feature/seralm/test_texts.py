@@ -141,7 +141,7 @@ def test_a_record_cannot_leave_its_place_in_the_question(tmp_path, write_dataset
     [
         ({"temperature": 0.0}, "temperature must be above 0, or all 4 texts are the same"),
         ({"k": 0}, "k must be at least 1"),
-        ({"columns": ["plot"]}, "no column 'plot'; they have item_id, title"),
+        ({"columns": ["plot"]}, "no column 'plot'; they have title"),
         ({"out": "nowhere/t.parquet"}, "is not a folder; make it"),
         ({"out": "shop"}, r"shop is a folder; choose another --out"),
     ],

@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from recloom.data.catalog import Catalog
 from recloom.errors import DataError
-from recloom.llm.texts.histories import item_lines, read_training
+from recloom.llm.texts.histories import read_training
 from recloom.schemas import SplitSpec
 from recloom_feature.simulate.preferences import Choice, Verdict, by_answers, by_scores, draw_pairs
 
@@ -145,16 +144,3 @@ def test_a_share_of_the_users_is_drawn_by_the_seed(two_users):
     assert found.users(0.5, 3) == found.users(0.5, 3)
     with pytest.raises(DataError, match=r"--users is a share.*found 0"):
         found.users(0.0, 0)
-
-
-def test_an_item_is_told_by_its_columns_that_are_not_empty():
-    items = pl.DataFrame(
-        {"item_id": ["a", "b"], "title": ["Heat", " "], "year": [1995, None], "vector": [[1.0], [2.0]]}
-    )
-    lines = item_lines(Catalog(items), None)
-    assert lines == {"a": "title: Heat; year: 1995", "b": ""}
-    assert item_lines(Catalog(items), ["year", "title"])["a"] == "year: 1995; title: Heat"
-    with pytest.raises(DataError, match=r"no column 'plot'; the columns are title, year"):
-        item_lines(Catalog(items), ["plot"])
-    with pytest.raises(DataError, match="the columns are none"):
-        item_lines(Catalog(items.select("item_id")), None)

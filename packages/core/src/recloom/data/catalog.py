@@ -145,13 +145,7 @@ class Catalog:
                 f"the items have no column {absent[0]!r}; they have {', '.join(self.items.columns)}. "
                 "Name another text column, or prepare the data with item texts."
             )
-        parts = [pl.col(column).cast(pl.String).fill_null("").str.strip_chars() for column in columns]
-        joined = pl.concat_str(
-            [pl.when(part == "").then(None).otherwise(part) for part in parts],
-            separator=". ",
-            ignore_nulls=True,
-        )
-        return self.items.select(joined.fill_null("")).to_series().to_list()
+        return self.items.select(joined_text(self.items, columns)).to_series().to_list()
 
     def vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """(num_items + 1, size) float32 of the column `vector`; row 0 and items without one are zero."""
@@ -267,6 +261,29 @@ class Catalog:
     @cached_property
     def _user_table(self) -> IdTable:
         return IdTable(self.users["user_id"])
+
+
+def is_text(kind: pl.DataType) -> bool:
+    """Whether values of a type can be read as text: those in no structure, and lists of them."""
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    return not (inner.is_nested() or inner == pl.Binary)
+
+
+def column_text(table: Table, name: str) -> pl.Expr:
+    """A column as text: lists with commas between their values, "" where there is nothing."""
+    column, kind = pl.col(name), table.schema[name]
+    if not is_text(kind):
+        raise DataError(f"the column {name!r} holds {kind}, which is no text")
+    if isinstance(kind, pl.List | pl.Array):
+        column = column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    return column.cast(pl.String).fill_null("").str.strip_chars()
+
+
+def joined_text(table: Table, columns: Sequence[str]) -> pl.Expr:
+    """The columns as one text, joined by `. `, "" where there is none."""
+    parts = [column_text(table, name) for name in columns]
+    held = [pl.when(part == "").then(None).otherwise(part) for part in parts]
+    return pl.concat_str(held, separator=". ", ignore_nulls=True).fill_null("")
 
 
 def _checked(table: Table, key: str) -> Table:

@@ -48,18 +48,19 @@ if TYPE_CHECKING:
     from .requests import LLMResponse as LLMResponse
     from .structured import Answers as Answers
     from .structured import failure_lines as failure_lines
-    from .texts.generated_table import failures_of as failures_of
-    from .texts.generated_table import refuse_another as refuse_another
-    from .texts.generated_table import write_generated as write_generated
+    from .texts.generated_table import GeneratedTable as GeneratedTable
+    from .texts.generated_table import TableTarget as TableTarget
+    from .texts.generated_table import generate_table as generate_table
+    from .texts.generated_table import generate_tables as generate_tables
     from .texts.hashing import HashingNgrams as HashingNgrams
     from .texts.histories import TrainingRows as TrainingRows
     from .texts.histories import UserHistory as UserHistory
-    from .texts.histories import item_lines as item_lines
     from .texts.histories import read_training as read_training
     from .texts.histories import training_digest as training_digest
     from .texts.item_text import TextRecord as TextRecord
-    from .texts.item_text import lines_of as lines_of
-    from .texts.item_text import records_of as records_of
+    from .texts.item_text import item_text as item_text
+    from .texts.item_text import record_lines as record_lines
+    from .texts.item_text import text_records as text_records
     from .texts.text_rows import TextRows as TextRows
     from .texts.token_prompt import TokenPrompt as TokenPrompt
     from .texts.token_slots import Answer as Answer
@@ -273,10 +274,10 @@ __getattr__, __dir__ = lazy_names(
         "prompts": "PromptTemplate load_prompts",
         "requests": "Failure LLMRequest LLMResponse",
         "structured": "Answers failure_lines",
-        "texts.generated_table": "failures_of refuse_another write_generated",
+        "texts.generated_table": "GeneratedTable TableTarget generate_table generate_tables",
         "texts.hashing": "HashingNgrams",
-        "texts.histories": "TrainingRows UserHistory item_lines read_training training_digest",
-        "texts.item_text": "TextRecord lines_of records_of",
+        "texts.histories": "TrainingRows UserHistory read_training training_digest",
+        "texts.item_text": "TextRecord item_text record_lines text_records",
         "texts.text_rows": "TextRows",
         "texts.token_prompt": "TokenPrompt",
         "texts.token_slots": "Answer Slot TextColumn",

@@ -66,57 +66,56 @@ def profile(
     """
     _check(kind, first, last, pairs, limit, answer_tokens)
     chosen = _topics(topics)
-    from recloom.data import Catalog, parts_of, read_unchanged, split_digest
-    from recloom.llm import records_of, refuse_another
+    from recloom.data import Catalog, read_unchanged
+    from recloom.llm import (
+        GeneratedTable,
+        LLMSession,
+        TableTarget,
+        generate_table,
+        read_training,
+        text_records,
+    )
 
     from ..next_steps import embed as next_embed
     from ..next_steps import measure_reasons
     from .kinds import model_of, wrong_citation
     from .requests import histories, read_pairs, requests, subjects
-    from .table import MADE_FROM, write_profiles
+    from .table import MADE_FROM, profile_table
 
-    card, catalog = read_unchanged(data), Catalog.load(data)
-    used, part = parts_of(data, card, split, split_path)
-    records = records_of(catalog.items, columns) if kind != "user" else {}
-    known = histories(data, part, catalog, first, last) if kind in HISTORIES else {}
+    rows = read_training(data, split, split_path) if kind in HISTORIES else None
+    card, catalog = (rows.card, rows.catalog) if rows else (read_unchanged(data), Catalog.load(data))
+    records = text_records(catalog.items, columns) if kind != "user" else {}
+    known = histories(rows, first, last) if rows else {}
     wanted = read_pairs(pairs, catalog) if pairs else None
     every = subjects(kind, catalog, records, known, wanted, scenario, chosen)
     about = every[:limit]
     if not about:
         raise RecloomError(f"{pairs or data} holds nothing to ask about: {_lacking(kind)}")
     asked = requests(kind, about, answer_tokens)
-    made_from: dict[str, Any] = {
+    recipe: dict[str, Any] = {
         "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,
         "columns": columns, "limit": limit, "answer_tokens": asked[0].max_tokens,
     }  # fmt: skip
-    if kind in HISTORIES:
-        made_from |= {"split_hash": split_digest(part), "split": used.model_dump(mode="json"), "first": first}
-        made_from |= {"last": last} if first is None else {}
-    made_from |= {"scenario": scenario} if kind in ("item", "user") else {}
-    made_from |= {"topics": chosen} if kind in ("user", "topics") else {}
-    refuse_another(out, MADE_FROM, made_from, overwrite)
+    if rows:
+        recipe |= {"split_hash": rows.split_hash, "split": rows.spec.model_dump(mode="json"), "first": first}
+        recipe |= {"last": last} if first is None else {}
+    recipe |= {"scenario": scenario} if kind in ("item", "user") else {}
+    recipe |= {"topics": chosen} if kind in ("user", "topics") else {}
+    total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
+    left_out = total.get(kind, catalog.num_items) - len(every)
 
     def check(at: int, one: Any) -> str:
         return wrong_citation(one, about[at].record) if kind == "reason" else ""
 
-    with llm.open() as session:
+    def ask(session: LLMSession) -> GeneratedTable:
         model = model_of(kind, scenario, chosen)
         found = session.answers(asked, model, check=check, progress=f"{kind} profiles")
-    count, failures = write_profiles(out, kind, about, found, asked[0].prompt, made_from)
-    total = {"user": catalog.num_users, "reason": len(wanted) if wanted is not None else 0}
-    left_out = total.get(kind, catalog.num_items) - len(every)
-    print(
-        f"wrote {out}: {count:,} of {len(about):,}, {found.retried:,} asked twice, "
-        f"{len(found.failures):,} failed"
-    )
-    if left_out:
-        print(f"{left_out:,} left out: {_lacking(kind)}")
-    if failures:
-        print(f"what failed, and why: {failures}")
-    print(session.usage)
-    if count:
-        of = "users" if kind == "user" else "items"
-        print(measure_reasons(data, out) if kind == "reason" else next_embed(data, of, out))
+        notes = [f"{left_out:,} left out: {_lacking(kind)}"] if left_out else []
+        return profile_table(kind, about, found, asked[0].prompt, notes)
+
+    of = "users" if kind == "user" else "items"
+    next_command = measure_reasons(data, out) if kind == "reason" else next_embed(data, of, out)
+    generate_table(llm, TableTarget(out, MADE_FROM, recipe), ask, overwrite=overwrite, then=next_command)
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""From a dataset to the questions of a profile: item records, training histories, and the rows they came from."""
+"""From a dataset to the requests of a profile: item records, training histories, and the rows they came from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.llm import LLMRequest, lines_of, records_of
+from recloom.llm import LLMRequest, TrainingRows, UserHistory, record_lines, text_records
 from recloom.plugins import collect
 
 from .kinds import FACTORS, Kind, Scenario
@@ -33,7 +33,7 @@ class History:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom or what one question is about.
+    """Whom or what one request is about.
 
     Attributes:
         ids: `item_id`, `user_id` or both.
@@ -48,35 +48,30 @@ class Subject:
     record: dict[str, str] = field(default_factory=dict)
 
 
-def histories(
-    data: Path, part: pl.Series, catalog: Catalog, first: int | None, last: int
-) -> dict[str, History]:
+def histories(rows: TrainingRows, first: int | None, last: int) -> dict[str, History]:
     """The training history of each user who has one, by user id, in the order of the catalogue.
 
     Args:
-        part: of each row of `interactions.parquet`, as `recloom.data.split.parts_of` gives it.
         first: only the first min((n + 1) // 2, first) of n training interactions.
         last: else only so many of the most recent ones.
     """
-    frame = pl.read_parquet(data / "interactions.parquet", glob=False).with_row_index("row")
-    train = frame.filter(part.eq("train").fill_null(False)).sort("timestamp", maintain_order=True)
-    titled = train.join(_titles(catalog.items), on="item_id", how="left", maintain_order="left")
-    rated = "value" in train.columns and train["value"].n_unique() > 1
-    line = pl.format("{}, rated {}", "title", pl.col("value").round(2)) if rated else pl.col("title")
-    grouped = titled.group_by("user_id", maintain_order=True).agg(
-        pl.col("row").cast(pl.Int64), pl.coalesce(line, "title").alias("line")
-    )
-    lists = [pl.col(name) for name in ("row", "line")]
+    titles, every = _titles(rows.catalog.items), rows.every_history()
     if first is None:
-        kept = grouped.with_columns(each.list.tail(last) for each in lists)
+        kept = [one.last(last) for one in every]
     else:
-        kept = grouped.with_columns(_first(grouped, first)).with_columns(
-            each.list.head("k") for each in lists
-        )
-    order = catalog.users.select("user_id").join(kept, on="user_id", how="inner", maintain_order="left")
-    return {
-        user: History(lines, rows) for user, lines, rows in order.select("user_id", "line", "row").iter_rows()
-    }
+        counts = _known_first([len(one) for one in every], first)
+        kept = [one.part(slice(count)) for one, count in zip(every, counts, strict=True)]
+    return {one.user: History(_lines(one, titles), one.rows) for one in kept}
+
+
+def _lines(history: UserHistory, titles: dict[str, str]) -> list[str]:
+    """A title on each line, with its rating where there is one."""
+    if history.values is None:
+        return [titles[item] for item in history.items]
+    pairs = zip(history.items, history.values, strict=True)
+    return [
+        titles[item] if value is None else f"{titles[item]}, rated {round(value, 2)}" for item, value in pairs
+    ]
 
 
 def subjects(
@@ -92,11 +87,11 @@ def subjects(
     factors = {"factors": list(FACTORS[scenario])} if kind in ("item", "user") else {}
     listed = {"topics": list(topics)} if kind in ("user", "topics") else {}
     if kind == "user":
-        people = records_of(catalog.users)
+        known_of = text_records(catalog.users)
         return [
             Subject(
                 {"user_id": user},
-                {"person": lines_of(people.get(user, {})), "history": h.lines} | factors | listed,
+                {"person": record_lines(known_of.get(user, {})), "history": h.lines} | factors | listed,
                 h.rows,
             )
             for user, h in known.items()
@@ -105,7 +100,7 @@ def subjects(
         return [
             Subject(
                 {"user_id": user, "item_id": item},
-                {"history": known[user].lines, "attributes": lines_of(records[item])},
+                {"history": known[user].lines, "attributes": record_lines(records[item])},
                 known[user].rows,
                 records[item],
             )
@@ -113,14 +108,14 @@ def subjects(
             if user in known and item in records
         ]
     return [
-        Subject({"item_id": item}, {"attributes": lines_of(record)} | factors | listed, [], record)
+        Subject({"item_id": item}, {"attributes": record_lines(record)} | factors | listed, [], record)
         for item, record in records.items()
         if kind != "title" or "title" in record
     ]
 
 
 def requests(kind: Kind, about: Sequence[Subject], max_tokens: int | None) -> list[LLMRequest]:
-    """One question for each subject, from the prompt of its kind."""
+    """One request for each subject, from the prompt of its kind."""
     template = collect("register_prompts")[PROMPTS[kind]]
     prompt = f"{template.name}@{template.version}"
     limit = max_tokens or TOKENS[kind]
@@ -156,16 +151,17 @@ def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
     return pairs
 
 
-def _titles(items: pl.DataFrame) -> pl.DataFrame:
+def _titles(items: pl.DataFrame) -> dict[str, str]:
     """The title of each item, its id where it has none."""
     title = pl.col("title").cast(pl.String).str.strip_chars() if "title" in items.columns else pl.lit("")
     shown = pl.when(title.fill_null("") == "").then(pl.col("item_id")).otherwise(title)
-    return items.select("item_id", shown.alias("title"))
+    return dict(items.select("item_id", shown.alias("title")).iter_rows())
 
 
-def _first(grouped: pl.DataFrame, limit: int) -> pl.Series:
+def _known_first(lengths: list[int], limit: int) -> list[int]:
+    """How many of the first training interactions a language model may know, as click models leave them out."""
     import torch
     from recloom.data import knowledge_prefix
 
-    lengths = torch.from_numpy(grouped["row"].list.len().cast(pl.Int64).to_numpy().copy())
-    return pl.Series("k", knowledge_prefix(lengths, limit).numpy())
+    found: list[int] = knowledge_prefix(torch.tensor(lengths), limit).tolist()
+    return found

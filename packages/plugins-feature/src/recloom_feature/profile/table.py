@@ -1,14 +1,13 @@
-"""A file of profiles: Parquet with the rows that each was built from, and beside it what failed."""
+"""The table of profiles, with the rows that each was built from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from pydantic import BaseModel
-from recloom.llm import Answers, Failure, failures_of, write_generated
+from recloom.llm import Answers, Failure, GeneratedTable
 
 from .kinds import Kind, as_text, schema_of
 from .requests import Subject
@@ -18,15 +17,10 @@ MADE_FROM = b"recloom.profile"
 IDS = {"user": ("user_id",), "reason": ("user_id", "item_id")}
 
 
-def write_profiles(
-    out: Path,
-    kind: Kind,
-    about: Sequence[Subject],
-    found: Answers[Any],
-    prompt: str,
-    made_from: dict[str, Any],
-) -> tuple[int, Path | None]:
-    """Write what succeeded and what failed, each file whole; the number of profiles, and the file of failures."""
+def profile_table(
+    kind: Kind, about: Sequence[Subject], found: Answers[Any], prompt: str, notes: Sequence[str]
+) -> GeneratedTable:
+    """A row for each subject of which the answer could be read."""
     ids = IDS.get(kind, ("item_id",))
     rows = [
         one.ids | {"text": as_text(data)} | data | {"source": one.rows, "prompt": prompt, "key": key}
@@ -38,11 +32,14 @@ def write_profiles(
         | schema_of(kind)
         | {"source": pl.List(pl.Int64), "prompt": pl.String, "key": pl.String}
     )
-    table = pl.DataFrame(rows, schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest())
     failed = [
         (" ".join(one.ids[name] for name in ids), answer)
         for one, answer in zip(about, found.found, strict=True)
         if isinstance(answer, Failure)
     ]
-    write_generated(table, out, MADE_FROM, made_from, failed)
-    return len(rows), failures_of(out) if failed else None
+    return GeneratedTable(
+        pl.DataFrame(rows, schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()),
+        failed,
+        f"{len(rows):,} of {len(about):,}, {found.retried:,} asked twice, {len(failed):,} failed",
+        notes,
+    )

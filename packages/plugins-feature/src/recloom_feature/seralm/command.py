@@ -59,31 +59,26 @@ def texts(
     """
     from recloom.data import Catalog, read_unchanged
     from recloom.errors import RecloomError, at_least
-    from recloom.llm import failures_of, refuse_another
+    from recloom.llm import GeneratedTable, LLMSession, TableTarget, generate_table
 
     from ..next_steps import seralm_rounds
-    from .texts import MADE_FROM, item_questions, write_answers
+    from .texts import MADE_FROM, answers_table, item_requests
 
     at_least(1, k=k, max_tokens=max_tokens)
     if not temperature > 0:
         raise RecloomError(f"temperature must be above 0, or all {k} texts are the same; found {temperature}")
     card = read_unchanged(data)
-    ids, requests = item_questions(Catalog.load(data), columns, k, temperature, max_tokens, seed)
-    made: dict[str, Any] = {
+    ids, requests = item_requests(Catalog.load(data), columns, k, temperature, max_tokens, seed)
+    recipe: dict[str, Any] = {
         "data_hash": card.data_hash(), "prompt": requests[0].prompt, "model": dict(llm.model.identity),
         "columns": columns, "k": k, "temperature": temperature, "max_tokens": max_tokens, "seed": seed,
     }  # fmt: skip
-    refuse_another(out, MADE_FROM, made, overwrite)
-    with llm.open() as session:
-        asked = session.ask(requests, progress="texts")
-    written = write_answers(out, ids, asked, made)
-    print(f"wrote {out}: {written.texts:,} texts of {written.items:,} items, {written.failures:,} failed")
-    if written.alike:
-        print(f"{written.alike:,} items got one text every time, so that nothing is to be chosen for them")
-    if written.failures:
-        print(f"what failed, and why: {failures_of(out)}")
-    print(session.usage)
-    print(seralm_rounds(data, out))
+
+    def ask(session: LLMSession) -> GeneratedTable:
+        return answers_table(ids, session.ask(requests, progress="texts"))
+
+    target = TableTarget(out, MADE_FROM, recipe)
+    generate_table(llm, target, ask, overwrite=overwrite, then=seralm_rounds(data, out))
 
 
 @command("seralm rounds")

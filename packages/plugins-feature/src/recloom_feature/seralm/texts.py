@@ -1,118 +1,78 @@
-"""What SeRALM (reconstruction, see `seralm.py`) asks about an item, and the texts among the answers.
-
-The texts of SeRALM (reconstruction, see `seralm.py`): given, or K sampled answers about each item; then encoded.
-"""
+"""The texts of SeRALM (reconstruction, see `command.py`): given, or K sampled answers about each item; then encoded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.io import write_text
 from recloom.llm import (
     Failure,
+    GeneratedTable,
     LLMRequest,
     LLMResult,
     PromptTemplate,
     TextEncoder,
-    failure_lines,
-    failures_of,
+    record_lines,
     reusable_vectors,
+    text_records,
     write_vectors,
 )
 from recloom.plugins import collect
 
-from .tables import WorkFolder, places, read_table, write_table
+from .tables import METHOD, WorkFolder, places, read_table, write_table
 
 MADE_FROM = b"recloom.seralm.texts"
 """The key of the file's metadata: what was asked of whom, and of which data."""
 LINES = 20
-"""Columns of an item that a question shows at most."""
+"""Columns of an item that a request shows by default."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """What came of the questions: texts, items that have any, questions that failed, items whose texts are all equal.
-
-    An item with one text alone does not count among the latter.
-    """
-
-    texts: int
-    items: int
-    failures: int
-    alike: int
-
-
-def item_questions(
+def item_requests(
     catalog: Catalog, columns: list[str] | None, k: int, temperature: float, max_tokens: int, seed: int
 ) -> tuple[list[str], list[LLMRequest]]:
-    """Ids and questions of the items that have anything in these columns."""
-    chosen = (columns or catalog.text_columns())[:LINES]
-    absent = [name for name in chosen if name not in catalog.items.columns]
-    if absent:
-        raise DataError(
-            f"the items have no column {absent[0]!r}; they have {', '.join(catalog.items.columns)}"
-        )
+    """Ids and requests of the items that have anything in these columns, by default all of them that hold text."""
+    chosen = columns or catalog.text_columns()[:LINES]
     prompt: PromptTemplate = collect("register_prompts")["seralm"]
-    rows = catalog.items.select("item_id", *(pl.col(name).cast(pl.String) for name in chosen)).iter_rows()
-    ids, requests = [], []
-    for item_id, *values in rows:
-        record = [
-            f"{name}: {value}" for name, value in zip(chosen, values, strict=True) if value and value.strip()
-        ]
-        if record:
-            ids.append(item_id)
-            requests.append(
-                LLMRequest(
-                    tuple(prompt.render(record=record)), f"{prompt.name}@{prompt.version}", k, temperature,
-                    max_tokens, seed,
-                )
-            )  # fmt: skip
-    if not ids:
+    known_as = f"{prompt.name}@{prompt.version}"
+    records = text_records(catalog.items, chosen)
+    if not records:
         raise DataError(f"no item has anything in {', '.join(chosen)}; name other --columns")
-    return ids, requests
+    requests = [
+        LLMRequest(tuple(prompt.render(record=record_lines(one))), known_as, k, temperature, max_tokens, seed)
+        for one in records.values()
+    ]
+    return list(records), requests
 
 
-def write_answers(out: Path, ids: list[str], asked: LLMResult, made: Mapping[str, Any]) -> Written:
-    """Write the answers that say something, numbered from 0 for each item, and what failed beside them.
-
-    `made`, what was asked of whom, goes into the file's metadata.
-    """
+def answers_table(ids: list[str], result: LLMResult) -> GeneratedTable:
+    """The answers that say something, numbered from 0 for each item."""
     rows, failed = [], []
-    for item_id, key, response in zip(ids, asked.keys, asked.responses, strict=True):
-        said = (
-            []
-            if isinstance(response, Failure)
-            else [t for t in (text.strip() for text in response.texts) if t]
-        )
-        if not said:
+    for item_id, key, response in zip(ids, result.keys, result.responses, strict=True):
+        texts = [] if isinstance(response, Failure) else [t for t in map(str.strip, response.texts) if t]
+        if not texts:
             failed.append(
                 (item_id, response if isinstance(response, Failure) else Failure("all answers are empty"))
             )
-        rows += [(item_id, variant, text, key) for variant, text in enumerate(said)]
-    beside = failures_of(out)
-    if failed:
-        write_text(beside, failure_lines(failed))
-    else:
-        beside.unlink(missing_ok=True)
-    if not rows:
-        raise DataError(
-            f"none of {len(ids):,} requests gave a text; the first failed: {failed[0][1].reason}. All reasons are "
-            f"in {beside}."
-        )
+        rows += [(item_id, variant, text, key) for variant, text in enumerate(texts)]
     kinds = {"item_id": pl.String, "variant": pl.Int32, "text": pl.String, "key": pl.String}
     table = pl.DataFrame(rows, schema=kinds, orient="row")
-    write_table(out, table, {MADE_FROM.decode(): json.dumps(made, sort_keys=True)})
     several = table.group_by("item_id").agg(pl.len().alias("rows"), pl.col("text").n_unique().alias("texts"))
     alike = len(several.filter((pl.col("rows") > 1) & (pl.col("texts") == 1)))
-    return Written(len(rows), len(ids) - len(failed), len(failed), alike)
+    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    first = failed[0][1].reason if failed else ""
+    return GeneratedTable(
+        arrow.replace_schema_metadata({"recloom.method": METHOD}),
+        failed,
+        f"{len(rows):,} texts of {len(ids) - len(failed):,} items, {len(failed):,} failed",
+        [f"{alike:,} items got one text every time, so that nothing is to be chosen for them"]
+        if alike
+        else [],
+        empty=f"none of {len(ids):,} requests gave a text; the first failed: {first}",
+    )
 
 
 def given_texts(path: Path, catalog: Catalog) -> pl.DataFrame:

@@ -10,18 +10,18 @@ import numpy as np
 from recloom.errors import DataError, RecloomError
 from recloom.llm import (
     Failure,
+    GeneratedTable,
     LanguageModel,
     LLMOptions,
     LLMRequest,
     LLMResponse,
     LLMSession,
+    TableTarget,
     TrainingRows,
     UserHistory,
-    failures_of,
-    item_lines,
+    generate_table,
+    item_text,
     read_training,
-    refuse_another,
-    write_generated,
 )
 from recloom.plugins import collect
 from recloom.schemas import SplitSpec
@@ -79,7 +79,7 @@ class Simulation:
         out: Path,
         overwrite: bool,
     ) -> None:
-        """Draw, ask, decide, write and say what came of it."""
+        """Draw the pairs, ask about both orders, and write the preferences."""
         by = self.way(llm.model)
         if by == "scores" and llm.run == "batch":
             raise RecloomError(
@@ -87,16 +87,15 @@ class Simulation:
                 "letters are read from answers."
             )
         rows = read_training(data, split, split_path)
-        lines = item_lines(rows.catalog, self.columns)
-        pairs = self.draw(rows, lines)
-        made = self.recipe(rows, llm.model, by)
-        refuse_another(out, METADATA, made, overwrite)
-        with llm.open() as session:
-            answers = self.ask(session, pairs, lines, by)
-        records = self.write(pairs, answers, made, out)
-        print(session.usage)
-        if records:
-            print(fit_with_pairs(data, out, split, split_path))
+        texts = item_text(rows.catalog.items, self.columns)
+        pairs, recipe = self.draw(rows, texts), self.recipe(rows, llm.model, by)
+
+        def ask(session: LLMSession) -> GeneratedTable:
+            return self.table(pairs, self.ask(session, pairs, texts, by), recipe)
+
+        next_command = fit_with_pairs(data, out, split, split_path)
+        target = TableTarget(out, METADATA, recipe)
+        generate_table(llm, target, ask, overwrite=overwrite, then=next_command)
 
     def way(self, model: LanguageModel) -> Way:
         """How the model is asked; RecloomError where it cannot be asked so."""
@@ -110,9 +109,9 @@ class Simulation:
             )
         return found
 
-    def draw(self, rows: TrainingRows, lines: dict[str, str]) -> list[PairRequest]:
+    def draw(self, rows: TrainingRows, texts: dict[str, str]) -> list[PairRequest]:
         """Pairs of cold items for a share of the training users; what has no text is neither shown nor asked for."""
-        cold = [item for item in rows.cold_items() if lines[item]]
+        cold = [item for item in rows.cold_items() if texts[item]]
         if len(cold) < 2:
             found = rows.spec.test if rows.spec.strategy == "time" else 0.0
             wider = (
@@ -123,7 +122,7 @@ class Simulation:
                 f"takes 2. Use {wider}, or data with new items."
             )
         users = rows.users(self.users, self.seed)
-        shown = {met.user: met.with_text(lines).last(self.history) for met in rows.histories(users)}
+        shown = {met.user: met.with_text(texts).last(self.history) for met in rows.histories(users)}
         users = [user for user in users if shown[user].items]
         drawn = draw_pairs(users, cold, rows.held_out, self.pairs, np.random.default_rng([self.seed, 1]))
         if not drawn:
@@ -143,13 +142,13 @@ class Simulation:
         return made.model_dump(mode="json", exclude={"asked", "failed", "same_letter"})
 
     def ask(
-        self, session: LLMSession, pairs: list[PairRequest], lines: dict[str, str], by: Way
+        self, session: LLMSession, pairs: list[PairRequest], texts: dict[str, str], by: Way
     ) -> list[Answer]:
         """Two answers to each pair, in turn: forth and back."""
         prompt, name = template(by)
         requests = [
             LLMRequest(
-                tuple(prompt.render(history=[lines[i] for i in pair.user.items], items=[lines[i] for i in order])),
+                tuple(prompt.render(history=[texts[i] for i in pair.user.items], items=[texts[i] for i in order])),
                 prompt=name, max_tokens=20, options=LETTERS if by == "scores" else None,
             )
             for pair in pairs
@@ -167,27 +166,26 @@ class Simulation:
             return by_scores(forth.scores, back.scores, self.disagreement)
         return None
 
-    def write(self, pairs: list[PairRequest], answers: list[Answer], made: dict[str, Any], out: Path) -> int:
-        """The file, the failures, and lines for the reader; the number of records."""
+    def table(
+        self, pairs: list[PairRequest], answers: list[Answer], recipe: dict[str, Any]
+    ) -> GeneratedTable:
+        """A row for each pair of which the answers say which item is preferred."""
         verdicts = [self.verdict(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
         records = [
-            self.record(pair, found, made["prompt"])
+            self.record(pair, found, recipe["prompt"])
             for pair, found in zip(pairs, verdicts, strict=True)
             if found is not None and found.first is not None
         ]
-        facts = MadeFrom.model_validate(
-            made
-            | {
-                "asked": len(pairs),
-                "failed": verdicts.count(None),
-                "same_letter": sum(found is not None and found.same_letter for found in verdicts),
-            }
-        )
+        counts = {
+            "asked": len(pairs),
+            "failed": verdicts.count(None),
+            "same_letter": sum(found is not None and found.same_letter for found in verdicts),
+        }
         orders = [f"{p.user.user}: A = {a}, B = {b}" for p in pairs for a, b in p.orders]
         failures = [(of, one) for of, one in zip(orders, answers, strict=True) if isinstance(one, Failure)]
-        write_generated(simulated_table(records), out, METADATA, facts.model_dump(mode="json"), failures)
-        print(told(out, facts, len(records)))
-        return len(records)
+        facts = MadeFrom.model_validate(recipe | counts)
+        summary = f"{len(records):,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}"
+        return GeneratedTable(simulated_table(records), failures, summary, notes(facts, len(records)), counts)
 
     def record(self, pair: PairRequest, found: Verdict, prompt: str) -> dict[str, Any]:
         """A row of the file."""
@@ -209,19 +207,18 @@ def template(by: Way) -> tuple[Any, str]:
     return prompt, f"{prompt.name}@{prompt.version}"
 
 
-def told(out: Path, facts: MadeFrom, records: int) -> str:
-    """What came of it, in words."""
+def notes(facts: MadeFrom, records: int) -> list[str]:
+    """The position bias, and what is missing."""
     bias = facts.position_bias
     answered = facts.asked - facts.failed
-    lines = [f"wrote {out}: {records:,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}"]
-    lines.append(
+    lines = [
         "no pair was answered"
         if bias is None
         else f"position bias {bias:.1%} ({facts.same_letter:,} of {answered:,} answered pairs got one letter in both "
         "orders)"
-    )
-    if facts.failed:
-        lines += [f"{facts.failed:,} pairs failed", f"what failed, and why: {failures_of(out)}"]
+    ]
     if not records:
         lines.append("ColdStart has nothing to learn from this file: ask another model, or more pairs.")
-    return "\n".join(lines)
+    if facts.failed:
+        lines.append(f"{facts.failed:,} pairs failed")
+    return lines

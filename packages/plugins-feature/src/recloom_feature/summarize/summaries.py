@@ -9,15 +9,16 @@ from typing import Any, Literal
 import polars as pl
 from recloom.errors import DataError
 from recloom.llm import (
+    GeneratedTable,
     LanguageModel,
     LLMOptions,
+    LLMSession,
+    TableTarget,
     TrainingRows,
     UserHistory,
-    failures_of,
-    item_lines,
+    generate_table,
+    item_text,
     read_training,
-    refuse_another,
-    write_generated,
 )
 from recloom.schemas import SplitSpec
 
@@ -58,27 +59,21 @@ class Summarizing:
         out: Path,
         overwrite: bool,
     ) -> None:
-        """Read, ask in rounds, write and say what came of it."""
+        """Read the histories, ask in rounds, and write the summaries."""
         rows = read_training(data, split, split_path)
-        lines = item_lines(rows.catalog, self.columns)
-        met = [
-            one.with_text(lines).last(self.history)
-            for one in rows.histories(rows.users(self.users, self.seed))
-        ]
-        able = [one for one in met if one.rows]
+        texts = item_text(rows.catalog.items, self.columns)
+        met = rows.histories(rows.users(self.users, self.seed))
+        able = [one for each in met if (one := each.with_text(texts).last(self.history)).rows]
         if not able:
             raise DataError("no training item of these users has a text; name other --columns")
-        made = self.recipe(rows, llm.model)
-        refuse_another(out, METADATA, made, overwrite)
-        told = [UserSummary(one.blocks(self.block)) for one in able]
-        with llm.open() as session:
-            METHODS[self.method](session, Prompts(llm.model, self.prompt_tokens), told, lines)
-        written = self.write(able, told, made, out)
-        if len(able) < len(met):
-            print(f"{len(met) - len(able):,} users have no training item with a text")
-        print(session.usage)
-        if written:
-            print(embed(data, "users", out))
+
+        def ask(session: LLMSession) -> GeneratedTable:
+            users = [UserSummary(one.blocks(self.block)) for one in able]
+            METHODS[self.method](session, Prompts(llm.model, self.prompt_tokens), users, texts)
+            return self.table(able, users, len(met) - len(able))
+
+        target = TableTarget(out, METADATA, self.recipe(rows, llm.model))
+        generate_table(llm, target, ask, overwrite=overwrite, then=embed(data, "users", out))
 
     def recipe(self, rows: TrainingRows, model: LanguageModel) -> dict[str, Any]:
         """Everything that the texts are made from, as plain data."""
@@ -93,12 +88,9 @@ class Summarizing:
             "model": dict(model.identity),
         }
 
-    def write(
-        self, users: list[UserHistory], told: list[UserSummary], made: dict[str, Any], out: Path
-    ) -> int:
-        """The file, the failures, and lines for the reader; the number of summaries."""
-        found = [(user, one) for user, one in zip(users, told, strict=True) if one.failure is None]
-        failures = [(user.user, one.failure) for user, one in zip(users, told, strict=True) if one.failure]
+    def table(self, users: list[UserHistory], summaries: list[UserSummary], without: int) -> GeneratedTable:
+        """A row for each user who has a summary; `without` further users have no training item with a text."""
+        pairs = list(zip(users, summaries, strict=True))
         records = [
             {
                 "user_id": user.user,
@@ -108,12 +100,13 @@ class Summarizing:
                 "prompt": one.prompt,
                 "source": one.source,
             }
-            for user, one in found
+            for user, one in pairs
+            if one.failure is None
         ]
-        table = pl.DataFrame(records, schema=SCHEMA).to_arrow()
-        counts = {"asked": len(users), "failed": len(failures)}
-        write_generated(table, out, METADATA, made | counts, failures)
-        print(f"wrote {out}: summaries of {len(found):,} of {len(users):,} users, {len(failures):,} failed")
-        if failures:
-            print(f"what failed, and why: {failures_of(out)}")
-        return len(found)
+        failures = [(user.user, one.failure) for user, one in pairs if one.failure]
+        return GeneratedTable(
+            pl.DataFrame(records, schema=SCHEMA).to_arrow(), failures,
+            f"summaries of {len(records):,} of {len(users):,} users, {len(failures):,} failed",
+            [f"{without:,} users have no training item with a text"] if without else [],
+            {"asked": len(users), "failed": len(failures)},
+        )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,14 @@ def profile(
     at_least(0, seed=seed)
     if sample > MOST:
         raise RecloomError(f"a user is shown by at most {MOST} items; found --sample {sample}")
-    from recloom.llm import PlannedRounds, failures_of, read_training, refuse_another
+    from recloom.llm import (
+        GeneratedTable,
+        LLMSession,
+        PlannedRounds,
+        TableTarget,
+        generate_tables,
+        read_training,
+    )
 
     from ..next_steps import after_profiles
     from .neighbours import Shown, drawn
@@ -63,9 +71,9 @@ def profile(
         about_items,
         about_users,
         item_records,
+        profile_table,
         said_of,
         unsaid,
-        write_profiles,
     )
 
     rows = read_training(data, split, split_path)
@@ -75,30 +83,32 @@ def profile(
     first = about_items(items, answer_tokens)
     folder = out or data
     files = {"items": folder / "item-profiles.parquet", "users": folder / "user-profiles.parquet"}
-    made: dict[str, Any] = {
+    recipe: dict[str, Any] = {
         "data_hash": rows.card.data_hash(), "model": dict(llm.model.identity), "description": description,
         "columns": columns, "answer_tokens": answer_tokens, "item_prompt": first[0].prompt,
     }  # fmt: skip
     of_users = {"split": rows.spec.model_dump(mode="json"), "split_hash": rows.split_hash}
     prompt = about_users(dict(list(users.items())[:1]), titles, {}, answer_tokens)[0].prompt
-    of_users = made | of_users | {"sample": sample, "seed": seed, "user_prompt": prompt}
-    refuse_another(files["items"], MADE_FROM, made, overwrite)
-    refuse_another(files["users"], MADE_FROM, of_users, overwrite)
+    of_users = recipe | of_users | {"sample": sample, "seed": seed, "user_prompt": prompt}
 
-    later = PlannedRounds(len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens))
-    with llm.open() as session:
+    def ask(session: LLMSession) -> list[GeneratedTable]:
+        later = PlannedRounds(
+            len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens)
+        )
         found = session.answers(first, Profile, later=later, progress="item profiles")
         second = about_users(users, titles, said_of(items, found), answer_tokens)
         liked = session.answers(second, UserProfile, progress="user profiles")
-    nothing = dict.fromkeys(items, Shown([], []))
-    counts = {
-        "items": write_profiles(files["items"], "item_id", nothing, first, found, made),
-        "users": write_profiles(files["users"], "user_id", users, second, liked, of_users),
-    }
-    for name, file in files.items():
-        print(f"wrote {file}: {name} {counts[name]}")
-        if counts[name].failed:
-            print(f"what failed, and why: {failures_of(file)}")
-    print(session.usage)
-    if counts["items"].written:
-        print(after_profiles(data, files, bool(counts["users"].written), split, split_path))
+        nothing = dict.fromkeys(items, Shown([], []))
+        return [
+            profile_table("item_id", nothing, first, found),
+            profile_table("user_id", users, second, liked),
+        ]
+
+    def next_command(counts: Sequence[int]) -> str:
+        return after_profiles(data, files, bool(counts[1]), split, split_path) if counts[0] else ""
+
+    targets = [
+        TableTarget(files["items"], MADE_FROM, recipe),
+        TableTarget(files["users"], MADE_FROM, of_users),
+    ]
+    generate_tables(llm, targets, ask, overwrite=overwrite, then=next_command)

@@ -8,15 +8,21 @@ because it makes the summarization better.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.llm import Answers, Failure, LLMRequest, TextRecord, lines_of, records_of, write_generated
+from recloom.llm import (
+    Answers,
+    Failure,
+    GeneratedTable,
+    LLMRequest,
+    TextRecord,
+    record_lines,
+    text_records,
+)
 from recloom.plugins import collect
 
 from .neighbours import Shown
@@ -61,21 +67,6 @@ class UserProfile(Profile):
     summarization: Annotated[str, Field(max_length=2000), AfterValidator(at_most(100))]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many profiles came of so many questions, how many were asked twice, failed, or said that nothing can be."""
-
-    written: int
-    asked: int
-    twice: int
-    failed: int
-    none: int
-
-    def __str__(self) -> str:
-        none = f", of {self.none:,} nothing could be said" if self.none else ""
-        return f"{self.written:,} of {self.asked:,}, {self.twice:,} asked twice, {self.failed:,} failed{none}"
-
-
 def item_records(catalog: Catalog, description: str, columns: Sequence[str] | None) -> dict[str, TextRecord]:
     """By id title and description of each item that has one, else title and attributes; what has neither is left out.
 
@@ -83,7 +74,7 @@ def item_records(catalog: Catalog, description: str, columns: Sequence[str] | No
         description: a column of the items, which they need not have.
         columns: the attributes that stand in for it; None = all.
     """
-    everything, chosen = records_of(catalog.items), records_of(catalog.items, columns)
+    everything, chosen = text_records(catalog.items), text_records(catalog.items, columns)
     found = {}
     for item, record in everything.items():
         title = {"title": record["title"]} if "title" in record else {}
@@ -96,15 +87,15 @@ def item_records(catalog: Catalog, description: str, columns: Sequence[str] | No
 
 
 def about_items(records: Mapping[str, TextRecord], tokens: int) -> list[LLMRequest]:
-    """One question for each item."""
-    return _questions("rlmrec-item", "record", [lines_of(record) for record in records.values()], tokens)
+    """One request for each item."""
+    return _requests("rlmrec-item", "record", [record_lines(record) for record in records.values()], tokens)
 
 
 def about_users(
     shown: Mapping[str, Shown], titles: Mapping[str, str], said: Mapping[str, str], tokens: int
 ) -> list[LLMRequest]:
-    """One question for each user: the items drawn, each with its title and what was said of it, if anything was."""
-    return _questions(
+    """One request for each user: the items drawn, each with its title and what was said of it, if anything was."""
+    return _requests(
         "rlmrec-user",
         "items",
         [
@@ -126,38 +117,36 @@ def said_of(items: Mapping[str, TextRecord], found: Answers[Profile]) -> dict[st
     return {item: one.summarization for item, one in pairs if isinstance(one, Profile) and not one.none}
 
 
-def write_profiles(
-    out: Path,
-    key: str,
-    about: Mapping[str, Shown],
-    requests: Sequence[LLMRequest],
-    found: Answers[Any],
-    made_from: dict[str, Any],
-) -> Counts:
-    """Write what succeeded and what failed, each file whole.
+def profile_table(
+    key: str, about: Mapping[str, Shown], requests: Sequence[LLMRequest], found: Answers[Any]
+) -> GeneratedTable:
+    """A row for each item or user of which something was said.
 
     Args:
         key: `item_id` or `user_id`.
         about: by id, which training items and rows each was made from.
     """
-    told = list(zip(about.items(), requests, found.found, found.keys, strict=True))
+    answered = list(zip(about.items(), requests, found.found, found.keys, strict=True))
     rows = [
         {key: id_, "text": one.summarization, "reasoning": one.reasoning, "items": shown.ids, "source": shown.rows}
         | {"prompt": request.prompt, "key": response}
-        for (id_, shown), request, one, response in told
+        for (id_, shown), request, one, response in answered
         if isinstance(one, Profile) and not one.none
     ]  # fmt: skip
     texts, kinds = pl.String, {"items": pl.List(pl.String), "source": pl.List(pl.Int64)}
     names = (key, "text", "reasoning", "items", "source", "prompt", "key")
     table = pl.DataFrame(rows, schema={name: kinds.get(name, texts) for name in names})
-    failures = [(id_, one) for (id_, _), _, one, _ in told if isinstance(one, Failure)]
-    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
-    write_generated(arrow, out, MADE_FROM, made_from, failures)
-    none = len(told) - len(rows) - len(failures)
-    return Counts(len(rows), len(told), found.retried, len(failures), none)
+    failures = [(id_, one) for (id_, _), _, one, _ in answered if isinstance(one, Failure)]
+    none = len(answered) - len(rows) - len(failures)
+    counts = f"{len(rows):,} of {len(answered):,}, {found.retried:,} asked twice, {len(failures):,} failed"
+    return GeneratedTable(
+        table.to_arrow(compat_level=pl.CompatLevel.oldest()),
+        failures,
+        f"{key.removesuffix('_id')}s {counts}" + (f", of {none:,} nothing could be said" if none else ""),
+    )
 
 
-def _questions(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[LLMRequest]:
+def _requests(name: str, field: str, lines: Sequence[list[str]], tokens: int) -> list[LLMRequest]:
     template = collect("register_prompts")[name]
     known_as = f"{template.name}@{template.version}"
     return [LLMRequest(tuple(template.render(**{field: one})), known_as, max_tokens=tokens) for one in lines]

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from recloom.data import Catalog
-from recloom.llm import Failure, LLMRequest, LLMSession, PlannedRounds, lines_of, records_of, write_generated
+from recloom.llm import Failure, GeneratedTable, LLMRequest, LLMSession, PlannedRounds, item_text
 
 from .neighbours import Shown, Side, drawn
 from .refine_prompt import Description, Prompts
@@ -65,8 +64,7 @@ def raw_texts(catalog: Catalog, columns: Sequence[str] | None) -> Texts:
     """
     found: Texts = {}
     for side, table, chosen in (("user_id", catalog.users, None), ("item_id", catalog.items, columns)):
-        known = records_of(table, chosen)
-        found |= {(side, id_): "; ".join(lines_of(known.get(id_, {}))) for id_ in table[side]}  # type: ignore[misc]
+        found |= {(side, id_): text for id_, text in item_text(table, chosen).items()}  # type: ignore[misc]
     return found
 
 
@@ -82,16 +80,16 @@ def refine(
     found = Refined([raw], [])
     for layer in range(1, layers + 1):
         before = found.layers[-1]
-        fitted = [question_of(prompts, node, before) for node in nodes]
+        fitted = [request_of(prompts, node, before) for node in nodes]
         asked = [(node, one) for node, one in zip(nodes, fitted, strict=True) if isinstance(one, LLMRequest)]
         later = _later(prompts, nodes, before, range(layer, layers), update)
-        told = session.answers(
+        result = session.answers(
             [request for _, request in asked],
             Description,
             later=later,
             progress=f"layer {layer} of {layers}",
         )
-        answered = {node.key: one for (node, _), one in zip(asked, told.found, strict=True)}
+        answered = {node.key: one for (node, _), one in zip(asked, result.found, strict=True)}
         after = dict(before)
         for node, one in zip(nodes, fitted, strict=True):
             answer = one if isinstance(one, Failure) else answered[node.key]
@@ -103,8 +101,8 @@ def refine(
     return found
 
 
-def question_of(prompts: Prompts, node: Node, texts: Mapping[Key, str]) -> LLMRequest | Failure:
-    """The question about a node, from texts of one layer."""
+def request_of(prompts: Prompts, node: Node, texts: Mapping[Key, str]) -> LLMRequest | Failure:
+    """The request about a node, from texts of one layer."""
     return prompts.fitted(node.side, texts[node.key], [texts[key] for key in node.neighbours])
 
 
@@ -116,7 +114,7 @@ def updated(own: str, answer: str, update: Update) -> str:
 def _later(
     prompts: Prompts, nodes: Sequence[Node], known: Texts, layers: range, update: Update
 ) -> PlannedRounds:
-    """The questions of the layers to come: those of the texts known so far, as much longer as answers may make them."""
+    """The requests of the layers to come: those of the texts known so far, as much longer as answers may make them."""
 
     def requests() -> list[LLMRequest]:
         found = []
@@ -131,10 +129,8 @@ def _later(
     return PlannedRounds(len(nodes) * len(layers), requests)
 
 
-def write_refined(
-    out: Path, catalog: Catalog, side: Side, nodes: Sequence[Node], found: Refined, made_from: dict[str, Any]
-) -> int:
-    """Write the texts of all users or items and what failed of them, each file whole; the number of failures.
+def refined_table(catalog: Catalog, side: Side, nodes: Sequence[Node], found: Refined) -> GeneratedTable:
+    """The texts of all users or items.
 
     Columns: the id, `layer_0` (raw) to the last layer, and the `neighbours` and rows (`source`) that were shown.
     """
@@ -150,6 +146,9 @@ def write_refined(
     failures = [
         (f"{node.id}, layer {layer}", one) for node, layer, one in found.failures if node.side == side
     ]
-    arrow = pl.DataFrame(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
-    write_generated(arrow, out, MADE_FROM, made_from, failures)
-    return len(failures)
+    asked = (len(found.layers) - 1) * len(shown)
+    return GeneratedTable(
+        pl.DataFrame(columns).to_arrow(compat_level=pl.CompatLevel.oldest()),
+        failures,
+        f"{asked - len(failures):,} of {asked:,} texts refined, {len(failures):,} failed",
+    )

@@ -58,10 +58,10 @@ def refine(
     at_least(0, layers=layers, seed=seed)
     if neighbours > MOST:
         raise RecloomError(f"a prompt takes at most {MOST} neighbours; found --neighbours {neighbours}")
-    from recloom.llm import failures_of, read_training, refuse_another
+    from recloom.llm import GeneratedTable, LLMSession, TableTarget, generate_tables, read_training
 
     from ..next_steps import after_refining
-    from .refine import MADE_FROM, SIDES, nodes_of, raw_texts, write_refined
+    from .refine import MADE_FROM, SIDES, nodes_of, raw_texts, refined_table
     from .refine import refine as refined
     from .refine_prompt import Prompts
 
@@ -80,18 +80,11 @@ def refine(
             "prompts": [known_as for _, known_as in prompts.templates.values()],
         }  # fmt: skip
     folder = out or data
-    files = dict(
-        zip(SIDES, (folder / "refined-users.parquet", folder / "refined-items.parquet"), strict=True)
-    )
-    for file in files.values():
-        refuse_another(file, MADE_FROM, made, overwrite)
-    with llm.open() as session:
+    files = folder / "refined-users.parquet", folder / "refined-items.parquet"  # as SIDES
+
+    def ask(session: LLMSession) -> list[GeneratedTable]:
         found = refined(session, prompts, nodes, raw, layers, update)
-    for side, file in files.items():
-        failed = write_refined(file, rows.catalog, side, nodes, found, made)
-        asked = layers * sum(node.side == side for node in nodes)
-        print(f"wrote {file}: {asked - failed:,} of {asked:,} texts refined, {failed:,} failed")
-        if failed:
-            print(f"what failed, and why: {failures_of(file)}")
-    print(session.usage)
-    print(after_refining(data, folder))
+        return [refined_table(rows.catalog, side, nodes, found) for side in SIDES]
+
+    targets = [TableTarget(file, MADE_FROM, made) for file in files]
+    generate_tables(llm, targets, ask, overwrite=overwrite, then=lambda rows: after_refining(data, folder))

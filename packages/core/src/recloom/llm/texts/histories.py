@@ -1,8 +1,9 @@
-"""What a language model may be shown of a dataset: its training rows, user by user, and the texts of its items."""
+"""Histories that a language model may be shown: the training rows of a dataset, user by user."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from ...data.card import read_unchanged
-from ...data.catalog import COUNTED, VECTOR, Catalog
+from ...data.catalog import Catalog
 from ...data.prepare.encode import factorise, in_order
 from ...data.split import parts_of, split_digest
 from ...errors import DataError
@@ -23,27 +24,41 @@ COLUMNS = ["user_id", "item_id", "timestamp"]
 
 @dataclass(frozen=True)
 class UserHistory:
-    """The training rows of one user, oldest first: numbers of rows of `interactions.parquet`, from 0, and items."""
+    """The training rows of one user, oldest first.
+
+    Attributes:
+        user: the id.
+        rows: numbers of rows of `interactions.parquet`, from 0.
+        items: their items.
+        values: their values, such as ratings, where the data have any.
+    """
 
     user: str
     rows: list[int]
     items: list[str]
+    values: list[float | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, rows: slice) -> UserHistory:
+        """A part of it, by place from the oldest."""
+        values = None if self.values is None else self.values[rows]
+        return UserHistory(self.user, self.rows[rows], self.items[rows], values)
 
     def last(self, count: int) -> UserHistory:
         """The `count` most recent ones."""
-        return UserHistory(self.user, self.rows[-count:], self.items[-count:])
+        return self.part(slice(-count, None))
 
-    def with_text(self, lines: dict[str, str]) -> UserHistory:
-        """Those whose items have a line."""
+    def with_text(self, lines: Mapping[str, str]) -> UserHistory:
+        """Those whose items have a text."""
         kept = [at for at, item in enumerate(self.items) if lines[item]]
-        return UserHistory(self.user, [self.rows[at] for at in kept], [self.items[at] for at in kept])
+        values = None if self.values is None else [self.values[at] for at in kept]
+        return UserHistory(self.user, [self.rows[at] for at in kept], [self.items[at] for at in kept], values)
 
     def blocks(self, size: int) -> list[UserHistory]:
         """Consecutive blocks of `size`, oldest first; the last may be shorter."""
-        return [
-            UserHistory(self.user, self.rows[at : at + size], self.items[at : at + size])
-            for at in range(0, len(self.rows), size)
-        ]
+        return [self.part(slice(at, at + size)) for at in range(0, len(self), size)]
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,8 @@ class TrainingRows:
         catalog: its items and users.
         spec: how it was divided.
         split_hash: of the part of every row.
-        train: `row`, `user_id`, `item_id` of the training part, each user's rows oldest first.
+        train: `row`, `user_id`, `item_id` of the training part, and `value` where values differ, each user's rows
+            oldest first.
         held_out: `user_id`, `item_id` of all the other rows.
     """
 
@@ -86,9 +102,17 @@ class TrainingRows:
     def histories(self, users: list[str]) -> list[UserHistory]:
         """The training rows of these users, in their order."""
         mine = self.train.filter(pl.col("user_id").is_in(users))
-        grouped = mine.group_by("user_id", maintain_order=True).agg("row", "item_id")
-        found = {user: UserHistory(user, rows, items) for user, rows, items in grouped.iter_rows()}
+        grouped = mine.group_by("user_id", maintain_order=True).agg(pl.exclude("user_id"))
+        found = {user: UserHistory(user, *lists) for user, *lists in grouped.iter_rows()}
         return [found[user] for user in users]
+
+    def every_history(self) -> list[UserHistory]:
+        """Those of all users who have a training row, in the order of the catalogue."""
+        met = self.train.select(pl.col("user_id").unique())
+        order = self.catalog.users.select(pl.col("user_id").cast(pl.String))
+        return self.histories(
+            order.join(met, on="user_id", how="semi", maintain_order="left")["user_id"].to_list()
+        )
 
     def cold_items(self) -> list[str]:
         """Items of the catalogue without a training interaction, in its order."""
@@ -104,7 +128,9 @@ def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) 
     """Divide a dataset as `RecDataModule` does, by a spec or by a folder of `recloom data split`."""
     card, catalog = read_unchanged(data), Catalog.load(data)
     split, part = parts_of(data, card, split, split_path)
-    frame = pl.read_parquet(data / "interactions.parquet", columns=COLUMNS, glob=False)
+    file = data / "interactions.parquet"
+    value = [name for name in pl.read_parquet_schema(file) if name == "value"]
+    frame = pl.read_parquet(file, columns=[*COLUMNS, *value], glob=False)
     rows = frame.with_row_index("row").with_columns(pl.col("user_id", "item_id").cast(pl.String), part=part)
     training = pl.col("part").eq("train").fill_null(False)
     train = rows.filter(training)
@@ -114,39 +140,9 @@ def read_training(data: Path, split: SplitSpec, split_path: Path | None = None) 
             f"the split {split} leaves no training rows of {data}. Lower min_user, min_item, valid or test."
         )
     held_out = rows.filter(~training).select("user_id", "item_id")
-    return TrainingRows(
-        card, catalog, split, split_digest(part), train.select("row", "user_id", "item_id"), held_out
-    )
-
-
-def item_lines(catalog: Catalog, columns: list[str] | None) -> dict[str, str]:
-    """`column: value; ...` of what each item has of these columns, by id; '' where it has none of them.
-
-    By default every column but the id, what holds no plain value, and what was computed over held-out rows too.
-    """
-    plain = [
-        name
-        for name, kind in catalog.items.schema.items()
-        if not kind.is_nested() and name not in ("item_id", VECTOR, *COUNTED)
-    ]
-    chosen = columns or plain
-    absent = [name for name in chosen if name not in plain]
-    if absent or not chosen:
-        raise DataError(
-            f"the items have no column {absent[0] if absent else 'with text'!r}; the columns are "
-            f"{', '.join(plain) or 'none'}. Name some of them with --columns."
-        )
-    return {
-        item: described(dict(zip(chosen, values, strict=True)))
-        for item, *values in catalog.items.select("item_id", *chosen).iter_rows()
-    }
-
-
-def described(item: dict[str, Any]) -> str:
-    """`column: value; ...` of what is not null and not blank, in the order of the columns."""
-    return "; ".join(
-        f"{name}: {value}" for name, value in item.items() if str("" if value is None else value).strip()
-    )
+    value = [name for name in value if train[name].n_unique() > 1]
+    train = train.select(pl.col("row").cast(pl.Int64), "user_id", "item_id", *value)
+    return TrainingRows(card, catalog, split, split_digest(part), train, held_out)
 
 
 def training_digest(users: Ints, items: Ints) -> str:

@@ -38,7 +38,7 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
 
     Then come those of `texts` that the dataset lacks, such as items to be added to a run.
     """
-    from ...data.catalog import Catalog
+    from ...data.catalog import Catalog, joined_text
 
     catalog = Catalog.load(data)
     everyone = catalog.items if of == "items" else catalog.users
@@ -54,11 +54,7 @@ def read_texts(data: Path, of: str, texts: Path | None, columns: list[str] | Non
             f"{texts or data}: no text column {absent[0] if absent else ''!r}; the columns are {', '.join(kinds)}. "
             "Name some with --columns."
         )
-    parts = [pl.col(name).cast(pl.String).fill_null("").str.strip_chars() for name in chosen]
-    joined = pl.concat_str(
-        [pl.when(p == "").then(None).otherwise(p) for p in parts], separator=". ", ignore_nulls=True
-    )
-    found = table.select(pl.col(key).cast(pl.String), joined.fill_null("").alias("text"))
+    found = table.select(pl.col(key).cast(pl.String), joined_text(table, chosen).alias("text"))
     if found[key].n_unique() < len(found):
         raise DataError(
             f"{texts}: {key} {found.filter(pl.col(key).is_duplicated())[key][0]!r} stands there twice"
