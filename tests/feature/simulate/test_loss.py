@@ -13,7 +13,7 @@ from recloom.batch import Batch
 from recloom.data.batches.module import RecDataModule
 from recloom.data.catalog import Catalog
 from recloom.errors import DataError, RecloomError
-from recloom.llm.texts.generated_table import write_generated
+from recloom.llm.texts.generated_table import GeneratedTable, TableTarget, write_generated
 from recloom.llm.texts.histories import read_training
 from recloom.losses import BPR, CrossEntropy, Loss, SampledSoftmax
 from recloom.recommender import VectorRecommender
@@ -56,7 +56,8 @@ def write_pairs(path, data, records, augment="pairwise", **changes):
         {"user_id": u, "preferred": p, "other": o, "confidence": None, "agreed": True, "prompt": "x@0", "source": [0]}
         for u, p, o in records
     ]  # fmt: skip
-    write_generated(simulated_table(rows), path, METADATA, MadeFrom(**facts).model_dump(mode="json"), [])
+    target = TableTarget(path, METADATA, MadeFrom(**facts).model_dump(mode="json"))
+    write_generated(target, GeneratedTable(simulated_table(rows)))
     return str(path)
 
 

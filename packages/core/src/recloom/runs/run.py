@@ -166,7 +166,7 @@ class Run:
     def recommend_all(self, k: int = 10) -> Iterator[pl.DataFrame]:
         """Tables of user_id, item_id, score and rank for all users, in blocks; memory does not grow with users."""
         step = max(1, BLOCK // self.catalog.num_items)
-        with self.module.asking() as sessions:
+        with self.module.llm_sessions() as sessions:
             for start in range(1, self.catalog.num_users + 1, step):
                 index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
                 with suppress(BatchPlanned):
@@ -231,7 +231,7 @@ class Run:
         )
 
     def _answer(self, batch: Batch, k: int, exclude: Iterable[str]) -> list[list[Recommendation]]:
-        with self.module.asking() as sessions, suppress(BatchPlanned):
+        with self.module.llm_sessions() as sessions, suppress(BatchPlanned):
             items, scores = self._top(batch, k, exclude)
         self.module.usage = sessions.usage
         answers = []

@@ -13,7 +13,7 @@ class AskingModule(L.LightningModule):
 
     Attributes:
         llm_call: ledger, limits and the rest of these models; None = as the recommender was configured.
-        sessions: open during an evaluation; `asking` opens others.
+        sessions: open during an evaluation; `llm_sessions` makes others.
         usage: what the last evaluation asked; None where the recommender asks no language model.
     """
 
@@ -26,14 +26,14 @@ class AskingModule(L.LightningModule):
         super().__init__()
         self.llm_call, self.sessions, self.usage = None, LLMSessions(), None
 
-    def asking(self) -> LLMSessions:
+    def llm_sessions(self) -> LLMSessions:
         """Sessions that a `with` closes; nothing is scored outside of them."""
         return LLMSessions(self.recommender.modules(), self.llm_call)
 
     def open_sessions(self) -> None:
         """At the beginning of an evaluation."""
         self.sessions.close()  # those of an evaluation that failed
-        self.sessions = self.asking()
+        self.sessions = self.llm_sessions()
 
     def finish_sessions(self) -> None:
         """At its end: raises Finished where requests were only planned, RecloomError where one got no response."""

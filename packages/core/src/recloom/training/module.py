@@ -113,7 +113,7 @@ class RecModule(AskingModule):
 
     def learn(self, data: RecDataModule) -> None:
         """All state without gradients, from the training part alone."""
-        with self.asking():
+        with self.llm_sessions():
             self.recommender.fit(data.train)
             self.popularity = self.recommender.cold_start_scores(data.train).clone()
         self._fit_loss(data)

@@ -84,7 +84,7 @@ def generate_tables(
     with llm.open() as session:
         made = ask(session)
     for target, one in zip(targets, made, strict=True):
-        _write(target, one)
+        write_generated(target, one)
         lines = [f"wrote {target.out}: {one.summary}", *one.notes]
         print(
             "\n".join([*lines, f"what failed, and why: {failures_of(target.out)}"] if one.failures else lines)
@@ -136,7 +136,7 @@ def failures_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.failures.jsonl")
 
 
-def _write(target: TableTarget, made: GeneratedTable) -> None:
+def write_generated(target: TableTarget, made: GeneratedTable) -> None:
     """Write the failures, then the table with its recipe; without failures there is no such file."""
     beside = failures_of(target.out)
     if made.failures:

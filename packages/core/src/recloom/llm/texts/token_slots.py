@@ -11,7 +11,7 @@ import polars as pl
 from ...errors import RecloomError, at_least
 from ..local.chat_template import broken, control_marks
 from ..prompts import AnyField, LinesField, NumberField, PromptTemplate, TextField
-from .item_text import records_of
+from .item_text import text_records
 
 JOINT = "; "
 """Between the columns of an item on its line."""
@@ -124,7 +124,7 @@ def lines_of_rows(
     """
     marks = control_marks(tokenizer)
     first = {mark[0] for mark in marks}
-    records = records_of(table, [column.name for column in columns])
+    records = text_records(table, [column.name for column in columns])
     ids = table[table.columns[0]].to_list()
     values: list[list[str]] = []
     for column in columns:
