@@ -9,6 +9,7 @@ from ..plugins import lazy_names
 if TYPE_CHECKING:
     from .contract import RecommenderTests as RecommenderTests
     from .loss import LossTests as LossTests
+    from .reader import ReaderTests as ReaderTests
     from .toys import checkerboard as checkerboard
     from .toys import cyclic_dataset as cyclic_dataset
     from .toys import toy_dataset as toy_dataset
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "contract": "RecommenderTests",
         "loss": "LossTests",
+        "reader": "ReaderTests",
         "toys": "checkerboard cyclic_dataset toy_dataset",
         "training": "train",
     },
