@@ -53,7 +53,7 @@ def runs(place, request):
         words += [f"--data.vectors={place / 'old-vectors.parquet'}"]
         vectors = place / "new-vectors.parquet"
     run_command(words)
-    add_items(str(run), place / "new.csv", out=out, vectors=vectors)
+    add_items(str(run), place / "new.csv", out=out, vectors=vectors and [str(vectors)])
     return recloom.load(run), recloom.load(out)
 
 

@@ -73,7 +73,11 @@ def trained(place):
 
 def added(place, run, out, kind, file="new.csv", **options):
     add_items(
-        str(run), place / file, out=out, vectors=place / "new-vectors.parquet" if kind else None, **options
+        str(run),
+        place / file,
+        out=out,
+        vectors=[str(place / "new-vectors.parquet")] if kind else None,
+        **options,
     )
     return recloom.load(out)
 
@@ -151,7 +155,10 @@ def test_items_are_added_twice_and_the_record_says_from_where(place, trained, tm
         place / "more-vectors.parquet"
     )
     add_items(
-        str(tmp_path / "a"), place / "more.jsonl", out=tmp_path / "b", vectors=place / "more-vectors.parquet"
+        str(tmp_path / "a"),
+        place / "more.jsonl",
+        out=tmp_path / "b",
+        vectors=[str(place / "more-vectors.parquet")],
     )
     second = recloom.load(tmp_path / "b")
     assert second.catalog.item_ids([WORLD.items + 3, WORLD.items + 4]) == ["n3", "m1"]
@@ -225,7 +232,7 @@ def test_an_interrupted_run_takes_no_items(place, trained, tmp_path):
 
 def test_vectors_must_fit_the_run(place, trained, tmp_path):
     def attempt(run, file, vectors):
-        add_items(str(run), place / file, out=tmp_path / "grown", vectors=vectors)
+        add_items(str(run), place / file, out=tmp_path / "grown", vectors=vectors and [str(vectors)])
 
     run = trained("SASRec", "vector")
     with pytest.raises(DataError, match=r"reads items by vectors.*--vectors"):

@@ -148,17 +148,21 @@ VECTORS = {"vectors": "item", "user_vectors": "user"}
 """Options of the data that name a file of vectors, and whose these are."""
 
 
-def find_vectors(run: Path, path: str | None, option: str = "vectors") -> str | None:
-    """The file of vectors that a run was trained with, looked for as the dataset is; None where it had none.
+def find_vectors(run: Path, given: Any, option: str = "vectors") -> Any:
+    """The files of vectors that a run was trained with, looked for as the dataset is; None where it had none.
 
-    option: the one of VECTORS that named it.
+    Args:
+        given: a file, or files by name.
+        option: the one of VECTORS that named them.
     """
-    if path is None:
+    if given is None:
         return None
-    found = next((place for place in _seen_from(run, path) if place.is_file()), None)
+    if not isinstance(given, str):
+        return {name: find_vectors(run, path, option) for name, path in dict(given).items()}
+    found = next((place for place in _seen_from(run, given) if place.is_file()), None)
     if found is None:
         raise RecloomError(
-            f"the run {run} was trained with the {VECTORS[option]} vectors {path}, which are not there now. Put the "
+            f"the run {run} was trained with the {VECTORS[option]} vectors {given}, which are not there now. Put the "
             f"file back, or say where it is with --data.{option}."
         )
     return str(found)

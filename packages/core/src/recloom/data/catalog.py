@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from ..schemas import ContextField, DatasetCard, EventCodes
 from .card import CARD, read_card
 from .columns import Columns, IdTable, Indices, event_codes, hash_ids, load_columns
 from .provenance import ENCODER, check_encoder, encoder_of
+from .vector_files import UNNAMED, ItemVectors, files_by_name, read_vectors, vector_matrix, with_vector_column
+from .vector_files import VECTOR as VECTOR
 
 Table = pl.DataFrame
-VECTOR = "vector"
-"""The column of the items, and that of the users, that holds vectors."""
 CODES = "recloom.codes"
 """The key of the items' metadata in a checkpoint: what codes of events and of the context stand for."""
+OF_NAME = "vectors "
+"""What the name of a table of a checkpoint begins with that holds vectors with a name."""
 COUNTED = ("num_interactions", "average_rating", "rating_number")
 """Columns that were computed over held-out interactions too, so neither a model nor a prompt reads them."""
 
@@ -39,6 +41,7 @@ class Catalog:
         encoder: what made the vectors of the items, as their file says; empty where none does.
         events: which code stands for what happened; None where the data do not say.
         context: the fields of a request, and which code stands for what.
+        named: vectors of the items by name, beside those of the column `vector`, which have none.
     """
 
     def __init__(
@@ -48,15 +51,17 @@ class Catalog:
         encoder: str = "",
         events: EventCodes | None = None,
         context: Sequence[ContextField] = (),
+        named: Mapping[str, ItemVectors] | None = None,
     ) -> None:
         self.items = _checked(items, "item_id")
         self.users = _checked(
             pl.DataFrame({"user_id": []}, schema={"user_id": pl.String}) if users is None else users,
             "user_id",
         )
-        self.encoder, self.events, self.context = encoder, events, tuple(context)
+        self.unnamed_encoder, self.events, self.context = encoder, events, tuple(context)
+        self.named = dict(named or {})
         self.read: set[str] = set()
-        """Whose vectors somebody asked for: `items`, `users`."""
+        """Which vectors somebody asked for: `items`, `users`, and `items NAME` of those with a name."""
         self.num_items = self.items.height
         self.num_users = self.users.height
 
@@ -118,9 +123,11 @@ class Catalog:
     def _hashed(self) -> str:
         found = self._ids.copy()
         if VECTOR in self.items.columns:  # a run must not be measured with other vectors than it learnt from
-            found.update(_matrix(self.items[VECTOR]).tobytes())
+            found.update(vector_matrix(self.items[VECTOR]).tobytes())
         if VECTOR in self.users.columns:
-            found.update(b"users:" + _matrix(self.users[VECTOR]).tobytes())
+            found.update(b"users:" + vector_matrix(self.users[VECTOR]).tobytes())
+        for name, kept in self.named.items():
+            found.update(f"items {name}:".encode() + vector_matrix(kept.values).tobytes())
         digest: str = found.hexdigest()[:16]
         return digest
 
@@ -147,14 +154,37 @@ class Catalog:
             )
         return self.items.select(joined_text(self.items, columns)).to_series().to_list()
 
-    def vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(num_items + 1, size) float32 of the column `vector`; row 0 and items without one are zero."""
-        if VECTOR not in self.items.columns:
+    @property
+    def vector_names(self) -> list[str]:
+        """Names of the vectors of the items, those without a name first as an empty one."""
+        return [*([UNNAMED] if VECTOR in self.items.columns else []), *self.named]
+
+    @property
+    def encoder(self) -> str:
+        """What made the vectors that `vectors()` gives, as their file says; empty where none does."""
+        first = next(iter(self.vector_names), UNNAMED)
+        return self.named[first].encoder if first else self.unnamed_encoder
+
+    def vectors(self, name: str | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(num_items + 1, size) float32 vectors of the items; row 0 and items without one are zero.
+
+        name: of which vectors; None = of those without a name, or of the first where all have one. Raises DataError
+            that lists the names there are.
+        """
+        there = self.vector_names
+        if not there:
             raise DataError(
                 "the items have no vectors. Make them with `recloom embed`, and give the file with --data.vectors."
             )
-        self.read.add("items")
-        return _matrix(self.items[VECTOR])
+        chosen = there[0] if name is None else name
+        if chosen not in there:
+            have = ", ".join(one or "those without a name" for one in there)
+            raise DataError(
+                f"the items have no vectors called {chosen!r}; they have {have}. Give the file with --data.vectors "
+                f"{chosen}=FILE, or choose one of these."
+            )
+        self.read.add(f"items {chosen}".rstrip())
+        return vector_matrix(self.named[chosen].values if chosen else self.items[VECTOR])
 
     def user_vectors(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """(num_users + 1, size) float32 of the users' column `vector`; row 0 and users without one are zero."""
@@ -164,56 +194,90 @@ class Catalog:
                 "--data.user_vectors."
             )
         self.read.add("users")
-        return _matrix(self.users[VECTOR])
+        return vector_matrix(self.users[VECTOR])
 
-    def with_vectors(self, path: str | Path) -> Catalog:
+    def with_vectors(self, path: str | Path, name: str = UNNAMED) -> Catalog:
         """The same with the vectors of a Parquet file of `item_id` and `vector`, as `recloom embed` writes it.
 
         Raises DataError where the file is not one, holds a number that is not finite, vectors of several sizes,
         an item twice, or no vector of any item here.
         """
-        table = _with_vectors(self.items, "item_id", Path(path))
-        return Catalog(table, self.users, encoder_of(path), self.events, self.context)
+        if not name:
+            table = with_vector_column(self.items, "item_id", Path(path))
+            return self._with(items=table, encoder=encoder_of(path))
+        values = with_vector_column(self.items.select("item_id"), "item_id", Path(path))[VECTOR]
+        return self._with(named={**self.named, name: ItemVectors(values, encoder_of(path))})
 
     def with_user_vectors(self, path: str | Path) -> Catalog:
         """The same with the vectors of a Parquet file of `user_id` and `vector`; errors as in `with_vectors`."""
-        table = _with_vectors(self.users, "user_id", Path(path))
-        return Catalog(self.items, table, self.encoder, self.events, self.context)
+        return self._with(users=with_vector_column(self.users, "user_id", Path(path)))
 
-    def extended(self, items: Table, vectors: str | Path | None = None) -> Catalog:
+    def _with(
+        self,
+        items: Table | None = None,
+        users: Table | None = None,
+        encoder: str | None = None,
+        named: Mapping[str, ItemVectors] | None = None,
+    ) -> Catalog:
+        """The same with other parts; nobody has asked for its vectors yet."""
+        return Catalog(
+            self.items if items is None else items, self.users if users is None else users,
+            self.unnamed_encoder if encoder is None else encoder, self.events, self.context,
+            self.named if named is None else named,
+        )  # fmt: skip
+
+    def extended(self, items: Table, vectors: str | Path | Mapping[str, str | Path] | None = None) -> Catalog:
         """The same with new items after the others; what `items` lacks of the columns is empty.
 
-        vectors: a file as for `with_vectors`, with a vector of every new item. Raises DataError where it is
-        needed and missing, has no use, lacks an item, or holds vectors of another size or another encoder; warns
-        where it is not known which encoder made them.
+        vectors: a file as for `with_vectors`, or files by name, with a vector of every new item. Raises DataError
+        where one is needed and missing, has no use, lacks an item, or holds vectors of another size or another
+        encoder; warns where it is not known which encoder made them.
         """
-        if vectors is not None and VECTOR not in self.items.columns:
-            raise DataError("the items of this run have no vectors, so vectors of new items have no use")
-        if vectors is None and VECTOR in self.items.columns:
-            raise DataError(
-                "this run reads items by vectors. Make those of the new items with the same encoder "
-                "(`recloom embed DATA --texts NEW --out FILE --encoder ...`), and give the file with --vectors."
-            )
-        if vectors is not None:
-            items = items.join(
-                _vector_table(Path(vectors), "item_id"), on="item_id", how="left", maintain_order="left"
-            )
-            self._check_vectors(items, vectors)
-            check_encoder(vectors, self.encoder)
+        given = files_by_name(vectors)
+        self._check_names(given)
+        new = {name: self._new_vectors(items, name, Path(path)) for name, path in given.items()}
+        if UNNAMED in new:
+            items = items.with_columns(new[UNNAMED])
         typed = items.with_columns(pl.col(name).cast(self.items.schema[name]) for name in items.columns)
-        grown = pl.concat([self.items, typed], how="diagonal")
-        return Catalog(grown, self.users, self.encoder, self.events, self.context)
+        named = {
+            name: ItemVectors(pl.concat([kept.values, new[name]]), kept.encoder)
+            for name, kept in self.named.items()
+        }
+        return self._with(items=pl.concat([self.items, typed], how="diagonal"), named=named)
 
-    def _check_vectors(self, items: Table, path: str | Path) -> None:
-        lacking = items.filter(pl.col(VECTOR).is_null())["item_id"]
+    def _check_names(self, given: Mapping[str, str]) -> None:
+        """Raise DataError unless there is one file for each name."""
+        there = self.vector_names
+        if given and not there:
+            raise DataError("the items of this run have no vectors, so vectors of new items have no use")
+        wanted = " ".join(f"{name}=FILE" if name else "FILE" for name in there)
+        foreign, missing = [n for n in given if n not in there], [n for n in there if n not in given]
+        if foreign:
+            named = f"vectors called {foreign[0]!r}" if foreign[0] else "vectors without a name"
+            raise DataError(f"this run reads no {named}. Give its own: --vectors {wanted}.")
+        if missing:
+            which = f" {missing[0]!r}" if missing[0] else ""
+            raise DataError(
+                f"this run reads items by vectors{which}. Make those of the new items with the same encoder "
+                "(`recloom embed DATA --texts NEW --out FILE --encoder ...`), and give the file with --vectors"
+                + (f" {wanted}." if any(there) else ".")
+            )
+
+    def _new_vectors(self, items: Table, name: str, path: Path) -> pl.Series:
+        """The vectors of new items under a name; DataError where they do not fit those that are there."""
+        ids = items.select("item_id")
+        values = ids.join(read_vectors(path, "item_id"), on="item_id", how="left", maintain_order="left")
+        lacking = values.filter(pl.col(VECTOR).is_null())["item_id"]
         if len(lacking):
             raise DataError(f"{path} holds no vector of {len(lacking):,} new items, the first {lacking[0]!r}")
-        size, found = self.vectors().shape[1], int(items[VECTOR].list.len()[0])
+        size, found = self.vectors(name).shape[1], int(values[VECTOR].list.len()[0])
         if found != size:
             raise DataError(
                 f"{path} holds vectors of {found} numbers, and those of this run have {size}. Make them with the "
                 "encoder that made the others."
             )
+        check_encoder(path, self.named[name].encoder if name else self.unnamed_encoder)
+        return values[VECTOR]
 
     def text_columns(self) -> list[str]:
         """The columns of the items that hold text, the ids left out."""
@@ -235,13 +299,17 @@ class Catalog:
         return np.concatenate([[0], numbers])
 
     def to_bytes(self) -> dict[str, bytes]:
-        """Both tables as Parquet, for a checkpoint that needs nothing beside it."""
-        facts = {ENCODER.decode(): self.encoder} if self.encoder else {}
+        """Both tables, and the vectors with names, as Parquet: for a checkpoint that needs nothing beside it."""
+        facts = _made_by(self.unnamed_encoder)
         if self.events is not None or self.context:
             fields = [field.model_dump(mode="json") for field in self.context]
             events = None if self.events is None else self.events.model_dump(mode="json")
             facts[CODES] = json.dumps({"events": events, "context": fields})
-        return {"items": _parquet(self.items, facts), "users": _parquet(self.users, {})}
+        named = {
+            f"{OF_NAME}{name}": _parquet(kept.values.to_frame(VECTOR), _made_by(kept.encoder))
+            for name, kept in self.named.items()
+        }
+        return {"items": _parquet(self.items, facts), "users": _parquet(self.users, {})} | named
 
     @classmethod
     def from_bytes(cls, tables: dict[str, bytes]) -> Catalog:
@@ -252,7 +320,12 @@ class Catalog:
         events = None if codes["events"] is None else EventCodes.model_validate(codes["events"])
         context = [ContextField.model_validate(field) for field in codes["context"]]
         made_by = facts.get(ENCODER.decode(), "")
-        return cls(pl.read_parquet(items), pl.read_parquet(users), made_by, events, context)
+        named = {}
+        for name in (name for name in tables if name.startswith(OF_NAME)):
+            file = io.BytesIO(tables[name])
+            encoder = pl.read_parquet_metadata(file).get(ENCODER.decode(), "")
+            named[name.removeprefix(OF_NAME)] = ItemVectors(pl.read_parquet(file)[VECTOR], encoder)
+        return cls(pl.read_parquet(items), pl.read_parquet(users), made_by, events, context, named)
 
     @cached_property
     def _item_table(self) -> IdTable:
@@ -298,50 +371,8 @@ def _checked(table: Table, key: str) -> Table:
     return table.with_columns(ids.alias(key))
 
 
-def _matrix(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(rows + 1, size) float32 of a column of vectors; row 0 and rows without one are zero."""
-    filled = column.drop_nulls()
-    given = np.asarray(filled.to_list() if len(filled) else [[]], dtype=np.float32)
-    found = np.zeros((len(column) + 1, given.shape[1]), np.float32)
-    found[1 + np.flatnonzero(column.is_not_null().to_numpy())] = given if len(filled) else 0
-    return found
-
-
-def _with_vectors(table: Table, key: str, path: Path) -> Table:
-    """A table of the catalogue with the vectors of a file."""
-    joined = table.drop(VECTOR, strict=False).join(
-        _vector_table(path, key), on=key, how="left", maintain_order="left"
-    )
-    if joined[VECTOR].null_count() == len(table):
-        things = key.removesuffix("_id") + "s"
-        raise DataError(f"{path} holds no vector of any of the {len(table):,} {things} of this dataset")
-    return joined
-
-
-def _vector_table(path: Path, key: str) -> Table:
-    if not path.is_file():
-        raise DataError(f"{path}: expected a Parquet file of {key} and vector, found no such file")
-    try:
-        table = pl.read_parquet(path, glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    if not {key, VECTOR} <= set(table.columns):
-        raise DataError(f"{path} must have the columns {key} and vector; found {', '.join(table.columns)}")
-    lists = table[VECTOR].dtype
-    if not isinstance(lists, pl.List | pl.Array) or not lists.inner.is_numeric():
-        raise DataError(f"{path}: column vector must hold lists of numbers; found {lists}")
-    table = table.select(pl.col(key).cast(pl.String), pl.col(VECTOR).cast(pl.List(pl.Float32))).drop_nulls()
-    if table[key].n_unique() < len(table):
-        twice = table[key].filter(table[key].is_duplicated())[0]
-        raise DataError(f"{path} holds {key.removesuffix('_id')} {twice!r} twice")
-    sizes = table[VECTOR].list.len().unique()
-    if len(sizes) != 1 or not sizes[0]:
-        raise DataError(
-            f"{path}: all vectors must have one size above 0; found {sorted(sizes.to_list()) or 'no vector'}"
-        )
-    if not table[VECTOR].explode().is_finite().all():
-        raise DataError(f"{path}: a vector holds a number that is not finite")
-    return table
+def _made_by(encoder: str) -> dict[str, str]:
+    return {ENCODER.decode(): encoder} if encoder else {}
 
 
 def _parquet(table: Table, facts: dict[str, str]) -> bytes:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from ..data.vector_files import named_files
 from ..errors import RecloomError
 from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 
+VECTORS = "--data.vectors"
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 
 
 def expand(args: list[str]) -> list[str]:
     """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`, `test RUN` for `test --run RUN`."""
     words: list[str] = []
+    args = _with_named_vectors(args)
     for place, word in enumerate(args):
         flag, equals, value = word.partition("=")
         if (place and args[place - 1] == "--model.metrics") or (flag == "--model.metrics" and equals):
@@ -20,6 +24,23 @@ def expand(args: list[str]) -> list[str]:
         words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
     if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
         words.insert(1, "--run")
+    return words
+
+
+def _with_named_vectors(args: list[str]) -> list[str]:
+    """`--data.vectors text=FILE image=FILE` as one word that the parser reads; one file without a name as it is."""
+    words, rest = [], list(args)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag != VECTORS:
+            words.append(word)
+            continue
+        files = [value] if equals else []
+        while rest and not rest[0].startswith("-"):
+            files.append(rest.pop(0))
+        found = named_files(files) if files and not files[0].startswith("{") else " ".join(files)
+        words += [VECTORS, found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)]
     return words
 
 

@@ -34,28 +34,36 @@ class ItemEmbedding(nn.Module):
         kind: as above.
         special: rows beyond the items, such as [MASK]; they are learned in every kind.
         std: of the initial rows.
+        vectors: name of the vectors that are read, where the catalogue has several; None = those without a name, or
+            the first.
     """
 
     vectors: Tensor
     """(num_items + 1, size) of the catalogue, not in the state: they are rebuilt with it."""
 
     def __init__(
-        self, catalog: Catalog, dim: int, kind: ItemInput = "id", special: int = 0, std: float = 0.02
+        self,
+        catalog: Catalog,
+        dim: int,
+        kind: ItemInput = "id",
+        special: int = 0,
+        std: float = 0.02,
+        vectors: str | None = None,
     ) -> None:
         super().__init__()
         at_least(1, dim=dim)
         self.kind, self.num_items, self.special = kind, catalog.num_items, special
-        self.catalog = catalog
+        self.catalog, self.name = catalog, vectors
         rows = (0 if kind == "vector" else catalog.num_items) + special
         self.ids = nn.Embedding(1 + rows, dim, padding_idx=0)
         nn.init.normal_(self.ids.weight, std=std)
         with torch.no_grad():
             self.ids.weight[0] = 0
         if kind != "id":
-            vectors = torch.from_numpy(catalog.vectors())
-            self.register_buffer("vectors", vectors, persistent=False)
-            self.project = nn.Linear(vectors.shape[1], dim)
-            nn.init.normal_(self.project.weight, std=std * (dim / max(1, vectors.shape[1])) ** 0.5)
+            given = torch.from_numpy(catalog.vectors(vectors))
+            self.register_buffer("vectors", given, persistent=False)
+            self.project = nn.Linear(given.shape[1], dim)
+            nn.init.normal_(self.project.weight, std=std * (dim / max(1, given.shape[1])) ** 0.5)
             nn.init.zeros_(self.project.bias)
         if kind == "gated":
             self.gate = nn.Linear(2 * dim, dim)
@@ -91,7 +99,7 @@ class ItemEmbedding(nn.Module):
             head = len(rows) - self.special
             rows = torch.cat([rows[:head], rows.new_zeros(new, rows.shape[1]), rows[head:]])
         self.ids = nn.Embedding(len(rows), rows.shape[1], padding_idx=0, _weight=rows)
-        self.vectors = torch.from_numpy(catalog.vectors()).to(self.vectors)
+        self.vectors = torch.from_numpy(catalog.vectors(self.name)).to(self.vectors)
         self.num_items, self._kept = catalog.num_items, None
 
     def train(self, mode: bool = True) -> ItemEmbedding:

@@ -18,7 +18,7 @@ def add_items(
     file: Path,
     *,
     out: Path,
-    vectors: Path | None = None,
+    vectors: list[str] | None = None,
     export: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -31,10 +31,12 @@ def add_items(
         run: folder of the trained run; it is only read.
         file: the new items: Parquet, CSV, TSV or JSON lines with item_id and columns of the run's items, such as title.
         out: folder of the new run.
-        vectors: Parquet file of item_id and vector, made by the encoder of the run's own, where the run reads vectors.
+        vectors: Parquet file of item_id and vector, made by the encoder of the run's own, where the run reads vectors;
+            `text=FILE image=FILE` where it was trained with vectors by name.
         export: also write the new run to this .onnx file, and verify it.
         overwrite: replace a run that stands at --out.
     """
+    from ..data.vector_files import named_files
     from ..next_steps import command_line, then
     from ..run_folder import new_folder
     from .artefacts import artefacts_of
@@ -46,7 +48,8 @@ def add_items(
         raise RecloomError(f"--out {out} is the run itself, which is only read. Choose another folder.")
     loaded = load(run)
     record = loaded.record  # a run whose fit was interrupted has none
-    catalog = loaded.catalog.extended(read_new_items(file, loaded.catalog), vectors)
+    files = named_files(vectors) if vectors else None
+    catalog = loaded.catalog.extended(read_new_items(file, loaded.catalog), files)
     new = catalog.num_items - loaded.catalog.num_items
     with new_folder(out, overwrite=overwrite) as folder:
         loaded.module.extend(catalog)

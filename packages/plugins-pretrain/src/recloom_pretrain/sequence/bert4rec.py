@@ -40,6 +40,7 @@ class BERT4Rec(VectorRecommender):
         mask_cap: how many items are hidden at most.
         last_only: share of the training rows in which just the last item is hidden.
         item_input: how items enter, see `recloom.nn.item_embedding`.
+        vectors: name of the vectors that are read, where `--data.vectors` gives several; by default the first.
     """
 
     default_loss = "CrossEntropy"
@@ -57,6 +58,7 @@ class BERT4Rec(VectorRecommender):
         mask_cap: int = 40,
         last_only: float = 0.1,
         item_input: ItemInput = "id",
+        vectors: str | None = None,
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len, mask_cap=mask_cap)
@@ -68,7 +70,7 @@ class BERT4Rec(VectorRecommender):
             last_only,
         )
         self.mask = self.num_items + 1
-        self.items = ItemEmbedding(catalog, dim, item_input, special=1)
+        self.items = ItemEmbedding(catalog, dim, item_input, special=1, vectors=vectors)
         self.positions = Positions(max_len + 1, dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, num_heads, ffn_dim or 4 * dim, dropout, nn.GELU())

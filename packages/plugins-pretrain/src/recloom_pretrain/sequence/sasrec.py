@@ -43,6 +43,7 @@ class SASRec(VectorRecommender):
         max_len: how many of the most recent items are read.
         dropout: on the embeddings and on the output of each sublayer.
         item_input: how items enter, see `recloom.nn.item_embedding`.
+        vectors: name of the vectors that are read, where `--data.vectors` gives several; by default the first.
     """
 
     default_loss = "CrossEntropy"
@@ -59,12 +60,13 @@ class SASRec(VectorRecommender):
         max_len: int = 50,
         dropout: float = 0.2,
         item_input: ItemInput = "id",
+        vectors: str | None = None,
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len)
         at_least(0, num_layers=num_layers)
         self.max_len = max_len
-        self.items = ItemEmbedding(catalog, dim, item_input)
+        self.items = ItemEmbedding(catalog, dim, item_input, vectors=vectors)
         self.positions = Positions(max_len, dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, num_heads, ffn_dim or dim, dropout, nn.ReLU()) for _ in range(num_layers)

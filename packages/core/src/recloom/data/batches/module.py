@@ -18,6 +18,7 @@ from ...schemas import PARTS, DatasetCard, Part, Protocol, SplitSpec
 from ..catalog import Catalog
 from ..interactions import Interactions
 from ..provenance import check_split
+from ..vector_files import files_by_name
 from .candidates import sampled_candidates
 from .requests import ImpressionRequests, LabelledRequests, TargetRequests, count_impressions
 from .sampler import BatchSampler, loader
@@ -70,7 +71,8 @@ class RecDataModule(L.LightningDataModule):
             among `uniform-N` or `popular-N` sampled items.
         seen: whether items of the history may be recommended again (`kept`) or not (`masked`).
         num_workers: processes that gather batches.
-        vectors: Parquet file of item vectors, as `recloom embed` writes it, for models that read items by them.
+        vectors: Parquet file of item vectors, as `recloom embed` writes it, for models that read items by them; or
+            several by name (`text=FILE image=FILE`), of which a model is told one.
         user_vectors: the same of users, as `recloom embed --of users` writes it.
         positive: the value from which an interaction is labelled 1, such as a rating of 4, for click models.
         known_first: of each user's n training interactions the first min((n + 1) // 2, known_first) are never
@@ -90,7 +92,7 @@ class RecDataModule(L.LightningDataModule):
         candidates: str = "all",
         seen: Literal["masked", "kept"] = "masked",
         num_workers: int = 0,
-        vectors: str | None = None,
+        vectors: dict[str, str] | str | None = None,
         user_vectors: str | None = None,
         positive: float | None = None,
         known_first: int | None = None,
@@ -131,8 +133,9 @@ class RecDataModule(L.LightningDataModule):
 
         self.card: DatasetCard = read_card(self.path)
         self.catalog = Catalog.load(self.path, self.card)
-        if self.vectors is not None:
-            self.catalog = self.catalog.with_vectors(self.vectors)
+        files = files_by_name(self.vectors)
+        for name, path in files.items():
+            self.catalog = self.catalog.with_vectors(path, name)
         if self.user_vectors is not None:
             self.catalog = self.catalog.with_user_vectors(self.user_vectors)
         columns = self.catalog.columns(self.path)
@@ -150,28 +153,27 @@ class RecDataModule(L.LightningDataModule):
                 "Lower min_user, min_item, valid or test."
             )
         self.visible = {"valid": before_valid, "test": before_test}
-        for path in (self.vectors, self.user_vectors):
+        for path in (*files.values(), self.user_vectors):
             if path is not None:
                 check_split(path, self.card.data_hash(), self.split_hash)
         self._ready = True
 
     def warn_of_unread_vectors(self, model: str) -> None:
         """Say so where a file of vectors was given and the model was built without a look at them."""
-        for of, option, path in (
-            ("items", "vectors", self.vectors),
-            ("users", "user_vectors", self.user_vectors),
-        ):
-            if path is not None and of not in self.catalog.read:
-                hint = (
-                    "Models of sequences and graphs read them with --model.recommender.item_input id+vector."
-                    if of == "items"
-                    else "`recloom fit --model NAME --help` says what a model reads."
-                )
-                warnings.warn(
-                    f"{model} as it is configured reads no vectors of {of}: --data.{option} {path} changes nothing. "
-                    f"{hint}",
-                    stacklevel=2,
-                )
+        unread = [
+            (f"vectors of items{f' called {name!r}' if name else ''}", f"vectors {f'{name}=' if name else ''}{path}",
+             "Models of sequences and graphs read them with --model.recommender.item_input id+vector.")
+            for name, path in files_by_name(self.vectors).items()
+            if f"items {name}".rstrip() not in self.catalog.read
+        ]  # fmt: skip
+        if self.user_vectors is not None and "users" not in self.catalog.read:
+            hint = "`recloom fit --model NAME --help` says what a model reads."
+            unread.append(("vectors of users", f"user_vectors {self.user_vectors}", hint))
+        for what, option, hint in unread:
+            warnings.warn(
+                f"{model} as it is configured reads no {what}: --data.{option} changes nothing. {hint}",
+                stacklevel=2,
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the rows that the recommender asks for."""
