@@ -67,7 +67,8 @@ class Batch:
             return self
         room = (max(0, max_len - self.history.shape[1]), 0)
         names = ("history", "history_time", "history_event")
-        return replace(self, **{name: pad(getattr(self, name), room)[:, -max_len:] for name in names})
+        history, times, events = (pad(getattr(self, name), room)[:, -max_len:] for name in names)
+        return replace(self, history=history, history_time=times, history_event=events)
 
     @classmethod
     def of(

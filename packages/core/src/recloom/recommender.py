@@ -209,7 +209,7 @@ class RequestVectors(nn.Module):
         return torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1)
 
 
-def _named(recommender: Recommender, fields: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _named(recommender: Recommender, fields: tuple[Tensor, ...]) -> dict[str, Any]:
     given = dict(zip(recommender.inputs, fields, strict=True))
     if "history" not in given:
         given["history"] = given[recommender.inputs[0]].new_zeros(fields[0].shape[0], 1)

@@ -133,7 +133,7 @@ Data:
                                 held out, with labels); uniform-N or popular-N
                                 (marked as sampled)
   --data.seen masked            kept: items of the history may come again
-  --data.vectors FILE           vectors of items, made by `recloom embed`; several as text=FILE image=FILE
+  --data.vectors FILE           vectors of items (`recloom embed`), or NAME=FILE
   --data.user_vectors FILE      the same of users
   --data.positive 4             click models: positive from this value on
   --data.known_first 30         click models: texts may tell of a user's first

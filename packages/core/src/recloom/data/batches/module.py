@@ -153,9 +153,9 @@ class RecDataModule(L.LightningDataModule):
                 "Lower min_user, min_item, valid or test."
             )
         self.visible = {"valid": before_valid, "test": before_test}
-        for path in (*files.values(), self.user_vectors):
-            if path is not None:
-                check_split(path, self.card.data_hash(), self.split_hash)
+        for made in (*files.values(), self.user_vectors):
+            if made is not None:
+                check_split(made, self.card.data_hash(), self.split_hash)
         self._ready = True
 
     def warn_of_unread_vectors(self, model: str) -> None:
