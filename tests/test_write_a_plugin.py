@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
-import sys
 import sysconfig
 import venv
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 from recloom.hookspecs import __dict__ as hooks
+from warm_python import HEAVY, WarmPython
 
 PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
 COMMANDS = {"recloom": "recloom.cli.main", "pip": "pip._internal.cli.main"}
@@ -48,20 +51,44 @@ def environment(tmp_path_factory) -> dict[str, str]:
     }
 
 
-def shell(text: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def python(environment):
+    """A warm Python of that environment: its processes see what was installed since."""
+    found = WarmPython(shutil.which("python", path=environment["PATH"]), f"{HEAVY},pytest,_pytest.python")
+    yield found
+    found.close()
+
+
+def shell(
+    text: str, folder: Path, environment: dict[str, str], python: WarmPython
+) -> subprocess.CompletedProcess[str]:
+    """Run the lines of a block, in one process each where Python or recloom is called with plain words."""
+    lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
+    plain = not re.search(r"[|&;<>$`*]", text) and all(
+        line[:1] == ["recloom"] or line[:2] == ["python", "-m"] for line in lines
+    )
+    if plain:
+        said = ""
+        for line in lines:
+            words = ["-m", COMMANDS["recloom"], *line[1:]] if line[0] == "recloom" else line[1:]
+            done = python.run(*words, cwd=folder, env=environment)
+            said += done.stdout
+            if done.returncode:
+                break
+        return subprocess.CompletedProcess(text, done.returncode, said, done.stderr)
     return subprocess.run(
         ["bash", "-e", "-c", text], cwd=folder, env=environment, text=True, capture_output=True, timeout=200
     )
 
 
 @pytest.mark.slow
-def test_every_step_of_the_page_works(environment, tmp_path):
+def test_every_step_of_the_page_works(environment, python, tmp_path):
     blocks = BLOCK.findall(PAGE.read_text("utf-8"))
     assert [kind for kind, _, _ in blocks].count("sh") >= 3
     said = ""
     for kind, title, text in blocks:
         if kind == "sh":
-            run = shell(text, tmp_path, environment)
+            run = shell(text, tmp_path, environment, python)
             assert run.returncode == 0, f"{text}\n{run.stdout}\n{run.stderr}"
             said += run.stdout
         else:
@@ -73,7 +100,9 @@ def test_every_step_of_the_page_works(environment, tmp_path):
     assert "failed" not in said
     assert re.search(r"taste +0\.1\.0 +ok +models", said)
     assert list((tmp_path / "runs" / "taste").rglob("*.ckpt"))
-    assert "recloom-taste" not in subprocess.check_output([sys.executable, "-m", "pip", "list"], text=True)
+    assert "recloom-taste" not in {found.name for found in distributions()}, (
+        "it went into the outer environment"
+    )
 
 
 def test_the_page_names_every_hook():

@@ -14,9 +14,11 @@ import json
 import os
 import runpy
 import signal
+import site
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -152,6 +154,7 @@ def become(asked: dict) -> None:
     os.chdir(asked["cwd"])
     way, *rest = asked["words"]
     added = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    site.addsitedir(sysconfig.get_path("purelib"))  # packages may have come since this Python began
     sys.path[0:1] = [str(Path(way).resolve().parent) if way not in ("-c", "-m") else os.getcwd(), *added]
     importlib.invalidate_caches()
     if way == "-c":
