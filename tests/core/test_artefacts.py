@@ -28,7 +28,7 @@ class Tapes:
     def recommend(self, artefact, requests, out, *, k=10, exclude=()):
         self.asked.append((artefact, requests, out, k, [*exclude]))
 
-    def trace(self, spec, num_items, num_users):
+    def trace(self, spec, num_items, num_users, context=0):
         self.asked.append((num_items, num_users))
         return lambda *fields: 2 * spec.module(*fields)
 

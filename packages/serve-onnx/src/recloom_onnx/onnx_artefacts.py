@@ -53,7 +53,9 @@ class OnnxArtefacts:
         )
         return [place.item_id for place in places]
 
-    def trace(self, spec: ExportSpec, num_items: int, num_users: int) -> Callable[..., Tensor]:
+    def trace(
+        self, spec: ExportSpec, num_items: int, num_users: int, context: int = 0
+    ) -> Callable[..., Tensor]:
         """The traced module of `spec`, run by onnxruntime from a temporary file."""
         import tempfile
 
@@ -63,7 +65,7 @@ class OnnxArtefacts:
 
         from .exporting.trace import trace
 
-        model = trace(spec, num_items, num_users)
+        model = trace(spec, num_items, num_users, context=context)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             onnx_ir.save(model, path)

@@ -74,8 +74,15 @@ class Artefacts(Protocol):
         What the artefact does not read of a request counts for nothing.
         """
 
-    def trace(self, spec: ExportSpec, num_items: int, num_users: int) -> Callable[..., Tensor]:
+    def trace(
+        self, spec: ExportSpec, num_items: int, num_users: int, context: int = 0
+    ) -> Callable[..., Tensor]:
         """The traced module of `spec` in the runtime: from its fields, in order, to (B, num_items) scores.
+
+        Args:
+            spec: what is traced.
+            num_items, num_users: sizes of the catalogue.
+            context: fields of a request, columns of `Batch.context`.
 
         Raises RecloomError naming the part of the module that cannot be traced.
         """

@@ -26,7 +26,8 @@ def exported_scores(spec: ExportSpec, batch: Batch, recommender: Recommender) ->
     rows = range(len(batch))
     for artefacts in installed_artefacts().values():
         with untraced():
-            run = artefacts.trace(spec, recommender.num_items, recommender.num_users)
+            context = batch.context.shape[1]
+            run = artefacts.trace(spec, recommender.num_items, recommender.num_users, context)
         yield artefacts.runtime, run(*fields)
         alone = [run(*(field[n : n + 1] for field in fields)) for n in rows]
         yield f"{artefacts.runtime}, one by one", torch.cat(alone)

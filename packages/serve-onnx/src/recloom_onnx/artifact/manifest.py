@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from recloom.errors import RecloomError
 from recloom.io import sha256, write_text
-from recloom.schemas import Protocol, Record
+from recloom.schemas import ContextField, EventCodes, Protocol, Record
 
 from .ids import IdKind
 
@@ -117,6 +117,10 @@ class Manifest(Record):
     """Of weights and products; scores are float32 always."""
     ids: IdKind = "string"
     """Whether raw ids are text, with '' as padding, or int64, with -1 as padding."""
+    events: EventCodes | None = None
+    """Which code stands for which raw event, where the model reads `history_event`."""
+    context: list[ContextField] = Field(default_factory=list)
+    """The columns of `context` and which code stands for which value, where the model reads it."""
     id_table: str
     """sha256 of the raw item ids in index order."""
     weights: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from recloom.io import version
 
 from .ids import ALLOW_SENTINEL, DTYPES, PADDING, Array, aligned, id_array, padded
 from .manifest import Manifest, items_path, read_manifest
+from .raw_codes import are_values, blank_events, context_array, event_array
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -23,8 +24,10 @@ NAMES = ["item_id", "score"]
 """Outputs of the graph."""
 TEXT = ("history", "blocked", "allowed", "user")
 """Inputs of raw ids."""
-OPTIONAL = frozenset({"blocked", "allowed", "user"})
-"""Inputs that may be left out: nothing is blocked, every item is allowed, the user is unknown."""
+OPTIONAL = frozenset({"blocked", "allowed", "user", "history_event", "context"})
+"""Inputs that may be left out: nothing is blocked, every item is allowed, user, events and context are unknown."""
+BESIDE_HISTORY = ("history_time", "history_event")
+"""Inputs of the shape of `history`."""
 
 
 class Recommended(NamedTuple):
@@ -89,6 +92,8 @@ class Session:
         users: Sequence[str] | None = None,
         history_times: Sequence[Sequence[int]] | None = None,
         request_times: Sequence[int] | None = None,
+        history_events: Sequence[Sequence[Any]] | None = None,
+        contexts: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> list[list[Recommended]]:
         """Return for each request the best k items that are left, best first.
 
@@ -101,6 +106,10 @@ class Session:
             users: raw user ids, where the model knows users; by default unknown.
             history_times: seconds beside `histories`, where the model reads times.
             request_times: seconds, where the model reads times.
+            history_events: raw events beside `histories`, text or numbers as the data have them, None = unknown, where
+                the model reads events; by default all unknown.
+            contexts: raw fields of each request by name, such as {"device": "phone"}, where the model reads them; a
+                field that is absent is unknown.
         """
         rows, kind = len(histories), self.manifest.ids
         if not rows:
@@ -117,6 +126,13 @@ class Session:
             given["history_time"] = aligned(history_times, seconds, 0)
         if request_times is not None:
             given["request_time"] = np.array(request_times, dtype=np.int64)
+        if history_events is not None and "history_event" in self.inputs:
+            events = event_array([*chain.from_iterable(history_events)], self.manifest.events)
+            given["history_event"] = aligned(
+                history_events, events, blank_events((), self.manifest.events).item()
+            )
+        if contexts is not None and "context" in self.inputs:
+            given["context"] = context_array(contexts, self.manifest.context)
         ids, scores = self.run(given, min(k, self.manifest.num_items))
         if kind == "integer":
             ids = ids.astype(str)
@@ -145,26 +161,52 @@ class Session:
         Raises RecloomError where an input is missing, or its rows, shape or type are not what the model reads.
         """
         history = given["history"]
-        rows, kind, complete = len(history), self.manifest.ids, {}
+        rows, complete = len(history), {}
         for name in self.inputs:
             if name == "k":
                 continue
             if name in given:
                 array = given[name]
             elif name in OPTIONAL:
-                shape = (rows, 0) if name != "user" else (rows,)
-                array = np.full(shape, PADDING[kind], DTYPES[kind])
+                array = self._default(name, history)
             else:
                 raise RecloomError(f"{self.manifest.model} reads {name}; give it with every request")
             if len(array) != rows:
                 raise RecloomError(f"{name} has {len(array)} rows and history has {rows}; expected the same")
-            complete[name] = self._typed(name, array) if name in TEXT else array
-        if "history_time" in complete and complete["history_time"].shape != history.shape:
-            raise RecloomError(
-                f"history_time has shape {list(complete['history_time'].shape)}, history {list(history.shape)}; "
-                "expected one time for each item"
-            )
+            if name in BESIDE_HISTORY and array.shape != history.shape:
+                what = "time" if name == "history_time" else "event"
+                raise RecloomError(
+                    f"{name} has shape {list(array.shape)}, history {list(history.shape)}; expected one {what} for "
+                    "each item"
+                )
+            complete[name] = self._typed(name, array) if name in TEXT else self._coded(name, array)
         return complete
+
+    def _default(self, name: str, history: Array) -> Array:
+        """What stands for an optional input that is left out."""
+        rows, kind = len(history), self.manifest.ids
+        if name == "history_event":
+            return blank_events(history.shape, self.manifest.events)
+        if name == "context":
+            return np.full((rows, len(self.manifest.context)), "", object)
+        return np.full((rows,) if name == "user" else (rows, 0), PADDING[kind], DTYPES[kind])
+
+    def _coded(self, name: str, array: Array) -> Array:
+        """Raw events and fields of the request in their types; any other input as it is."""
+        if name == "history_event" and are_values(self.manifest.events):
+            if array.dtype.kind not in "fiu":
+                raise RecloomError(
+                    f"history_event has the type {array.dtype}; the events of this artefact are numbers"
+                )
+            return array.astype(np.float32, copy=False)
+        if name in ("history_event", "context") and array.dtype != object:
+            raise RecloomError(f"{name} has the type {array.dtype}; expected text in an object array")
+        if name == "context" and array.shape != (len(array), len(self.manifest.context)):
+            names = ", ".join(field.name for field in self.manifest.context)
+            raise RecloomError(
+                f"context has shape {list(array.shape)}; expected a column for each of {names}"
+            )
+        return array
 
     def run_prepared(self, inputs: dict[str, Array], k: int) -> tuple[Array, Array]:
         """As `run`, of what `prepare` has returned; rows of several such inputs may have been joined.

@@ -27,7 +27,8 @@ from ..artifact.manifest import (
     items_path,
     weight_digest,
 )
-from .graph import ports, wrap, wrap_query
+from .graph import wrap, wrap_query
+from .ports import RawCodes, ports
 from .quantize import reduce_precision
 from .staging import publish, staged
 from .trace import examples, trace
@@ -86,23 +87,25 @@ def export_artefact(
     if ids == "integer":
         check_integers(item_ids, "item_id")
         check_integers(user_ids, "user_id")
+    codes = RawCodes(catalog.events, catalog.context)
+    inputs, outputs = ports(spec.inputs, ids, codes)
     known = popularity[1:].detach().cpu().float().numpy()
     index, report = None, None
     if index_above is not None and catalog.num_items > index_above:
         index, report = _indexed(spec, catalog, requests, index_recall)
         assert spec.search is not None
         only = ExportSpec(spec.search.query, spec.inputs, spec.max_len)
-        body = trace(only, catalog.num_items, catalog.num_users, spec.search.items.shape[1])
+        width = spec.search.items.shape[1]
+        body = trace(only, catalog.num_items, catalog.num_users, width, len(catalog.context))
     else:
-        body = trace(spec, catalog.num_items, catalog.num_users)
+        body = trace(spec, catalog.num_items, catalog.num_users, context=len(catalog.context))
     if quantize is not None:
         reduce_precision(body, quantize)
     if index is None:
-        model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, known, seen, ids)
+        model = wrap(body, spec.inputs, spec.max_len, item_ids, user_ids, known, seen, ids, codes)
     else:
-        model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids)
+        model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids, codes)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx") or ""
-    inputs, outputs = ports(spec.inputs, ids)
     with staged(Path(out)) as staging:
         files = _save(model, _items(catalog, None if index is None else known), index, staging, inline_limit)
         manifest = Manifest(
@@ -121,6 +124,8 @@ def export_artefact(
             seen=seen,
             precision=quantize or "fp32",
             ids=ids,
+            events=catalog.events if "history_event" in spec.inputs else None,
+            context=list(catalog.context) if "context" in spec.inputs else [],
             id_table=id_digest(item_ids),
             weights=weight_digest(recommender.state_dict()),
             index=report,
@@ -182,7 +187,7 @@ def _fields(spec: ExportSpec, catalog: Catalog, requests: Iterable[Batch]) -> It
         empty = False
         yield tuple(getattr(batch.cut_to(spec.max_len), name) for name in spec.inputs)
     if empty:
-        yield examples(spec, catalog.num_items, catalog.num_users, RANDOM)
+        yield examples(spec, catalog.num_items, catalog.num_users, RANDOM, len(catalog.context))
 
 
 def _items(catalog: Catalog, popularity: Array | None) -> pl.DataFrame | None:

@@ -13,40 +13,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import onnx_ir as ir
 from onnx_ir import DataType, Value
+from recloom.schemas import ContextField, EventCodes
 
 from ..artifact.ids import PADDING, IdKind
 from ..artifact.manifest import Port
+from ..artifact.raw_codes import are_values
 from .nodes import Nodes, Pair
+from .ports import NO_CODES, RawCodes, ports
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}
 TYPES = {"string": DataType.STRING, "int64": DataType.INT64, "float32": DataType.FLOAT}
-INPUTS = {
-    port.name: port
-    for port in (
-        Port(
-            name="history",
-            type="string",
-            shape=["B", "L"],
-            meaning="raw item ids, most recent last; '' = none",
-        ),
-        Port(name="blocked", type="string", shape=["B", "M"], meaning="raw item ids never to recommend"),
-        Port(
-            name="allowed",
-            type="string",
-            shape=["B", "A"],
-            meaning="the only raw item ids to recommend; none in a row = all",
-        ),
-        Port(name="k", type="int64", shape=[1], meaning="length of the lists; 0 or less = empty lists"),
-        Port(name="user", type="string", shape=["B"], meaning="raw user id"),
-        Port(name="history_time", type="int64", shape=["B", "L"], meaning="seconds, beside history"),
-        Port(name="request_time", type="int64", shape=["B"], meaning="seconds"),
-    )
-}
-"""All that an artefact can take. Ids that the artefact does not know count for nothing; L, M and A may be 0."""
-OUTPUTS = [
-    Port(name="item_id", type="string", shape=["B", "k"], meaning="raw item ids, best first; '' = none left"),
-    Port(name="score", type="float32", shape=["B", "k"], meaning="higher is better; -inf = none left"),
-]
 FLAGS = ("limited", "unknown")
 BELOW = np.array(-np.inf, dtype=np.float32)
 
@@ -64,25 +40,6 @@ class ListLimits(NamedTuple):
     """(1, N) scores for cold-start users."""
 
 
-def input_names(fields: Sequence[str]) -> list[str]:
-    """Inputs of the artefact of a model that reads `fields`."""
-    return ["history", "blocked", "allowed", "k", *(name for name in fields if name != "history")]
-
-
-def ports(fields: Sequence[str], kind: IdKind) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs of the artefact of a model that reads `fields`."""
-    return (
-        [_of_kind(INPUTS[name], kind) for name in input_names(fields)],
-        [_of_kind(port, kind) for port in OUTPUTS],
-    )
-
-
-def _of_kind(port: Port, kind: IdKind) -> Port:
-    if kind == "string" or port.type != "string":
-        return port
-    return port.model_copy(update={"type": "int64", "meaning": port.meaning.replace("''", "-1")})
-
-
 def wrap(
     body: ir.Model,
     fields: Sequence[str],
@@ -92,6 +49,7 @@ def wrap(
     popularity: np.ndarray[Any, np.dtype[np.float32]],
     seen: Literal["masked", "kept"] = "masked",
     kind: IdKind = "string",
+    codes: RawCodes = NO_CODES,
 ) -> ir.Model:
     """Turn a graph from indices to scores of all items into one from raw ids to top-k raw ids.
 
@@ -104,11 +62,12 @@ def wrap(
         popularity: (N,) scores for cold-start users.
         seen: whether items of the history may be recommended.
         kind: whether ids go in and come out as strings, or as the integers that they spell.
+        codes: of events and fields of the request, where the model reads them.
     """
     graph = _Wrapper(body.graph, kind)
-    given_ports, made_ports = ports(fields, kind)
+    given_ports, made_ports = ports(fields, kind, codes)
     inputs = {port.name: _value(port) for port in given_ports}
-    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids)
+    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids, codes)
     scores = graph.feed([given[name] for name in fields], inputs["history"], len(item_ids))
     hidden = graph.hidden(
         [graph.encode(inputs["blocked"], item_ids), *([history] if seen == "masked" else [])]
@@ -132,6 +91,7 @@ def wrap_query(
     item_ids: Sequence[str],
     user_ids: Sequence[str],
     kind: IdKind = "string",
+    codes: RawCodes = NO_CODES,
 ) -> ir.Model:
     """Turn a graph from indices to (B, d) query vectors into one from raw ids to all that a search needs.
 
@@ -140,8 +100,8 @@ def wrap_query(
     nothing is known of the user. Arguments as those of `wrap`.
     """
     graph = _Wrapper(body.graph, kind)
-    inputs = {port.name: _value(port) for port in ports(fields, kind)[0] if port.name != "k"}
-    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids)
+    inputs = {port.name: _value(port) for port in ports(fields, kind, codes)[0] if port.name != "k"}
+    history, given = graph.read(inputs, fields, max_len, item_ids, user_ids, codes)
     known = graph.known(given, fields)
     assert known is not None, "what has query vectors knows a history or a user"
     made = {
@@ -175,13 +135,18 @@ class _Wrapper(Nodes):
         max_len: int | None,
         item_ids: Sequence[str],
         user_ids: Sequence[str],
+        codes: RawCodes,
     ) -> tuple[Value, dict[str, Value]]:
         """The whole history (B, L) in indices, and what the model reads of a request, by field."""
         history = self.encode(inputs["history"], item_ids)
         given = {**inputs, "history": history}
         if "user" in fields:
             given["user"] = self.encode(inputs["user"], user_ids)
-        read = [name for name in fields if name in ("history", "history_time")]
+        if "history_event" in fields:
+            given["history_event"] = self.event_codes(inputs["history_event"], codes.events)
+        if "context" in fields:
+            given["context"] = self.context_codes(inputs["context"], codes.context)
+        read = [name for name in fields if name in ("history", "history_time", "history_event")]
         if read:
             column, blank = self.columns(history, max_len)
             given |= {name: self.compact(given[name], column, blank) for name in read}
@@ -218,6 +183,41 @@ class _Wrapper(Nodes):
             **keys,
             values_int64s=list(values),
             default_int64=default,
+        )
+
+    def event_codes(self, raw: Value, events: EventCodes | None) -> Value:
+        """Codes of (B, L) raw events: text by its place, a value by the number of cuts that it reaches, plus 1."""
+        if not are_values(events):
+            return self.words(raw, [] if events is None else events.names)
+        assert events is not None
+        known = self.op("Cast", self.op("Not", self.op("IsNaN", raw)), to=DataType.INT64.value)
+        if not events.cuts:
+            return known
+        cuts = self.constant(np.array(events.cuts, dtype=np.float32))  # (C,)
+        reached = self.op("GreaterOrEqual", self.op("Unsqueeze", raw, self.vector(2)), cuts)  # (B, L, C)
+        count = self.op(
+            "ReduceSum", self.op("Cast", reached, to=DataType.INT64.value), self.vector(2), keepdims=0
+        )
+        return self.op("Mul", self.op("Add", count, self.ints(1)), known)
+
+    def context_codes(self, raw: Value, fields: Sequence[ContextField]) -> Value:
+        """Codes of (B, F) raw fields of the request, each by its own values."""
+        columns = [
+            self.words(self.op("Gather", raw, self.vector(place), axis=1), field.values)  # (B, 1)
+            for place, field in enumerate(fields)
+        ]
+        return self.op("Concat", *columns, axis=1)
+
+    def words(self, raw: Value, known: Sequence[str]) -> Value:
+        """Places of text in a list, from 1; 0 where it is not there. The shape stays."""
+        keys, places = (known, range(1, len(known) + 1)) if known else ([""], range(1))
+        return self.op(
+            "LabelEncoder",
+            raw,
+            domain="ai.onnx.ml",
+            keys_strings=list(keys),
+            values_int64s=list(places),
+            default_int64=0,
         )
 
     def given(self, raw: Value) -> Value:

@@ -32,18 +32,21 @@ class Body(nn.Module):
         return found
 
 
-def trace(spec: ExportSpec, num_items: int, num_users: int, width: int | None = None) -> ir.Model:
+def trace(
+    spec: ExportSpec, num_items: int, num_users: int, width: int | None = None, context: int = 0
+) -> ir.Model:
     """Turn the module of `spec` into a graph for any batch size, and any length where max_len is None.
 
     Args:
         spec: what is traced; of its search nothing is read.
         num_items, num_users: sizes of the catalogue.
         width: numbers that it gives for each request; None = one for each item.
+        context: fields of a request.
 
     Raises RecloomError naming the module that cannot be traced or has no ONNX operator.
     """
     _refuse_bags(spec.module)
-    example = examples(spec, num_items, num_users)
+    example = examples(spec, num_items, num_users, context=context)
     modes = {part: part.training for part in spec.module.modules()}
     spec.module.eval()
     try:
@@ -55,8 +58,10 @@ def trace(spec: ExportSpec, num_items: int, num_users: int, width: int | None = 
             part.training = training
 
 
-def examples(spec: ExportSpec, num_items: int, num_users: int, rows: int = ROWS) -> tuple[Tensor, ...]:
-    """Random inputs for the fields of `spec`: so many requests, the first history padded."""
+def examples(
+    spec: ExportSpec, num_items: int, num_users: int, rows: int = ROWS, context: int = 0
+) -> tuple[Tensor, ...]:
+    """Random inputs for the fields of `spec`: so many requests, the first history padded, codes all unknown."""
     tensors = itertools.chain(spec.module.parameters(), spec.module.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     shape = (rows, spec.max_len or LENGTH)
@@ -69,6 +74,8 @@ def examples(spec: ExportSpec, num_items: int, num_users: int, rows: int = ROWS)
         "history_time": times * (history > 0),
         "request_time": torch.full((rows,), 1_600_000_000),
         "user": torch.randint(0, num_users + 1, (rows,), generator=random),
+        "history_event": torch.zeros_like(history),
+        "context": torch.zeros(rows, context, dtype=torch.long),
     }
     missing = [name for name in spec.inputs if name not in known]
     if missing:
@@ -99,9 +106,8 @@ def _check_shape(spec: ExportSpec, example: tuple[Tensor, ...], num_items: int) 
 
 def _traced(spec: ExportSpec, example: tuple[Tensor, ...]) -> ExportedProgram:
     free = torch.export.Dim.DYNAMIC
-    sizes = tuple(
-        {0: free, 1: free} if tensor.dim() == 2 and spec.max_len is None else {0: free} for tensor in example
-    )
+    ragged = {name for name in spec.inputs if name.startswith("history") and spec.max_len is None}
+    sizes = tuple({0: free, 1: free} if name in ragged else {0: free} for name in spec.inputs)
     dynamic = (sizes,) if example else None
     body, entered = Body(spec.module), [""]
     with _following(body, entered):

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictInt, StrictStr, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictFloat, StrictInt, StrictStr, TypeAdapter
 from recloom.runs import ListItem, ListRequest
 from starlette.responses import Response
 
 from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, text_array
+from ..artifact.raw_codes import blank_events, context_array, event_array
 from .http_errors import HttpError
 from .models import Models, Served
 from .openapi import ERRORS, body_of
@@ -35,6 +36,8 @@ class FirstFault(FailFast):
 
 
 Ids = Annotated[list[Id], FirstFault()]
+Event = StrictStr | StrictInt | StrictFloat
+"""Text, or a number such as a rating."""
 Seconds = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -56,6 +59,13 @@ class RecommendRequest(BaseModel):
         None, description="Seconds beside history, for models that read times."
     )
     request_time: Seconds | None = Field(None, description="Seconds, for models that read times.")
+    history_events: Annotated[list[Event | None], FirstFault()] | None = Field(
+        None,
+        description="What happened with each item of history, for models that read events; null = unknown.",
+    )
+    context: dict[str, Event | None] | None = Field(
+        None, description="Fields of the request by name, for models that read them."
+    )
 
 
 class RecommendedItem(BaseModel):
@@ -228,6 +238,11 @@ def _inputs(requests: Sequence[RecommendRequest], served: Served, depth: int) ->
         given["history_time"] = _history_times(requests, served.name)
     if "request_time" in manifest.fields:
         given["request_time"] = _request_times(requests, served.name)
+    if "history_event" in manifest.fields and any(request.history_events for request in requests):
+        given["history_event"] = _history_events(requests, served)
+    if "context" in manifest.fields and any(request.context for request in requests):
+        given["context"] = context_array([request.context for request in requests], manifest.context)
+        check_text(given["context"].ravel().tolist(), "context")
     return given, k
 
 
@@ -258,6 +273,23 @@ def _history_times(requests: Sequence[RecommendRequest], name: str) -> Array:
             )
     rows = [request.history_times or [] for request in requests]
     return aligned(rows, np.array([*chain.from_iterable(rows)], dtype=np.int64), 0)
+
+
+def _history_events(requests: Sequence[RecommendRequest], served: Served) -> Array:
+    """(B, L) raw events; a request without any has none beside all of its items."""
+    rows = []
+    for request in requests:
+        row = [None] * len(request.history) if request.history_events is None else request.history_events
+        if len(row) != len(request.history):
+            raise HttpError(
+                f"history_events has {len(row)} elements; expected {len(request.history)}, one for each item of "
+                "history, null where it is unknown"
+            )
+        rows.append(row)
+    events = event_array([*chain.from_iterable(rows)], served.session.manifest.events)
+    if events.dtype == object:
+        check_text(events.tolist(), "history_events")
+    return aligned(rows, events, blank_events((), served.session.manifest.events).item())
 
 
 def _request_times(requests: Sequence[RecommendRequest], name: str) -> Array:

@@ -21,6 +21,12 @@ from .http_errors import HttpError, brief
 from .validation import check_text
 
 DATATYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
+ELEMENTS: dict[str, tuple[set[type], str]] = {
+    "string": ({str}, "text"),
+    "int64": ({int}, "whole numbers"),
+    "float32": ({float, int, type(None)}, "numbers, or null for none,"),
+}
+"""Types of JSON that the elements of an input may have, and their word in messages."""
 LENGTH = Struct("<I")
 Size = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Parameters = dict[str, Any]
@@ -93,13 +99,15 @@ def _flat(data: list[Any], shape: list[int], name: str) -> list[Any]:
 def _from_json(values: list[Any], count: int, port: Port) -> Array:
     if len(values) != count:
         raise HttpError(f"input {port.name}: expected {count} elements for its shape, found {len(values)}")
-    kind, word = (str, "text") if port.type == "string" else (int, "whole numbers")
-    if {*map(type, values)} - {kind}:
-        odd = next(value for value in values if type(value) is not kind)
+    kinds, word = ELEMENTS[port.type]
+    if {*map(type, values)} - kinds:
+        odd = next(value for value in values if type(value) not in kinds)
         raise HttpError(f"input {port.name}: expected {word} as elements, found {brief(odd)}")
-    if kind is str:
+    if port.type == "string":
         check_text(values, port.name)
         return np.fromiter(values, object, count)
+    if port.type == "float32":
+        return np.array([math.nan if value is None else value for value in values], np.float32)
     try:
         return np.array(values, np.int64)
     except OverflowError as error:
@@ -108,9 +116,11 @@ def _from_json(values: list[Any], count: int, port: Port) -> Array:
 
 def _from_bytes(raw: bytes, count: int, port: Port) -> Array:
     if port.type != "string":
-        if len(raw) != 8 * count:
-            raise HttpError(f"input {port.name}: expected {8 * count} bytes for its shape, found {len(raw)}")
-        return np.frombuffer(raw, "<i8")
+        numbers = np.dtype("<i8" if port.type == "int64" else "<f4")
+        size = numbers.itemsize * count
+        if len(raw) != size:
+            raise HttpError(f"input {port.name}: expected {size} bytes for its shape, found {len(raw)}")
+        return np.frombuffer(raw, numbers)
     values: list[bytes] = []
     at = 0
     while at + LENGTH.size <= len(raw) and len(values) <= count:

@@ -6,6 +6,7 @@ Shapes: B rows of one request, R rows of all, L any width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,12 +54,21 @@ def merged(parts: Sequence[Inputs], kind: IdKind) -> Inputs:
     if len(parts) == 1:
         return parts[0]
     return {
-        name: _stacked([part[name] for part in parts], 0 if name in TIMES else PADDING[kind])
-        for name in parts[0]
+        name: _stacked([part[name] for part in parts], _blank(name, array, kind))
+        for name, array in parts[0].items()
     }
 
 
-def _stacked(arrays: Sequence[Array], blank: str | int) -> Array:
+def _blank(name: str, array: Array, kind: IdKind) -> Any:
+    """What fills a table on the left."""
+    if name in TIMES:
+        return 0
+    if name == "history_event":
+        return "" if array.dtype == object else np.nan
+    return PADDING[kind]
+
+
+def _stacked(arrays: Sequence[Array], blank: Any) -> Array:
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)
     wide = max(array.shape[1] for array in arrays)
