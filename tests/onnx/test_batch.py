@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import recloom.runs.recommend
+import recloom.runs.artefacts
 import torch
 from recloom.cli.main import main
 from recloom.data.catalog import Catalog
@@ -280,7 +280,7 @@ def test_words_of_recommend_that_do_not_fit(words, told, capsys):
 
 
 def test_without_the_package_the_command_says_what_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(recloom.runs.recommend, "collect", lambda hook: {})
+    monkeypatch.setattr(recloom.runs.artefacts, "collect", lambda hook: {})
     with pytest.raises(SystemExit):
         main(["recommend", "--artefact", "m.onnx", "--users", "u.parquet", "--out", "o.parquet"])
     assert (

@@ -16,6 +16,7 @@ from recloom.recommender import Recommender
 from recloom.schemas import ContextField, EventCodes
 from recloom_onnx.artifact.manifest import read_manifest
 from recloom_onnx.artifact.session import Session
+from recloom_onnx.batch.run import recommend_file
 from recloom_onnx.exporting.export import export_artefact
 from recloom_onnx.exporting.triton import write_triton
 from recloom_onnx.verification.cases import indexed, random_requests
@@ -242,3 +243,58 @@ def test_the_server_takes_them_in_both_protocols(artefact, tmp_path):
     assert infer["outputs"][0]["data"] == [place.item_id for place in expected]
     (plain,) = Session(path, threads=1).recommend([["i1", "i2"]], 5)
     assert left_out["outputs"][0]["data"] == [place.item_id for place in plain]
+
+
+def ids_of(out):
+    return pl.read_parquet(out).group_by("user_id", maintain_order=True).agg("item_id")["item_id"].to_list()
+
+
+def test_a_file_of_requests_holds_them_in_columns(artefact, tmp_path):
+    path, catalog, _ = artefact
+    happened = [["buy", None], [], None] if catalog.events is WORDS else [[4.0, None], [], None]
+    table = {
+        "user_id": ["a", "b", "c"],
+        "history": [["i1", "i2"], [], ["i3"]],
+        "history_events": happened,
+        "hour": [7, 20, None],
+    }
+    pl.DataFrame(table).write_parquet(tmp_path / "users.parquet")
+    done = recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=5)
+    assert (done.counts.requests, done.counts.rejected) == (3, 0)
+    expected = Session(path, threads=1).recommend(
+        table["history"],
+        5,
+        history_events=[happened[0], [], [None]],
+        contexts=[{"hour": 7}, {"hour": 20}, None],
+    )
+    assert ids_of(tmp_path / "lists.parquet") == [[place.item_id for place in places] for places in expected]
+    wrong = table | {"history_events": [happened[0], happened[0][:1], None]}
+    pl.DataFrame(wrong).write_parquet(tmp_path / "users.parquet")
+    done = recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=5, max_rejected=0.5)
+    assert pl.read_parquet(done.rejected)["reason"].to_list() == [
+        "history and history_events are not of one length"
+    ]
+    wrong = table | {"history_events": [[[1]], [], []]}
+    pl.DataFrame(wrong).write_parquet(tmp_path / "users.parquet")
+    kind = "string or integers" if catalog.events is WORDS else "numbers"
+    with pytest.raises(RecloomError, match=f"column 'history_events' of .*; expected list of {kind}"):
+        recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=5)
+
+
+def test_a_prepared_dataset_gives_its_events(artefact, tmp_path):
+    path, catalog, _ = artefact
+    words = catalog.events is WORDS
+    column, happened = ("event", ["buy", "click", None]) if words else ("value", [4.0, 1.0, None])
+    rows = {
+        "user_id": ["a", "a", "b"],
+        "item_id": ["i1", "i2", "i3"],
+        "timestamp": [1, 2, 3],
+        column: happened,
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "interactions.parquet")
+    (tmp_path / "dataset.json").write_text("{}")
+    recommend_file(path, tmp_path, tmp_path / "lists.parquet", k=5)
+    expected = Session(path, threads=1).recommend(
+        [["i1", "i2"], ["i3"]], 5, history_events=[happened[:2], [None]]
+    )
+    assert ids_of(tmp_path / "lists.parquet") == [[place.item_id for place in places] for places in expected]

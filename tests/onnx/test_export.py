@@ -121,7 +121,9 @@ def test_an_input_that_no_request_has_is_an_error(catalog, tmp_path):
         def export(self):
             return ExportSpec(self, ("weather",), None)
 
-    with pytest.raises(RecloomError, match="asks for the input 'weather'; an artefact can give history"):
+    with pytest.raises(
+        RecloomError, match="asks for the input 'weather'; an artefact can give context, history"
+    ):
         export_artefact(Asks(catalog, nn.Identity()), catalog, torch.zeros(61), tmp_path / "model.onnx")
 
 

@@ -14,7 +14,7 @@ from recloom.data.catalog import Catalog
 from recloom.models import EASE
 from recloom_onnx.artifact.manifest import Manifest, Parity
 from recloom_onnx.exporting.export import export_artefact
-from recloom_onnx.exporting.graph import INPUTS, OUTPUTS
+from recloom_onnx.exporting.ports import INPUTS, OUTPUTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
 
@@ -39,7 +39,14 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 def test_the_page_names_every_input_output_and_field():
     named = set(re.findall(r"`(\w+)`", PAGE))
-    wanted = {*INPUTS, *(port.name for port in OUTPUTS), *Manifest.model_fields, *Parity.model_fields}
+    wanted = {
+        *INPUTS,
+        "history_event",
+        "context",
+        *(port.name for port in OUTPUTS),
+        *Manifest.model_fields,
+        *Parity.model_fields,
+    }
     assert len(wanted) > 30
     assert not wanted - named
 

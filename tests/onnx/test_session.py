@@ -122,7 +122,7 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(verified, monkeypatch):
 
 
 def test_two_wheels_are_named(verified, monkeypatch):
-    monkeypatch.setattr(sessions, "_version", lambda name: "1.31")
+    monkeypatch.setattr(sessions, "version", lambda name: "1.31")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(RecloomError, match="pip uninstall onnxruntime onnxruntime-gpu, then pip install"):
         Session(verified.path, provider="cuda")

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .requests import CONTEXT
+
 REJECTED = pa.schema([("row", pa.int64()), ("user_id", pa.string()), ("reason", pa.string())])
+EMPTY = "is empty"
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -36,6 +39,9 @@ def _faults(table: pa.Table) -> list[tuple[Mask, str]]:
         if name in ("exclude", "allow"):
             found += _elements(name, column)
             continue
+        if name == "history_events" or name.startswith(CONTEXT):  # null or '' is unknown
+            found += _raw(name.removeprefix(CONTEXT), column)
+            continue
         hint = "; an empty list says that there is none" if name == "history" else ""
         found.append((_mask(pc.is_null(column)), f"{name} is null{hint}"))
         if pa.types.is_list(column.type):
@@ -46,6 +52,24 @@ def _faults(table: pa.Table) -> list[tuple[Mask, str]]:
         items, times = (pc.list_value_length(table[name]) for name in ("history", "history_times"))
         unequal = pc.not_equal(items, times)
         found.append((_mask(unequal.combine_chunks()), "history and history_times are not of one length"))
+    if "history_events" in table.column_names:
+        items, events = (pc.list_value_length(table[name]) for name in ("history", "history_events"))
+        unequal = pc.not_equal(items, events)  # null where there are no events, which is no fault
+        found.append((_mask(unequal.combine_chunks()), "history and history_events are not of one length"))
+    return found
+
+
+def _raw(name: str, column: pa.Array) -> list[tuple[Mask, str]]:
+    """Faults of raw events or fields of the request: text that is not UTF-8 or holds a NUL character."""
+    lists = pa.types.is_list(column.type)
+    values = column.flatten() if lists else column
+    rows = pc.list_parent_indices(column).to_numpy() if lists else np.arange(len(column))
+    found = []
+    for inside, what in _texts(values):
+        if what != EMPTY:
+            mask: Mask = np.zeros(len(column), dtype=bool)
+            mask[rows[inside]] = True
+            found.append((mask, f"{name} holds text that {what}"))
     return found
 
 
@@ -67,7 +91,7 @@ def _texts(values: pa.Array) -> list[tuple[Mask, str]]:
         return []
     return [
         (_broken(values), "is not UTF-8"),
-        (_mask(pc.equal(values, "")), "is empty"),
+        (_mask(pc.equal(values, "")), EMPTY),
         (_mask(pc.match_substring(values, "\0")), "holds a NUL character"),
     ]
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, id_array
+from ..artifact.raw_codes import blank_events
 from ..artifact.session import Session
-from .requests import id_type
+from .requests import CONTEXT, id_type
 
 Layout = Literal["rows", "lists"]
 BATCH = 256
@@ -70,6 +71,12 @@ class BatchRecommender:
             given["history_time"] = padded(table["history_times"], 0)
         if "request_time" in inputs:
             given["request_time"] = table["request_time"].to_numpy()
+        if "history_events" in table.column_names:
+            blank = blank_events((), self.session.manifest.events).item()
+            given["history_event"] = padded(table["history_events"], blank, given["history"].shape[1])
+        fields = self.session.manifest.context
+        if any(f"{CONTEXT}{field.name}" in table.column_names for field in fields):
+            given["context"] = np.stack([_field(table, field.name) for field in fields], axis=1)
         return given
 
     def _allowed(self, column: pa.ChunkedArray) -> Array:
@@ -113,14 +120,33 @@ def cuts(sizes: Array) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def padded(column: pa.ChunkedArray, blank: str | int) -> Array:
-    """Lists to one (B, L) array, aligned right; a null is an empty list."""
+def padded(column: pa.ChunkedArray, blank: str | float, width: int | None = None) -> Array:
+    """Lists to one (B, L) array, aligned right; a null is an empty list, and a null in a list is `blank`.
+
+    Args:
+        column: of lists.
+        blank: '' for text, NaN for float32, an integer for int64.
+        width: L; None = the longest list.
+    """
     array = column.combine_chunks()
     lengths = _lengths(array)
-    width = int(lengths.max(initial=0))
-    full: Array = np.full((len(array), width), blank, dtype=object if blank == "" else np.int64)
-    full[np.arange(width) >= (width - lengths)[:, None]] = array.flatten().to_numpy(zero_copy_only=False)
+    width = int(lengths.max(initial=0)) if width is None else width
+    kind = object if blank == "" else np.float32 if isinstance(blank, float) else np.int64
+    full: Array = np.full((len(array), width), blank, dtype=kind)
+    values = array.flatten()
+    if values.null_count:
+        values = pc.fill_null(values, pa.scalar(blank, values.type))
+    full[np.arange(width) >= (width - lengths)[:, None]] = values.to_numpy(zero_copy_only=False)
     return full
+
+
+def _field(table: pa.Table, name: str) -> Array:
+    """(B,) raw values of a field of the request, '' where one is unknown."""
+    if f"{CONTEXT}{name}" not in table.column_names:
+        return np.full(len(table), "", object)
+    column = table[f"{CONTEXT}{name}"].combine_chunks()
+    values: Array = pc.fill_null(column, "").to_numpy(zero_copy_only=False)
+    return values
 
 
 def _lengths(column: pa.ChunkedArray | pa.Array) -> Array:

@@ -9,6 +9,8 @@ lie together by user, oldest first. Either way a piece is a table of one row for
     history_times    list of int64 seconds, only where the artefact reads times; so is
     request_time     int64 seconds
     exclude, allow   lists of ids, or null: nothing excluded, all allowed
+    history_events   list of string or float32, or null, only where the artefact reads events and the file has them
+    context: NAME    string or null, a column for each field of the request that the artefact reads and the file has
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ import pyarrow.parquet as pq
 from recloom.errors import RecloomError
 
 from ..artifact.manifest import Manifest
+from ..artifact.raw_codes import are_values
 
-COLUMNS = ("user_id", "history", "history_times", "request_time", "exclude", "allow")
+COLUMNS = ("user_id", "history", "history_times", "request_time", "exclude", "allow", "history_events")
+CONTEXT = "context: "
+"""Before the name of a field of the request, in the table of a piece."""
 TIMES = {"history_time": "history_times", "request_time": "request_time"}
 """Inputs of an artefact that hold times, and the columns that give them."""
 EVENTS = ("user_id", "item_id", "timestamp")
@@ -68,6 +73,7 @@ class RequestFile:
             )
         self._check(found, manifest)
         times = [column for name, column in TIMES.items() if name in manifest.fields]
+        self._event_column = _event_column(manifest)
         ids = self._ids = id_type(manifest)
         self._kinds = {
             "user_id": _key_type(found, self.path),
@@ -76,11 +82,17 @@ class RequestFile:
             "request_time": pa.int64(),
             "exclude": pa.list_(ids),
             "allow": pa.list_(ids),
+            "history_events": pa.list_(pa.float32() if are_values(manifest.events) else pa.string()),
         }
         kept = ["user_id", "history", *times]
-        if not self.events:
-            kept = [name for name in [*kept, "exclude", "allow"] if name in found.names]
+        self._context: list[str] = []
+        if self.events:
+            kept += ["history_events"] if self._event_column in found.names else []
+        else:
+            optional = ["exclude", "allow", *(["history_events"] if self._event_column else [])]
+            kept = [name for name in [*kept, *optional] if name in found.names]
             _check_types(found, {name: self._kinds[name] for name in kept}, self.path)
+            self._context = [field.name for field in manifest.context if field.name in found.names]
         self._kinds = {name: self._kinds[name] for name in kept}
         self.key = "user_id" if "user_id" in kept else "row"
 
@@ -118,8 +130,9 @@ class RequestFile:
                 )
 
     def _rows(self, start: int, rows: int) -> Iterator[Piece]:
-        for table, first in self._tables(list(self._kinds), start, rows):
+        for table, first in self._tables([*self._kinds, *self._context], start, rows):
             columns = {name: self._read(table[name], name, first) for name in self._kinds}
+            columns |= {f"{CONTEXT}{name}": _as(table[name], pa.string()) for name in self._context}
             number = pa.array(np.arange(first + 1, first + len(table) + 1))
             yield Piece(self._complete({"row": number, **columns}), first + len(table))
 
@@ -134,9 +147,10 @@ class RequestFile:
 
     def _users(self, start: int, rows: int) -> Iterator[Piece]:
         """Interactions put together by user; the last user of what was read waits for the rest of his rows."""
-        timed = [name for name in EVENTS if name != "timestamp" or len(self._kinds) > 2]
+        columns = [name for name in EVENTS if name != "timestamp" or {*TIMES.values()} & {*self._kinds}]
+        columns += [self._event_column] if "history_events" in self._kinds and self._event_column else []
         waiting, first = None, start
-        for table, _ in self._tables(timed, start, EVENT_ROWS):
+        for table, _ in self._tables(columns, start, EVENT_ROWS):
             table = pa.concat_tables([waiting, table]) if waiting else table
             starts = _starts(table["user_id"])
             for low in range(0, len(starts) - 1, rows):
@@ -160,6 +174,9 @@ class RequestFile:
         }
         if "history_times" in self._kinds:
             columns["history_times"] = pa.ListArray.from_arrays(offsets, _seconds(events["timestamp"]))
+        if "history_events" in self._kinds:
+            happened = _as(events[self._event_column], self._kinds["history_events"].value_type)
+            columns["history_events"] = pa.ListArray.from_arrays(offsets, happened)
         if "request_time" in self._kinds:  # as `recloom recommend` does: a second after the last interaction
             last = _seconds(events["timestamp"]).take(pc.subtract(offsets[1:], 1))
             columns["request_time"] = pc.add(last, 1)
@@ -190,6 +207,13 @@ class RequestFile:
             if skipped < len(batch):
                 yield pa.Table.from_batches([batch.slice(skipped)]), place + skipped
             place += len(batch)
+
+
+def _event_column(manifest: Manifest) -> str | None:
+    """The column of a dataset's interactions that says what happened; None where the artefact does not read it."""
+    if "history_event" not in manifest.fields:
+        return None
+    return "event" if manifest.events is None else manifest.events.column
 
 
 def id_type(manifest: Manifest) -> pa.DataType:
@@ -229,6 +253,7 @@ def _check_types(found: pa.Schema, kinds: dict[str, pa.DataType], path: Path) ->
         if pa.types.is_null(kind) or (fits and _is_list(kind) == pa.types.is_list(wanted)):
             continue
         ids = "string or integers" if pa.types.is_string(target) else "integers"
+        ids = "numbers" if pa.types.is_floating(target) else ids
         seconds = "integers (seconds) or timestamps"
         expected = seconds if name in TIMES.values() else ids
         raise RecloomError(f"column {name!r} of {path} is {kind}; expected {shape}{expected}.")
@@ -250,6 +275,8 @@ def _textual(kind: pa.DataType) -> bool:
 def _readable(kind: pa.DataType, target: pa.DataType, times: bool) -> bool:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         return True
+    if pa.types.is_floating(target):
+        return bool(pa.types.is_floating(kind))
     return pa.types.is_timestamp(kind) if times else pa.types.is_string(target) and _textual(kind)
 
 

@@ -59,9 +59,13 @@ def input_names(fields: Sequence[str]) -> list[str]:
 def ports(fields: Sequence[str], kind: IdKind, codes: RawCodes = NO_CODES) -> tuple[list[Port], list[Port]]:
     """Inputs and outputs of the artefact of a model that reads `fields`.
 
-    Raises RecloomError where it reads fields of the request, and the data have none.
+    Raises RecloomError for what an artefact cannot give, such as fields of the request where the data have none.
     """
     made = {"history_event": _events, "context": _context}
+    unknown = next((name for name in fields if name not in made and name not in INPUTS), None)
+    if unknown is not None:
+        can = sorted({*made, *INPUTS} - {"blocked", "allowed", "k"})
+        raise RecloomError(f"export() asks for the input {unknown!r}; an artefact can give {', '.join(can)}")
     inputs = [
         made[name](codes) if name in made else _of_kind(INPUTS[name], kind) for name in input_names(fields)
     ]
