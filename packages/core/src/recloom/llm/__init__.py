@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from .ledger.commands import LEDGER_COMMANDS as LEDGER_COMMANDS
     from .ledger.store import Ledger as Ledger
     from .local.adapter import folder_contents as folder_contents
+    from .local.backbone import Backbone as Backbone
+    from .local.masks import Prefix as Prefix
+    from .local.weights import LoRA as LoRA
     from .openai.chat import OpenAIChat as OpenAIChat
     from .prompts import PromptTemplate as PromptTemplate
     from .prompts import load_prompts as load_prompts
@@ -270,6 +273,9 @@ __getattr__, __dir__ = lazy_names(
         "ledger.commands": "LEDGER_COMMANDS",
         "ledger.store": "Ledger",
         "local.adapter": "folder_contents",
+        "local.backbone": "Backbone",
+        "local.masks": "Prefix",
+        "local.weights": "LoRA",
         "openai.chat": "OpenAIChat",
         "prompts": "PromptTemplate load_prompts",
         "requests": "Failure LLMRequest LLMResponse",
