@@ -86,9 +86,11 @@ def test_packages_import_core_and_nothing_of_each_other(room):
     assert not wrong
 
 
-def test_core_imports_transformers_in_one_file_only():
-    found = {name for name, path in CORE.items() if any(n.startswith("transformers") for n in imports(path))}
-    assert found <= {"recloom.llm.local.transformers"}
+def test_core_imports_transformers_and_peft_among_local_models_only():
+    heavy = {"transformers", "peft"}
+    found = {name for name, path in CORE.items() if heavy & {n.partition(".")[0] for n in imports(path)}}
+    files = ("adapter", "backbone", "masks", "transformers", "weights")
+    assert found == {f"recloom.llm.local.{name}" for name in files}
 
 
 @pytest.mark.parametrize(
