@@ -20,7 +20,7 @@ LAYERS = (
     "run_folder",
     "data data.card data.readers data.readers.* data.prepare data.prepare.* data.columns data.split "
     "data.synth data.synth.*",
-    "batch data.catalog data.vector_files data.interactions data.provenance nn nn.*",
+    "batch pretrained data.catalog data.vector_files data.interactions data.provenance nn nn.*",
     "llm llm.* metrics metrics.*",
     "data.batches data.batches.*",
     "recommender",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import RecloomError, at_least
+from ...pretrained import Pretrained
 from .adapter import fingerprint
 from .masks import Prefix, additive, layer_range, pairs_of
 from .weights import (
@@ -26,9 +27,6 @@ from .weights import (
     using_adapter,
     weights_folder,
 )
-
-if TYPE_CHECKING:
-    from ...recommender import Pretrained
 
 
 class Backbone(nn.Module):
@@ -135,7 +133,7 @@ class Backbone(nn.Module):
             positions = (mask.long().cumsum(1) - 1).clamp(min=0) + before
         pairs = pairs_of(mask, prefix_kv, self.kind == "causal")  # (B, 1, L, S) bool
         self._check_window(pairs.shape[-1])
-        given = {"inputs_embeds": vectors, "attention_mask": additive(pairs, vectors.dtype)}
+        given: dict[str, Any] = {"inputs_embeds": vectors, "attention_mask": additive(pairs, vectors.dtype)}
         if self.kind == "seq2seq":
             return self._read(self._current.encoder, given)
         if self.kind == "encoder":
@@ -290,8 +288,6 @@ class Backbone(nn.Module):
 
     def pretrained(self) -> Pretrained:
         """What a recommender's `external_weights` says of this part, below its name."""
-        from ...recommender import Pretrained
-
         tokens = torch.arange(1, 9, device=self.added.device)[None] % self.vocabulary
 
         def probe(given: Tensor) -> Tensor:

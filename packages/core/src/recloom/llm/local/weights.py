@@ -38,7 +38,7 @@ class LoRA:
     """
 
     rank: int = 8
-    alpha: float = 16
+    alpha: int = 16
     dropout: float = 0.05
     targets: tuple[str, ...] | None = None
 
@@ -64,7 +64,7 @@ def weights_folder(model: str, revision: str | None) -> Path:
     """Where the files of a loaded model lie."""
     if Path(model).is_dir():
         return Path(model)
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     return Path(str(cached_file(model, "config.json", revision=revision))).parent
 

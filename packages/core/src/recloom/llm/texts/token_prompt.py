@@ -341,10 +341,8 @@ class TokenPrompt:
         batch.answer = ends[:, prompt]
         if listed is not None:
             at, one = listed
-            span = ends[:, at : at + 2 * one.row.shape[1]].unflatten(
-                1, (-1, 2)
-            )  # (R, C, 2) ends of mark and text
-            span = torch.stack([span[..., 0] + 1, span[..., 1]], -1)
+            span = ends[:, at : at + 2 * one.row.shape[1]]  # (R, 2 C) ends of mark and text
+            span = torch.stack([span[:, ::2] + 1, span[:, 1::2]], -1)
             batch.candidates = torch.where(one.shown[..., None], span, -1)
         if targets is not None and self.side == "decoder":
             answer = UnitList(rows * times, device)

@@ -6,7 +6,6 @@ A `TokenTable` holds the tokens of many texts one after the other, with offsets;
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import RecloomError
+from ...io import whole_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -114,9 +114,8 @@ class TokenTable:
         if file is None:
             return cls._of(entries, lengths)
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-        np.save(temporary, np.concatenate([[len(lengths)], lengths, entries]))
-        temporary.replace(file)
+        with whole_file(file) as path, path.open("wb") as stream:
+            np.save(stream, np.concatenate([[len(lengths)], lengths, entries]))
         return cls._mapped(file)
 
     @classmethod
@@ -173,7 +172,7 @@ class TokenBatch:
         """The same on a device."""
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "channels"}
         moved = {name: part.to(device) for name, part in parts.items() if part is not None}
-        return replace(self, channels=tuple(part.to(device) for part in self.channels), **moved)
+        return replace(self, channels=(self.channels[0].to(device), self.channels[1].to(device)), **moved)
 
     @property
     def slot(self) -> Tensor:
@@ -214,17 +213,17 @@ class TokenBatch:
         first = torch.arange(height, device=self.tokens.device) * width  # (R,) where each begins
         column, span = self.answer - first, self.candidates - first[:, None, None]
         span, here = span[index], first[: len(column[index])]
-        parts = {name: getattr(self, name)[index] for name in ("tokens", "mask", "positions")}
-        target = {
-            n: None if (part := getattr(self, n)) is None else part[index] for n in ("target", "target_mask")
-        }
+        mask = self.mask[index]
         return TokenBatch(
-            **parts,
-            sequence=(torch.arange(len(here), device=here.device)[:, None] + 1) * parts["mask"],
+            tokens=self.tokens[index],
+            mask=mask,
+            positions=self.positions[index],
+            sequence=(torch.arange(len(here), device=here.device)[:, None] + 1) * mask,
             channels=(self.channels[0][index], self.channels[1][index]),
             answer=column[index] + here,
             candidates=torch.where(self.candidates[index] < 0, -1, span + here[:, None, None]),
-            **target,
+            target=None if self.target is None else self.target[index],
+            target_mask=None if self.target_mask is None else self.target_mask[index],
         )
 
     def lists(self) -> list[list[int]]:
@@ -232,7 +231,7 @@ class TokenBatch:
         order = torch.argsort(self.sequence.flatten(), stable=True)
         kept = order[self.sequence.flatten()[order] > 0]
         counts = torch.bincount(self.sequence.flatten(), minlength=len(self) + 1)[1:]
-        return [part.tolist() for part in self.tokens.flatten()[kept].split(counts.tolist())]
+        return [part.tolist() for part in torch.split(self.tokens.flatten()[kept], counts.tolist())]
 
 
 def fast(tokenizer: Any) -> None:
