@@ -36,7 +36,7 @@ export LEFT_OUT
 help: ## say what there is
 	@echo "make demo              train, compare and export recommenders on an invented dataset"
 	@echo "make demo DATA=FOLDER  the same on your data: raw files or a prepared dataset"
-	@echo "make test              run all tests, in JOBS=$(JOBS) processes"
+	@echo "make test              run all tests, in JOBS=$(JOBS) processes, and say what CPU time they took"
 	@echo "make lint              check style and types"
 	@echo "make install           set up .venv and nothing more (the others do it when needed)"
 	@echo "make clean             remove .venv and what tools left behind"
@@ -62,7 +62,8 @@ demo: $(READY)
 
 # Bytecode is kept whatever the environment says, so that commands in tests start as fast as installed ones.
 test: $(READY)
-	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
+	@TIMEFORMAT='CPU seconds, all processes: %U user, %S system; %R seconds passed'; \
+		time OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
 
 lint: $(READY)
 	@$(BIN)/ruff check .

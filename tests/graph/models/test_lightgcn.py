@@ -93,7 +93,8 @@ def test_ranking_is_the_same_for_sum_and_mean():
         total = total + power
     summed = total[1:21] @ total[22:].T
     scores = model.score(everything(model, torch.zeros(20, 1, dtype=torch.long), torch.arange(1, 21)))
-    assert torch.equal(scores.argsort(descending=True), summed.argsort(descending=True))
+    in_order = summed.gather(1, scores.argsort(descending=True))
+    assert (in_order.diff() < 1e-5).all()
     assert torch.allclose(scores * 16, summed, atol=1e-5)
 
 
