@@ -1,128 +1,192 @@
-"""What the parser of a command's options complains of, in words: the option, what it takes, what was found."""
+"""What a parser of options complains of, in words: the option, what it takes, what was found, what was meant.
+
+One translator for commands and for Lightning's command line. It knows the messages of jsonargparse and pydantic; what
+the command line takes is handed to it as a `CommandLine`, so nothing heavy is imported here.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import re
-import typing
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .errors import RecloomError
-from .plugins import collect
-from .spec import find, unknown
+from .plugins import load_object
+from .spec import unknown
 
-HOOK = "register_language_models"
+ANYWHERE = "*"
+"""Stands in `CommandLine.components` for components that are options of components."""
 
 
-def explain(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str:
-    """One sentence or two.
+@dataclass(frozen=True)
+class Component:
+    """What an option takes whose value is a registered class.
 
     Args:
-        said: the parser's message.
-        kinds: type by option.
-        places: options that stand at a place and have no flag.
+        known: class by name.
+        what: a word for them all, such as `models`.
+        bases: names of abstract classes of which the option wants one; a parser falls back on them.
     """
-    for reader in (_missing, _wrong_name, _wrong_part, _out_of_bounds, _wrong_value, _unknown):
-        found = reader(said, kinds, places)
+
+    known: Mapping[str, type]
+    what: str
+    bases: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a command line takes, as far as its mistakes are explained.
+
+    Args:
+        options: names without dashes that a slip of the finger may have meant; of a group `group.name`.
+        help: the sentence that says where all options are listed.
+        components: by option; `*` for those that are options of components.
+        places: options that stand at a place and have no flag.
+        needed: what to say for an option that is missing, where its flag alone says too little.
+        verbs: subcommands, which the parser puts before names of options.
+        files: configuration files that were read, since an option may stand in one of them.
+    """
+
+    options: Collection[str]
+    help: str
+    components: Mapping[str, Component] = field(default_factory=dict)
+    places: Collection[str] = ()
+    needed: Mapping[str, str] = field(default_factory=dict)
+    verbs: Collection[str] = ()
+    files: Sequence[str] = ()
+
+    def flag(self, key: str) -> str:
+        """How an option is typed."""
+        return key.upper() if key in self.places else f"--{key}"
+
+    def component(self, key: str) -> Component | None:
+        """What an option takes, or an option of the component that it takes."""
+        inside = any(key.startswith(f"{name}.") for name in self.components)
+        return self.components.get(key) or (self.components.get(ANYWHERE) if inside else None)
+
+    def without_verb(self, name: str) -> str:
+        """`model.lr` for `fit.model.lr`."""
+        verb, _, rest = name.partition(".")
+        return rest if rest and verb in self.verbs else name
+
+
+def explain(complaint: str, line: CommandLine) -> str:
+    """Turn a parser's complaint into a sentence or two, and where help is; what is not understood stays as it is."""
+    for reader in (_missing, _wrong_name, _wrong_part, _out_of_bounds, _unknown, _wrong_value):
+        found = reader(complaint, line)
         if found:
-            return found if found.endswith((".", "?")) else f"{found}."
-    return f"{said}."
+            return f"{found if found.endswith(('.', '?')) else f'{found}.'} {line.help}"
+    without_paths = re.sub(r"recloom\w*\.[\w.]*\.", "", complaint).strip()
+    return f"{without_paths.removesuffix('.')}. {line.help}"
 
 
-def _missing(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
-    missing = re.search(r"following arguments are required: ([\w., ]+)", said)
+def _missing(complaint: str, line: CommandLine) -> str | None:
+    missing = re.search(r"following arguments are required: ([\w., ]+)", complaint)
     if missing is None:
         return None
-    inside = re.search(r'Parser key "([\w.]+)"', said)
-    before = f"{inside[1]}." if inside else ""
-    names = [f"{before}{name.strip()}" for name in missing[1].split(",")]
-    words = "say " + ", ".join(name.upper() if name in places else f"--{name}" for name in names)
-    known = _known(kinds.get(names[0])) if len(names) == 1 else []
-    return f"{words}: one of {', '.join(known)}" if known else words
+    group = _key(complaint[: missing.start()], line)
+    names = [line.without_verb(name.strip()) for name in missing[1].split(",")]
+    names = [f"{group}.{name}" if group else name for name in names]
+    between = " and " if set(names) & set(line.needed) else ", "
+    words = "say " + between.join(line.needed.get(name, line.flag(name)) for name in names)
+    component = None if len(names) > 1 or names[0] in line.needed else line.components.get(names[0])
+    return f"{words}: one of {', '.join(component.known)}" if component else words
 
 
-def _wrong_name(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
-    """A language model or an encoder that does not exist."""
-    found = re.search(r'Parser key "([\w.]+)".*Expected a dot import path string: (\S+)', said, re.S)
-    known = _known(kinds.get(found[1])) if found else []
-    if found is None or not known:
+def _wrong_name(complaint: str, line: CommandLine) -> str | None:
+    """A class that does not exist."""
+    found = re.search(r"Expected a dot import path string: (\S+)", complaint)
+    key = _key(complaint[: found.start()], line) if found else ""
+    component = line.component(key)
+    if found is None or component is None:
         return None
-    return f"--{found[1]}: " + unknown(found[2], known, "names to choose from")
+    return f"{line.flag(key)}: " + unknown(found[1].rstrip("."), component.known, component.what)
 
 
-def _known(kind: Any) -> list[str]:
-    """Names of the installed language models or encoders that an option of this type takes."""
-    classes = _classes(kind)
-    return [name for name, thing in collect(HOOK).items() if issubclass(thing, classes)] if classes else []
-
-
-def _wrong_part(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
+def _wrong_part(complaint: str, line: CommandLine) -> str | None:
     """An option that a class does not have."""
-    found = re.search(
-        r"Parser key \"([\w.]+)\".*class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", said, re.S
-    )
+    found = re.search(r"[Oo]ption '([\w.]+)' is not accepted", complaint)
     if found is None:
         return None
-    key, path, option = found.groups()
-    short = path.rpartition(".")[2]
-    if any(kind.__name__ == short for kind in _classes(kinds.get(key)) if kind.__module__ == "recloom.llm"):
-        return f"say --{key} NAME before --{key}.{option}"
-    return f"--{key}.{option}: " + unknown(option, _parameters(path), f"options of {short}").replace(
-        "Installed:", "It has:"
-    )
+    paths = [
+        re.findall(r"class_path[ =]'([\w.]+)'", part)
+        for part in (complaint[: found.start()], complaint[found.end() :])
+    ]
+    path = paths[0][-1] if paths[0] else paths[1][0] if paths[1] else ""
+    key, short = _key(complaint[: found.start()], line), path.rpartition(".")[2]
+    if not path:
+        return None
+    component = line.component(key)
+    if component and short in component.bases:
+        return f"say {line.flag(key)} NAME before {line.flag(f'{key}.{found[1]}')}"
+    known = _parameters(component.known.get(short) if component else None, path)
+    message = unknown(found[1], known, f"options of {short}").replace("Installed:", "It has:")
+    return f"{line.flag(f'{key}.{found[1]}')}: {message}"
 
 
-def _out_of_bounds(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
+def _out_of_bounds(complaint: str, line: CommandLine) -> str | None:
     """A number that pydantic refuses."""
-    found = re.search(r'Parser key "([\w.]+)".*(Input should be [^\[]+?) \[.*Got value: (.+)$', said, re.S)
-    return f"--{found[1]}: {found[2]}; found {found[3]!r}" if found else None
+    found = re.search(r"(Input should be [^\[]+?) \[.*Got value: (.+)$", complaint, re.DOTALL)
+    return f"{line.flag(_key(complaint, line))}: {found[1]}; found {found[2]!r}" if found else None
 
 
-def _wrong_value(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
-    """A value of another type, or none of the choices."""
-    key = ".".join(re.findall(r'Parser key "([\w.]+)"', said))
-    wanted = re.findall(r"Expected an? (.+?)(?:\. Got value: .+)?$", said, re.M)
-    given = re.search(r"(?:Got|Given) value: (.+)$", said, re.M)
+def _unknown(complaint: str, line: CommandLine) -> str | None:
+    found = re.search(
+        r"(?:[Uu]nrecognized arguments|does not accept option|[Gg]roup '?\w*'? does not accept|not expected|nested key)"
+        r"[^-\w]*-*([\w.-]+)",
+        complaint,
+    ) or re.search(r"ambiguous option: --([\w.-]+)", complaint)
+    if found is None:
+        return None
+    files = f" (given on the command line or in {', '.join(line.files)})" if line.files else ""
+    stem = line.without_verb(found[1])
+    options = [name for name in line.options if name not in line.places]
+    last = stem.removesuffix(".class_path").rpartition(".")[2]
+    same = [name for name in options if name.rpartition(".")[2] == last]
+    near = same[0] if same else _nearest(stem.removesuffix(".class_path"), options)
+    return f"--{stem} is not an option{files}" + (f". Did you mean --{near}?" if near else "")
+
+
+def _wrong_value(complaint: str, line: CommandLine) -> str | None:
+    """A value of another type, or none of the choices; the innermost option is the one that was set."""
+    key = _key(complaint, line)
+    wanted = re.findall(r"Expected an? (.+?)\. Got value: ", complaint)
+    wanted = wanted[:1] or re.findall(r"- Expected an? (.+?)$", complaint, re.MULTILINE)
+    given = re.search(r"(?:Got|Given) value: (.+?)(?:\. Got value: .+)?$", complaint, re.MULTILINE)
     if not key or not wanted or given is None:
         return None
     value = re.sub(r"NestedArg\(key='\w+', val=(.+)\)", r"\1", given[1]).strip("'\"")
-    flag = key.upper() if key in places else f"--{key}"
     listed = re.fullmatch(r"typing\.Literal\[(.+)\]", wanted[0])
     if listed is None:
         names = [
             re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", one).replace("NoneType", "null") for one in wanted
         ]
-        return f"{flag} takes {' or '.join(dict.fromkeys(names))}; found {value!r}"
+        return f"{line.flag(key)} takes a value of type {' or '.join(dict.fromkeys(names))}; found {value!r}"
     choices = [name.strip().strip("'\"") for name in listed[1].split(",")]
-    return f"{flag} takes one of {', '.join(choices)}; found {value!r}" + _hint(value, choices, "")
+    near = _nearest(value, choices)
+    hint = f". Did you mean {near}?" if near else ""
+    return f"{line.flag(key)} takes one of {', '.join(choices)}; found {value!r}{hint}"
 
 
-def _unknown(said: str, kinds: Mapping[str, Any], places: Collection[str]) -> str | None:
-    found = re.search(r"[Uu]nrecognized arguments: (--[\w.-]+)", said)
-    if found is None:
-        return None
-    return f"{found[1]} is not an option" + _hint(
-        found[1][2:], [name for name in kinds if name not in places], "--"
-    )
+def _key(complaint: str, line: CommandLine) -> str:
+    """The option that was set: `llm.prices.prompt` where the parser names first `llm.prices` and inside it `prompt`."""
+    whole = ""
+    for name in re.findall(r'Parser key "([\w.]+)"', complaint):
+        part = line.without_verb(name)
+        whole = part if not whole or part == whole or part.startswith(f"{whole}.") else f"{whole}.{part}"
+    return whole
 
 
-def _hint(name: str, known: Collection[str], before: str) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f". Did you mean {before}{near[0]}?" if near else ""
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
-def _classes(kind: Any) -> tuple[type, ...]:
-    """The classes of a type such as `LanguageModel | None`."""
-    parts = typing.get_args(kind) or (kind,)
-    return tuple(part for part in parts if inspect.isclass(part) and part is not type(None))
-
-
-def _parameters(path: str) -> list[str]:
+def _parameters(kind: type | None, path: str) -> list[str]:
+    """Options of a class, given or by its import path; `catalog` is given to every recommender and no option."""
     try:
-        return list(inspect.signature(find(HOOK, path)).parameters)
-    except RecloomError:  # no language model, but such as Prices
-        from .plugins import load_object
-
-        return list(inspect.signature(load_object(":".join(path.rsplit(".", 1)))).parameters)
+        found = kind or load_object(":".join(path.rsplit(".", 1)))
+    except (RecloomError, ImportError, AttributeError):
+        return []
+    return [name for name in inspect.signature(found).parameters if name != "catalog"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import RecloomError
-from ..parse_errors import explain
+from ..parse_errors import CommandLine, Component, explain
 from ..plugins import collect
 from ..spec import unknown
 from .help import HELP
@@ -59,7 +59,8 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
         function = with_options(function, args)
     called = typed(function)
     kinds = options(called)
-    if any(part in str(kind) for kind in kinds.values() for part in COMPONENTS):
+    chosen = {name: kind for name, kind in kinds.items() if any(part in str(kind) for part in COMPONENTS)}
+    if chosen:
         collect("register_language_models")
     try:
         auto_cli(
@@ -74,11 +75,23 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
             formatter_class=CommandHelp,
         )
     except ArgumentError as error:
-        places = {
-            p.name for p in inspect.signature(called).parameters.values() if p.kind is not p.KEYWORD_ONLY
-        }
-        message = explain(str(error), kinds, places)
-        raise RecloomError(f"{message} `recloom {name} --help` lists the options.") from error
+        line = CommandLine(
+            options=kinds,
+            help=f"`recloom {name} --help` lists the options.",
+            components={option: _component(kind) for option, kind in chosen.items()},
+            places={
+                p.name for p in inspect.signature(called).parameters.values() if p.kind is not p.KEYWORD_ONLY
+            },
+        )
+        raise RecloomError(explain(str(error), line)) from error
+
+
+def _component(kind: Any) -> Component:
+    """What an option takes whose type is a language model or an encoder, or one of these or nothing."""
+    classes = tuple(part for part in typing.get_args(kind) or (kind,) if inspect.isclass(part))
+    registered = collect("register_language_models").items()
+    known = {name: one for name, one in registered if issubclass(one, classes)}
+    return Component(known, "names to choose from", [one.__name__ for one in classes])
 
 
 def description(function: Callable[..., Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -17,16 +19,26 @@ from ..errors import RecloomError, Terminated
 from ..io import unwritable
 from ..llm import without_call_options
 from ..next_steps import command_line
+from ..parse_errors import ANYWHERE, CommandLine, Component, explain
+from ..plugins import collect
 from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
 from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
-from .config_errors import explain
 from .config_files import own_yaml
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
 MONITOR = "val/ndcg@10"
+VERBS = ("fit", "validate", "test", "predict")
+OTHER_OPTIONS = (
+    "run", "overwrite", "config", "ckpt_path", "seed_everything", "trainer.max_epochs", "trainer.max_time",
+    "trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.enable_progress_bar",
+    "trainer.gradient_clip_val", "checkpoint.monitor", "last.every_n_train_steps",
+)  # fmt: skip
+"""Beside those of model, data and early stopping: what is set often, so that a slip of the finger finds it."""
+NEEDED = {"model.recommender": "--model NAME, such as SASRec", "data.path": "--data DIR, a prepared dataset"}
+"""What to say for an option that is missing."""
 CSV = "lightning.pytorch.loggers.CSVLogger"
 
 
@@ -181,7 +193,7 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
     """Run a command line of Lightning; what it cannot read and what stops it is told in our words."""
     silence()
     quiet = {"exit_on_error": False, "parser_mode": own_yaml()}
-    parsers: dict[str, Any] = dict.fromkeys(("fit", "validate", "test", "predict"), quiet)
+    parsers: dict[str, Any] = dict.fromkeys(VERBS, quiet)
     try:
         with stopped_by_sigterm():
             return line(
@@ -200,7 +212,7 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
                 parser_kwargs=parsers | quiet,
             )
     except ArgumentError as error:
-        raise RecloomError(explain(error, args, module, data)) from error
+        raise RecloomError(explain(str(error), _options(args, module, data))) from error
     except (SystemExit, KeyboardInterrupt) as stop:
         cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__context__
         if not isinstance(cause, KeyboardInterrupt):
@@ -214,6 +226,32 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
         begun = os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
         if begun and sys.exc_info()[0]:
             leave_nothing(Path(begun))
+
+
+def _options(args: Any, module: type, data: type) -> CommandLine:
+    """What the command line takes, for its mistakes; `args` are its words, or a dict of options."""
+    words = list(map(str, args)) if isinstance(args, list) else ["fit"]
+    groups = {"model": module, "data": data, "early_stopping": EarlyStop}
+    options = [
+        f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters
+    ]
+    models, losses = collect("register_models"), collect("register_losses")
+    pairs = itertools.pairwise(words)
+    return CommandLine(
+        options=[*options, *OTHER_OPTIONS],
+        help=f"`recloom {words[0]} --help` shows examples, and --help-all lists all options.",
+        components={
+            "model.recommender": Component(models | collect("register_modules"), "models"),
+            "model.loss": Component(losses, "losses"),
+            ANYWHERE: Component(
+                models | losses | collect("register_language_models"), "names to choose from"
+            ),
+        },
+        needed=NEEDED,
+        verbs=VERBS,
+        files=[word for flag, word in pairs if flag in ("--config", "-c")]
+        + [word.partition("=")[2] for word in words if word.startswith("--config=")],
+    )
 
 
 def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
