@@ -242,3 +242,53 @@ def test_the_tree_of_the_page_is_the_tree_of_the_house():
     assert not [str(path) for path in named if not path.exists()]
     shown = [path for path in EVERYTHING if path.name != "__init__.py"]
     assert not [str(path.relative_to(ROOT)) for path in shown if path not in named]
+
+
+def test_one_place_for_atomic_writes_locks_digests_and_versions():
+    """No file but io.py gives temporary names, renames, syncs, locks, digests a file, or asks what is installed.
+
+    Hashes of texts, ids and tensors in memory are another thing and stay where they are.
+    """
+    calls = {
+        "os.replace", "os.rename", "os.renames", "os.fsync", "os.access", "os.open", "hashlib.file_digest",
+        "file_digest", "metadata.version", "importlib.metadata.version",
+    }  # fmt: skip
+    modules = {"fcntl", "msvcrt", "filelock", "portalocker"}
+    names = {
+        *(f"tempfile.{name}" for name in ("NamedTemporaryFile", "TemporaryFile", "mkstemp", "mkdtemp")),
+        *(f"importlib.metadata.{name}" for name in ("version", "metadata", "distribution", "PackageNotFoundError")),
+        *(f"os.{name}" for name in ("replace", "rename", "fsync", "access")),
+        "importlib.metadata", "hashlib.file_digest",
+    }  # fmt: skip
+    of_a_part = "hashlib.sha256(file.read())"  # the footer of a Parquet file, which batch/requests.py reads
+    io, wrong, parts = CORE["recloom.io"], [], 0
+    for path in EVERYTHING:
+        if path == io:
+            continue
+        found = [name for name in imports(path) if name in names or name.partition(".")[0] in modules]
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Constant) else ""
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found += [text] if node.value.endswith(".tmp") else []
+            elif isinstance(node, ast.Call):
+                parts += text == of_a_part
+                method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+                one = (
+                    len(node.args) == 1
+                    and not node.keywords
+                    and not isinstance(node.args[0], ast.Dict | ast.DictComp)
+                )
+                renames = method in ("replace", "rename") and one
+                reads = {
+                    ast.unparse(n.func).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, ast.Call)
+                }
+                digests = ast.unparse(node.func).removeprefix("hashlib.") in (
+                    "sha256",
+                    "md5",
+                    "blake2b",
+                ) and (reads & {"read", "read_bytes"})
+                found += [text] if ast.unparse(node.func) in calls or renames else []
+                found += [text] if digests and text != of_a_part else []
+        wrong += [f"{path.relative_to(ROOT)}: {text[:80]}" for text in found]
+    assert parts == 1
+    assert not wrong

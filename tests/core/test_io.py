@@ -297,3 +297,31 @@ def test_versions_of_what_is_installed_and_what_is_not():
     found = io.versions(("recloom", "no-such-distribution"))
     assert found["no-such-distribution"] == "not installed"
     assert found["recloom"][0].isdigit()
+
+
+POSIX_ONLY = ("fcntl", "pty", "resource", "termios", "pwd", "grp")
+IMPORTS = """
+import importlib, sys
+sys.modules |= dict.fromkeys({blocked!r})
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+
+
+def test_no_module_needs_at_import_what_posix_systems_alone_have():
+    found = {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for source in Path(__file__).parents[2].glob("packages/*/src")
+        for path in source.rglob("*.py")
+        if "template" not in path.parts and path.stem != "__main__"
+    }
+    assert {
+        "recloom.io",
+        "recloom_feature.seralm",
+        "recloom_graph",
+        "recloom_pretrain",
+        "recloom_onnx",
+    } <= found
+    code = IMPORTS.format(blocked=POSIX_ONLY, modules=sorted(found))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
