@@ -15,7 +15,7 @@ from .source_tree import CORE, EVERYTHING, PLUGINS, ROOT, SERVE, imports, in_cor
 
 CEILING = 400
 LAYERS = (
-    "errors command terminal io progress",
+    "errors command terminal io progress next_steps",
     "hookspecs schemas plugins spec parse_errors",  # parse errors name what plugins registered
     "run_folder",
     "data data.card data.readers data.readers.* data.prepare data.prepare.* data.columns data.split "

@@ -30,7 +30,7 @@ from .source_tree import (
 ROOMS = {name: path for name, path in CORE.items() if path.name == "__init__.py" and name != "recloom"}
 TOP_FILES = {name for name, path in CORE.items() if name.count(".") == 1 and path.name != "__init__.py"}
 NO_TORCH = (
-    "errors", "command", "terminal", "io", "progress", "hookspecs", "schemas", "plugins", "spec",
+    "errors", "command", "terminal", "io", "progress", "next_steps", "hookspecs", "schemas", "plugins", "spec",
     "parse_errors", "run_folder", "data.card", "data.readers", "data.prepare", "data.columns", "data.split",
     "data.synth", "llm.client", "llm.ledger", "cli", "evaluation",
 )  # fmt: skip

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from recloom.parse_errors import ANYWHERE, CommandLine, Component, explain
+from recloom.parse_errors import ANYWHERE, CommandLine, ComponentOption, explain
 
 
 class Ranker:
@@ -21,9 +21,9 @@ LINE = CommandLine(
     options=["data", "llm.model", "llm.prices", "llm.max_calls", "model.lr", "trainer.max_epochs"],
     help="Help is here.",
     components={
-        "model": Component({"Ranker": Ranker}, "models"),
-        "llm.model": Component({"Judge": Judge}, "names to choose from", ["LanguageModel"]),
-        ANYWHERE: Component({"Judge": Judge}, "names to choose from"),
+        "model": ComponentOption({"Ranker": Ranker}, "models"),
+        "llm.model": ComponentOption({"Judge": Judge}, "names to choose from", ["LanguageModel"]),
+        ANYWHERE: ComponentOption({"Judge": Judge}, "names to choose from"),
     },
     places=["data"],
     needed={"model": "--model NAME, such as Ranker"},

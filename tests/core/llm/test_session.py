@@ -302,7 +302,7 @@ def test_a_batch_is_for_a_provider_and_needs_a_file(main, capsys):
         ("say twice ml --llm.model Fake --llm.model.polcy x", "mean policy? It has: labels, policy, seed, share."),
         ("say twice ml --llm.model Fake --llm.model.policy x", "--llm.model.policy takes one of overlap, prompt_order"),
         ("say twice ml --llm.model.policy x --llm.model Fake", "say --llm.model NAME before --llm.model.policy."),
-        ("say twice ml --llm.model Fake --llm.max_calls x", "--llm.max_calls takes a value of type int or null; found"),
+        ("say twice ml --llm.model Fake --llm.max_calls x", "--llm.max_calls takes a value of type int or null; f"),
         ("say twice ml --llm.model Fake --llm.max-cals 3", "Did you mean --llm.max_calls?"),
         ("say twice ml --llm.model Fake --llm.max_calls -1", "--llm.max_calls must be at least 0; found -1"),
         ("say twice ml --llm.model Fake --llm.rate 0", "--llm.rate must be a number of calls per second above 0; f"),

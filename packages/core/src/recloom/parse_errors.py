@@ -21,7 +21,7 @@ ANYWHERE = "*"
 
 
 @dataclass(frozen=True)
-class Component:
+class ComponentOption:
     """What an option takes whose value is a registered class.
 
     Args:
@@ -51,7 +51,7 @@ class CommandLine:
 
     options: Collection[str]
     help: str
-    components: Mapping[str, Component] = field(default_factory=dict)
+    components: Mapping[str, ComponentOption] = field(default_factory=dict)
     places: Collection[str] = ()
     needed: Mapping[str, str] = field(default_factory=dict)
     verbs: Collection[str] = ()
@@ -61,7 +61,7 @@ class CommandLine:
         """How an option is typed."""
         return key.upper() if key in self.places else f"--{key}"
 
-    def component(self, key: str) -> Component | None:
+    def component(self, key: str) -> ComponentOption | None:
         """What an option takes, or an option of the component that it takes."""
         inside = any(key.startswith(f"{name}.") for name in self.components)
         return self.components.get(key) or (self.components.get(ANYWHERE) if inside else None)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import RecloomError
-from ..parse_errors import CommandLine, Component, explain
+from ..parse_errors import CommandLine, ComponentOption, explain
 from ..plugins import collect
 from ..spec import unknown
 from .help import HELP
@@ -86,12 +86,12 @@ def invoke(name: str, function: Callable[..., Any], args: list[str]) -> None:
         raise RecloomError(explain(str(error), line)) from error
 
 
-def _component(kind: Any) -> Component:
+def _component(kind: Any) -> ComponentOption:
     """What an option takes whose type is a language model or an encoder, or one of these or nothing."""
     classes = tuple(part for part in typing.get_args(kind) or (kind,) if inspect.isclass(part))
     registered = collect("register_language_models").items()
     known = {name: one for name, one in registered if issubclass(one, classes)}
-    return Component(known, "names to choose from", [one.__name__ for one in classes])
+    return ComponentOption(known, "names to choose from", [one.__name__ for one in classes])
 
 
 def description(function: Callable[..., Any]) -> str:

@@ -19,7 +19,7 @@ from ..errors import RecloomError, Terminated
 from ..io import unwritable
 from ..llm import without_call_options
 from ..next_steps import command_line
-from ..parse_errors import ANYWHERE, CommandLine, Component, explain
+from ..parse_errors import ANYWHERE, CommandLine, ComponentOption, explain
 from ..plugins import collect
 from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
 from ..training.callbacks import EarlyStop, TrainingBar
@@ -241,9 +241,9 @@ def _options(args: Any, module: type, data: type) -> CommandLine:
         options=[*options, *OTHER_OPTIONS],
         help=f"`recloom {words[0]} --help` shows examples, and --help-all lists all options.",
         components={
-            "model.recommender": Component(models | collect("register_modules"), "models"),
-            "model.loss": Component(losses, "losses"),
-            ANYWHERE: Component(
+            "model.recommender": ComponentOption(models | collect("register_modules"), "models"),
+            "model.loss": ComponentOption(losses, "losses"),
+            ANYWHERE: ComponentOption(
                 models | losses | collect("register_language_models"), "names to choose from"
             ),
         },
