@@ -302,7 +302,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     ("words", "message"),
     [
         (["--metrics", "length,bleau"], "text metric 'bleau': expected one of"),
-        (["--metrics", ","], "say --metrics, such as --metrics bleu@4,rouge_l"),
+        (["--metrics", ","], "expected --metrics, such as --metrics bleu@4,rouge_l"),
         (["--metrics", "length", "--out", "t.jsonl"], "t.jsonl exists. Choose another --out"),
         (["--metrics", "length", "--out", "gone/x.json"], "gone is not a folder"),
         (["--metrics", "surprise", "--log-probs", "text"], "--log-probs-of NAME belong together"),
@@ -313,7 +313,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
         (["--metrics", "length", "--features", "t.jsonl"], "read together with --feature COLUMN"),
         (["--metrics", "length", "--resamples", "0"], "resamples must be at least 1"),
         (["--metrics", "length", "--smoothing", "much"], "smoothing"),
-        ([], "say --metrics"),
+        ([], "expected --metrics"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("metrics_of_this_file")

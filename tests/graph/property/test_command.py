@@ -140,7 +140,7 @@ def test_an_interrupt_is_one_and_leaves_no_file(dataset, tmp_path, monkeypatch, 
         ),
         (
             ["--attribute", "na/me"],
-            "--attribute na/me: no file can be named after it; say with --out which file",
+            "--attribute na/me: no file can be named after it; name a file for the predictions with --out",
         ),
         (["--attribute", ""], "no file can be named after it"),
         ([], "kind.parquet exists"),

@@ -1,4 +1,4 @@
-"""The command that reads what a command wrote, as it can be typed: what is printed behind `next:`."""
+"""Next steps: the command that reads the output of a command, printed after `next:`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recloom.schemas import SplitSpec
 
 
 def vectors_of(texts: Path) -> Path:
-    """Where `recloom embed` writes the vectors of a file of texts, if nobody says: beside it, named after it."""
+    """The default file of `recloom embed` for the vectors of a file of texts: beside it, named after it."""
     return texts.with_name(f"{texts.stem}-vectors.parquet")
 
 

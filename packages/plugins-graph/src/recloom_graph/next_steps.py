@@ -1,4 +1,4 @@
-"""The commands that read what a command wrote, as they can be typed: what is printed behind `next:`."""
+"""Next steps: the commands that read the output of a command, printed after `next:`."""
 
 from __future__ import annotations
 

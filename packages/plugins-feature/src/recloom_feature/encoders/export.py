@@ -1,4 +1,4 @@
-"""A BERT-like model of the transformers library as a folder for `OnnxTextEncoder`, with its cosine measured."""
+"""Export of a BERT-like model of the transformers library to an ONNX folder, with its cosine measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text vectors from an ONNX file: no torch, less memory, and with int8 weights about twice as fast on a CPU.
+"""OnnxTextEncoder: text vectors from an ONNX file: no torch, less memory, and with int8 weights about twice as fast on a CPU.
 
 `recloom encoder export` writes the folder. A folder of another origin does too, if it holds `model.onnx`, which
 gives token vectors (B, T, dim) from `input_ids` and `attention_mask`, and `tokenizer.json`.
@@ -38,7 +38,7 @@ class Cosine(BaseModel):
 
 
 class EncoderCard(BaseModel):
-    """What `encoder.json` says of an exported encoder."""
+    """`encoder.json` of an exported encoder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,7 +54,7 @@ class EncoderCard(BaseModel):
 
 @dataclass(frozen=True)
 class OnnxTextEncoder(TextEncoder):
-    """Vectors of length 1: the mean of the token vectors (or the first, as the folder says), normalised.
+    """Vectors of length 1: the mean of the token vectors (or the first, as recorded in the folder), normalised.
 
     Args:
         folder: holds `model.onnx`, `tokenizer.json`, and `encoder.json` where `recloom encoder export` wrote it;

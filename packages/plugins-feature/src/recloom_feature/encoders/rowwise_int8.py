@@ -1,4 +1,4 @@
-"""int8 weights for an ONNX text encoder whose vectors stay a function of their own text alone.
+"""Row-wise int8 quantisation of an ONNX text encoder, whose vectors stay a function of their own text alone.
 
 onnxruntime's `quantize_dynamic` gives a tensor of activations one scale, the whole batch's: a text's vector then
 depends on its neighbours (cosine down to .98 with all-MiniLM-L6-v2). Here every token has a scale of its own,

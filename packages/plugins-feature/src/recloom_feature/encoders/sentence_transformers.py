@@ -1,4 +1,4 @@
-"""Text vectors from a local model of the sentence-transformers library."""
+"""SentenceTransformers: text vectors from a local model of the sentence-transformers library."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ class SentenceTransformers(TextEncoder):
     def dim(self) -> int:  # type: ignore[override]
         size = self._loaded.get_embedding_dimension()
         if size is None:
-            raise RecloomError(
-                f"{self.model!r} does not say how long its vectors are; expected a model of texts"
-            )
+            raise RecloomError(f"{self.model!r} reports no size of its vectors; expected a model of texts")
         return int(size)
 
     @cached_property

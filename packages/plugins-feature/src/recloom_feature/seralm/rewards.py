@@ -109,7 +109,7 @@ def check_causal(kind: type[Recommender]) -> None:
 def log_probabilities(recommender: VectorRecommender, batch: Batch) -> Tensor:
     """(B, L) log p(label | history up to it) over the whole catalogue; 0 where there is no label."""
     rows = torch.arange(len(batch), device=batch.user.device)
-    numbered = Batch.of(batch.history, user=rows, labels=batch.labels)  # a query then says its row
+    numbered = Batch.of(batch.history, user=rows, labels=batch.labels)  # so that a query carries its row
     q = recommender.training_queries(numbered)
     order = q.users.argsort(stable=True)
     real = batch.labels > 0

@@ -41,7 +41,7 @@ def text_metrics(
 ) -> None:
     """Measure generated texts: BLEU, ROUGE, faithfulness and more.
 
-    `recloom list text_metrics` shows what there is.
+    `recloom list text_metrics` lists them.
 
     Args:
         file: Parquet, CSV or JSON lines (.jsonl), a text on each row.
@@ -54,7 +54,7 @@ def text_metrics(
             `recloom profile --kind reason` writes them (`cites`).
         named: column of the items that a text names, by title or raw id, as a list or with `|` between.
         quoted: the items that a text names are what it puts between double quotation marks.
-        feature: column of the feature that a text should speak of.
+        feature: column of the feature that a text should mention.
         features: file with a feature on each line, all that there are; by default those of the column.
         log_probs: column of the natural log-probabilities of each text's tokens, null for padding.
         log_probs_of: the tokeniser and model that they come from, for the record.
@@ -109,7 +109,7 @@ def _requested(metrics: list[str], known: dict[str, Any]) -> list[str]:
         raise RecloomError("no text metric is installed. Get them with pip install 'recloom-feature[text]'.")
     names = list(dict.fromkeys(name.strip() for word in metrics for name in word.split(",") if name.strip()))
     if not names:
-        raise RecloomError("say --metrics, such as --metrics bleu@4,rouge_l")
+        raise RecloomError("expected --metrics, such as --metrics bleu@4,rouge_l; found none")
     for name in names:
         parse_text_metric(name, known)
     return names

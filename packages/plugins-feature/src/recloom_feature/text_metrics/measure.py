@@ -43,7 +43,7 @@ class TextValue(Record):
     n: int
     """How many values the mean is over; for a metric without them, how many texts."""
     of: str
-    """What these values stand for, such as `texts` or `tokens`."""
+    """The unit of these values, such as `texts` or `tokens`."""
     undefined: int
     """Texts without a value, which the mean leaves out."""
     unit: str

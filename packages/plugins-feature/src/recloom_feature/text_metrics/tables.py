@@ -1,4 +1,4 @@
-"""A file of generated texts, as `Texts`: Parquet, CSV or JSON lines, a text and what is known of it on each row."""
+"""Reader of files of generated texts: Parquet, CSV or JSON lines, one text with its columns on each row."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def embed(
 
     Args:
         source: a prepared dataset, or a file of edges as `recloom graph pagerank` takes it.
-        method: `node2vec` and `deepwalk` learn from random walks, and are equal where p = q = 1; `link` tells edges
-            from non-edges, and says how well it does so for edges that it was not shown.
+        method: `node2vec` and `deepwalk` learn from random walks, and are equal where p = q = 1; `link` separates
+            edges from non-edges, and reports its AUC on held-out edges.
         out: Parquet file of ids and vectors; by default `items-METHOD.parquet` in the dataset, `FILE-METHOD.parquet`
             beside a file.
         users_out: also write the vectors of users to this Parquet file, for `--data.user_vectors`.
-        graph: of a dataset: `bipartite` (users and items), or items alone: `co-occurrence` (met by the same users)
-            or `sessions` (met one after the other).
+        graph: of a dataset: `bipartite` (users and items), or items alone: `co-occurrence` (of the same users)
+            or `sessions` (one after the other).
         gap: seconds between two items of a session, by default 1800; places, where the data have no times.
         split: how interactions are divided, as in training.
         split_path: folder written by `recloom data split`, used instead of `split`.
@@ -85,7 +85,7 @@ def embed(
         walk_length: nodes of a walk, by default 40 (OGB: 80).
         walks: from each node in an epoch, by default 10.
         context: nodes of the windows within which nodes of a walk belong together, by default 10 (OGB: 20).
-        negatives: other nodes that each such pair is told from, by default 5.
+        negatives: negative nodes of each such pair, by default 5.
         held_out: share of the edges that `link` is measured on and not shown, by default 0.1.
         resample: whether `link` draws its non-edges anew in every epoch, as the course does not.
         epochs: by default 5; for `link` 500, or as many as take 1,000 steps where these are fewer.
@@ -140,7 +140,7 @@ def _learn(
     epochs: int | None,
     targets: dict[str, Path | None],
 ) -> None:
-    """Train, say how it went, and write the files."""
+    """Train, print the losses and neighbours, and write the files."""
     import torch
 
     from .results import heading, link_lines, losses_line, show_neighbours, write_vectors

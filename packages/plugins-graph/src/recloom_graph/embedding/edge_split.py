@@ -116,8 +116,8 @@ def split_edges(graph: Graph, share: float, seed: int, sides: int | None = None)
     free = NonEdges(numbers, edges)
     if free.free < len(edges):
         raise DataError(
-            f"the graph has {len(edges):,} edges and {free.free:,} pairs without one; expected at least as many, to "
-            "tell edges from. Take --method node2vec for a graph as dense as this."
+            f"the graph has {len(edges):,} edges and {free.free:,} pairs without one; expected at least as many. "
+            "Take --method node2vec for a graph as dense as this."
         )
     edges = edges[torch.from_numpy(random.permutation(len(edges)))]
     non_edges = free.draw(len(edges), random)

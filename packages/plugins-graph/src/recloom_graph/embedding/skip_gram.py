@@ -2,8 +2,8 @@
 
     L = - mean over pairs (c, x) of [ log s(z_c . w_x) + sum over k nodes n of log s(-z_c . w_n) ]
 
-Two nodes of a walk are a pair, both ways, where a window of `context` nodes holds both. z stands for a node as a
-centre, w for a node as a context, s is the logistic function. n is drawn by the 3/4 power of the weights that enter
+Two nodes of a walk are a pair, both ways, where a window of `context` nodes holds both. z is the vector of a node as a
+centre, w that of a node as a context, s is the logistic function. n is drawn by the 3/4 power of the weights that enter
 it, as in LINE (Tang et al., WWW 2015), and may be x by chance. Perozzi et al., "DeepWalk" (KDD 2014), with the loss
 of Mikolov et al. (NIPS 2013); Grover and Leskovec, "node2vec" (KDD 2016).
 
@@ -108,7 +108,7 @@ class SkipGram(L.LightningModule):
         walk_length: nodes of a walk.
         walks: from each node in an epoch.
         context: nodes of a window.
-        negatives: other nodes that each pair is told from.
+        negatives: negative nodes of each pair.
         batch_size: walks of a batch; None = 256, on small graphs fewer.
         lr: of Adam.
         seed: of everything random.
@@ -150,7 +150,7 @@ class SkipGram(L.LightningModule):
         """(N,) bool: visited by a walk; the vectors of other nodes were never trained."""
 
     def loss(self, walks: Tensor, noise: Tensor) -> Tensor:
-        """Mean over the pairs of (B, L) walks, with (B, M) other nodes that each walk is told from."""
+        """Mean over the pairs of (B, L) walks, with (B, M) negative nodes of each walk."""
         real, nodes = walks >= 0, walks.clamp(min=0)
         centres = self.centres(nodes)  # (B, L, d)
         near = centres @ self.contexts(nodes).transpose(1, 2)  # (B, L, L)

@@ -22,7 +22,7 @@ from ..graphs import sparse
 from ..graphs.graph import Graph
 
 BLOCK = 32_768  # walks at once: what a draw looks at stays in the cache
-BITMAP = 2**31  # pairs of nodes up to which a bit each says whether an edge joins them
+BITMAP = 2**31  # pairs of nodes up to which edges are looked up in a bitmap
 
 END = -1
 """Stands after the last node of a walk that could not go on."""
@@ -65,7 +65,7 @@ class Walker:
         return torch.cat(blocks).long()
 
     def _block(self, here: Tensor, length: int, generator: torch.Generator | None) -> Tensor:
-        """(S, length) int32 walks. A draw reads where each walk stands, and takes one step of those it accepts."""
+        """(S, length) int32 walks. A round proposes a step for each walk and takes the accepted ones."""
         count = len(here)
         found = torch.full((length, count), END, dtype=torch.int32)
         found[0] = here

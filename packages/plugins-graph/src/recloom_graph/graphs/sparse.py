@@ -120,7 +120,7 @@ class StoredMatrix(nn.Module):
 
 
 def _checked(stored: StoredMatrix, _: object) -> None:
-    """Sparse kernels read where the indices say, so indices from a file are checked once."""
+    """Check indices from a file once: sparse kernels read memory at them unchecked."""
     crow, col, values = stored.crow, stored.col, stored.values
     if crow.numel() == 1:  # saved before fit
         return
@@ -135,7 +135,7 @@ def _checked(stored: StoredMatrix, _: object) -> None:
 def built(
     crow: Tensor, col: Tensor, values: Tensor, columns: int | None = None, check: bool = False
 ) -> Tensor:
-    """The CSR matrix of these parts, square unless `columns` says otherwise."""
+    """The CSR matrix of these parts, square unless `columns` is given."""
     rows = crow.numel() - 1
     with warnings.catch_warnings():  # torch announces once that CSR is in beta
         warnings.simplefilter("ignore", UserWarning)

@@ -165,7 +165,7 @@ def _mlp(width: int, dim: int) -> nn.Sequential:
 
 
 def _texts(catalog: Catalog, num_layers: int) -> Tensor:
-    """(N, T, d_t) vectors of users and items, T layers as the file of the items' vectors says, else 1."""
+    """(N, T, d_t) vectors of users and items, T layers as recorded in the file of the items' vectors, else 1."""
     items = torch.from_numpy(catalog.vectors())
     users = items.new_zeros(catalog.num_users + 1, items.shape[1])
     if VECTOR in catalog.users.columns:

@@ -198,7 +198,7 @@ class ServingTables(nn.Module):
         reach_i = d_i^-1/2 (1/(K+1)) sum over k = 0..K-1 of e_i^(k)    (1/K where layer 0 is left out of the mean)
 
     with e_i^(k) and the degree d_i as they are without u: first order in u, whose echo on the items is left
-    out. For a user whom the graph holds nothing is left out, and the value is exactly e_u - e_u^(0)/(K+1).
+    out. For a user of the graph the value is exactly e_u - e_u^(0)/(K+1).
 
     Args:
         users: (num_users + 1, d) final vectors.

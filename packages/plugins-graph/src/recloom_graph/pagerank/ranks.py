@@ -64,7 +64,7 @@ def personalised_pagerank(
         walk: (N, N) CSR matrix from `transition`; entry (j, i) is the chance of a step from i to j.
         restart: (N, B) distributions v, each column sums to 1.
         damping: chance to walk on rather than restart, from 0 (stays at v) to below 1.
-        tolerance: stop when every column changed by less than N * tolerance in L1, or by no more than float64 can tell.
+        tolerance: stop when every column changed by less than N * tolerance, or the rounding of float64, in L1.
         max_steps: after t of them the L1 error is at most 2 * damping ** t.
 
     Returns:

@@ -82,7 +82,7 @@ def predict(
 def _named_after(attribute: str) -> Path:
     if not attribute or Path(attribute).name != attribute:
         raise RecloomError(
-            f"--attribute {attribute}: no file can be named after it; say with --out which file takes the predictions"
+            f"--attribute {attribute}: no file can be named after it; name a file for the predictions with --out"
         )
     return Path(f"{attribute}.parquet")
 

@@ -1,4 +1,4 @@
-"""Cora, CiteSeer and PubMed as Planetoid publishes them (Yang et al., ICML 2016), with its standard split.
+"""Reader of Cora, CiteSeer and PubMed as Planetoid publishes them (Yang et al., ICML 2016), with its standard split.
 
 `ind.NAME.x` are the features of the training nodes, `allx` those of all but the test nodes, `tx` those of the test
 nodes in the order of `test.index`; `y`, `ally` and `ty` are labels, one-hot; `graph` maps nodes to neighbours.

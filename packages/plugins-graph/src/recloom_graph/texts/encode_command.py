@@ -1,4 +1,4 @@
-"""`recloom graph encode`: the texts of all layers to vectors side by side, as the model GaCLLM reads them."""
+"""`recloom graph encode`: vectors of the texts of all layers, as GaCLLM reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of the texts of several layers: each text encoded once, those of a node put side by side."""
+"""Vectors of the texts of several layers: each text is encoded once, those of a node are concatenated."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ def write_layers(
     texts = pl.Enum(known["text"])
     codes = [layers[name].cast(texts, strict=False).to_physical().cast(pl.Int64) + 1 for name in names]
     places = np.stack([code.fill_null(0).to_numpy() for code in codes], 1)  # (n, L)
-    told = places.any(1)
-    if not told.any():
+    has_text = places.any(1)
+    if not has_text.any():
         return 0
-    vectors = table[places[told]].reshape(int(told.sum()), -1).astype(np.float32)  # (n', L * d)
+    vectors = table[places[has_text]].reshape(int(has_text.sum()), -1).astype(np.float32)  # (n', L * d)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     rows = pa.table(
         {
-            key: layers[key].filter(pl.Series(told)).to_arrow(compat_level=pl.CompatLevel.oldest()),
+            key: layers[key].filter(pl.Series(has_text)).to_arrow(compat_level=pl.CompatLevel.oldest()),
             "vector": flat,
         }
     )
     origin = {"texts": f"refined-{key.removesuffix('_id')}s.parquet", "columns": names}
     if "split_hash" in made:
         origin |= {name: made[name] for name in ("data_hash", "split_hash")}
-    facts = {ENCODER: dict(identity) | {LAYERS: len(names)}, ORIGIN: origin}
-    stored = {name: json.dumps(value, sort_keys=True).encode() for name, value in facts.items()}
+    metadata = {ENCODER: dict(identity) | {LAYERS: len(names)}, ORIGIN: origin}
+    stored = {name: json.dumps(value, sort_keys=True).encode() for name, value in metadata.items()}
     with whole_file(out) as partial:
         pq.write_table(rows.replace_schema_metadata(stored), partial)
     return len(rows)
