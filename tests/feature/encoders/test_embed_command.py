@@ -131,7 +131,7 @@ def test_numbers_that_are_not_finite_are_refused(data):
         ({"texts": "gone.parquet"}, "there is no file"),
     ],
 )
-def test_wrong_input_is_told(data, options, message):
+def test_wrong_input_is_reported(data, options, message):
     with pytest.raises(DataError, match=message):
         embed(data, encoder=Counting(), **{k: data / v if k == "texts" else v for k, v in options.items()})
 

@@ -34,7 +34,7 @@ def test_a_folder_around_a_model_names_the_model(folders):
     assert check_model_folder(folders / "org" / "name") is None  # no folder: a name to be downloaded
 
 
-def test_a_folder_without_a_model_is_told_what_one_holds(folders):
+def test_the_error_for_a_folder_without_a_model_lists_what_is_expected(folders):
     with pytest.raises(
         RecloomError, match=rf"{HOLDS}.*found nothing\. Give the folder that holds these files"
     ):

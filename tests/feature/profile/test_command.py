@@ -192,7 +192,7 @@ def test_a_split_of_the_disk_is_used_as_in_training(run, data):
     assert {row for profile in one for row in profile["source"]} <= train
 
 
-def test_a_plan_tells_the_calls_and_writes_nothing(data, tmp_path, monkeypatch, capsys):
+def test_a_plan_counts_the_calls_and_writes_nothing(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
     main(["llm", "plan", "profile", str(data), "--kind", "user", "--out", "u.parquet", "--llm.model", "Fake"])
@@ -245,7 +245,7 @@ def test_offline_without_replies_is_refused_with_the_next_step(run, tmp_path):
         ("topics", {"topics": Path("absent.txt")}, "absent.txt does not exist"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_asked(run, tmp_path, kind, options, message):
+def test_wrong_options_are_reported_before_any_request(run, tmp_path, kind, options, message):
     model = Listening()
     with pytest.raises(RecloomError, match=message):
         run(kind, model, **options)
@@ -263,7 +263,7 @@ def test_wrong_options_are_told_before_anything_is_asked(run, tmp_path, kind, op
         ("user_id,item_id\n", r"pairs.csv holds no row; expected a user_id and an item_id on each"),
     ],
 )
-def test_wrong_pairs_are_told(run, tmp_path, text, message):
+def test_wrong_pairs_are_reported(run, tmp_path, text, message):
     (tmp_path / "pairs.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         run("reason")

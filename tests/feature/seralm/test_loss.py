@@ -105,7 +105,7 @@ def test_rows_are_found_by_item_and_another_loss_may_be_the_base(catalog, tmp_pa
         assert torch.allclose(sampled, GBCE(negatives=2)(model, BATCH), atol=1e-6)
 
 
-def test_a_recommender_without_texts_is_told(catalog, tmp_path):
+def test_a_recommender_without_texts_is_reported(catalog, tmp_path):
     with pytest.raises(RecloomError, match=r"SASRec reads no item vectors.*item_input to"):
         SampledTexts(variant_file(tmp_path))(sasrec(catalog, "id"), BATCH)
 
@@ -131,14 +131,14 @@ def test_vectors_of_another_size_are_refused(catalog, tmp_path):
         ([("a", 0, [float("nan")])], "not finite"),
     ],
 )
-def test_a_file_of_variants_that_is_wrong_is_told(catalog, tmp_path, rows, message):
+def test_a_wrong_file_of_variants_is_reported(catalog, tmp_path, rows, message):
     path = tmp_path / "v.parquet"
     pl.DataFrame(rows, schema=["item_id", "variant", "vector"], orient="row").write_parquet(path)
     with pytest.raises(DataError, match=message):
         read_variants(path, catalog)
 
 
-def test_other_files_that_are_wrong_are_told(catalog, tmp_path):
+def test_other_wrong_files_are_reported(catalog, tmp_path):
     variants = read_variants(variant_file(tmp_path), catalog)
     path = tmp_path / "q.parquet"
     with pytest.raises(DataError, match="cannot be read as Parquet"):

@@ -248,13 +248,13 @@ def test_another_loss_and_split_come_from_the_file_of_the_fit(shop):
         ({"model": "SASRek", "fit": None}, "'SASRek' is not among the models"),
     ],
 )
-def test_wrong_options_of_rounds_are_told_before_anything_is_written(shop, options, message):
+def test_wrong_options_of_rounds_are_reported_before_anything_is_written(shop, options, message):
     with pytest.raises(RecloomError, match=message):
         work(shop, **options)
     assert not (shop.parent / "work").exists()
 
 
-def test_wrong_files_of_the_fit_are_told(shop):
+def test_wrong_files_of_the_fit_are_reported(shop):
     file = shop.parent / "fit.yaml"
     for content, message in (
         ("model: [", "cannot be read as YAML"),
@@ -291,7 +291,7 @@ def test_a_folder_of_other_settings_or_of_something_else_is_refused(shop):
         ([("i1", 0, 7)], "column text must hold texts; found Int64"),
     ],
 )
-def test_a_file_of_texts_that_is_wrong_is_told(shop, rows, message):
+def test_a_wrong_file_of_texts_is_reported(shop, rows, message):
     pl.DataFrame(rows, schema=["item_id", "variant", "text"], orient="row").write_parquet(
         shop.parent / "texts.parquet"
     )

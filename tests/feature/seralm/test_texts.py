@@ -146,7 +146,7 @@ def test_a_record_cannot_leave_its_place_in_the_question(tmp_path, write_dataset
         ({"out": "shop"}, r"shop is a folder; choose another --out"),
     ],
 )
-def test_wrong_options_of_texts_are_told_before_anything_is_asked(shop, options, message):
+def test_wrong_options_of_texts_are_reported_before_any_request(shop, options, message):
     model, llm = llm_options(shop)
     out = shop.parent / options.pop("out", "t.parquet")
     with pytest.raises(RecloomError, match=message):

@@ -341,7 +341,7 @@ def test_options_that_cannot_work_are_refused(options, message, run):
         run(options.pop("model", None), **options)
 
 
-def test_who_divided_by_time_already_is_not_told_to_do_so(run, tmp_path):
+def test_a_split_by_time_is_not_recommended_where_it_is_used(run, tmp_path):
     rows = [(user, item, at * 100 + user) for at in range(10) for user in range(3) for item in range(3)]
     data = write_toy(tmp_path / "known", rows, ["a", "b", "c"])
     with pytest.raises(

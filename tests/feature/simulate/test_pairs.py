@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from recloom.errors import DataError
 from recloom.llm.texts.histories import read_training
 from recloom.schemas import SplitSpec
-from recloom_feature.simulate.preferences import Choice, Verdict, by_answers, by_scores, draw_pairs
+from recloom_feature.simulate.preferences import Choice, PairDecision, by_answers, by_scores, draw_pairs
 
 NOBODY = pl.DataFrame({"user_id": [], "item_id": []}, schema={"user_id": pl.String, "item_id": pl.String})
 
@@ -21,9 +21,9 @@ def logs(*shares):
 
 
 def test_answers_must_differ_when_the_order_does():
-    assert by_answers("A", "B") == Verdict(True, False)
-    assert by_answers("B", "A") == Verdict(False, False)
-    assert by_answers("A", "A") == by_answers("B", "B") == Verdict(None, True)
+    assert by_answers("A", "B") == PairDecision(True, False)
+    assert by_answers("B", "A") == PairDecision(False, False)
+    assert by_answers("A", "A") == by_answers("B", "B") == PairDecision(None, True)
 
 
 def test_scores_of_both_orders_are_averaged():
@@ -38,15 +38,15 @@ def test_scores_of_both_orders_are_averaged():
 def test_disagreement_is_dropped_or_decided_by_the_average():
     """A model that likes the letter A, and the first item a little more: .9 as A, .3 as B."""
     forth, back = logs(0.9, 0.1), logs(0.7, 0.3)
-    assert by_scores(forth, back, "drop") == Verdict(None, True)
+    assert by_scores(forth, back, "drop") == PairDecision(None, True)
     found = by_scores(forth, back, "calibrate")
     assert (found.first, found.same_letter) == (True, True)
     assert found.confidence == pytest.approx(1 / (1 + (0.07 / 0.27) ** 0.5))
 
 
 def test_a_tie_prefers_nothing():
-    assert by_scores(logs(0.9, 0.1), logs(0.9, 0.1), "calibrate") == Verdict(None, True)
-    assert by_scores(logs(0.5, 0.5), logs(0.2, 0.8), "drop") == Verdict(None, False)
+    assert by_scores(logs(0.9, 0.1), logs(0.9, 0.1), "calibrate") == PairDecision(None, True)
+    assert by_scores(logs(0.5, 0.5), logs(0.2, 0.8), "drop") == PairDecision(None, False)
 
 
 @pytest.mark.parametrize("answer", [{"answer": "C"}, {"answer": "a"}, {}, {"answer": "A", "why": "x"}])

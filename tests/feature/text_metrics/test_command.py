@@ -225,12 +225,12 @@ ROW = {
         (Columns("text", log_probs="list"), r"row 1: 'list' must be a list of numbers"),
     ],
 )
-def test_a_wrong_column_is_told(tmp_path, columns, message):
+def test_a_wrong_column_is_reported(tmp_path, columns, message):
     with pytest.raises(DataError, match=message):
         read_texts(rows(tmp_path / "t.jsonl", ROW), columns)
 
 
-def test_a_wrong_file_is_told(tmp_path):
+def test_a_wrong_file_is_reported(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     for name, content, message in [
         ("folder.csv", None, "folder.csv is a folder; expected a Parquet, CSV or JSON-lines file"),
@@ -313,7 +313,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
         (["--metrics", "length", "--features", "t.jsonl"], "read together with --feature COLUMN"),
         (["--metrics", "length", "--resamples", "0"], "resamples must be at least 1"),
         (["--metrics", "length", "--smoothing", "much"], "smoothing"),
-        ([], "expected --metrics"),
+        ([], "say --metrics"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("metrics_of_this_file")

@@ -95,7 +95,7 @@ def test_smoothing_is_what_was_asked_for_and_written_down(smoothing, fourth):
     assert f"smooth:{smoothing}" in found.method["signature"]
 
 
-def test_bleu_says_its_tokeniser_and_reads_case_as_told():
+def test_bleu_reports_its_tokeniser_and_obeys_the_case_option():
     shout = pair("The cat", "the cat")
     assert value("bleu@1", shout) == pytest.approx(0.5)
     assert value("bleu@1", replace(shout, reading=Reading(lowercase=True))) == pytest.approx(1)

@@ -231,7 +231,7 @@ def test_an_existing_file_is_replaced_when_asked(edges, capsys):
         (["empty"], "empty is not a prepared dataset: it holds no dataset.json"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_and_nothing_written(
+def test_wrong_options_are_reported_and_nothing_is_written(
     movies, edges, tmp_path, monkeypatch, capsys, words, message
 ):
     monkeypatch.chdir(tmp_path)

@@ -89,7 +89,7 @@ def test_the_loss_by_hand():
     assert model.loss(pairs, labels).item() == pytest.approx((0.126928 + 0.693147) / 2, rel=1e-5)
 
 
-def test_many_pairs_take_several_steps_of_an_epoch_and_each_is_met_once():
+def test_many_pairs_take_several_steps_of_an_epoch_and_each_is_seen_once():
     model = LinkEmbedding(KARATE, held_out=0.0, resample=False, batch_size=50)
     drawn = list(model.batches)
     assert len(drawn) == len(model.batches) == 4

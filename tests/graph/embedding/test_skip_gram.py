@@ -150,7 +150,7 @@ def test_other_nodes_are_drawn_with_the_three_quarters_power_of_their_weights():
     assert share.tolist() == pytest.approx(expected.tolist(), abs=0.01)
 
 
-def test_nodes_that_no_walk_met_are_not_known():
+def test_nodes_that_no_walk_visited_have_no_vector():
     chain = graph((0, 1), (1, 2), nodes=4, directed=True)
     model = SkipGram(chain, dim=2, walk_length=3, context=2)
     train(model, 1)

@@ -44,7 +44,7 @@ def test_users_and_items_of_training_rows_alone(data):
     assert not (source.graph.degree == 0).any()
 
 
-def test_items_met_by_one_user_and_items_met_in_a_row(data):
+def test_co_occurrence_and_sessions_of_a_dataset(data):
     assert {frozenset(pair) for pair in edges(of_dataset(data, "co-occurrence", SplitSpec()))} == {
         frozenset("ab"), frozenset("bd"), frozenset("de"),
     }  # fmt: skip

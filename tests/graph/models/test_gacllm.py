@@ -183,7 +183,7 @@ def test_pairwise_and_pointwise_losses_and_dropped_edges_train_it():
         noisy(fitted().train(), step)
 
 
-def test_vectors_that_do_not_fit_are_told():
+def test_vectors_that_do_not_fit_are_reported():
     catalog, _ = data(layers=3)
     with pytest.raises(
         RecloomError, match=r"texts of 3 layers, and GaCLLM with num_layers 1 reads 2. .*num_layers 2"
@@ -240,7 +240,7 @@ def test_from_texts_to_vectors_to_a_run_that_needs_no_file(refined, tmp_path, ca
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
-def test_files_that_do_not_fit_are_told(refined, tmp_path, capsys):
+def test_files_that_do_not_fit_are_reported(refined, tmp_path, capsys):
     def told(*words: str) -> str:
         with pytest.raises(SystemExit):
             main([*refined, *words])

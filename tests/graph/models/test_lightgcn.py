@@ -77,7 +77,7 @@ def test_no_layer_is_matrix_factorisation():
     assert torch.allclose(scores, model.users.weight[1:] @ model.items.ids.weight[1:].T, atol=1e-6)
 
 
-def test_without_layers_newcomers_get_zero():
+def test_without_layers_cold_start_users_get_zero():
     model = fitted(random_pairs(), 20, 30, dim=8, num_layers=0)
     assert not model.score(everything(model, torch.tensor([[1, 2]]))).any()
 
@@ -192,7 +192,7 @@ def test_fold_in_of_a_known_user_is_the_propagation_without_the_own_layer_0(num_
     assert torch.allclose(other, model._serving_tables().users[8] - own, atol=1e-6)
 
 
-def test_fold_in_of_a_newcomer_nears_the_extended_graph_as_items_get_popular():
+def test_fold_in_of_a_cold_start_user_nears_the_extended_graph_as_items_get_popular():
     errors = []
     for users in (10, 40, 160):
         pairs = [(u, i) for u in range(1, users + 1) for i in range(1, 7) if (u + i) % 3]

@@ -136,7 +136,9 @@ def test_a_drawing_without_matplotlib_names_the_extra_before_anything_is_compute
         (["--out", "absent/x.csv"], "absent is not a folder"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_written(edges, tmp_path, monkeypatch, capsys, words, message):
+def test_wrong_options_are_reported_and_nothing_is_written(
+    edges, tmp_path, monkeypatch, capsys, words, message
+):
     monkeypatch.chdir(tmp_path)
     assert run(edges, *words) != 0
     assert message in " ".join(capsys.readouterr().err.split())

@@ -170,7 +170,7 @@ def test_a_misspelt_name_finds_the_module(folder):
         run_command(["fit", "--model", "NodeProprty", "--data", str(folder)])
 
 
-def test_what_a_folder_holds_instead_is_said(folder, tmp_path):
+def test_the_error_for_a_folder_without_the_set_lists_what_it_holds(folder, tmp_path):
     with pytest.raises(DataError, match=r"holds sbm\. Say which with --data\.name"):
         NodeData(str(folder)).setup()
     with pytest.raises(DataError, match=r"holds no set: expected ind\.cora\.allx .*\(Planetoid\)"):

@@ -54,7 +54,7 @@ def test_the_count_of_symmetrised_edges():
     assert torch.equal(found.unique(dim=1), found.flip(0).unique(dim=1))
 
 
-def test_files_that_do_not_fit_are_told_apart(folder):
+def test_files_that_do_not_fit_each_other_are_reported(folder):
     (folder / "ind.tiny.ally").write_bytes(whole(array(np.eye(2, dtype=np.int32))))
     with pytest.raises(DataError, match=r"do not fit each other.*'ally': 2"):
         read_planetoid(folder, "tiny")
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(change, message):
         ("ty", array(np.ones(2, np.int32)), r"in ty as in ally; .* \(\) and \(2,\)"),
     ],
 )
-def test_rows_and_columns_that_do_not_fit_are_told(folder, part, body, message):
+def test_rows_and_columns_that_do_not_fit_are_reported(folder, part, body, message):
     (folder / f"ind.tiny.{part}").write_bytes(whole(body))
     with pytest.raises(DataError, match=message):
         read_planetoid(folder, "tiny")

@@ -102,7 +102,7 @@ def test_an_item_shows_its_description_or_else_its_attributes(run):
     assert shown[:3] == ["- title: Alien\n- genres: Horror", "- title: Brazil", "- title: Casino"]
 
 
-def test_users_are_shown_training_items_with_what_was_said_of_them(run):
+def test_prompts_of_users_hold_training_items_with_their_profiles(run):
     model = Listening(instead={"title: Heat": answer("people who like long nights")})
     items, users = run(model)
     assert items["i1"]["text"] == "people who like long nights"
@@ -174,7 +174,7 @@ def test_an_answer_of_another_form_is_asked_for_once_more_with_what_was_wrong(ru
     assert f"That answer cannot be used: {reason}" in again[1]
 
 
-def test_a_user_is_told_in_100_words(run):
+def test_a_user_profile_has_100_words_at_most(run):
     model = Listening(instead={"<items>\n": answer("word " * 101)})
     _, users = run(model)
     assert users == {}
@@ -211,7 +211,7 @@ def test_a_budget_that_ends_in_the_second_round_speaks_of_both_and_goes_on(run):
     assert len(model.heard) == 10
 
 
-def test_a_plan_counts_users_before_anything_is_said_of_items(data, tmp_path, monkeypatch, capsys):
+def test_a_plan_counts_users_before_any_item_is_profiled(data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = {file for file in tmp_path.rglob("*") if ".cache" not in file.parts}
     main(["llm", "plan", "graph", "profile", str(data), "--llm.model", "Fake"])
@@ -256,14 +256,14 @@ def test_a_file_of_something_else_is_not_replaced(run, tmp_path):
         ({"columns": ["plot"]}, "no column 'plot'; they have title, description, year, genres"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_asked(run, options, message):
+def test_wrong_options_are_reported_before_any_request(run, options, message):
     model = Listening()
     with pytest.raises(RecloomError, match=message):
         run(model, **options)
     assert not model.heard
 
 
-def test_items_of_which_nothing_is_known_are_told(tmp_path, write_dataset):
+def test_items_without_a_text_are_reported(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(DataError, match="no item has a title or an attribute"):

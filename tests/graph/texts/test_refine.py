@@ -316,14 +316,14 @@ def test_what_texts_say_is_data(run, tmp_path):
         ({"columns": ["plot"]}, "items have no column 'plot'; they have title"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_asked(run, path, options, message):
+def test_wrong_options_are_reported_before_any_request(run, path, options, message):
     model = Joining()
     with pytest.raises(RecloomError, match=message):
         run(path, model, **options)
     assert not model.heard
 
 
-def test_data_without_texts_are_told(tmp_path, write_dataset):
+def test_data_without_texts_are_reported(tmp_path, write_dataset):
     frame = pl.DataFrame({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
     data = write_dataset(tmp_path / "data", frame)
     with pytest.raises(RecloomError, match=r"no user and no item of .* has an attribute"):

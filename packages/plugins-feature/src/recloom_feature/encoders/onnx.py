@@ -1,4 +1,6 @@
-"""OnnxTextEncoder: text vectors from an ONNX file: no torch, less memory, and with int8 weights about twice as fast on a CPU.
+"""OnnxTextEncoder: text vectors from an ONNX file, without torch.
+
+It needs less memory, and with int8 weights is about twice as fast on a CPU.
 
 `recloom encoder export` writes the folder. A folder of another origin does too, if it holds `model.onnx`, which
 gives token vectors (B, T, dim) from `input_ids` and `attention_mask`, and `tokenizer.json`.

@@ -1,6 +1,6 @@
-"""What a language model is to say of an item, a user or a pair of both: one checked model for each kind of profile.
+"""Answer schemas of `recloom profile`: a pydantic model for each kind of profile of an item, a user or a pair.
 
-Factors are those by which KAR (Xi et al., RecSys 2024) has preferences and items analysed; the general ones are ours.
+Factors are those of KAR's analysis of preferences and items (Xi et al., RecSys 2024); the general ones are ours.
 Values outside a closed list, unknown keys and empty texts are errors, never mended.
 """
 
@@ -30,23 +30,23 @@ TOPICS = (
     "finance", "food", "games", "health", "history", "home", "music", "nature", "politics", "religion", "romance",
     "science", "society", "sport", "technology", "travel", "war",
 )  # fmt: skip
-"""The closed list where none is given."""
+"""The closed list of topics, by default."""
 
 
-def _told(text: str) -> str:
+def _with_words(text: str) -> str:
     if not any(character.isalnum() for character in text):  # `...` is what a prompt shows, not an answer
-        raise ValueError("must say something")
+        raise ValueError("expected letters or digits")
     return text.strip()
 
 
-def _once(values: list[str]) -> list[str]:
+def _distinct(values: list[str]) -> list[str]:
     if len({value.casefold() for value in values}) < len(values):
         raise ValueError("holds a value twice")
     return values
 
 
-Sentence = Annotated[str, Field(max_length=1200), AfterValidator(_told)]
-Word = Annotated[str, Field(max_length=60), AfterValidator(_told)]
+Sentence = Annotated[str, Field(max_length=1200), AfterValidator(_with_words)]
+Word = Annotated[str, Field(max_length=60), AfterValidator(_with_words)]
 
 
 class Strict(BaseModel):
@@ -54,26 +54,26 @@ class Strict(BaseModel):
 
 
 class Keywords(Strict):
-    """Words by which an item is looked for."""
+    """Search keywords of an item."""
 
-    keywords: Annotated[list[Word], Field(min_length=1, max_length=10), AfterValidator(_once)]
+    keywords: Annotated[list[Word], Field(min_length=1, max_length=10), AfterValidator(_distinct)]
 
 
 class Title(Strict):
-    """A title in other words."""
+    """A rewritten title."""
 
-    title: Annotated[str, Field(max_length=200, pattern=r"^[^\n\r]*$"), AfterValidator(_told)]
+    title: Annotated[str, Field(max_length=200, pattern=r"^[^\n\r]*$"), AfterValidator(_with_words)]
 
 
 class Citation(Strict):
-    """An attribute of an item, and the words of it that are used."""
+    """An attribute of an item, and the part of its value that is cited."""
 
     attribute: Word
-    value: Annotated[str, Field(max_length=1000), AfterValidator(_told)]
+    value: Annotated[str, Field(max_length=1000), AfterValidator(_with_words)]
 
 
 class Reason(Strict):
-    """Why somebody may like an item, and which attributes that rests on."""
+    """A recommendation reason, and the attributes that it cites."""
 
     reason: Sentence
     cites: Annotated[list[Citation], Field(min_length=1, max_length=8)]
@@ -87,7 +87,7 @@ def closed(values: Sequence[str]) -> Any:
 def some_of(values: Sequence[str], least: int, most: int) -> Any:
     """The type of a list of these, none of them twice."""
     one = closed(values)
-    return Annotated[list[one], Field(min_length=least, max_length=most), AfterValidator(_once)]  # type: ignore[valid-type]
+    return Annotated[list[one], Field(min_length=least, max_length=most), AfterValidator(_distinct)]  # type: ignore[valid-type]
 
 
 def model_of(kind: Kind, scenario: Scenario, topics: Sequence[str]) -> type[BaseModel]:
@@ -117,7 +117,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def schema_of(kind: Kind) -> dict[str, Any]:
-    """Their types in Polars' words."""
+    """Polars types of the columns of a kind."""
     import polars as pl
 
     text, texts = pl.String, pl.List(pl.String)
@@ -138,9 +138,9 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def wrong_citation(reason: Reason, record: Mapping[str, str]) -> str:
-    """What is cited and does not stand in the item's record; "" where all of it does.
+    """The first citation that the item's record does not hold, as an error; "" where it holds all.
 
-    A value stands there if its letters follow each other in the attribute, as whole words, in any size and with any
+    A value is held if its letters follow each other in the attribute, as whole words, in any size and with any
     blanks between them: a prompt puts blanks into what looks like a delimiter, and an ellipsis where it cuts.
     """
     for cite in reason.cites:
@@ -150,5 +150,5 @@ def wrong_citation(reason: Reason, record: Mapping[str, str]) -> str:
         words = r"\s*".join(map(re.escape, letters))
         end = "" if cite.value.endswith("…") else r"(?!\w)"
         if not letters or not re.search(rf"(?<!\w){words}{end}", record[cite.attribute].casefold()):
-            return f"cites: {cite.attribute} of the record does not say {cite.value[:80]!r}"
+            return f"cites: {cite.attribute} of the record does not hold {cite.value[:80]!r}"
     return ""

@@ -1,4 +1,4 @@
-"""`recloom simulate`: the command; `simulate_ask.py` does the work."""
+"""`recloom simulate`: simulated preferences between cold items."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def simulate(
 ) -> None:
     """Let a language model choose between unseen items for users.
 
-    It says which of two items without an interaction a user would choose; the loss ColdStart learns from it. Train
+    It is asked which of two items without an interaction a user would choose; the loss ColdStart learns from it. Train
     with `recloom fit --model.loss ColdStart --model.loss.pairs FILE`, the same data and the same split.
 
     Args:
         data: the prepared dataset.
-        llm: whom to ask, and what it may cost.
+        llm: the language model, and what it may cost.
         split: how the dataset is divided, as in training; `time` with test .3 is the cold-start rule. Only the
             training part is shown, and items without a training interaction are cold.
         split_path: folder written by `recloom data split`, used instead of `split`.
@@ -50,7 +50,7 @@ def simulate(
         disagreement: drop a pair whose two orders disagree, or let the averaged scores decide (`calibrate`).
         seed: of the drawing of users and pairs.
         out: Parquet file to write, by default `simulated.parquet` in the dataset; failures are listed beside it.
-        overwrite: replace a file that was made otherwise.
+        overwrite: replace a file of other options.
     """
     from .simulation import Simulation
 

@@ -1,10 +1,8 @@
-"""The Parquet file of `recloom simulate`: a simulated preference a row, and in its metadata what it was made from.
-
-Pairs of cold items, asked in both orders, and what both answers together say.
+"""Simulated preferences: pairs of cold items, the decision from both orders, and the Parquet file that keeps them.
 
 An order (A, B) shows one item as A and the other as B. Of a pair x, y
 
-    both agree    x as A and x as B is chosen, or y as A and y as B
+    agreement     x as A and x as B is chosen, or y as A and y as B
     score of x    (log p("A") where x is A + log p("B") where x is B) / 2, of y likewise
     confidence    sigmoid(score of x - score of y) of the preferred one
 """
@@ -40,7 +38,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class MadeFrom(Record):
-    """What the records of a file were made from, and how."""
+    """Metadata of a file of simulated preferences: data, split, options and language model."""
 
     format: Literal["recloom-simulated-1"] = "recloom-simulated-1"
     dataset: str
@@ -49,7 +47,7 @@ class MadeFrom(Record):
     split: SplitSpec
     split_hash: str
     training: str
-    """Digest of the training rows, see `recloom.llm.texts.histories.training_digest`."""
+    """Digest of the training rows, see `recloom.llm.training_digest`."""
     augment: Literal["pairwise", "positive"]
     asked_by: Literal["scores", "answers"]
     """Whether log-probabilities of the letters were compared, or a letter was read from an answer."""
@@ -78,7 +76,7 @@ class MadeFrom(Record):
 
 @dataclass(frozen=True)
 class Simulated:
-    """Records, and what they were made from."""
+    """Simulated preferences, with the metadata of their file."""
 
     path: Path
     records: pl.DataFrame
@@ -135,15 +133,15 @@ LETTERS: tuple[Letter, Letter] = ("A", "B")
 
 
 class Choice(BaseModel):
-    """What a model that gives no probabilities must answer."""
+    """The answer schema of a model without log-probabilities."""
 
     model_config = ConfigDict(extra="forbid")
     answer: Letter
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a pair's two answers say.
+class PairDecision:
+    """The decision from the two answers about a pair.
 
     Attributes:
         first: whether the first item of the pair is preferred; None = neither.
@@ -156,16 +154,16 @@ class Verdict:
     confidence: float | None = None
 
 
-def by_answers(forth: Letter, back: Letter) -> Verdict:
+def by_answers(forth: Letter, back: Letter) -> PairDecision:
     """From the letters chosen where the first item was A, and where it was B."""
     if forth == back:
-        return Verdict(None, True)
-    return Verdict(forth == "A", False)
+        return PairDecision(None, True)
+    return PairDecision(forth == "A", False)
 
 
 def by_scores(
     forth: Sequence[float], back: Sequence[float], disagreement: Literal["drop", "calibrate"]
-) -> Verdict:
+) -> PairDecision:
     """From the log-probabilities of A and B in both orders.
 
     Where the orders disagree nothing is preferred, or with `calibrate` what has the higher averaged score. Equal
@@ -175,8 +173,8 @@ def by_scores(
     letters = [(a > b) - (a < b) for a, b in (forth, back)]  # 1 = A, -1 = B, 0 = neither
     agreed, same = letters[0] * letters[1] < 0, letters[0] * letters[1] > 0
     if gap == 0 or not (agreed or disagreement == "calibrate"):
-        return Verdict(None, same)
-    return Verdict(gap > 0, same, 1 / (1 + math.exp(-abs(gap))))
+        return PairDecision(None, same)
+    return PairDecision(gap > 0, same, 1 / (1 + math.exp(-abs(gap))))
 
 
 def draw_pairs(
@@ -184,17 +182,17 @@ def draw_pairs(
 ) -> list[tuple[str, str, str]]:
     """For each user up to `count` different pairs of cold items: (user, first, second).
 
-    Items that the user meets in a held-out row are left out, so that no record gives one away; a user with too
+    Items of the user's held-out rows are left out, so that no record reveals one; a user with too
     few items left gets fewer pairs.
     """
     place = {item: at for at, item in enumerate(cold)}
-    met: dict[str, set[int]] = {user: set() for user in users}
+    held: dict[str, set[int]] = {user: set() for user in users}
     for user, item in held_out.filter(pl.col("item_id").is_in(cold)).iter_rows():
-        met.get(user, set()).add(place[item])
+        held.get(user, set()).add(place[item])
     return [
         (user, cold[first], cold[second])
         for user in users
-        for first, second in _pairs_of(len(cold), sorted(met[user]), count, random)
+        for first, second in _pairs_of(len(cold), sorted(held[user]), count, random)
     ]
 
 

@@ -32,7 +32,7 @@ from .preferences import (
     METADATA,
     Choice,
     MadeFrom,
-    Verdict,
+    PairDecision,
     by_answers,
     by_scores,
     draw_pairs,
@@ -158,7 +158,7 @@ class Simulation:
             return list(session.ask(requests, progress="simulating").responses)
         return list(session.answers(requests, Choice, progress="simulating").found)
 
-    def verdict(self, forth: Answer, back: Answer) -> Verdict | None:
+    def verdict(self, forth: Answer, back: Answer) -> PairDecision | None:
         """What both answers say; None where one is a failure."""
         if isinstance(forth, Choice) and isinstance(back, Choice):
             return by_answers(forth.answer, back.answer)
@@ -187,7 +187,7 @@ class Simulation:
         summary = f"{len(records):,} preferences from {facts.asked:,} pairs, asked by {facts.asked_by}"
         return GeneratedTable(simulated_table(records), failures, summary, notes(facts, len(records)), counts)
 
-    def record(self, pair: PairRequest, found: Verdict, prompt: str) -> dict[str, Any]:
+    def record(self, pair: PairRequest, found: PairDecision, prompt: str) -> dict[str, Any]:
         """A row of the file."""
         preferred, other = pair.orders[0 if found.first else 1]
         return {

@@ -1,4 +1,4 @@
-"""`recloom summarize`."""
+"""`recloom summarize`: LLM-TRSR's summaries of user histories."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def summarize(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Let a language model sum up what users like (LLM-TRSR).
+    """Let a language model summarise what users like (LLM-TRSR).
 
     It reads the texts of their training items. Turn the summaries into vectors with `recloom embed DATA --of users
     --texts OUT`.
 
     Args:
         data: the prepared dataset.
-        llm: whom to ask, and what it may cost.
+        llm: the language model, and what it may cost.
         method: `recurrent` renews one summary block by block, a call for each block; `hierarchical` summarises
             the blocks by themselves and then merges, one call more.
         split: how the dataset is divided, as in training; only the training part is shown.
@@ -49,7 +49,7 @@ def summarize(
         prompt_tokens: longest prompt; what is too long loses its oldest items, and nothing else.
         seed: of the drawing of users.
         out: Parquet file to write, by default `summaries.parquet` in the dataset; failures are listed beside it.
-        overwrite: replace a file that was made otherwise.
+        overwrite: replace a file of other options.
     """
 
     from .summaries import Summarizing

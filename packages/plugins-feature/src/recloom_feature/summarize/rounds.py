@@ -3,11 +3,8 @@
     hierarchical    S = merge(sum(block 1), ..., sum(block N))              N + 1 calls
     recurrent       S_1 = sum(block 1), S_j = update(S_{j-1}, block j)      N calls
 
-All users' j-th blocks are asked about in one round.
-
-The prompts of LLM-TRSR within a limit: the history is trimmed first, oldest items before newer ones.
-
-Instruction and earlier summary stay as they are. Nothing is cut at the end of a prompt, where the answer begins.
+The j-th blocks of all users are one round of requests. A prompt over the limit loses its oldest items first;
+instruction and earlier summary are never cut, nor is the end of the prompt, where the answer begins.
 """
 
 from __future__ import annotations
@@ -36,13 +33,13 @@ Fitted = tuple[LLMRequest, int] | Failure
 
 @dataclass
 class UserSummary:
-    """What is known of a user so far; of the summaries the last one counts.
+    """The summaries of a user so far, of which the last one counts.
 
     Attributes:
         blocks: training rows, oldest first.
         summaries: one for each answer.
         shown: row numbers of the items behind each summary of a block.
-        prompt: name and version of what was asked last.
+        prompt: name and version of the last prompt.
         failure: why there is no summary.
     """
 
@@ -72,7 +69,7 @@ def recurrent(
         active = [user for user in users if user.failure is None and len(user.blocks) > at]
         asked = [request(user, at, user.summaries[-1] if at else "") for user in active]
         coming = [(user, then) for user in active for then in range(at + 1, len(user.blocks))]
-        later = _later([partial(request, user, then, unknown(user, then)) for user, then in coming])
+        later = _later([partial(request, user, then, placeholder(user, then)) for user, then in coming])
         answered = _round(session, active, asked, later, f"block {at + 1} of {rounds}")
         for user, count in answered:
             user.shown.append(user.blocks[at].rows[-count:])
@@ -86,7 +83,7 @@ def hierarchical(
     asked = [
         prompts.of_block([lines[item] for item in block.items]) for user in users for block in user.blocks
     ]
-    merges = [[unknown(user, at) for at in range(len(user.blocks))] for user in users]
+    merges = [[placeholder(user, at) for at in range(len(user.blocks))] for user in users]
     later = _later([partial(prompts.of_merge, summaries) for summaries in merges])
     for user, count in _round(session, owners, asked, later, "blocks"):
         user.shown.append(user.blocks[len(user.shown)].rows[-count:])
@@ -96,8 +93,8 @@ def hierarchical(
         user.shown = user.shown[-count:]  # a summary that was trimmed away takes its items with it
 
 
-def unknown(user: UserSummary, at: int) -> str:
-    """In place of a summary that a plan cannot know: as long as any, and no two alike."""
+def placeholder(user: UserSummary, at: int) -> str:
+    """Stand-in for a summary that a plan does not have: of full length, and no two alike."""
     return f"{user.blocks[0].user} {at} {UNKNOWN}"
 
 
@@ -108,7 +105,7 @@ METHODS: dict[str, Callable[[LLMSession, Prompts, Sequence[UserSummary], dict[st
 
 
 def _later(fitted: Sequence[Callable[[], Fitted]]) -> PlannedRounds:
-    """Questions of the rounds to come; a prompt that is too long asks nothing."""
+    """Requests of later rounds, for a plan; a prompt that is too long makes none."""
 
     def requests() -> list[LLMRequest]:
         found = (each() for each in fitted)
@@ -120,16 +117,16 @@ def _later(fitted: Sequence[Callable[[], Fitted]]) -> PlannedRounds:
 def _round(
     session: LLMSession,
     owners: Sequence[UserSummary],
-    asked: Sequence[Fitted],
+    fitted: Sequence[Fitted],
     later: PlannedRounds,
     progress: str,
 ) -> list[tuple[UserSummary, int]]:
-    """Ask what can be asked; answers and failures go to their owners.
+    """Send the requests of a round; answers and failures are stored at their owners.
 
-    Returns who was answered, with the number of lines that the prompt held, in order.
+    Returns the users with an answer, with the number of lines that the prompt held, in order.
     """
     able, answered = [], []
-    for owner, one in zip(owners, asked, strict=True):
+    for owner, one in zip(owners, fitted, strict=True):
         if isinstance(one, Failure):
             owner.failure = owner.failure or one
         else:
@@ -146,16 +143,16 @@ def _round(
 
 
 ANSWER_TOKENS = 400
-"""Of an answer: a summary of 120 words, with room for the object round it."""
+"""Tokens of an answer: a summary of 120 words in a JSON object."""
 NAMES = ("summarize-block", "summarize-update", "summarize-merge")
 LONGEST = 4000
-"""Characters of a summary; the prompts that read one cut none."""
+"""Characters of a summary; prompts hold it whole."""
 UNKNOWN = "word " * 200
-"""Stands for a summary that is not written yet, where costs are planned."""
+"""Text of the stand-in for a summary, where costs are planned."""
 
 
 class Summary(BaseModel):
-    """What the model must answer."""
+    """The answer schema of all three prompts."""
 
     model_config = ConfigDict(extra="forbid")
     summary: str = Field(min_length=1, max_length=LONGEST, pattern=r"\S")
@@ -179,15 +176,15 @@ class Prompts:
         return {name: (one, named(one)) for name, one in collect("register_prompts").items() if name in NAMES}
 
     def of_block(self, items: list[str]) -> tuple[LLMRequest, int] | Failure:
-        """The question for a summary of these items, oldest first, and how many of them it holds."""
+        """The request for a summary of these items, oldest first, and how many of them it holds."""
         return self.fitted("summarize-block", "items", items, {})
 
     def of_update(self, summary: str, items: list[str]) -> tuple[LLMRequest, int] | Failure:
-        """The question for a summary that also knows these items; the earlier summary stays verbatim."""
+        """The request for a summary that also covers these items; the earlier summary stays verbatim."""
         return self.fitted("summarize-update", "items", items, {"summary": summary})
 
     def of_merge(self, summaries: list[str]) -> tuple[LLMRequest, int] | Failure:
-        """The question for one summary of several, oldest first."""
+        """The request for one summary of several, oldest first."""
         return self.fitted("summarize-merge", "summaries", summaries, {})
 
     def fitted(

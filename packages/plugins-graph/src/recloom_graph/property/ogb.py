@@ -1,4 +1,4 @@
-"""Reader of sets in the layout of the Open Graph Benchmark (Hu et al., NeurIPS 2020), read and fetched without its library.
+"""Reader of sets in the layout of the Open Graph Benchmark (Hu et al., NeurIPS 2020), without its library.
 
     raw/edge.csv.gz                source,target in each line, numbered within its graph
     raw/num-node-list.csv.gz       nodes of each graph      raw/num-edge-list.csv.gz  edges of each graph

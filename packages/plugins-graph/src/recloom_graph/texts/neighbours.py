@@ -1,7 +1,7 @@
-"""Which of its training neighbours a language model is shown of a node: a draw that depends on ids and a seed alone.
+"""Sampling of training neighbours for prompts, a function of ids and a seed alone.
 
-Every edge has a place in the draw that is a hash of the seed and the ids of its two ends. So the draw of one node
-changes with no order of rows and with no edge elsewhere, and replies in the ledger stay valid.
+Every edge has a rank that is a hash of the seed and the ids of its two ends. So the sample of a node depends neither
+on the order of rows nor on edges elsewhere, and responses in the ledger stay valid.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Side = Literal["user_id", "item_id"]
 
 @dataclass(frozen=True)
 class Shown:
-    """Neighbours of a node, sorted by id, and the rows of `interactions.parquet` where they stand."""
+    """Neighbours of a node, sorted by id, and their rows in `interactions.parquet`."""
 
     ids: list[str]
     rows: list[int]
 
 
 def drawn(train: pl.DataFrame, of: Side, limit: int, seed: int) -> dict[str, Shown]:
-    """Up to `limit` neighbours of each node that has any, by id: drawn uniformly, without replacement.
+    """Up to `limit` neighbours of each node that has any, by id: sampled uniformly, without replacement.
 
     Args:
         train: `row`, `user_id` and `item_id` of the training part; a pair that occurs several times is one edge.
-        of: whose neighbours.
+        of: the side whose neighbours are sampled.
     """
     other = "item_id" if of == "user_id" else "user_id"
     edges = train.group_by("user_id", "item_id").agg(pl.col("row").cast(pl.Int64).sort()).sort(of, other)
@@ -41,7 +41,7 @@ def drawn(train: pl.DataFrame, of: Side, limit: int, seed: int) -> dict[str, Sho
 
 
 def _places(edges: pl.DataFrame, seed: int) -> Keys:
-    """(E,) a number for each edge, as good as random."""
+    """(E,) a pseudo-random rank of each edge."""
     users, items = (_hashed(edges[name], f"{seed} {name} ") for name in ("user_id", "item_id"))
     mixed: Keys = users + items * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)  # the finaliser of SplitMix64

@@ -1,7 +1,7 @@
-"""The prompts of GaCLLM within a limit of tokens: neighbours are shortened, the longest first, and nothing else is.
+"""Prompts of GaCLLM within a limit of tokens: only the texts of neighbours are shortened, the longest first.
 
-A length c is looked for to which every longer neighbour is cut, as large as the limit allows; those that are no longer
-stay whole. A node whose own text leaves no room even for neighbours of a character each is not asked about.
+Every neighbour longer than c is cut to c, which is as large as the limit allows. A node whose own text leaves no room
+even for one character of each neighbour makes no request.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ TEMPLATES: dict[Side, str] = {"user_id": "gacllm-user", "item_id": "gacllm-item"
 NOTHING = "(nothing is known yet)"
 
 
-def _told(text: str) -> str:
+def _with_words(text: str) -> str:
     if not any(character.isalnum() for character in text):
-        raise ValueError("must say something")
+        raise ValueError("expected letters or digits")
     return text.strip()
 
 
 class Description(BaseModel):
-    """What the model must answer."""
+    """The answer schema."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    description: Annotated[str, Field(max_length=8000), AfterValidator(_told)]
+    description: Annotated[str, Field(max_length=8000), AfterValidator(_with_words)]
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Prompts:
         return {side: (one, f"{one.name}@{one.version}") for side, one in found.items()}
 
     def fitted(self, side: Side, own: str, neighbours: Sequence[str]) -> LLMRequest | Failure:
-        """The question about a node, its neighbours as long as the limit allows; a Failure where that leaves none."""
-        whole = self._question(side, own, neighbours)
+        """The request for a node, its neighbours as long as the limit allows; a Failure where they do not fit."""
+        whole = self._request(side, own, neighbours)
         if self._tokens(whole) <= self.limit:
             return whole
-        shortest = self._question(side, own, [_cut(one, 1) for one in neighbours])
+        shortest = self._request(side, own, [_cut(one, 1) for one in neighbours])
         needed = self._tokens(shortest)
         if needed > self.limit:
             return Failure(
@@ -69,7 +69,7 @@ class Prompts:
         fits, low, high = shortest, 1, max(map(len, neighbours))  # a length that fits, and one that does not
         while high - low > 1:
             length = (low + high) // 2
-            request = self._question(side, own, [_cut(one, length) for one in neighbours])
+            request = self._request(side, own, [_cut(one, length) for one in neighbours])
             if self._tokens(request) <= self.limit:
                 fits, low = request, length
             else:
@@ -77,13 +77,13 @@ class Prompts:
         return fits
 
     def grown(self, request: LLMRequest, tokens: int) -> LLMRequest:
-        """For a plan: the question longer by so many words, where the limit allows."""
+        """For a plan: the request longer by so many words, within the limit."""
         room = max(0, min(tokens, self.limit - self._tokens(request)))
         *others, last = request.messages
         longer: Message = {"role": last["role"], "content": last["content"] + " word" * room}
         return replace(request, messages=(*others, longer))
 
-    def _question(self, side: Side, own: str, neighbours: Sequence[str]) -> LLMRequest:
+    def _request(self, side: Side, own: str, neighbours: Sequence[str]) -> LLMRequest:
         template, known_as = self.templates[side]
         shown = [one or NOTHING for one in neighbours]
         messages = template.render(own=own or NOTHING, neighbours=shown)
