@@ -218,3 +218,42 @@ def train_tokenizer() -> Callable[..., Any]:
         return t5_tokenizer(texts) if pattern is None else bpe_tokenizer(texts, pattern, size)
 
     return train
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+MARKS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+
+
+@pytest.fixture(scope="package")
+def library():
+    return pytest.importorskip("transformers", reason="the extra transformers is not installed")
+
+
+@pytest.fixture(scope="package")
+def folder(library, tmp_path_factory):
+    """A random Llama of 2 layers whose tokens are bytes and MARKS."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: at for at, piece in enumerate(alphabet)}
+    bytewise = Tokenizer(models.BPE(vocabulary, []))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    tokenizer = library.PreTrainedTokenizerFast(
+        tokenizer_object=bytewise, eos_token="<|end|>", additional_special_tokens=MARKS[:3]
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    config = library.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=160, initializer_range=0.3,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("tiny")
+    library.LlamaForCausalLM(config).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out

@@ -8,6 +8,8 @@ from ..plugins import lazy_names
 
 if TYPE_CHECKING:
     from .contract import RecommenderTests as RecommenderTests
+    from .language_model import LanguageModelTests as LanguageModelTests
+    from .language_model import TextEncoderTests as TextEncoderTests
     from .loss import LossTests as LossTests
     from .reader import ReaderTests as ReaderTests
     from .toys import checkerboard as checkerboard
@@ -19,6 +21,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "contract": "RecommenderTests",
+        "language_model": "LanguageModelTests TextEncoderTests",
         "loss": "LossTests",
         "reader": "ReaderTests",
         "toys": "checkerboard cyclic_dataset toy_dataset",
