@@ -1,5 +1,6 @@
 """A plugin whose recommender asks a language model: fitted, planned, tested, killed, compared; what a run stores."""
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import recloom
@@ -19,11 +21,22 @@ from recloom.llm.client.options import PER_CALL, llm_options, without_call_optio
 from recloom.llm.fake import Fake
 from recloom.plugins import manager
 from recloom.schemas import RunRecord
-from recloom.testing import toy_dataset
+from recloom.testing import RecommenderTests, toy_dataset
 
 PLUGIN = Path(__file__).with_name("asking_plugin.py")
 USERS = 24
+SPEC = importlib.util.spec_from_file_location("asking_plugin", PLUGIN)
+asking_plugin = sys.modules["asking_plugin"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(asking_plugin)
 METADATA = "Metadata-Version: 2.1\nName: asking-plugin\nVersion: 1.0\n"
+
+
+class TestAskingRanker(RecommenderTests):
+    recommender = asking_plugin.AskingRanker
+    config: ClassVar = {"llm": LLMOptions(Fake())}
+    deviations: ClassVar = {
+        "test_it_learns_the_checkerboard": "it ranks popular items, whatever their colour"
+    }
 
 
 @dataclass(frozen=True)

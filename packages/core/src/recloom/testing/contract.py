@@ -9,6 +9,7 @@ class TestSASRec(RecommenderTests):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,6 +66,14 @@ class RecommenderTests:
         """Folder of a small prepared dataset."""
         return toy_dataset(tmp_path_factory.mktemp("toy") / "toy", vectors=cls.vectors)
 
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def ledger(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Responses of a language model that is asked are kept in a ledger of the tests' own."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RECLOOM_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
+            yield
+
     @pytest.fixture(scope="class")
     @classmethod
     def module(cls, toy: Path) -> RecModule:
@@ -118,7 +127,7 @@ class RecommenderTests:
 
     def test_retrieve_gives_the_best_first(self, module: RecModule, batch: Batch) -> None:
         """`retrieve(batch, k)`: k different candidates of each row, scores descending."""
-        with torch.no_grad():
+        with torch.no_grad(), module.llm_sessions():
             items, scores = module.recommender.retrieve(batch, 5)
         assert items.shape == scores.shape == (len(batch), 5), self._says(
             f"retrieve(batch, 5) gave {tuple(items.shape)} items and {tuple(scores.shape)} scores for "
@@ -292,7 +301,7 @@ class RecommenderTests:
 
     def score(self, module: RecModule, batch: Batch) -> Tensor:
         """`score` without gradients."""
-        with torch.no_grad():
+        with torch.no_grad(), module.llm_sessions():
             return module.recommender.score(batch)
 
     def _says(self, what: str) -> str:
