@@ -114,7 +114,7 @@ def test_what_is_recognised_takes_its_options_too(plugin, diary, tmp_path):
         (["diary", "--separator", ";"], "the reader 'diary' does not use --separator. It takes --also, --diarist"),
         (["diary", "--leest", "2"], "--leest is not an option. Did you mean --least?"),
         (["diary", "--order", "any"], "--order takes one of newest, oldest; found 'any'"),
-        (["diary", "--least", "low"], "--least takes int; found 'low'"),
+        (["diary", "--least", "low"], "--least takes a value of type int; found 'low'"),
         (["movielens", "--layout", "pairs"], "the reader 'movielens' does not use --layout. It takes none of them"),
         (["auto", "--layout", "pairs"], "the reader 'diary' does not use --layout"),
     ],

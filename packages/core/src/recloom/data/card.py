@@ -1,4 +1,4 @@
-"""Names that options of `recloom data` choose from; nothing heavy is imported here."""
+"""The card of a prepared dataset, `dataset.json`, and the choices of options of `recloom data`. Nothing heavy here."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ def read_unchanged(folder: str | Path) -> DatasetCard:
             wrong = "not what was prepared (its sha256 differs)" if path.is_file() else "missing"
             raise DataError(
                 f"{path} is {wrong}, so what is learnt from it would be kept under a name that is not its own. Prepare "
-                "the dataset again; "
-                f"`recloom data check {folder}` looks at all of it."
+                f"the dataset again; `recloom data check {folder}` looks at all of it."
             )
     return card

@@ -1,12 +1,11 @@
-"""What vectors were made from, as their file says: texts or a graph may hold rows of a dataset that a run must not see.
+"""What a run and its vectors were made from, so that nothing held out is learnt from.
 
-`recloom profile` and `recloom summarize` write of which split they were shown the training part, and `recloom embed`
-hands it on; `recloom graph embed` writes which rows are edges. A file that says nothing is taken as it is.
+The metadata of a vector file say which rows its texts or its graph were made from: `recloom profile` and `recloom
+summarize` write of which split they were shown the training part, `recloom embed` hands it on, and `recloom graph
+embed` writes which rows are edges. A file that says nothing is taken as it is.
 
-From which of a user's interactions an LLM may know, where later ones are what a model learns from.
-
-KAR (Xi et al., RecSys 2024) builds knowledge from the first k interactions of a user and trains on the rest, so
-that no target was ever part of a text.
+A click model learns from all training rows but the first of each user, which LLM knowledge may be built from (KAR, Xi
+et al., RecSys 2024: so no target was ever part of a text).
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ ORIGIN = b"recloom.texts"
 """The key of a vector file's metadata: texts, columns, and of histories data_hash, split_hash and first; graph."""
 ENCODER = b"recloom.encoder"
 """Another key: class and options of the encoder that made the vectors, as JSON."""
-
 SAME = "with the split of this run: its --data.split.NAME is --split.NAME there."
 
 

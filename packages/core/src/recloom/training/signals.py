@@ -1,6 +1,7 @@
-"""When training ends before its last epoch: nothing improves any more, or somebody says so.
+"""What reaches a training run from outside, and what it says: Ctrl-C, SIGTERM, and the advice of Lightning.
 
-Keeps Lightning's advice about what Recloom does on purpose off the screen.
+`interruptible` and `stopped_by_sigterm` are contexts around a fit; `silence` leaves out advice about what Recloom does
+on purpose.
 """
 
 from __future__ import annotations
@@ -15,6 +16,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import Terminated
+
+QUIET = (
+    ".*does not have many workers.*",
+    ".*configure_optimizers.*returned `None`.*",
+    ".*Checkpoint directory.*exists.*",
+    "LightningCLI's args parameter.*",
+    ".*is smaller than the logging interval.*",
+    ".*weights_only.*",
+    ".*LeafSpec.*",
+    ".*infer the `batch_size`.*",
+)
+"""Patterns of warnings that advise against what Recloom does on purpose."""
 
 
 @contextlib.contextmanager
@@ -59,21 +72,8 @@ def _stop(number: int, frame: Any) -> None:
     raise Terminated
 
 
-QUIET = (
-    ".*does not have many workers.*",
-    ".*configure_optimizers.*returned `None`.*",
-    ".*Checkpoint directory.*exists.*",
-    "LightningCLI's args parameter.*",
-    ".*is smaller than the logging interval.*",
-    ".*weights_only.*",
-    ".*LeafSpec.*",
-    ".*infer the `batch_size`.*",
-)
-"""How the warnings about it begin."""
-
-
 def silence() -> None:
-    """Leave out its advice; its warnings about what users asked for stay."""
+    """Leave out Lightning's advice; its warnings about what users asked for stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for text in QUIET:

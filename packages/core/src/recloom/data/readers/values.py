@@ -1,8 +1,6 @@
-"""Times in any usual form to Unix seconds, and columns recognised by their names.
+"""Checks of raw values: columns recognised by name, times to Unix seconds, numbers as people write them, valid rows.
 
-What makes a row of interactions valid, as Polars expressions over whole columns.
-
-Numbers as people write them: `4.5`, and `4,5` where a comma can only be the decimal mark.
+All are Polars expressions over whole columns.
 """
 
 from __future__ import annotations
@@ -29,6 +27,37 @@ DAY_AND_MONTH = r"^\s*(?<one>\d{1,2})[./-](?<two>\d{1,2})[./-](?<year>\d{4})(?<r
 """Dates that begin with the day or with the month."""
 UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
 """A typical value from which on numbers are no seconds: 1e11 seconds would be the year 5138."""
+ROLES = {
+    "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
+                "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id", "customer", "client_id",
+                "client", "buyer_id", "buyer"),
+    "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
+                "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
+                "product", "sku", "movie", "book"),
+    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
+    "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
+}  # fmt: skip
+"""Names, in lower case, that a column of each role usually has; the first found is taken."""
+GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
+"""`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
+Check = tuple[pl.Expr, str]
+NO_NUMBER = "value is empty or not a number"
+NO_TIME = "timestamp is empty or not a time"
+ACCEPTED = {
+    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
+    "may mean thousands and is refused).",
+    NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
+    "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
+    "with --time-format, such as %d.%m.%y.",
+}
+"""Reason to what would have been accepted."""
+
+
+def guess_columns(names: list[str]) -> dict[str, str]:
+    """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
+    plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
+    found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
+    return {role: name for role, name in found.items() if name is not None}
 
 
 def to_seconds(times: pl.Series, form: str | None = None) -> tuple[pl.Series, str]:
@@ -104,37 +133,21 @@ def _parse(times: pl.Series, form: str) -> pl.Series:
     return parsed.dt.replace_time_zone(None) if parsed.dtype.time_zone else parsed  # type: ignore[attr-defined]
 
 
-ROLES = {
-    "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
-                "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id", "customer", "client_id",
-                "client", "buyer_id", "buyer"),
-    "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
-                "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
-                "product", "sku", "movie", "book"),
-    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
-    "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
-}  # fmt: skip
-"""Names, in lower case, that a column of each role usually has; the first found is taken."""
+def to_numbers(values: pl.Series) -> tuple[pl.Series, str | None]:
+    """Float32, null where a text is no number, and what was assumed of the decimal mark, if anything.
 
-
-def guess_columns(names: list[str]) -> dict[str, str]:
-    """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
-    plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
-    found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
-    return {role: name for role, name in found.items() if name is not None}
-
-
-Check = tuple[pl.Expr, str]
-NO_NUMBER = "value is empty or not a number"
-NO_TIME = "timestamp is empty or not a time"
-ACCEPTED = {
-    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
-    "may mean thousands and is refused).",
-    NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
-    "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
-    "with --time-format, such as %d.%m.%y.",
-}
-"""Reason to what would have been accepted."""
+    A comma counts as the decimal mark unless every number that has one could as well mean thousands.
+    """
+    if values.dtype != pl.String:
+        return values.cast(pl.Float32, strict=False), None
+    texts = values.str.strip_chars()
+    commas = texts.filter(texts.str.contains(",", literal=True).fill_null(False))
+    if not len(commas) or commas.str.contains(GROUPED).all():
+        return texts.cast(pl.Float32, strict=False), None
+    numbers = texts.str.replace(",", ".", literal=True).cast(pl.Float32, strict=False)
+    if numbers.null_count() == texts.cast(pl.Float32, strict=False).null_count():
+        return numbers, None
+    return numbers, f"decimal commas, such as {commas[0]!r}"
 
 
 def row_checks(
@@ -178,24 +191,3 @@ def part_rows(frame: pl.DataFrame, checks: Sequence[Check]) -> tuple[pl.DataFram
     reasons = [pl.when(empty).then(pl.lit("empty line"))]
     reasons += [pl.when(check).then(pl.lit(text)) for check, text in checks]
     return frame.filter(~bad), frame.filter(bad).with_columns(pl.coalesce(reasons).alias("reason"))
-
-
-GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
-"""`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
-
-
-def to_numbers(values: pl.Series) -> tuple[pl.Series, str | None]:
-    """Float32, null where a text is no number, and what was assumed of the decimal mark, if anything.
-
-    A comma counts as the decimal mark unless every number that has one could as well mean thousands.
-    """
-    if values.dtype != pl.String:
-        return values.cast(pl.Float32, strict=False), None
-    texts = values.str.strip_chars()
-    commas = texts.filter(texts.str.contains(",", literal=True).fill_null(False))
-    if not len(commas) or commas.str.contains(GROUPED).all():
-        return texts.cast(pl.Float32, strict=False), None
-    numbers = texts.str.replace(",", ".", literal=True).cast(pl.Float32, strict=False)
-    if numbers.null_count() == texts.cast(pl.Float32, strict=False).null_count():
-        return numbers, None
-    return numbers, f"decimal commas, such as {commas[0]!r}"

@@ -1,9 +1,4 @@
-"""Fully connected layers at the end of a click model.
-
-Dice: a PReLU whose turning point follows the data (Zhou et al. 2018).
-
-f(s) = p(s) s + (1 - p(s)) alpha s,  p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps))
-"""
+"""Fully connected layers of click models, and their activations."""
 
 from __future__ import annotations
 
@@ -16,6 +11,8 @@ from torch.nn.functional import batch_norm
 
 from ...errors import RecloomError
 from ...nn.transformer import ByteDropout
+
+Activation = Literal["relu", "prelu", "dice"]
 
 
 class Mlp(nn.Sequential):
@@ -47,11 +44,13 @@ class Mlp(nn.Sequential):
         self[0] = new
 
 
-Activation = Literal["relu", "prelu", "dice"]
-
-
 class Dice(nn.Module):
-    """Over the last of any number of dimensions; E and Var are the batch's in training, running means afterwards."""
+    """A PReLU whose turning point follows the data (Zhou et al. 2018).
+
+    f(s) = p(s) s + (1 - p(s)) alpha s,  p(s) = sigmoid((s - E[s]) / sqrt(Var[s] + eps))
+
+    s is (..., size); E and Var are those of the batch in training, running means afterwards; alpha (size,) is learnt.
+    """
 
     def __init__(self, size: int, eps: float = 1e-8) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class Dice(nn.Module):
 
 
 def activation(kind: Activation, size: int) -> nn.Module:
-    """A new module for rows of that size."""
+    """A new activation for rows (..., size)."""
     if kind == "relu":
         return nn.ReLU()
     return Dice(size) if kind == "dice" else nn.PReLU()
