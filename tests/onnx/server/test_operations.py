@@ -170,7 +170,7 @@ def test_the_server_needs_no_torch(titled):
         "from recloom_onnx.server import command, serving\n"
         "from recloom_onnx.server.settings import Settings\n"
         "found = []\n"
-        "def welcome(models, settings, place):\n"
+        "def welcome(models, settings, place, stages):\n"
         "    def ask():\n"
         "        found.append(httpx.post(place + '/recommend', json={'history': ['m01']}).status_code)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
