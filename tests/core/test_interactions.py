@@ -1,6 +1,8 @@
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from recloom.data.batches.candidates import sampled_candidates
 from recloom.data.batches.requests import TargetRequests
 from recloom.data.batches.sampler import BatchSampler
@@ -8,6 +10,7 @@ from recloom.data.batches.training_rows import PairRows, SequenceRows
 from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import DataError, RecloomError
+from recloom.schemas import EventCodes
 
 CATALOG = Catalog(pl.DataFrame({"item_id": list("abcdef")}), pl.DataFrame({"user_id": ["u", "v", "w"]}))
 
@@ -167,3 +170,49 @@ def test_draw_unseen_is_uniform_over_what_a_user_never_had():
 def test_a_user_who_had_everything_gets_any_item():
     data = make("uuuuuu", "abcdef", range(6))
     assert set(data.draw_unseen(torch.tensor([1]), 200)[0].tolist()) == {1, 2, 3, 4, 5, 6}
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=6),
+    st.lists(st.integers(-1, 3), min_size=30, max_size=30),
+    st.lists(st.integers(-1, 3), min_size=30, max_size=30),
+)
+def test_divided_rows_are_those_with_the_code_whatever_was_chosen_before(lengths, first, second):
+    """Users of any length, parts in any order, a choice from a choice: as a plain loop over users finds them."""
+    counts = torch.tensor([0, *lengths])
+    stops, size = counts.cumsum(0), sum(lengths)
+    data = Interactions(
+        torch.arange(1, size + 1, dtype=torch.int32), torch.arange(size) * 10, stops - counts, stops, size,
+        events=torch.arange(size, dtype=torch.uint8), context=(torch.arange(size, dtype=torch.int32),),
+    )  # fmt: skip
+    for codes in (first, second):
+        by_item = dict(enumerate(codes, 1))
+        here = torch.tensor([by_item[int(item)] for item in data.items], dtype=torch.int8)
+        wanted = [(0,), (1, 2), (3,), (0, 1, 2, 3), ()]
+        for some, found in zip(wanted, data.divide(here, wanted), strict=True):
+            for user in range(len(counts)):
+                mine = data.items[data.starts[user] : data.stops[user]].tolist()
+                expected = [item for item in mine if by_item[item] in some]
+                place = slice(int(found.starts[user]), int(found.stops[user]))
+                assert found.items[place].tolist() == expected
+                assert found.times[place].tolist() == [10 * (item - 1) for item in expected]
+                assert found.events[place].tolist() == found.context[0][place].tolist()
+                assert found.events[place].tolist() == [item - 1 for item in expected]
+        data = data.divide(here, [(0, 2)])[0]
+
+
+def test_windows_give_events_beside_items():
+    frame = pl.DataFrame(
+        {"user_id": list("uuuvv"), "item_id": list("abcba"), "value": [1.0, 5.0, None, 5.0, 1.0]}
+    )
+    events = EventCodes(column="value", names=["bad", "good"], cuts=[3.0])
+    catalog = Catalog(CATALOG.items, CATALOG.users, events=events)
+    data = Interactions.from_frame(frame, catalog)
+    users = torch.tensor([1, 2, 3])
+    assert data.last(users, 3)[0].tolist() == [[1, 2, 3], [0, 2, 1], [0, 0, 0]]
+    assert data.last_events(users, 3).tolist() == [[1, 2, 0], [0, 2, 1], [0, 0, 0]]
+    assert make().last_events(users, 2).tolist() == [[0, 0]] * 3
+    batch = SequenceRows(data, 2)[torch.tensor([0, 1])]
+    assert batch.labels.tolist() == [[2, 3], [0, 1]]
+    assert batch.history_event.tolist() == [[1, 2], [0, 2]]
+    assert batch.label_event.tolist() == [[2, 0], [0, 1]]

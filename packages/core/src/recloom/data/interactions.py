@@ -188,20 +188,29 @@ class Interactions:
 
     def window(self, starts: Tensor, stops: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The last `length` rows of the flat ranges `starts:stops` (B,), as `last` does for users."""
+        return self._window(*_places(starts, stops, length))
+
+    def last_events(self, users: Tensor, length: int) -> Tensor:
+        """The codes of what happened in the rows that `last` gives: (B, length) int64, 0 = unknown or padding."""
+        return self._events(*_places(self.starts[users], self.stops[users], length))
+
+    def last_rows(self, users: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `last` and `last_events` give: items, times and events."""
+        return self.window_rows(self.starts[users], self.stops[users], length)
+
+    def window_rows(self, starts: Tensor, stops: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Items, times and events of what `window` gives."""
         position, real = _places(starts, stops, length)
+        return *self._window(position, real), self._events(position, real)
+
+    def _window(self, position: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         if not self.items.numel():
             return torch.zeros_like(position), torch.zeros_like(position)
         return self.items[position].long() * real, self.times[position] * real
 
-    def last_events(self, users: Tensor, length: int) -> Tensor:
-        """The codes of what happened in the rows that `last` gives: (B, length) int64, 0 = unknown or padding."""
-        return self.window_events(self.starts[users], self.stops[users], length)
-
-    def window_events(self, starts: Tensor, stops: Tensor, length: int) -> Tensor:
-        """The codes of what happened in the rows that `window` gives."""
+    def _events(self, position: Tensor, real: Tensor) -> Tensor:
         if self.events is None or not self.events.numel():
-            return torch.zeros(len(starts), length, dtype=torch.long)
-        position, real = _places(starts, stops, length)
+            return torch.zeros_like(position)
         return self.events[position].long() * real
 
     def context_at(self, places: Tensor) -> Tensor:

@@ -222,8 +222,7 @@ class Run:
             data_path = self.data().path
             self._everything = Interactions.load(data_path, self.catalog)
         longest = max(1, int(self._everything.lengths[users].max()))
-        history, times = self._everything.last(users, longest)
-        events = self._everything.last_events(users, longest)
+        history, times, events = self._everything.last_rows(users, longest)
         return self._complete(
             Batch.of(
                 history, user=users, history_time=times, request_time=times.amax(1) + 1, history_event=events

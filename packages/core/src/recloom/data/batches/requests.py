@@ -18,6 +18,8 @@ from ..interactions import Interactions, repeated
 class ImpressionRequests(Dataset[Batch]):
     """One request per impression with at least one candidate; history, candidates and labels as recorded.
 
+    What happened with the items of a recorded history is not recorded, nor the context: their codes are 0.
+
     Args:
         path: folder of a prepared dataset with `impressions.parquet`.
         catalog: for the indices.
@@ -115,7 +117,7 @@ class TargetRequests(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users = self.users[rows]
         longest = max(1, int(self.visible.lengths[users].max()))
-        history, times = self.visible.last(users, longest)
+        history, times, events = self.visible.last_rows(users, longest)
         targets, target_times = self.held_out.last(users, int(self.held_out.lengths[users].max()))
         targets = targets.masked_fill(repeated(targets), 0)  # an item bought twice is one item to be found
         asked = target_times.masked_fill(targets == 0, torch.iinfo(torch.int64).max).amin(1)
@@ -127,7 +129,7 @@ class TargetRequests(Dataset[Batch]):
             history_time=times,
             request_time=asked,
             labels=targets,
-            history_event=self.visible.last_events(users, longest),
+            history_event=events,
             context=self.held_out.context_at(self.held_out.starts[users]),
         )
 
@@ -152,7 +154,7 @@ class LabelledRequests(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users = self.users[rows]
         longest = max(1, int(self.visible.lengths[users].max()))
-        history, times = self.visible.last(users, longest)
+        history, times, events = self.visible.last_rows(users, longest)
         width = int(self.held_out.lengths[users].max())
         candidates, asked = self.held_out.last(users, width)  # (B, C)
         real = candidates > 0
@@ -164,6 +166,6 @@ class LabelledRequests(Dataset[Batch]):
             history_time=times,
             request_time=asked.masked_fill(~real, torch.iinfo(torch.int64).max).amin(1),
             labels=self.labels[places] * real,
-            history_event=self.visible.last_events(users, longest),
+            history_event=events,
             context=self.held_out.context_at(self.held_out.starts[users]),
         )

@@ -61,10 +61,9 @@ class SequenceRows(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users, stops = self.users[rows], self.stops[rows]
         starts = self.interactions.starts[users]
-        items, times = self.interactions.window(starts, stops + 1, self.length + 1)  # (B, L + 1)
+        items, times, events = self.interactions.window_rows(starts, stops + 1, self.length + 1)  # (B, L + 1)
         history = items[:, :-1]
         real = history > 0
-        events = self.interactions.window_events(starts, stops + 1, self.length + 1)  # (B, L + 1)
         return Batch.of(
             history,
             user=users,
@@ -148,7 +147,7 @@ class PointwiseRows(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users, places = self.users[rows], self.places[rows]
         starts = self.interactions.starts[users]
-        items, times = self.interactions.window(starts, places + 1, self.length + 1)  # (B, L + 1)
+        items, times, events = self.interactions.window_rows(starts, places + 1, self.length + 1)  # (B, L + 1)
         return Batch.of(
             items[:, :-1],
             items[:, -1:],
@@ -156,7 +155,7 @@ class PointwiseRows(Dataset[Batch]):
             history_time=times[:, :-1],
             request_time=times[:, -1],
             labels=self.labels[places][:, None],
-            history_event=self.interactions.window_events(starts, places, self.length),
+            history_event=events[:, :-1],
             context=self.interactions.context_at(places),
         )
 
