@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from recloom import Batch, RecModule, Recommender, Run
+from recloom.cli.main import main
 from recloom.data import Catalog, Interactions, read_card
 from recloom.data.batches import PointwiseRows, RecDataModule, SequenceRows
 from recloom.data.columns import event_codes
@@ -176,7 +177,7 @@ class Watching(Loss):
         return recommender.weight.square().sum()
 
 
-def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_path):
+def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_path, monkeypatch, capsys):
     import lightning as L
 
     Watches.scored.clear()
@@ -204,6 +205,18 @@ def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_pat
     assert [batch.history_event.tolist() for batch in Watches.scored] == [[[0, 0]], [[5, 1]]]
     best = [run.recommend(["i3", "i8"], events=events, k=1)[0].item_id for events in ([5, 1], [1, 5])]
     assert best == ["i4", "i9"]
+    monkeypatch.setattr("recloom.runs.run.load", lambda *_, **__: run)
+    Watches.scored.clear()
+    main(["recommend", "run", "--history", "i3", "i8", "--events", "5", "1", "--k", "1"])
+    assert "i4" in capsys.readouterr().out
+    assert Watches.scored[0].history_event.tolist() == [[5, 1]]
+    with pytest.raises(SystemExit):
+        main(["recommend", "run", "--users", "u1", "--events", "5"])
+    assert "--events says what happened with the items of --history" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text(f"data: {{path: {toy}, seed: 0}}\n")
+    run.recommend_users(["u1", "u2"])
+    last = Watches.scored[-1]
+    assert torch.equal(last.history_event, expected(last.user, last.history))
     with pytest.raises(RecloomError, match="found 1 events for 2 items"):
         run.recommend(["i3", "i4"], events=[5])
     run.catalog.events = None

@@ -22,6 +22,7 @@ def recommend_command(
     *,
     artefact: str | None = None,
     history: list[str] | None = None,
+    events: list[str] | None = None,
     users: list[str] | None = None,
     all: bool = False,
     k: int = 10,
@@ -39,6 +40,7 @@ def recommend_command(
         run: folder of the run, or a checkpoint.
         artefact: an exported .onnx file, instead of a run; needs recloom-onnx.
         history: item ids or titles, most recent last, such as --history "Toy Story (1995)" 296.
+        events: what happened with each item of --history, such as its rating, for models that read it.
         users: raw ids of users in the run's data; with --artefact a Parquet file of requests.
         all: recommend to every user of the run's data; needs --out.
         k: how many items.
@@ -65,6 +67,8 @@ def recommend_command(
         )
     if sum((history is not None, users is not None, all)) != 1:
         raise RecloomError("say for whom: exactly one of --history, --users and --all")
+    if events is not None and history is None:
+        raise RecloomError("--events says what happened with the items of --history; give both")
     if all and not out:
         raise RecloomError("--all recommends to every user; name the Parquet file with --out FILE")
     from .run import load
@@ -79,7 +83,7 @@ def recommend_command(
     if users:
         answers = loaded.recommend_users(users, k=k, exclude=exclude or ())
     else:
-        answers = [loaded.recommend(history, k=k, exclude=exclude or ())]
+        answers = [loaded.recommend(history, events=events, k=k, exclude=exclude or ())]
     if out:
         import polars as pl
 

@@ -147,7 +147,9 @@ class PointwiseRows(Dataset[Batch]):
     def __getitem__(self, rows: Tensor) -> Batch:
         users, places = self.users[rows], self.places[rows]
         starts = self.interactions.starts[users]
-        items, times, events = self.interactions.window_rows(starts, places + 1, self.length + 1)  # (B, L + 1)
+        items, times, events = self.interactions.window_rows(
+            starts, places + 1, self.length + 1
+        )  # (B, L + 1)
         return Batch.of(
             items[:, :-1],
             items[:, -1:],
