@@ -12,7 +12,9 @@ from typing import ClassVar
 
 import pytest
 import recloom
+import torch
 import yaml
+from recloom.batch import Batch
 from recloom.cli.main import main
 from recloom.errors import Finished, LLMRequestError, RecloomError
 from recloom.evaluation import read_results
@@ -212,6 +214,51 @@ def test_a_request_without_a_response_leaves_no_figure(run):
     assert not loaded.recommender.llm.is_open
     with pytest.raises(RecloomError, match=r"1 of 1 requests got no response"):
         loaded.recommend(["amber amber 0", "i1"])
+
+
+def test_nothing_is_sent_for_a_user_of_whom_nothing_is_known(run):
+    loaded = recloom.load(run)
+    history = torch.tensor([[0, 0], [0, 3], [0, 0]])
+    batch = Batch.of(history, candidates=torch.arange(1, 31)[None])
+    with loaded.module.llm_sessions() as sessions:
+        scores = loaded.module.rank(batch, mask_seen=False)
+        alone = loaded.module.rank(batch.rows(slice(1, 2)), mask_seen=False)
+        assert sessions.usage.calls == 1
+    assert torch.equal(scores[0], loaded.module.popularity[1:])
+    assert torch.equal(scores[1:2], alone)
+    with loaded.module.llm_sessions() as sessions:
+        loaded.module.rank(batch.rows(slice(0, 1)))
+        assert sessions.usage.requests == 0
+
+
+def test_ctrl_c_in_a_test_says_what_is_kept_and_how_to_go_on(run, capsys, monkeypatch):
+    score, sent = Fake.score_batch, []
+
+    def interrupted(self, prompts, options):
+        sent.append(prompts)
+        if len(sent) == 5:
+            raise KeyboardInterrupt
+        return score(self, prompts, options)
+
+    monkeypatch.setattr(Fake, "score_batch", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["test", str(run)])
+    assert stop.value.code == 130
+    said = capsys.readouterr().err
+    assert (
+        "interrupted.\n4 of 24 responses so far are kept in llm-ledger.sqlite, 20 are still to be sent"
+        in said
+    )
+    assert "The same command goes on from there." in said
+    assert not (run / "metrics.json").exists()
+
+
+def test_results_of_a_state_without_usage_are_still_read(run):
+    main(["test", str(run)])
+    file = run / "metrics.json"
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "usage"}
+    file.write_text(json.dumps(old))
+    assert read_results(run).usage is None
 
 
 def test_another_language_model_or_prompt_is_another_run(run, capsys, monkeypatch):

@@ -360,3 +360,14 @@ def test_the_command_line_plans_and_asks(data, tmp_path, capsys):
     main(words)
     assert "from 20 pairs, asked by scores" in capsys.readouterr().out
     assert read_simulated(tmp_path / "o.parquet").made_from.model["class"] == "Fake"
+
+
+def test_list_columns_are_shown(run, data, tmp_path, write_dataset):
+    items = pl.read_parquet(data / "items.parquet").select("item_id", "title")
+    genres = pl.Series("genres", [["Crime", "Drama"]] * len(items))
+    listed = write_dataset(tmp_path / "listed", stored(data), items.with_columns(genres))
+    model = Scorer()
+    run(model, data=listed)
+    assert model.asked
+    assert all("field 16; genres: Crime, Drama" in one for one in model.asked if "field 16" in one)
+    assert any("field 16" in one for one in model.asked)

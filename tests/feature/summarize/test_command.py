@@ -380,3 +380,14 @@ def test_templates_are_read_once_however_many_prompts_are_filled(monkeypatch):
         assert not isinstance(prompts.of_update(f"{number}", ["title: a", "title: b"]), Failure)
         assert not isinstance(prompts.of_block(["title: a"]), Failure)
     assert asked == ["register_prompts"]
+
+
+def test_list_columns_are_shown(run, data, tmp_path, write_dataset):
+    rows, items = (pl.read_parquet(data / f"{name}.parquet") for name in ("interactions", "items"))
+    genres = pl.Series("genres", [["Crime", "Drama"]] * len(items))
+    listed = write_dataset(tmp_path / "listed", rows, items.select("item_id", "title").with_columns(genres))
+    model = Teller()
+    run(model, data=listed, users=0.3)
+    shown = [line for one in model.asked for line in one.splitlines() if "title: " in line]
+    assert shown
+    assert all(line.endswith("; genres: Crime, Drama") for line in shown)

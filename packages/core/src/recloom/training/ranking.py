@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from ..batch import Batch
 from ..errors import RecloomError
+from ..llm import llm_options
 from ..metrics.functional import first_k
 from ..recommender import Recommender
 
@@ -25,11 +26,18 @@ def unknown_users(recommender: Recommender, batch: Batch) -> Tensor:
 
 def served_scores(recommender: Recommender, popularity: Tensor, batch: Batch) -> Tensor:
     """(B, C) scores, those of (num_items + 1,) `popularity` where nothing is known of the user, padding -inf."""
-    scores = recommender.score(batch)
     unknown = unknown_users(recommender, batch)
     if bool(unknown.any()):
-        popular = popularity[batch.candidates].expand_as(scores)
-        scores = torch.where(unknown[:, None], popular.to(scores.dtype), scores)
+        popular = popularity[batch.candidates].expand(len(batch), -1)
+        if llm_options(recommender.modules()):  # nothing is sent for scores that popularity replaces
+            scores = popular.float().clone()
+            if not bool(unknown.all()):
+                scores[~unknown] = recommender.score(batch.rows(~unknown)).to(scores.dtype)
+        else:
+            scores = recommender.score(batch)
+            scores = torch.where(unknown[:, None], popular.to(scores.dtype), scores)
+    else:
+        scores = recommender.score(batch)
     return scores.masked_fill(batch.candidates == 0, float("-inf"))
 
 
