@@ -25,6 +25,7 @@ FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 PROJECTS = {folder.name: tomllib.loads((folder / "pyproject.toml").read_text("utf-8")) for folder in FOLDERS}
 NAMES = {folder: project["project"]["name"] for folder, project in PROJECTS.items()}
 
+CPU_BUILD = 'pip install "torch>=2.9,<3" --index-url https://download.pytorch.org/whl/cpu'
 SYNTH = ["data", "synth", "--users", "40", "--items", "50", "--out"]
 USE = """
 import importlib.util, sys
@@ -124,6 +125,7 @@ def test_the_metadata_say_what_they_should(folder, wheels):
     assert found["Requires-Python"] == ">=3.11"
     assert found["Summary"].endswith(".")
     assert len(found.get_payload()) > 80, "the README is the page of the package"
+    assert re.search(rf"^{re.escape(CPU_BUILD)}.*\npip install '?{NAMES[folder]}", found.get_payload(), re.M)
     wanted = [Requirement(text) for text in found.get_all("Requires-Dist")]
     ours = {str(one) for one in wanted if one.name.startswith("recloom")}
     assert {text.replace(" ", "") for text in ours} == (set() if folder == "core" else {"recloom<0.2,>=0.1"})
@@ -242,6 +244,14 @@ def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {one.name.lower(): str(one.specifier).removeprefix("==") for one in wanted}
+
+
+def test_the_advice_on_torch_is_its_range_and_in_the_page_and_in_new_plugins():
+    (torch,) = (one for one in PROJECTS["core"]["project"]["dependencies"] if one.startswith("torch"))
+    assert f'"{torch}"' in CPU_BUILD
+    assert f"{CPU_BUILD}\npip install -e packages/core\n" in (ROOT / "README.md").read_text("utf-8")
+    template = ROOT / "packages" / "core" / "src" / "recloom" / "cli" / "template" / "README.md.in"
+    assert re.search(rf"^{re.escape(CPU_BUILD)}.*\npip install -e", template.read_text("utf-8"), re.M)
 
 
 def test_every_requirement_is_pinned_within_its_range():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_every_command_says_what_it_does_in_one_line_and_describes_its_options()
     for name, function in functions.items():
         assert function.__doc__.strip().splitlines()[0].endswith("."), name
         for option in (option for option in function.__annotations__ if option != "return"):
-            assert f"        {option}: " in function.__doc__, (name, option)
+            assert f"\n    {option}: " in inspect.cleandoc(function.__doc__), (name, option)
 
 
 def test_the_version(capsys):

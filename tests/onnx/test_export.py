@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from importlib.metadata import version
 
 import onnx
 import polars as pl
@@ -182,7 +183,7 @@ def test_the_manifest_says_what_the_artefact_is(artefact, catalog, tmp_path):
     assert manifest.config == {"max_len": 3}
     assert manifest.protocol == PROTOCOL
     assert manifest.metrics == {"ndcg@10": 0.5}
-    assert manifest.versions["torch"] == torch.__version__
+    assert manifest.versions["torch"] == version("torch")
     written = onnx.load(str(out)).opset_import
     assert manifest.opsets == {one.domain or "ai.onnx": one.version for one in written}
     assert manifest.opsets == {"ai.onnx": 20, "ai.onnx.ml": 3}

@@ -1,6 +1,7 @@
 """The backends give the same numbers, and each may be missing."""
 
 import itertools
+import sys
 
 import numpy as np
 import polars as pl
@@ -217,4 +218,6 @@ def test_backends_may_be_absent_in_any_combination(absent, warm_python):
     for name in EXTRAS:
         missing = [line for line in lines if line.startswith(f"{name} missing:")]
         assert (lines.count(f"{name} works"), len(missing)) == ((0, 3) if name in absent else (3, 0))
-        assert all(f"pip install 'recloom-graph[{name}]'" in line for line in missing)
+        later = name == "dgl" and sys.version_info >= (3, 12)
+        step = "has wheels up to Python 3.11" if later else f"pip install 'recloom-graph[{name}]'"
+        assert all(step in line for line in missing)

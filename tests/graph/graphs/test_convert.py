@@ -70,3 +70,7 @@ def test_dgl_and_back(directed, weighted):
 def test_a_library_that_is_absent_is_named_with_its_extra():
     with pytest.raises(RecloomError, match=r"needs no_such_library.*pip install 'recloom-graph\[pyg\]'"):
         needed("no_such_library.data", "pyg")
+    with pytest.raises(
+        RecloomError, match=r"needs no_such_library.*has wheels up to Python 3\.1, and this is 3\.\d+"
+    ):
+        needed("no_such_library.data", "pyg", until=(3, 1))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,19 +98,24 @@ def from_dgl(graph: dgl.DGLGraph, directed: bool = True) -> Graph:
 def dgl_library() -> Any:
     """The library DGL with its torch backend. Raises RecloomError as `needed` does."""
     os.environ.setdefault("DGLBACKEND", "pytorch")  # it writes a file into the home folder otherwise
-    return needed("dgl", "dgl")
+    return needed("dgl", "dgl", until=(3, 11))
 
 
-def needed(module: str, extra: str) -> Any:
-    """Import an optional library. Raises RecloomError that names the extra where it is not installed."""
+def needed(module: str, extra: str, until: tuple[int, int] | None = None) -> Any:
+    """Import an optional library, which has wheels `until` a version of Python.
+
+    Raises RecloomError that names the extra, or that version, where it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise RecloomError(
-            f"this needs {name}, which cannot be imported ({error}). "
-            f"Install it with: pip install 'recloom-graph[{extra}]'"
-        ) from error
+        step = f"Install it with: pip install 'recloom-graph[{extra}]'"
+        if until is not None and sys.version_info[:2] > until:
+            step = (
+                f"It has wheels up to Python {until[0]}.{until[1]}, and this is {platform.python_version()}"
+            )
+        raise RecloomError(f"this needs {name}, which cannot be imported ({error}). {step}") from error
 
 
 def _undirected_once(
