@@ -168,6 +168,19 @@ class RetrievesOthers(Sound):
         return items + self.num_items, scores
 
 
+class RetrievesWhatIsMasked(Sound):
+    def retrieve(self, batch, k):
+        everything = torch.arange(1, self.num_items + 1).expand(len(batch), -1)
+        return super().retrieve(Batch.of(batch.history, everything), k)
+
+
+class ShufflesByItself(Sound):
+    def training_rows(self, data):
+        rows = super().training_rows(data)
+        rows.epoch = lambda generator: torch.randperm(len(rows))
+        return rows
+
+
 class LearnsNothing(Sound):
     def training_queries(self, batch):
         q = super().training_queries(batch)
@@ -263,6 +276,12 @@ def test_a_sound_recommender_passes_every_check(toy, tmp_path):
         (RanksBackwards, "retrieve_gives_the_best_first", "did not put the best first"),
         (RepeatsItems, "retrieve_gives_the_best_first", "an item twice"),
         (RetrievesOthers, "retrieve_gives_the_best_first", "no candidates"),
+        (RetrievesWhatIsMasked, "retrieve_gives_the_best_first", "items that are masked"),
+        (
+            ShufflesByItself,
+            "training_rows_are_gathered_by_their_numbers",
+            "depends on more than its generator",
+        ),
     ],
 )
 def test_a_broken_recommender_fails_the_check_that_is_meant_for_it(toy, tmp_path, model, check, message):
@@ -274,6 +293,14 @@ def test_a_broken_recommender_fails_the_check_that_is_meant_for_it(toy, tmp_path
 @pytest.mark.parametrize("model", [ReadsTheFuture, LeaksPadding, DependsOnBatchMates, SeesHeldOutRows])
 def test_one_fault_fails_one_check(toy, tmp_path, model):
     assert len(failures(model, CHECKS - SLOW, toy, tmp_path)) == 1
+
+
+def test_a_parameter_in_no_group_fails_its_check(toy):
+    kit = type("Kit", (RecommenderTests,), {"recommender": Sound})()
+    module = kit.trained(toy, steps=1)
+    module.recommender.parameter_groups = lambda lr: [{"params": []}]
+    with pytest.raises(AssertionError, match=r"leaves out items\.weight, which would never be trained"):
+        kit.test_every_parameter_is_trained_in_one_group(module)
 
 
 def test_what_does_not_learn_fails_the_checkerboard(toy, tmp_path):

@@ -10,11 +10,11 @@ import torch
 from recloom.errors import RecloomError
 from recloom.llm.local.adapter import fingerprint
 from recloom.recommender import Pretrained, Queries, VectorRecommender
-from recloom.runs.run import restore
 from recloom.testing.toys import toy_dataset
 from recloom.testing.training import requests, train
 from recloom.training.checkpoint import read_checkpoint
 from recloom.training.external_weights import check_probes, external_names
+from recloom.training.held_runs import restore
 from torch import nn
 
 

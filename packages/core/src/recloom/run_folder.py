@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from .io import LOCK, try_lock, versions, whole_folder, write_text
 from .schemas import RunRecord
 
 if TYPE_CHECKING:
+    import torch
     from filelock import BaseFileLock
 
     from .data.batches.module import RecDataModule
@@ -118,6 +120,53 @@ def unlock() -> None:
     """Hold no folder any more."""
     while _held:
         _held.pop().release()
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """Another run as an option of a recommender or a loss, such as a teacher or the retriever of a cascade.
+
+    Training and `recloom.load` open it before it is needed: before `prepare` and `fit` of a loss, before `fit` of a
+    recommender. It must have been trained on the same data and split. What it is stands in the checkpoint and in
+    run.json; a run that changed since is refused.
+
+    Args:
+        path: its folder, or a checkpoint.
+        identity: its model and the digest of its dataset, as run.json says; empty = what is there.
+        digest: of its checkpoint, as run.json says; empty = what is there when this run is trained.
+    """
+
+    path: str
+    identity: str = ""
+    digest: str = ""
+    _opened: list[RecModule] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def attach(self, module: RecModule) -> None:
+        """Keep the loaded run; training does so."""
+        self._opened[:] = [module]
+
+    def module(self, device: torch.device | None = None) -> RecModule:
+        """The run in eval mode, on a device, its weights without gradients: `module().rank(batch)` gives its scores.
+
+        Raises RecloomError where nobody has opened it.
+        """
+        if not self._opened:
+            raise RecloomError(
+                f"the run {self.path} is not open. Training and recloom.load open the runs that a recommender or a "
+                "loss holds as an attribute, after its constructor."
+            )
+        return self._opened[0] if device is None else self._opened[0].to(device)
+
+
+def find_run(path: str, near: str | Path | None) -> Path:
+    """A run as it was named, or so seen from a folder above the run `near`, which builds on it."""
+    places = [Path(path)] if near is None else _seen_from(Path(near), path)
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise RecloomError(
+            f"the run {path}, on which this one builds, is not there now. Put it back, or name its folder."
+        )
+    return found
 
 
 def find_dataset(run: Path, path: str) -> Path:
@@ -244,6 +293,7 @@ def write_record(
         best=None if best is None else float(best),
         seconds=seconds_so_far(),
         versions=versions(),
+        runs=module.runs.records,
     )
     write_text(run / RECORD, record.model_dump_json(indent=2) + "\n")
 

@@ -138,6 +138,17 @@ class Added(Record):
     items: int
 
 
+class UsedRun(Record):
+    """Another run that a run builds on, such as a teacher."""
+
+    path: str
+    """Its folder as it was given."""
+    identity: str
+    """Its model and the digest of its dataset."""
+    digest: str
+    """Of its checkpoint."""
+
+
 class RunRecord(Record):
     """`run.json`: what a run is, so that it can be reproduced and compared."""
 
@@ -159,6 +170,8 @@ class RunRecord(Record):
     versions: dict[str, str]
     llm: dict[str, Any] | None = None
     """Identities of the language models and versions of the prompts, where the recommender asks any."""
+    runs: dict[str, UsedRun] = {}
+    """Other runs that it builds on, by where its recommender or loss holds them."""
     added: list[Added] = []
     """Items that came after the fit; the numbers of this record hold for the items before them."""
 

@@ -21,6 +21,10 @@ KINDS = {
 """What may be built, by hook."""
 
 
+TRAINED_RUN = "TrainedRun"
+"""The public name of `recloom.run_folder.TrainedRun`, which no plugin registers."""
+
+
 class Spec(TypedDict):
     """A class by its public name, or where it has none by its import path, and the arguments of its constructor."""
 
@@ -113,6 +117,8 @@ def _renamed(value: Any, name_of: Callable[[Any], str]) -> Any:
 def _name(kind: type) -> str:
     """The public name of a registered class, the import path of any other."""
     path = _path(kind)
+    if path == f"recloom.run_folder.{TRAINED_RUN}":
+        return TRAINED_RUN
     return public_name(kind) if registered(path) is kind else path
 
 
@@ -175,6 +181,8 @@ def _plain(name: str, value: Any, stored: bool = True) -> Any:
 
 def _revive(value: Any) -> Any:
     if isinstance(value, dict) and set(value) <= {"class_path", "init_args"} and "class_path" in value:
+        if value["class_path"] == TRAINED_RUN:
+            return load_object(f"recloom.run_folder:{TRAINED_RUN}")(**value.get("init_args", {}))
         hook = _hook_of(value["class_path"])
         if hook == "register_models":
             return functools.partial(build, hook, value)  # made once the catalogue is there

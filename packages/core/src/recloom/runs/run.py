@@ -33,6 +33,7 @@ from ..run_folder import (
 )
 from ..schemas import Recommendation, RunRecord
 from ..training.checkpoint import read_checkpoint
+from ..training.held_runs import restore
 from ..training.module import RecModule
 from ..training.task import STATE
 from .lookup import find_items
@@ -309,23 +310,6 @@ def load(path: str | Path, *, data: str | Path | None = None, llm: LLMCallOption
     saved = read_checkpoint(checkpoint)
     if STATE in saved:
         raise RecloomError(no_recommender(path, saved[STATE]["module"]))
-    module = restore(saved)
+    module = restore(saved, folder)
     module.llm_call = llm
     return Run(folder, module, Path(data) if data else None)
-
-
-def restore(checkpoint: dict[str, object]) -> RecModule:
-    """The RecModule of a checkpoint, with its weights."""
-    saved = checkpoint.get("recloom")
-    missing = {"recommender", "metrics", "catalog", "trained_on"} - set(
-        saved if isinstance(saved, dict) else ()
-    )
-    if not isinstance(saved, dict) or missing:
-        raise RecloomError(
-            f"this checkpoint holds no {' and no '.join(sorted(missing))}, so it was not written by this version of "
-            "Recloom. Train the run again."
-        )
-    module = RecModule(saved["recommender"], metrics=saved["metrics"])
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])  # type: ignore[arg-type]
-    return module

@@ -20,11 +20,15 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
+from ..data.batches.sampler import BatchSampler, loader
+from ..data.batches.training_rows import Rows
 from ..errors import RecloomError
 from ..recommender import Recommender, VectorRecommender
-from ..runs.run import restore
 from ..training.checkpoint import read_checkpoint
+from ..training.external_weights import OWNER, external_names
+from ..training.held_runs import restore
 from ..training.module import RecModule
+from ..training.optimizer import optimizer_groups
 from .exported import exported_scores, searched_scores
 from .toys import checkerboard, toy_dataset
 from .training import requests, train
@@ -138,6 +142,12 @@ class RecommenderTests:
         distinct = items.sort(1).values.diff(dim=1).ne(0).all()
         assert distinct, self._says("retrieve() gave an item twice in one list")
         assert (scores.diff(dim=1) <= 0).all(), self._says("retrieve() did not put the best first")
+        few = batch.candidates.expand(len(batch), -1).clone()  # (B, C)
+        few[:, ::2] = 0  # as if these were masked
+        with torch.no_grad():
+            items, scores = module.recommender.retrieve(_with(batch, candidates=few), 5)
+        masked = (~(items[:, :, None] == few[:, None]).any(2) | (items == 0)) & scores.isfinite()
+        assert not masked.any(), self._says("retrieve() gave items that are masked (0 among the candidates)")
 
     def test_a_request_does_not_depend_on_its_batch(self, module: RecModule, batch: Batch) -> None:
         """A batch of one gives what the same request gets among others."""
@@ -219,6 +229,34 @@ class RecommenderTests:
 
     # -- training -------------------------------------------------------------------------------------
 
+    def test_training_rows_are_gathered_by_their_numbers(self, module: RecModule) -> None:
+        """`training_rows(data)`: rows by number, and an order of each epoch that a seed decides."""
+        if module.loss is None:
+            pytest.skip("training-free")
+        data = _data(module)
+        rows = module.recommender.training_rows(data)
+        assert isinstance(rows, Rows), self._says(
+            f"training_rows() gave a {type(rows).__name__}, which is no Rows"
+        )
+        one, again = (rows.epoch(torch.Generator().manual_seed(3)) for _ in range(2))
+        assert torch.equal(one, again), self._says("the order of an epoch depends on more than its generator")
+        inside = len(one) == len(rows) and bool(((one >= 0) & (one < len(rows))).all())
+        assert inside, self._says(f"epoch() gave {len(one)} numbers, or one outside of the {len(rows)} rows")
+        batch = next(iter(loader(rows, BatchSampler(len(rows), 3))))
+        assert isinstance(batch, Batch), self._says(
+            f"training rows became a {type(batch).__name__}, no Batch"
+        )
+        assert len(batch) == min(3, len(rows)), self._says(f"3 training rows became a batch of {len(batch)}")
+
+    def test_every_parameter_is_trained_in_one_group(self, module: RecModule) -> None:
+        """`parameter_groups(lr)`: all that require gradients, once each, with options that AdamW knows."""
+        if module.loss is None:
+            pytest.skip("training-free")
+        try:
+            optimizer_groups(module.recommender, module.loss, 1e-3)
+        except RecloomError as error:
+            raise AssertionError(self._says(str(error))) from None
+
     def test_held_out_rows_are_never_seen(self, toy: Path, module: RecModule, tmp_path: Path) -> None:
         """Data that differ in validation and test rows alone give the same recommender."""
         folder = toy_dataset(tmp_path / "toy", held_out=1, vectors=self.vectors)
@@ -231,7 +269,14 @@ class RecommenderTests:
     def test_a_checkpoint_holds_everything(self, module: RecModule, batch: Batch, tmp_path: Path) -> None:
         """What is loaded from a checkpoint, without the data, scores as what was saved."""
         module.trainer.save_checkpoint(tmp_path / "model.ckpt")
-        loaded = restore(read_checkpoint(tmp_path / "model.ckpt")).eval()
+        checkpoint = read_checkpoint(tmp_path / "model.ckpt")
+        external = {f"{OWNER}{name}" for name in external_names(module.recommender)} & set(
+            checkpoint["state_dict"]
+        )
+        assert not external, self._says(
+            f"the checkpoint holds weights of a pretrained folder ({min(external, default='')})"
+        )
+        loaded = restore(checkpoint).eval()
         what = "scores changed by saving and loading"
         self._same(self.score(module, batch), self.score(loaded, batch), what)
 

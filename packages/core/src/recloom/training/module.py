@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -19,6 +20,7 @@ from ..losses import Loss, loss_of
 from ..recommender import Recommender
 from ..spec import Spec, build, describe
 from .external_weights import check_probes
+from .held_runs import HeldRuns
 from .llm_sessions import AskingModule
 from .measurement import Measurement
 from .optimizer import adamw
@@ -72,6 +74,9 @@ class RecModule(AskingModule):
         """Items that came after training; they are the last of the catalogue."""
         self.trained_on: dict[str, str] = {}
         """Hashes of the dataset, the split and the ids that the state was learnt from."""
+        self.runs = HeldRuns()
+        """Other runs that the recommender and the loss build on."""
+        self.run_folder: Path | None = None
         self.external: dict[str, dict[str, Any]] = {}
         """What the checkpoint that is being loaded says of weights from folders, by prefix."""
         if not 0 < lr < float("inf"):
@@ -95,6 +100,7 @@ class RecModule(AskingModule):
         fresh = self.catalog is None
         if fresh:
             self.build(data.catalog)
+            self.runs.open(self.recommender, identity(data), self.trainer.default_root_dir)
         if not (fresh and self.trainer.ckpt_path):  # else when the checkpoint is read
             self.meet(data)
         if fresh and stage == "fit" and not self.trainer.ckpt_path:
@@ -128,6 +134,7 @@ class RecModule(AskingModule):
 
     def _fit_loss(self, data: RecDataModule) -> None:
         if self.loss is not None:
+            self.runs.open(self.loss, identity(data), self.trainer.default_root_dir)
             self.loss.prepare(self.recommender, data.catalog)
             self.loss.fit(data.train)
 
@@ -164,8 +171,6 @@ class RecModule(AskingModule):
             sync_dist=self.trainer.world_size > 1,
         )  # fmt: skip
         return loss
-
-    # -- ranking --------------------------------------------------------------------------------------
 
     def rank(self, batch: Batch, mask_seen: bool = True) -> Tensor:
         """Scores as they are served: (B, C), popularity where nothing is known of the user, seen items -inf."""
@@ -223,8 +228,6 @@ class RecModule(AskingModule):
         self.finish_sessions()
         for metric, value in self._measured().meter.compute().items():
             self.log(f"{name}/{metric}", float(value), prog_bar=metric == self.metrics[0], sync_dist=True)
-
-    # -- checkpoints ----------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to rebuild without the data: plain types and tensors only."""

@@ -65,13 +65,14 @@ def optimizer_groups(recommender: Recommender, loss: nn.Module, lr: float) -> li
             )
     given = [id(one) for group in groups for one in group["params"]]
     trained = {id(one): path for path, one in recommender.named_parameters() if one.requires_grad}
-    lost = [path for number, path in trained.items() if number not in set(given)]
+    known = set(given)
+    lost = [path for number, path in trained.items() if number not in known]
     if lost:
         raise RecloomError(
             f"parameter_groups() of {name} leaves out {', '.join(lost[:3])}, which would never be trained "
             f"({len(lost)} in all). Put every parameter into a group, or freeze it with requires_grad_(False)."
         )
-    if len(set(given)) < len(given):
+    if len(known) < len(given):
         raise RecloomError(f"parameter_groups() of {name} has a parameter in two groups, or twice in one")
     own = [one for one in loss.parameters() if one.requires_grad and id(one) not in trained]
     plain = next((group for group in groups if set(group) == {"params"} or group.get("lr") == lr), None)

@@ -12,7 +12,7 @@ from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError
 from ..llm import LLMOptions, llm_identity
-from ..spec import Spec, with_public_names
+from ..spec import TRAINED_RUN, Spec, with_public_names
 from .external_weights import leave_out, put_back
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
         "catalog": module._tables,
         "trained_on": module.trained_on,
         "added": module.added,
+        "runs": {name: run.model_dump() for name, run in module.runs.records.items()},
         "external": leave_out(module.recommender, checkpoint),
         "llm": llm_identity(module.recommender.modules()),
     }
@@ -61,6 +62,8 @@ def read_state(
     if module.catalog is None or module.added:
         tables = {name: table.numpy().tobytes() for name, table in saved["catalog"].items()}
         module.build(Catalog.from_bytes(tables))
+        module.runs.open(module.recommender, module.trained_on, module.run_folder)
+    module.runs.check(saved.get("runs", {}))
     check_llm(llm_identity(module.recommender.modules()), saved.get("llm"))
     if not training:
         _leave_loss(module, checkpoint)
@@ -92,7 +95,7 @@ def check_recipe(mine: Spec, saved: Spec) -> None:
     names = [
         name
         for name in {**theirs, **own}
-        if name in own and name in theirs and own[name] != theirs[name] and not _is_llm(own[name])
+        if name in own and name in theirs and own[name] != theirs[name] and not _has_identity(own[name])
     ]
     if names:
         raise RecloomError(
@@ -114,9 +117,9 @@ def check_llm(found: dict[str, Any] | None, saved: dict[str, Any] | None) -> Non
         )
 
 
-def _is_llm(value: Any) -> bool:
-    """Whether an option is LLMOptions, which are compared by the identity of their model."""
-    return isinstance(value, dict) and value.get("class_path") == LLMOptions.stored_as
+def _has_identity(value: Any) -> bool:
+    """Whether an option is LLMOptions, compared by the identity of their model, or a TrainedRun, by its digest."""
+    return isinstance(value, dict) and value.get("class_path") in (LLMOptions.stored_as, TRAINED_RUN)
 
 
 def _leave_loss(module: RecModule, checkpoint: dict[str, Any]) -> None:
