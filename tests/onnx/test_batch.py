@@ -262,7 +262,7 @@ def test_the_words_of_recommend(verified, users, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["--artefact", "m.onnx", "--users", "a", "b", "--out", "o"],
@@ -273,10 +273,10 @@ def test_the_words_of_recommend(verified, users, tmp_path, capsys):
         (["--history", "a"], "say with what: a run (recloom recommend RUN ...), or --artefact"),
     ],
 )
-def test_words_of_recommend_that_do_not_fit(words, told, capsys):
+def test_words_of_recommend_that_do_not_fit(words, message, capsys):
     with pytest.raises(SystemExit):
         main(["recommend", *words])
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_without_the_package_the_command_says_what_is_missing(monkeypatch, capsys):

@@ -207,7 +207,7 @@ def test_two_processes_do_not_write_one_target(verified, users, begun):
             recommend_file(verified.path, users, begun, k=4)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(verified, users, tmp_path):
+def test_a_folder_with_foreign_files_is_left_alone(verified, users, tmp_path):
     (tmp_path / "lists.parquet.parts").mkdir()
     (tmp_path / "lists.parquet.parts" / "thesis.tex").touch()
     with pytest.raises(RecloomError, match=r"holds 'thesis\.tex', which was not written here"):

@@ -348,7 +348,7 @@ def test_a_bar_is_shown_on_terminals_only(run, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_an_index_is_exported_verified_and_told(data, tmp_path, capsys):
+def test_an_index_is_exported_verified_and_reported(data, tmp_path, capsys):
     pytest.importorskip("faiss")
     folder, out = tmp_path / "sasrec", tmp_path / "model.onnx"
     fit(data, "SASRec", {"dim": 8, "max_len": 5}, run=folder, max_epochs=3)

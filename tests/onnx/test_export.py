@@ -248,7 +248,7 @@ def test_history_may_be_recommended_where_seen_is_kept(verified, tmp_path):
     assert len(Session(made.path).recommend([["7"]], k=60)[0]) == 60
 
 
-def test_a_catalogue_without_users_knows_nobody(tmp_path):
+def test_in_a_catalogue_without_users_every_user_is_unknown(tmp_path):
     catalog = Catalog(pl.DataFrame({"item_id": ["a", "b"]}))
     recommender = Users(catalog).eval()
     popularity = torch.tensor([0.0, 1.0, 2.0])

@@ -172,7 +172,7 @@ def test_a_model_gets_its_next_version_and_keeps_a_changed_configuration(passed,
     assert [one.name for one in second.iterdir()] == ["model.onnx"]
 
 
-def test_a_model_of_other_inputs_or_of_somebody_else_is_left_alone(passed, tmp_path):
+def test_a_model_of_other_inputs_or_of_another_program_is_left_alone(passed, tmp_path):
     write_triton(passed("positions"), tmp_path)
     with pytest.raises(
         RecloomError, match=r"share one config\.pbtxt.*is for history string.*this artefact is .*user"

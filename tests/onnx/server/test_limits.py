@@ -95,7 +95,7 @@ def test_a_client_that_never_ends_its_headers_is_let_go(strict):
     assert time.perf_counter() - begun < 8
 
 
-def test_what_is_no_http_is_told_so_without_a_word_of_ours(strict):
+def test_what_is_no_http_gets_a_plain_400(strict):
     assert raw(strict, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
@@ -109,7 +109,7 @@ def test_a_request_of_two_lengths_ends_its_connection(server):
     assert found.count(b"HTTP/1.1 ") == 1
 
 
-def test_without_the_token_nothing_is_told(strict):
+def test_without_the_token_every_request_is_refused(strict):
     ask = {"json": {"history": []}}
     for headers in (
         {},
@@ -205,7 +205,7 @@ def test_with_a_token_any_name_will_do(strict):
     assert strict.post("/recommend", json={"history": []}, headers=headers).status_code == 200
 
 
-def test_more_than_may_be_in_work_are_told_to_come_again_but_health_answers(strict):
+def test_beyond_the_concurrency_requests_get_429_but_health_answers(strict):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     slow = threading.Thread(target=raw, args=(strict, post(100, AUTHORIZED), b"{"))
     slow.start()
@@ -219,7 +219,7 @@ def test_more_than_may_be_in_work_are_told_to_come_again_but_health_answers(stri
     assert strict.post("/recommend", json={"history": []}, headers=headers).status_code == 200
 
 
-def test_an_unknown_path_or_method_is_told(server):
+def test_an_unknown_path_or_method_is_named(server):
     answer = server.get("/nowhere%1b[31m")
     assert (answer.status_code, answer.json()) == (
         404,
@@ -278,7 +278,7 @@ def test_an_unexpected_error_shows_an_id_that_the_log_has_and_nothing_else():
     )
 
 
-def test_the_log_has_one_line_a_request_without_ids_of_people_and_control_characters(server):
+def test_the_log_has_one_line_a_request_without_user_ids_and_control_characters(server):
     server.recommend(history=["m01"], user="somebody in particular")
     server.get("/titles?q=what somebody looks for")
     server.get("/a%1b[31m%0aline", headers={"x-request-id": "bad id\x01"})

@@ -163,7 +163,7 @@ def test_a_file_that_is_no_model_though_its_hash_is_right_is_refused(titled, tmp
         asyncio.run(models.load_all())
 
 
-def test_a_load_that_nobody_waits_for_ends_and_those_that_wait_are_one(titled, tmp_path, monkeypatch):
+def test_a_load_whose_caller_has_gone_is_finished_and_queued_calls_share_one(titled, tmp_path, monkeypatch):
     path, opened = put(tmp_path / "m", titled), []
     loads = []
     models = Models([Source("m", path)], Settings(max_batch=2), loads=lambda *told: loads.append(told))

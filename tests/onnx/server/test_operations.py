@@ -145,7 +145,7 @@ def test_an_end_under_requests_answers_all_that_was_accepted(serve_at, titled, n
     assert server.said[-1] == "stopped; every accepted request was answered"
 
 
-def test_a_server_that_ends_is_not_ready_and_turns_newcomers_away(serve_at, titled):
+def test_a_server_that_shuts_down_is_not_ready_and_refuses_new_connections(serve_at, titled):
     server = serve_at(titled["first"])
     kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     kept.request("GET", "/v2/health/ready")

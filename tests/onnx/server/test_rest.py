@@ -15,7 +15,7 @@ def session(titled):
     return Session(titled["first"], threads=1)
 
 
-def test_one_gets_a_list_with_titles_and_is_told_what_is_unknown(server, session):
+def test_one_request_gets_a_list_with_titles_and_its_unknown_ids(server, session):
     answer = server.recommend(history=["m03", "nobody", 7, "m05"], k=4, exclude=["m11", "gone"])
     assert answer.status_code == 200
     found = json.loads(answer.text, parse_constant=pytest.fail)
@@ -86,7 +86,7 @@ def test_only_what_is_allowed_comes_and_places_with_nothing_left_are_not_there(s
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_body_that_makes_no_sense_is_told_why(server, body, message):
+def test_the_fault_of_an_invalid_body_is_named(server, body, message):
     answer = server.post("/recommend", content=body)
     assert answer.status_code == 400, answer.text
     assert list(answer.json()) == ["error"]
@@ -204,15 +204,15 @@ def test_what_is_served_is_described(server):
     assert second["name"] == "second"
 
 
-def test_a_shelf_finds_words_in_any_place_and_each_item_once():
-    shelf = TitleIndex(
+def test_the_title_index_finds_words_in_any_place_and_each_item_once():
+    index = TitleIndex(
         ["a", "b", "c", "d"], {"a": "The Sea, the sea", "b": "Seabird", "c": "Open sea", "d": "Chelsea"}
     )
-    assert shelf.search("sea", 10) == ["b", "a", "c", "d"]
-    assert shelf.search("sea", 2) == ["b", "a"]
-    assert shelf.search("the sea", 10) == ["a"]
-    assert shelf.search("\n", 3) == ["a", "b", "c"]
-    assert shelf.search("sea\nopen", 3) == []
+    assert index.search("sea", 10) == ["b", "a", "c", "d"]
+    assert index.search("sea", 2) == ["b", "a"]
+    assert index.search("the sea", 10) == ["a"]
+    assert index.search("\n", 3) == ["a", "b", "c"]
+    assert index.search("sea\nopen", 3) == []
     assert TitleIndex([], {}).search("a", 3) == []
     assert TitleIndex(["x"], {"y": "only here"}).known == {"x", "y"}
     assert fold("  Ünïted\n STATES ") == "united states"

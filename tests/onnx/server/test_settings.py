@@ -79,7 +79,7 @@ def test_the_command_refuses_with_one_line(titled, tmp_path, capsys):
     taken.close()
 
 
-def test_without_the_extra_the_way_to_it_is_told(titled, monkeypatch, capsys):
+def test_without_the_extra_the_message_says_how_to_install_it(titled, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("recloom_onnx.server.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fastapi", None)

@@ -183,7 +183,7 @@ class Session:
         return complete
 
     def _default(self, name: str, history: Array) -> Array:
-        """What stands for an optional input that is left out."""
+        """The default of an optional input that is left out."""
         rows, kind = len(history), self.manifest.ids
         if name == "history_event":
             return blank_events(history.shape, self.manifest.events)

@@ -80,7 +80,7 @@ class BatchRecommender:
         return given
 
     def _allowed(self, column: pa.ChunkedArray) -> Array:
-        """With every list that is there goes an id that no artefact knows, so that an empty one allows nothing."""
+        """Every list gets the sentinel id, which no artefact knows, so that an empty one allows nothing."""
         there = pc.is_valid(column).to_numpy()
         nothing = np.where(there, self._nothing, self._blank).astype(self._exclude.dtype)
         return np.concatenate([padded(column, self._blank), nothing[:, None]], axis=1)

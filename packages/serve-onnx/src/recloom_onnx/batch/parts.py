@@ -29,7 +29,7 @@ ROWS = 131_072
 
 
 class Counts(NamedTuple):
-    """What was done of a file."""
+    """Rows of a file that are done, by outcome."""
 
     next_row: int = 0
     """Rows of the file that are done."""
@@ -40,7 +40,7 @@ class Counts(NamedTuple):
     """Answered with an empty list, because no item was left."""
 
     def plus(self, next_row: int, requests: int, rejected: int, empty: int) -> Counts:
-        """These, and one piece more."""
+        """The counts with those of one more piece."""
         return Counts(next_row, self.requests + requests, self.rejected + rejected, self.empty + empty)
 
 
@@ -63,7 +63,7 @@ class Parts:
 
     @property
     def total(self) -> Counts:
-        """Of all parts together."""
+        """The counts of all parts together."""
         if not self.done:
             return Counts()
         sums = [sum(column) for column in zip(*self.done, strict=True)]
@@ -173,7 +173,7 @@ def is_rejected(path: Path) -> bool:
 
 
 class PartWriter:
-    """Writes one part: lists and rejected rows, which count once both are whole and on the disk."""
+    """Writes one part: lists and rejected rows, which count once both are complete and on the disk."""
 
     def __init__(self, parts: Parts, number: int, schema: pa.Schema) -> None:
         self.counts = Counts()
@@ -189,14 +189,14 @@ class PartWriter:
         ]
 
     def add(self, lists: pa.Table, rejected: pa.Table, counts: Counts) -> None:
-        """Keep what one piece gave; `counts` are those of the part so far."""
+        """Write the lists and rejected rows of one piece; `counts` are those of the part so far."""
         for writer, table in zip(self._writers, (lists, rejected), strict=True):
             if len(table):
                 writer.write_table(table)
         self.counts = counts
 
     def close(self) -> None:
-        """End the part."""
+        """Finish the part: its files are synced and get their names."""
         self._writers[0].add_key_value_metadata({KEY: json.dumps(self.counts).encode()})
         for writer in self._writers:
             writer.close()

@@ -40,7 +40,7 @@ EVENT_ROWS = 65_536
 
 
 class Piece(NamedTuple):
-    """Some requests in a row."""
+    """Consecutive requests."""
 
     table: pa.Table
     next_row: int
@@ -146,7 +146,7 @@ class RequestFile:
             ) from error
 
     def _users(self, start: int, rows: int) -> Iterator[Piece]:
-        """Interactions put together by user; the last user of what was read waits for the rest of his rows."""
+        """Interactions put together by user; the last user of what was read waits for the rest of their rows."""
         columns = [name for name in EVENTS if name != "timestamp" or {*TIMES.values()} & {*self._kinds}]
         columns += [self._event_column] if "history_events" in self._kinds and self._event_column else []
         waiting, first = None, start
@@ -222,7 +222,7 @@ def id_type(manifest: Manifest) -> pa.DataType:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    """Opened so that a column is read page by page, however large its row groups are."""
+    """The Parquet file, opened so that columns are read page by page, however large its row groups are."""
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except FileNotFoundError as error:

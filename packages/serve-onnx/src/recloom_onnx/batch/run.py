@@ -170,5 +170,5 @@ def _far(parts: Parts, requests: RequestFile) -> str:
 
 
 def _stopped(parts: Parts, requests: RequestFile, error: OSError) -> RecloomError:
-    """Such as a full disk."""
+    """The error of a write that failed, such as on a full disk."""
     return RecloomError(f"cannot go on in {parts.folder}: {error.strerror or error}. {_far(parts, requests)}")

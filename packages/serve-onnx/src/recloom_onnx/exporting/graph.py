@@ -174,7 +174,7 @@ class _Wrapper(Nodes):
         return self.lookup(raw, ids or [str(PADDING[self.kind])], list(range(1, len(ids) + 1)) or [0], 0)
 
     def lookup(self, raw: Value, ids: Sequence[str], values: Sequence[int], default: int) -> Value:
-        """Of each raw id its value, or the default."""
+        """The value of each raw id, or the default."""
         keys = {"keys_strings": list(ids)} if self.kind == "string" else {"keys_int64s": [*map(int, ids)]}
         return self.op(
             "LabelEncoder",
@@ -278,7 +278,7 @@ class _Wrapper(Nodes):
         return best, place
 
     def usual(self, known: Value | None, allowed: Value) -> list[Value]:
-        """(1,) flags that all hold where the scores of every row decide: no allowed items, and something known."""
+        """(1,) flags that all hold where a top-k of the scores is enough: no allowed items, no cold-start user."""
         flags = [self.op("Equal", self.op("Shape", allowed, start=1, end=2), self.ints(0))]
         if known is not None:
             flags.append(self.op("Greater", self.op("ReduceMin", known, keepdims=1), self.ints(0)))
@@ -313,7 +313,7 @@ class _Wrapper(Nodes):
         return self.branch(condition, lambda: self.top(left, k), others)
 
     def anew(self, left: Value, some: ListLimits, within: Value) -> Pair:
-        """The best k, two (B, k): of rows of whom nothing is known by popularity, of limited ones what is allowed.
+        """The best k, two (B, k): of cold-start users by popularity, of limited rows among the allowed items.
 
         Only those u rows are ranked again, if there are any: to choose between two (B, N) tables would cost as much
         as the top-k.
@@ -337,7 +337,7 @@ class _Wrapper(Nodes):
         return self.branch(self.op("Cast", any_of_them, to=DataType.BOOL.value), again, same)
 
     def others(self, left: Value, some: ListLimits, rows: Value) -> Value:
-        """(u, N) scores of (u, 1) rows, where (B, N) hold for the others."""
+        """(u, N) scores of the (u, 1) rows that are ranked again; `left` holds those of all rows."""
         only, limited = some.allowed
         scores = self.op("GatherND", left, rows)
         if some.unknown is not None:
@@ -357,11 +357,11 @@ class _Wrapper(Nodes):
         return self.op("Min", scores, most)
 
     def flags(self, flags: Value, rows: Value) -> Value:
-        """Those of (B,) flags at (u, 1) rows: (u, 1)."""
+        """The (B,) flags at (u, 1) rows: (u, 1)."""
         return self.op("Unsqueeze", self.op("GatherND", flags, rows), self.vector(1))
 
     def replaced(self, best: Pair, theirs: Pair, rows: Value) -> Pair:
-        """Lists (B, k) in which (u, 1) rows are (u, k) others."""
+        """Lists (B, k) with the (u, 1) rows replaced by (u, k)."""
         scores, places = (
             self.op("ScatterND", every, rows, some) for every, some in zip(best, theirs, strict=True)
         )

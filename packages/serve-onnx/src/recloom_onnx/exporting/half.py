@@ -113,7 +113,7 @@ class _HalfPrecision:
 
 
 def _mark(values: Iterable[Value]) -> None:
-    """What was float32 is float16 from now on."""
+    """Mark a float32 value as float16."""
     for value in values:
         if value.dtype == DataType.FLOAT:
             value.dtype = DataType.FLOAT16

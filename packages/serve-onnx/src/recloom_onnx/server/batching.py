@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 class Batcher:
-    """The queue before one model.
+    """The queue of one model.
 
     Args:
         run: the model; called in a thread, one call at a time.
@@ -103,7 +103,7 @@ class Batcher:
             )
 
     def _calls(self, inputs: Inputs, rows: int, k: int) -> list[Call]:
-        """A request as parts that fit into a batch."""
+        """A request, split into parts that fit into a batch."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         return [

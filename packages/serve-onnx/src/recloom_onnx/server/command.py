@@ -119,7 +119,7 @@ def run(artefacts: list[str], settings: Settings, stages: Sequence[str] = ()) ->
 
 
 def welcome(models: Models, settings: Settings, place: str, stages: Sequence[str] = ()) -> str:
-    """What is served, where and how, and a line to try it."""
+    """The lines printed at the start: address, models, limits, and a command to try it."""
     import json
     import shlex
 

@@ -186,7 +186,7 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
 
 
 def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
-    """What was asked for, in the form that was asked for."""
+    """The outputs that were requested, as JSON or bytes."""
     parameters = asked.parameters or {}
     usual = parameters.get("binary_data_output") is True
     wanted = dict.fromkeys(found, usual)

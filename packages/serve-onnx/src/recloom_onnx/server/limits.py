@@ -80,7 +80,7 @@ class RequestLimits:
         if host and not OWN.fullmatch(host):
             raise HttpError(
                 f"expected localhost or an address as Host, found {brief(host)}; a server for other names is started "
-                "with --token_env VARIABLE, or with --anyone where something else keeps strangers out",
+                "with --token_env VARIABLE, or with --anyone where something else authenticates clients",
                 421,
             )
         origin = _header(scope, b"origin").decode("latin-1")

@@ -54,7 +54,7 @@ class Served:
 
 
 class Models:
-    """What is served.
+    """The models of a server.
 
     Args:
         sources: in order; the first is asked where a request names none.
@@ -87,7 +87,7 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """In the order in which they were given."""
+        """Names of the models, in the order in which they were given."""
         return list(self._sources)
 
     def __iter__(self) -> Iterator[Served]:
@@ -166,7 +166,7 @@ class Models:
         return found
 
     def _warm(self, name: str, version: str, path: Path) -> Served:
-        """A version that has answered as many as it will be asked at once."""
+        """A loaded version, after warm-up requests of one row and of the largest batch."""
         settings = self._settings
         session = Session(path, settings.provider, settings.threads)
         title_index, manifest = title_index_of(session), session.manifest

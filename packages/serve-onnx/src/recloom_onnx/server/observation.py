@@ -78,7 +78,7 @@ class Metrics:
         self.loads = Counter("recloom_model_loads", "Loads.", ["model", "outcome"], registry=self.registry)
 
     def batch(self, model: str, version: str, requests: int, rows: int) -> None:
-        """One run of a model."""
+        """Count one batch of a model."""
         self.batched.labels(model, version).observe(requests)
         self.rows.labels(model, version).observe(rows)
 
@@ -91,12 +91,12 @@ class Metrics:
             log_event("loaded", {"model": model, "versions": versions})
 
     def stage(self, stage: str, outcome: str, seconds: float) -> None:
-        """One call of a server stage."""
+        """Count one call of a server stage."""
         self.stages.labels(stage, outcome).inc()
         self.stage_seconds.labels(stage).observe(seconds)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One request."""
+        """Count one request."""
         self.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 

@@ -164,7 +164,7 @@ class Server(uvicorn.Server):
                 await self.models.load(name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start to accept requests."""
         await super().startup(sockets)
         self._announce()
 

@@ -84,7 +84,7 @@ def check_exposure(host: str, token: str | None, anyone: bool) -> None:
     if not (is_loopback(host) or token or anyone):
         raise RecloomError(
             f"--host {host} can be reached from other machines, and no token is asked for. Ask for one with "
-            "--token_env VARIABLE, or say --anyone where something else keeps strangers out"
+            "--token_env VARIABLE, or say --anyone where something else authenticates clients"
         )
 
 

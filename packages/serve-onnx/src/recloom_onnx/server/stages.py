@@ -79,7 +79,7 @@ class Stages:
 
     @property
     def names(self) -> list[str]:
-        """In their order."""
+        """Names of the stages, in order."""
         return [stage.name for stage in self._stages]
 
     async def apply(
@@ -200,7 +200,7 @@ class Stages:
 
 
 def checked(returned: Any, given: Sequence[ListItem]) -> tuple[list[ListItem], Mapping[str, Any]]:
-    """What a stage returned, where it is items that it was given, each once, and a report.
+    """What a stage returned, checked: items that it was given, each once, and a report.
 
     Raises RecloomError otherwise.
     """
@@ -223,7 +223,7 @@ def checked(returned: Any, given: Sequence[ListItem]) -> tuple[list[ListItem], M
 
 
 def find_stages(names: Sequence[str]) -> list[ServerStage]:
-    """One object of each stage, made from what plugins register.
+    """The named stages, made from the classes that plugins register.
 
     Raises RecloomError for a name that no plugin registers or that is given twice, and where one cannot be made.
     """

@@ -135,7 +135,7 @@ def _some_allowed(rows: int, size: int, random: np.random.Generator) -> Array:
 
 
 def sample(requests: Dataset[Batch], most: int | None = None) -> Iterator[Batch]:
-    """Batches of all requests, or of so many, spread evenly, because they lie from short histories to long."""
+    """Batches of all requests, or of so many, spread evenly, as they are ordered by the length of histories."""
     size = len(requests)  # type: ignore[arg-type]
     rows = torch.linspace(0, size - 1, min(size, most or size), dtype=torch.float64).long()
     for start in range(0, len(rows), ROWS):

@@ -107,7 +107,7 @@ class EvenSample:
         self.count, self.stride = 0, 1
 
     def add(self, case: Case) -> None:
-        """Keep every first, then every second, then every fourth."""
+        """Keep every case, then every second, then every fourth, and so on."""
         if self.count % self.stride == 0:
             self.cases.append(case)
         if len(self.cases) > self.MOST:
@@ -116,7 +116,7 @@ class EvenSample:
 
 
 def refuse_other_run(path: Path, manifest: Manifest, run: Run) -> None:
-    """Raise RecloomError where an artefact says of itself that it was not made from this run; reads only.
+    """Raise RecloomError where an artefact's manifest shows that it was not made from this run; nothing is written.
 
     Compared are the model's class, its options, the item ids and the weights.
     """

@@ -1,5 +1,5 @@
 // The page at /: a history by title, recommendations beside it, two models side by side.
-// Titles are text of strangers: they are set as textContent, never as markup.
+// Titles are untrusted text: they are set as textContent, never as markup.
 
 import { models, recommend, titles, useToken } from "./ask.js";
 
