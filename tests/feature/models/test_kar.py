@@ -172,7 +172,7 @@ def test_serving_asks_no_language_model(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory) -> Path:
+def shop(tmp_path_factory) -> Path:
     """Ratings that depend on the vectors of user and item and on nothing else: the sign of their product."""
     random = np.random.default_rng(0)
     users, items = random.normal(size=(60, 2)), random.normal(size=(400, 2))
@@ -182,7 +182,7 @@ def told(tmp_path_factory) -> Path:
             rows.append((user, int(item), 1_500_000_000 + (user + 60 * at) * 86_400))
             values.append(5 if users[user] @ items[item] > 0 else 1)
     folder = write_toy(
-        tmp_path_factory.mktemp("told") / "data", rows, [f"thing {n}" for n in range(400)], values
+        tmp_path_factory.mktemp("shop") / "data", rows, [f"thing {n}" for n in range(400)], values
     )
     for name, matrix in (("user", users), ("item", items)):
         for tail, order in (("", np.arange(len(matrix))), ("-shuffled", random.permutation(len(matrix)))):
@@ -196,16 +196,16 @@ def told(tmp_path_factory) -> Path:
 
 
 @pytest.mark.fact("A3.8")
-def test_shuffled_knowledge_does_not_help(told, tmp_path):
+def test_shuffled_knowledge_does_not_help(shop, tmp_path):
     found = {}
     for tail in ("", "-shuffled"):
         options = {"candidates": "rated", "seen": "kept", "positive": 4, "batch_size": 256}
-        options |= {"vectors": str(told.parent / f"item{tail}.parquet")}
-        options |= {"user_vectors": str(told.parent / f"user{tail}.parquet")}
+        options |= {"vectors": str(shop.parent / f"item{tail}.parquet")}
+        options |= {"user_vectors": str(shop.parent / f"user{tail}.parquet")}
         options["split"] = {"strategy": "time", "valid": 0.1, "test": 0.3}
         backbone = {"class_path": "DeepFM", "init_args": {"dim": 4, "hidden": [32]}}
         run = recloom.fit(
-            told, "KAR", {"backbone": backbone, "hidden": 32}, run=tmp_path / f"run{tail}", max_epochs=20,
+            shop, "KAR", {"backbone": backbone, "hidden": 32}, run=tmp_path / f"run{tail}", max_epochs=20,
             config={"data": options, "model": {"metrics": ["auc"], "lr": 3e-3}},
         )  # fmt: skip
         found[tail] = run.test().metrics["auc"].mean

@@ -259,7 +259,7 @@ def test_wrong_options_are_reported_before_any_request(run, tmp_path, kind, opti
         ("user_id,item\nann,i1\n", "must have the columns user_id and item_id; found user_id, item"),
         ("user_id,item_id\nann,i1\neve,i1\n", "lists no user_id 'eve'"),
         ("user_id,item_id\nann,i9\n", "lists no item_id 'i9'"),
-        ("user_id,item_id\nann,i1\nann,i1\n", "stands there twice"),
+        ("user_id,item_id\nann,i1\nann,i1\n", "is there twice"),
         ("user_id,item_id\n", r"pairs.csv holds no row; expected a user_id and an item_id on each"),
     ],
 )
@@ -341,7 +341,7 @@ def test_a_wrong_option_of_the_command_line_is_named(data, tmp_path, monkeypatch
 
 def test_prompts_come_through_the_hook():
     from recloom.plugins import collect_with_owner
-    from recloom_feature.profile.requests import PROMPTS
+    from recloom_feature.profile.profiles import PROMPTS
 
     owners = collect_with_owner("register_prompts")
     assert {owners[name][1] for name in PROMPTS.values()} == {"feature"}

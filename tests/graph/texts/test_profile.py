@@ -149,7 +149,7 @@ def test_none_is_no_profile_and_no_failure_and_users_then_see_the_title_alone(ru
     assert all("\n- Heat\n" in text for text in of_users(model.heard) if "Heat" in text)
     assert all("\n- Alien\n" in text for text in of_users(model.heard) if "Alien" in text)
     said = capsys.readouterr().out
-    assert "items 4 of 6, 1 asked twice, 1 failed, of 1 nothing could be said\nwhat failed, and why: " in said
+    assert "items 4 of 6, 1 asked twice, 1 failed, 1 without a profile\nwhat failed, and why: " in said
     (line,) = (tmp_path / "item-profiles.failures.jsonl").read_text().splitlines()
     assert json.loads(line) == {"of": "i2", "reason": "it holds no JSON object", "texts": ["no idea"]}
     assert not (tmp_path / "user-profiles.failures.jsonl").exists()
@@ -160,7 +160,7 @@ def test_none_is_no_profile_and_no_failure_and_users_then_see_the_title_alone(ru
     [
         (answer("word " * 201), "summarization: Value error, must have at most 200 words, found 201"),
         (answer("them", "word " * 201), "reasoning: Value error, must have at most 200 words, found 201"),
-        (answer("..."), "summarization: Value error, must say something, or None"),
+        (answer("..."), "summarization: Value error, expected letters or digits, or None"),
         ('{"summarization": "them"}', "reasoning: Field required"),
         ('{"summarization": "them", "reasoning": "so", "more": 1}', "more: Extra inputs are not permitted"),
     ],

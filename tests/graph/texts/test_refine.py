@@ -114,7 +114,7 @@ def test_a_plan_counts_all_layers_before_the_first(path, tmp_path, monkeypatch, 
 
 
 def test_a_plan_expects_longer_prompts_of_later_layers_but_none_beyond_the_limit():
-    from recloom_graph.texts.refine_prompt import Prompts
+    from recloom_graph.texts.refine import Prompts
 
     model = Fake()
     prompts = Prompts(model, 300, 50)
@@ -149,8 +149,7 @@ def test_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run, tmp_
     names = {f"u{n}": f"u{n} " + "long story " * (5 + n % 400) for n in range(10_000)}
     data = dataset(tmp_path / "hub", edges, names, {"i1": own})
     from recloom.llm.texts.histories import read_training
-    from recloom_graph.texts.refine import nodes_of, raw_texts, request_of
-    from recloom_graph.texts.refine_prompt import Prompts
+    from recloom_graph.texts.refine import Prompts, nodes_of, raw_texts, request_of
 
     rows = read_training(data, SplitSpec())
     (hub,) = (node for node in nodes_of(rows.train, 100, 0) if node.side == "item_id")
@@ -172,7 +171,7 @@ def test_no_prompt_is_longer_than_allowed_and_the_own_text_stays_whole(run, tmp_
 
 @pytest.mark.fact("A6.4")
 def test_short_neighbours_stay_whole_where_one_long_one_is_cut():
-    from recloom_graph.texts.refine_prompt import Prompts
+    from recloom_graph.texts.refine import Prompts
 
     model = Fake()
     request = Prompts(model, 300, 10).fitted("user_id", "own", ["short", "long " * 1000, "brief"])

@@ -1,4 +1,4 @@
-"""`recloom profile`: what a language model knows of items and makes of training histories, as checked rows."""
+"""`recloom profile`: profiles of items, of users, or of pairs of both by a language model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .kinds import TOPICS, Kind, Scenario
 
 HISTORIES = ("user", "reason")
 MOST = 200
-"""Lines of a history and topics that a prompt takes."""
+"""Largest number of history lines, and of topics, in a prompt."""
 
 
 @command("profile")
@@ -41,15 +41,15 @@ def profile(
 
     What is known of an item, its keywords, topics or a plainer title; what a user prefers; why an item suits a
     user. Only training interactions are shown to it, and every row names those it was built from (`source`: rows of
-    interactions.parquet). Replies are kept in the ledger, so a second run asks nothing, and an interrupted one goes
-    on.
+    interactions.parquet). Responses are kept in the ledger, so a second run makes no request, and an interrupted one
+    continues.
 
     Args:
         data: the prepared dataset.
         kind: `item` (what is known of it), `keywords`, `topics` or `title` (rewritten) of every item; `user`
             (preferences from the training history); `reason` (why an item suits a user, for the --pairs).
         out: Parquet file to write; what failed goes beside it, to the same name with `.failures.jsonl`.
-        llm: whom to ask, what it may cost, and where replies are kept.
+        llm: the language model, what it may cost, and the ledger of its responses.
         split: how interactions are divided, as in training; only the training part is used.
         split_path: folder written by `recloom data split`, used instead of `split`.
         columns: attributes of the items that are shown, apart by blanks; by default all.
@@ -79,8 +79,7 @@ def profile(
     from ..next_steps import embed as next_embed
     from ..next_steps import measure_reasons
     from .kinds import model_of, wrong_citation
-    from .requests import histories, read_pairs, requests, subjects
-    from .table import MADE_FROM, profile_table
+    from .profiles import MADE_FROM, histories, profile_table, read_pairs, requests, subjects
 
     rows = read_training(data, split, split_path) if kind in HISTORIES else None
     card, catalog = (rows.card, rows.catalog) if rows else (read_unchanged(data), Catalog.load(data))
@@ -90,7 +89,7 @@ def profile(
     every = subjects(kind, catalog, records, known, wanted, scenario, chosen)
     about = every[:limit]
     if not about:
-        raise RecloomError(f"{pairs or data} holds nothing to ask about: {_lacking(kind)}")
+        raise RecloomError(f"{pairs or data} holds nothing to profile: {_lacking(kind)}")
     asked = requests(kind, about, answer_tokens)
     recipe: dict[str, Any] = {
         "kind": kind, "data_hash": card.data_hash(), "prompt": asked[0].prompt, "model": llm.model.identity,

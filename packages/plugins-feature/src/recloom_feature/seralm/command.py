@@ -1,17 +1,17 @@
 """`recloom seralm ...`: which of several texts of an item helps a sequence recommender. A reconstruction.
 
 SeRALM (Ren et al., SIGIR 2024, doi 10.1145/3626772.3657782) lets a language model describe items for a sequential
-recommender, and lets the recommender's feedback say which descriptions help. No code and no figures of it could be
-read, only its abstract; what follows is our own reading of it, and not a replication.
+recommender, and lets the recommender's feedback choose among the descriptions. Neither code nor figures were available,
+only the abstract; this is a reconstruction and not a replication.
 
     z_i1..K     K texts of item i, sampled from the language model p_phi
-    theta       trained with next-item cross-entropy while z_i ~ q_i at every step          seralm_loss.py
+    theta       trained with next-item cross-entropy while z_i ~ q_i at every step          loss.py
     r_ik        mean log p_theta(next | history) where item i is read with text k,
-                over training positions, minus the mean over k                              seralm_rewards.py
-    q_i(k)      proportional to p_i(k) exp(r_ik / beta)                                     seralm_posterior.py
+                over training positions, minus the mean over k                              rewards.py
+    q_i(k)      proportional to p_i(k) exp(r_ik / beta)                                     variants.py
 
-T rounds of these: a round trains with the q_i of the one before, the first with every text alike. theta begins anew
-in every round, with a seed of its own. phi stays as it is (selection only): it is asked once about each item, the
+T rounds of these: a round trains with the q_i of the one before, the first with uniform q_i. theta is trained from
+scratch in every round, with a seed of its own. phi stays as it is (selection only): it describes each item once, the
 rounds choose among its answers, and no language model is trained. p_i is 1 / K, or (`--prior previous`) the q_i of
 the round before, which phi would give if it had been trained to; then the evidence of all rounds adds up.
 
@@ -42,16 +42,16 @@ def texts(
 ) -> None:
     """Sample K texts of each item (SeRALM, a reconstruction).
 
-    A language model writes them, `recloom seralm rounds` chooses among them. One question an item, about its own
-    record alone. An item whose question fails has no texts; the reason is kept beside the file, in the same name
-    with `.failures.jsonl`. A second run asks nothing, and an interrupted one goes on.
+    A language model writes them, `recloom seralm rounds` chooses among them. One request for each item, with its own
+    record alone. An item whose request fails has no texts; the reason is kept beside the file, in the same name
+    with `.failures.jsonl`. A second run makes no request, and an interrupted one continues.
 
     Args:
         data: the prepared dataset.
-        out: Parquet file to write: `item_id`, `variant`, `text`, and the `key` of the reply in the ledger.
-        llm: whom to ask, what it may cost, and where replies are kept.
-        columns: what the question shows of an item, apart by blanks; by default all its text columns.
-        k: answers to each question.
+        out: Parquet file to write: `item_id`, `variant`, `text`, and the `key` of the response in the ledger.
+        llm: the language model, what it may cost, and the ledger of its responses.
+        columns: columns of an item in its prompt, apart by blanks; by default all text columns.
+        k: answers to each request.
         temperature: of sampling, above 0.
         max_tokens: of an answer.
         seed: of sampling.
@@ -101,9 +101,9 @@ def rounds(
 ) -> None:
     """Choose among texts of items (SeRALM, a reconstruction).
 
-    SeRALM lets a recommender's feedback say which of several texts of an item is best.
+    SeRALM lets a recommender's feedback choose the best of several texts of an item.
     Use the result with `recloom fit --model SASRec --model.recommender.item_input id+vector --data.vectors
-    OUT/vectors.parquet`, which asks no language model. A second run goes on where the first one stopped.
+    OUT/vectors.parquet`, which needs no language model. A second run continues where the first one stopped.
 
     Args:
         data: the prepared dataset.
@@ -112,14 +112,14 @@ def rounds(
         encoder: what turns a text into a vector, such as `SentenceTransformers`; by default hashed n-grams.
         times: rounds of training, reward and choice; a finished folder may be given more.
         beta: nats of reward that make a text e times as likely; small values choose one text alone.
-        prior: what a posterior is held to by beta: the posterior of the round before (`previous`), as if the language
-            model had been trained to give it; or what the language model gave (`llm`), every text alike.
+        prior: the prior of a posterior: the posterior of the round before (`previous`), as if the language
+            model had been trained to give it; or that of the language model (`llm`), uniform.
         draws: passes over the training data for each text and half of the items; more of them, less noise.
         serve: the vector of the likeliest text (`best`), or the mean of all under the posterior (`mean`).
         model: a causal sequence recommender, by default that of `fit`, else SASRec.
         item_input: how it reads items, see `recloom.nn.item_embedding`; by default as in `fit`, else `id+vector`.
         fit: YAML file as of `recloom fit --config`, for hyper-parameters, a loss, the split and the rest.
-        max_epochs: of each fit, unless its file says.
+        max_epochs: of each fit, unless set in its file.
         seed: of everything random.
     """
     from recloom.data import Catalog, read_card
@@ -130,7 +130,7 @@ def rounds(
     from .rewards import check_causal
     from .rounds import Rounds, finish, recipe
     from .tables import WorkFolder, read_variants
-    from .texts import encode_texts, given_texts, told
+    from .texts import encode_texts, given_texts, texts_identity
     from .variants import check_beta
 
     at_least(1, times=times, draws=draws, max_epochs=max_epochs)
@@ -140,7 +140,7 @@ def rounds(
     found = given_texts(texts, catalog)
     folder = WorkFolder(out)
     folder.claim(
-        {"dataset": read_card(data).data_hash(), "texts": told(found), "encoder": chosen.identity}
+        {"dataset": read_card(data).data_hash(), "texts": texts_identity(found), "encoder": chosen.identity}
         | {"fit": trained.as_data(), "max_epochs": max_epochs, "seed": seed}
         | {"beta": beta, "prior": prior, "draws": draws}
     )

@@ -26,7 +26,7 @@ from recloom.plugins import collect
 from .tables import METHOD, WorkFolder, places, read_table, write_table
 
 MADE_FROM = b"recloom.seralm.texts"
-"""The key of the file's metadata: what was asked of whom, and of which data."""
+"""The metadata key of the recipe: data, prompt, language model and options."""
 LINES = 20
 """Columns of an item that a request shows by default."""
 
@@ -34,7 +34,7 @@ LINES = 20
 def item_requests(
     catalog: Catalog, columns: list[str] | None, k: int, temperature: float, max_tokens: int, seed: int
 ) -> tuple[list[str], list[LLMRequest]]:
-    """Ids and requests of the items that have anything in these columns, by default all of them that hold text."""
+    """Ids and requests of the items with a value in these columns, by default all text columns."""
     chosen = columns or catalog.text_columns()[:LINES]
     prompt: PromptTemplate = collect("register_prompts")["seralm"]
     known_as = f"{prompt.name}@{prompt.version}"
@@ -49,7 +49,7 @@ def item_requests(
 
 
 def answers_table(ids: list[str], result: LLMResult) -> GeneratedTable:
-    """The answers that say something, numbered from 0 for each item."""
+    """The table of the answers that are not empty, numbered from 0 for each item."""
     rows, failed = [], []
     for item_id, key, response in zip(ids, result.keys, result.responses, strict=True):
         texts = [] if isinstance(response, Failure) else [t for t in map(str.strip, response.texts) if t]
@@ -92,14 +92,14 @@ def given_texts(path: Path, catalog: Catalog) -> pl.DataFrame:
     return known.with_columns(pl.col("variant").cast(pl.Int32))
 
 
-def told(texts: pl.DataFrame) -> dict[str, int | str]:
-    """What identifies a table of texts in the settings of a folder."""
+def texts_identity(texts: pl.DataFrame) -> dict[str, int | str]:
+    """Number of rows and digest of a table of texts, for the settings of a work folder."""
     rows = texts.sort("item_id", "variant").select("item_id", "variant", "text").rows()
     return {"rows": len(rows), "sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]}
 
 
 def encode_texts(texts: pl.DataFrame, encoder: TextEncoder, folder: WorkFolder) -> None:
-    """Write `texts.parquet`, and `variants.parquet` with a vector for each; an interrupted run goes on."""
+    """Write `texts.parquet`, and `variants.parquet` with a vector for each; an interrupted run continues."""
     if folder.has("variants.parquet"):
         return
     write_table(folder.file("texts.parquet"), texts)

@@ -1,4 +1,4 @@
-"""Simulated behaviour for cold-start items: from a dataset and a language model to a file of preferences."""
+"""Simulation of preferences between cold items: pairs, requests in both orders, decisions, and the file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Way = Literal["scores", "answers"]
 
 @dataclass(frozen=True)
 class PairRequest:
-    """A pair of cold items and who is asked about it, with what is shown of them."""
+    """A pair of cold items, and the history of the user who is simulated."""
 
     user: UserHistory
     first: str
@@ -53,7 +53,7 @@ class PairRequest:
 
     @property
     def orders(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """What stands as A and as B, forth and back."""
+        """The items shown as A and as B, in both orders."""
         return (self.first, self.second), (self.second, self.first)
 
 
@@ -79,7 +79,7 @@ class Simulation:
         out: Path,
         overwrite: bool,
     ) -> None:
-        """Draw the pairs, ask about both orders, and write the preferences."""
+        """Sample the pairs, request both orders of each, and write the preferences."""
         by = self.way(llm.model)
         if by == "scores" and llm.run == "batch":
             raise RecloomError(
@@ -98,7 +98,7 @@ class Simulation:
         generate_table(llm, target, ask, overwrite=overwrite, then=next_command)
 
     def way(self, model: LanguageModel) -> Way:
-        """How the model is asked; RecloomError where it cannot be asked so."""
+        """Whether log-probabilities or answers are compared; RecloomError where the model lacks them."""
         found: Way = self.by or ("scores" if model.can_score else "answers")
         if found == "scores" and not model.can_score:
             raise RecloomError(f"{type(model).__name__} gives no probabilities; use --by answers")
@@ -110,7 +110,7 @@ class Simulation:
         return found
 
     def draw(self, rows: TrainingRows, texts: dict[str, str]) -> list[PairRequest]:
-        """Pairs of cold items for a share of the training users; what has no text is neither shown nor asked for."""
+        """Pairs of cold items for a share of the training users; items without text are left out."""
         cold = [item for item in rows.cold_items() if texts[item]]
         if len(cold) < 2:
             found = rows.spec.test if rows.spec.strategy == "time" else 0.0
@@ -122,7 +122,7 @@ class Simulation:
                 f"takes 2. Use {wider}, or data with new items."
             )
         users = rows.users(self.users, self.seed)
-        shown = {met.user: met.with_text(texts).last(self.history) for met in rows.histories(users)}
+        shown = {one.user: one.with_text(texts).last(self.history) for one in rows.histories(users)}
         users = [user for user in users if shown[user].items]
         drawn = draw_pairs(users, cold, rows.held_out, self.pairs, np.random.default_rng([self.seed, 1]))
         if not drawn:
@@ -132,7 +132,7 @@ class Simulation:
         return [PairRequest(shown[user], first, second) for user, first, second in drawn]
 
     def recipe(self, rows: TrainingRows, model: LanguageModel, by: Way) -> dict[str, Any]:
-        """Everything that the records are made from, as plain data."""
+        """The identity of the file: data, split, prompt, language model and options."""
         made = MadeFrom(
             dataset=rows.card.name, data_hash=rows.card.data_hash(), split=rows.spec, split_hash=rows.split_hash,
             training=rows.digest(), augment=self.augment, asked_by=by, disagreement=self.disagreement,
@@ -144,7 +144,7 @@ class Simulation:
     def ask(
         self, session: LLMSession, pairs: list[PairRequest], texts: dict[str, str], by: Way
     ) -> list[Answer]:
-        """Two answers to each pair, in turn: forth and back."""
+        """Two answers for each pair, one for each order."""
         prompt, name = template(by)
         requests = [
             LLMRequest(
@@ -158,8 +158,8 @@ class Simulation:
             return list(session.ask(requests, progress="simulating").responses)
         return list(session.answers(requests, Choice, progress="simulating").found)
 
-    def verdict(self, forth: Answer, back: Answer) -> PairDecision | None:
-        """What both answers say; None where one is a failure."""
+    def decision(self, forth: Answer, back: Answer) -> PairDecision | None:
+        """The decision from both answers; None where one is a failure."""
         if isinstance(forth, Choice) and isinstance(back, Choice):
             return by_answers(forth.answer, back.answer)
         if isinstance(forth, LLMResponse) and isinstance(back, LLMResponse):
@@ -169,17 +169,17 @@ class Simulation:
     def table(
         self, pairs: list[PairRequest], answers: list[Answer], recipe: dict[str, Any]
     ) -> GeneratedTable:
-        """A row for each pair of which the answers say which item is preferred."""
-        verdicts = [self.verdict(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
+        """The table with a row for each pair that has a preferred item."""
+        decisions = [self.decision(*two) for two in zip(answers[::2], answers[1::2], strict=True)]
         records = [
             self.record(pair, found, recipe["prompt"])
-            for pair, found in zip(pairs, verdicts, strict=True)
+            for pair, found in zip(pairs, decisions, strict=True)
             if found is not None and found.first is not None
         ]
         counts = {
             "asked": len(pairs),
-            "failed": verdicts.count(None),
-            "same_letter": sum(found is not None and found.same_letter for found in verdicts),
+            "failed": decisions.count(None),
+            "same_letter": sum(found is not None and found.same_letter for found in decisions),
         }
         orders = [f"{p.user.user}: A = {a}, B = {b}" for p in pairs for a, b in p.orders]
         failures = [(of, one) for of, one in zip(orders, answers, strict=True) if isinstance(one, Failure)]
@@ -202,13 +202,13 @@ class Simulation:
 
 
 def template(by: Way) -> tuple[Any, str]:
-    """The prompt for a way of asking, and its name and version."""
+    """The prompt of either way, and its name with version."""
     prompt = collect("register_prompts")["simulate-letter" if by == "scores" else "simulate-json"]
     return prompt, f"{prompt.name}@{prompt.version}"
 
 
 def notes(facts: MadeFrom, records: int) -> list[str]:
-    """The position bias, and what is missing."""
+    """Notes for the summary: the position bias, and the failures."""
     bias = facts.position_bias
     answered = facts.asked - facts.failed
     lines = [
@@ -218,7 +218,7 @@ def notes(facts: MadeFrom, records: int) -> list[str]:
         "orders)"
     ]
     if not records:
-        lines.append("ColdStart has nothing to learn from this file: ask another model, or more pairs.")
+        lines.append("ColdStart has nothing to learn from this file: use another model, or more pairs.")
     if facts.failed:
         lines.append(f"{facts.failed:,} pairs failed")
     return lines

@@ -1,4 +1,4 @@
-"""From a dataset and a language model to a file of user summaries, which `recloom embed --of users` reads."""
+"""Summaries of user histories: requests in rounds, and the file that `recloom embed --of users` reads."""
 
 from __future__ import annotations
 
@@ -59,24 +59,24 @@ class Summarizing:
         out: Path,
         overwrite: bool,
     ) -> None:
-        """Read the histories, ask in rounds, and write the summaries."""
+        """Read the histories, make the requests in rounds, and write the summaries."""
         rows = read_training(data, split, split_path)
         texts = item_text(rows.catalog.items, self.columns)
-        met = rows.histories(rows.users(self.users, self.seed))
-        able = [one for each in met if (one := each.with_text(texts).last(self.history)).rows]
+        every = rows.histories(rows.users(self.users, self.seed))
+        able = [one for each in every if (one := each.with_text(texts).last(self.history)).rows]
         if not able:
             raise DataError("no training item of these users has a text; name other --columns")
 
         def ask(session: LLMSession) -> GeneratedTable:
             users = [UserSummary(one.blocks(self.block)) for one in able]
             METHODS[self.method](session, Prompts(llm.model, self.prompt_tokens), users, texts)
-            return self.table(able, users, len(met) - len(able))
+            return self.table(able, users, len(every) - len(able))
 
         target = TableTarget(out, METADATA, self.recipe(rows, llm.model))
         generate_table(llm, target, ask, overwrite=overwrite, then=embed(data, "users", out))
 
     def recipe(self, rows: TrainingRows, model: LanguageModel) -> dict[str, Any]:
-        """Everything that the texts are made from, as plain data."""
+        """The identity of the file: data, split, prompts, language model and options."""
         steps = ["block", "update" if self.method == "recurrent" else "merge"]
         return asdict(self) | {
             "dataset": rows.card.name,

@@ -25,7 +25,7 @@ class Shown:
     rows: list[int]
 
 
-def drawn(train: pl.DataFrame, of: Side, limit: int, seed: int) -> dict[str, Shown]:
+def sample_neighbours(train: pl.DataFrame, of: Side, limit: int, seed: int) -> dict[str, Shown]:
     """Up to `limit` neighbours of each node that has any, by id: sampled uniformly, without replacement.
 
     Args:

@@ -1,4 +1,4 @@
-"""`recloom graph profile`: the command; `rlmrec_profiles.py` knows what is asked and kept."""
+"""`recloom graph profile`: RLMRec's profiles of items and users by a language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recloom.llm import LLMOptions
 from recloom.schemas import SplitSpec
 
 MOST = 100
-"""Items that the question about a user takes."""
+"""Largest number of items in the prompt of a user."""
 
 
 @command("graph profile")
@@ -32,18 +32,18 @@ def profile(
 ) -> None:
     """Ask a language model who would like each item, and then what each user likes (RLMRec).
 
-    Users are asked about when all items are: they are shown a draw of their training items, each with what was said
-    of it. Turn both files into vectors with `recloom embed`, for the losses RLMRecCon and RLMRecGen.
+    Users follow when all items are done: their prompt holds a sample of their training items, each with its profile.
+    Turn both files into vectors with `recloom embed`, for the losses RLMRecCon and RLMRecGen.
 
     Args:
         data: the prepared dataset.
-        llm: whom to ask, what it may cost, and where replies are kept.
+        llm: the language model, what it may cost, and the ledger of its responses.
         split: how interactions are divided, as in training; only the training part is used.
         split_path: folder written by `recloom data split`, used instead of `split`.
         description: column of the items that describes them; an item is shown by its title and this.
         columns: attributes shown beside the title of an item without description, apart by blanks; by default all.
-        sample: how many training items of a user are shown, drawn uniformly.
-        seed: of the draw.
+        sample: number of training items of a user in the prompt, sampled uniformly.
+        seed: of the sample.
         answer_tokens: how long an answer may be.
         out: folder of `item-profiles.parquet` and `user-profiles.parquet`, by default the dataset; what failed goes
             beside them, to the same names with `.failures.jsonl`.
@@ -63,7 +63,7 @@ def profile(
     )
 
     from ..next_steps import after_profiles
-    from .neighbours import Shown, drawn
+    from .neighbours import Shown, sample_neighbours
     from .profiles import (  # fmt: skip
         MADE_FROM,
         Profile,
@@ -71,14 +71,14 @@ def profile(
         about_items,
         about_users,
         item_records,
+        placeholder_profiles,
         profile_table,
-        said_of,
-        unsaid,
+        summarizations,
     )
 
     rows = read_training(data, split, split_path)
     items = item_records(rows.catalog, description, columns)
-    users = drawn(rows.train, "user_id", sample, seed)
+    users = sample_neighbours(rows.train, "user_id", sample, seed)
     titles = {item: items.get(item, {}).get("title", item) for item in rows.catalog.items["item_id"]}
     first = about_items(items, answer_tokens)
     folder = out or data
@@ -93,10 +93,10 @@ def profile(
 
     def ask(session: LLMSession) -> list[GeneratedTable]:
         later = PlannedRounds(
-            len(users), lambda: about_users(users, titles, unsaid(users, items), answer_tokens)
+            len(users), lambda: about_users(users, titles, placeholder_profiles(users, items), answer_tokens)
         )
         found = session.answers(first, Profile, later=later, progress="item profiles")
-        second = about_users(users, titles, said_of(items, found), answer_tokens)
+        second = about_users(users, titles, summarizations(items, found), answer_tokens)
         liked = session.answers(second, UserProfile, progress="user profiles")
         nothing = dict.fromkeys(items, Shown([], []))
         return [

@@ -1,8 +1,8 @@
-"""The texts of RLMRec (Ren et al., WWW 2024): first who would like each item, then what each user likes.
+"""Profiles of RLMRec (Ren et al., WWW 2024): who would like each item, and then what each user likes.
 
-An item is shown by its title and its description or, where it has none, its attributes; a user by a draw of training
-items, each with the title and what was said of it. Only the summarization is encoded; the reasoning is asked for
-because it makes the summarization better.
+An item is shown by its title and its description or, where it has none, its attributes; a user by a sample of
+training items, each with its title and profile. Only the summarization is encoded; the reasoning is requested because
+it improves the summarization.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from recloom.plugins import collect
 from .neighbours import Shown
 
 MADE_FROM = b"recloom.rlmrec"
-"""The key of a file's metadata: what was asked of whom, and of which data."""
+"""The metadata key of the recipe: data, prompts, language model and options."""
 UNKNOWN = "word " * 200
-"""Stands for what is not yet said of an item, where costs are planned."""
+"""Stand-in for the profile of an item, where costs are planned."""
 
 
 def at_most(words: int) -> Callable[[str], str]:
-    """A check of how long a text is."""
+    """A validator of the length of a text."""
 
     def check(text: str) -> str:
         text = text.strip()
         found = len(text.split())
         if not any(character.isalnum() for character in text):
-            raise ValueError("must say something, or None")
+            raise ValueError("expected letters or digits, or None")
         if found > words:
             raise ValueError(f"must have at most {words} words, found {found}")
         return text
@@ -49,7 +49,7 @@ def at_most(words: int) -> Callable[[str], str]:
 
 
 class Profile(BaseModel):
-    """What the model must answer of an item: who would like it."""
+    """The answer schema for an item: who would like it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     summarization: Annotated[str, Field(max_length=4000), AfterValidator(at_most(200))]
@@ -57,12 +57,12 @@ class Profile(BaseModel):
 
     @property
     def none(self) -> bool:
-        """Whether the model says that nothing can be said."""
+        """Whether the model answers that it has nothing to say."""
         return self.summarization.strip(" .'\"").casefold() == "none"
 
 
 class UserProfile(Profile):
-    """What it must answer of a user: what they like."""
+    """The answer schema for a user: what they like."""
 
     summarization: Annotated[str, Field(max_length=2000), AfterValidator(at_most(100))]
 
@@ -72,14 +72,14 @@ def item_records(catalog: Catalog, description: str, columns: Sequence[str] | No
 
     Args:
         description: a column of the items, which they need not have.
-        columns: the attributes that stand in for it; None = all.
+        columns: the attributes that replace it; None = all.
     """
     everything, chosen = text_records(catalog.items), text_records(catalog.items, columns)
     found = {}
     for item, record in everything.items():
         title = {"title": record["title"]} if "title" in record else {}
-        told = {description: record[description]} if description in record else chosen.get(item, {})
-        found[item] = title | told
+        described = {description: record[description]} if description in record else chosen.get(item, {})
+        found[item] = title | described
     kept = {item: record for item, record in found.items() if record}
     if not kept:
         raise DataError("no item has a title or an attribute that a language model could be shown")
@@ -92,26 +92,26 @@ def about_items(records: Mapping[str, TextRecord], tokens: int) -> list[LLMReque
 
 
 def about_users(
-    shown: Mapping[str, Shown], titles: Mapping[str, str], said: Mapping[str, str], tokens: int
+    shown: Mapping[str, Shown], titles: Mapping[str, str], profiles: Mapping[str, str], tokens: int
 ) -> list[LLMRequest]:
-    """One request for each user: the items drawn, each with its title and what was said of it, if anything was."""
+    """One request for each user: the sampled items, each with its title and, where there is one, its profile."""
     return _requests(
         "rlmrec-user",
         "items",
         [
-            [f"{titles[item]}: {said[item]}" if item in said else titles[item] for item in one.ids]
+            [f"{titles[item]}: {profiles[item]}" if item in profiles else titles[item] for item in one.ids]
             for one in shown.values()
         ],
         tokens,
     )
 
 
-def unsaid(shown: Mapping[str, Shown], items: Mapping[str, TextRecord]) -> dict[str, str]:
-    """In place of what will be said of the items: as long as anything may be, and no two alike."""
+def placeholder_profiles(shown: Mapping[str, Shown], items: Mapping[str, TextRecord]) -> dict[str, str]:
+    """Stand-ins for the profiles of items in a plan: of full length, and no two alike."""
     return {item: f"{item} {UNKNOWN}" for one in shown.values() for item in one.ids if item in items}
 
 
-def said_of(items: Mapping[str, TextRecord], found: Answers[Profile]) -> dict[str, str]:
+def summarizations(items: Mapping[str, TextRecord], found: Answers[Profile]) -> dict[str, str]:
     """The summarization of each item that has one."""
     pairs = zip(items, found.found, strict=True)
     return {item: one.summarization for item, one in pairs if isinstance(one, Profile) and not one.none}
@@ -120,7 +120,7 @@ def said_of(items: Mapping[str, TextRecord], found: Answers[Profile]) -> dict[st
 def profile_table(
     key: str, about: Mapping[str, Shown], requests: Sequence[LLMRequest], found: Answers[Any]
 ) -> GeneratedTable:
-    """A row for each item or user of which something was said.
+    """The table with a row for each item or user that has a profile.
 
     Args:
         key: `item_id` or `user_id`.
@@ -142,7 +142,7 @@ def profile_table(
     return GeneratedTable(
         table.to_arrow(compat_level=pl.CompatLevel.oldest()),
         failures,
-        f"{key.removesuffix('_id')}s {counts}" + (f", of {none:,} nothing could be said" if none else ""),
+        f"{key.removesuffix('_id')}s {counts}" + (f", {none:,} without a profile" if none else ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""`recloom graph refine`: the command; `gacllm_refine.py` asks layer by layer."""
+"""`recloom graph refine`: texts of GaCLLM, refined layer by layer by a language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recloom.llm import LLMOptions
 from recloom.schemas import SplitSpec
 
 MOST = 100
-"""Neighbours that a prompt takes."""
+"""Largest number of neighbours in a prompt."""
 
 
 @command("graph refine")
@@ -33,23 +33,23 @@ def refine(
 ) -> None:
     """Let a language model describe users and items by each other, layer by layer (GaCLLM).
 
-    Each layer asks once about every user and item with a training neighbour, and shows it texts of the layer before.
+    Each layer makes one request for every user and item with a training neighbour, with texts of the layer before.
     Those without one keep their text. A reconstruction from the paper's abstract; its fine-tuning is left out. Turn
     the texts into vectors with `recloom graph encode DATA`, for the model GaCLLM.
 
     Args:
         data: the prepared dataset.
-        llm: whom to ask, what it may cost, and where replies are kept.
-        layers: how often texts are refined; 0 asks nothing and writes the raw ones.
-        neighbours: how many training neighbours are shown, drawn by `seed`.
+        llm: the language model, what it may cost, and the ledger of its responses.
+        layers: how often texts are refined; 0 makes no request and writes the raw ones.
+        neighbours: number of training neighbours in a prompt, sampled by `seed`.
         update: `append` puts an answer after the text that it refines, `replace` in its place.
         split: how interactions are divided, as in training; only the training part is used.
         split_path: folder written by `recloom data split`, used instead of `split`.
         columns: attributes of the items that make their raw texts, apart by blanks; by default all.
         prompt_tokens: longest prompt. Neighbours are shortened to fit, the longest first; a node whose own text is
-            too long keeps it, is not asked about, and stands among the failures.
+            too long keeps it and is listed among the failures.
         answer_tokens: longest answer.
-        seed: of the draw of neighbours.
+        seed: of the sample of neighbours.
         out: folder of `refined-items.parquet` and `refined-users.parquet`, by default the dataset; what failed goes
             beside them, to the same names with `.failures.jsonl`.
         overwrite: replace files that were made from other data, prompts or options.
@@ -61,9 +61,7 @@ def refine(
     from recloom.llm import GeneratedTable, LLMSession, TableTarget, generate_tables, read_training
 
     from ..next_steps import after_refining
-    from .refine import MADE_FROM, SIDES, nodes_of, raw_texts, refined_table
-    from .refine import refine as refined
-    from .refine_prompt import Prompts
+    from .refine import MADE_FROM, SIDES, Prompts, nodes_of, raw_texts, refine_layers, refined_table
 
     rows = read_training(data, split, split_path)
     raw = raw_texts(rows.catalog, columns)
@@ -83,7 +81,7 @@ def refine(
     files = folder / "refined-users.parquet", folder / "refined-items.parquet"  # as SIDES
 
     def ask(session: LLMSession) -> list[GeneratedTable]:
-        found = refined(session, prompts, nodes, raw, layers, update)
+        found = refine_layers(session, prompts, nodes, raw, layers, update)
         return [refined_table(rows.catalog, side, nodes, found) for side in SIDES]
 
     targets = [TableTarget(file, MADE_FROM, made) for file in files]

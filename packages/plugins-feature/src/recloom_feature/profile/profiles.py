@@ -1,4 +1,4 @@
-"""From a dataset to the requests of a profile: item records, training histories, and the rows they came from."""
+"""Requests of a profile, from item records and training histories, and the table of the answers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import BaseModel
 from recloom.data import Catalog
 from recloom.errors import DataError
-from recloom.llm import LLMRequest, TrainingRows, UserHistory, record_lines, text_records
+from recloom.llm import (
+    Answers,
+    Failure,
+    GeneratedTable,
+    LLMRequest,
+    TrainingRows,
+    UserHistory,
+    record_lines,
+    text_records,
+)
 from recloom.plugins import collect
 
-from .kinds import FACTORS, Kind, Scenario
+from .kinds import FACTORS, Kind, Scenario, as_text, schema_of
 
 PROMPTS: dict[str, str] = {
     "item": "item-knowledge", "user": "user-profile", "keywords": "item-keywords", "topics": "item-topics",
     "title": "item-title", "reason": "recommendation-reason",
 }  # fmt: skip
 TOKENS = {"item": 700, "user": 700, "keywords": 200, "topics": 150, "title": 100, "reason": 400}
-"""How long an answer may be."""
+"""Tokens of an answer, by kind."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a user chose in training, oldest first, and the rows of `interactions.parquet` where it stands."""
+    """The training history of a user in lines, oldest first, and its rows in `interactions.parquet`."""
 
     lines: list[str]
     rows: list[int]
@@ -33,11 +43,11 @@ class History:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom or what one request is about.
+    """The user, the item or the pair of one request.
 
     Attributes:
         ids: `item_id`, `user_id` or both.
-        fields: what fills the prompt.
+        fields: values of the prompt template.
         rows: training interactions that the fields were built from.
         record: attributes of the item, where there is one.
     """
@@ -59,7 +69,7 @@ def histories(rows: TrainingRows, first: int | None, last: int) -> dict[str, His
     if first is None:
         kept = [one.last(last) for one in every]
     else:
-        counts = _known_first([len(one) for one in every], first)
+        counts = _prefix_lengths([len(one) for one in every], first)
         kept = [one.part(slice(count)) for one, count in zip(every, counts, strict=True)]
     return {one.user: History(_lines(one, titles), one.rows) for one in kept}
 
@@ -83,7 +93,7 @@ def subjects(
     scenario: Scenario,
     topics: Sequence[str],
 ) -> list[Subject]:
-    """What is asked about: items with attributes, users with a training history, or pairs of both."""
+    """The subjects of the requests: items with attributes, users with a training history, or pairs of both."""
     factors = {"factors": list(FACTORS[scenario])} if kind in ("item", "user") else {}
     listed = {"topics": list(topics)} if kind in ("user", "topics") else {}
     if kind == "user":
@@ -125,7 +135,7 @@ def requests(kind: Kind, about: Sequence[Subject], max_tokens: int | None) -> li
 def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
     """Two columns, `user_id` and `item_id`, of a Parquet or CSV file.
 
-    Raises DataError for a column that is missing, an id that the dataset does not list, or a pair that stands twice.
+    Raises DataError for a column that is missing, an id that the dataset does not list, or a duplicate pair.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; name the file in it, such as {path / 'predictions.parquet'}")
@@ -143,11 +153,11 @@ def read_pairs(path: Path, catalog: Catalog) -> pl.DataFrame:
         raise DataError(f"{path} holds no row; expected a user_id and an item_id on each")
     pairs = table.select(pl.col("user_id", "item_id").cast(pl.String))
     for name, index in (("user_id", catalog.user_index), ("item_id", catalog.item_index)):
-        strange = pairs[name].filter(pl.Series(index(pairs[name]) == 0))
-        if len(strange):
-            raise DataError(f"{path}: the dataset lists no {name} {strange[0]!r}")
+        unknown = pairs[name].filter(pl.Series(index(pairs[name]) == 0))
+        if len(unknown):
+            raise DataError(f"{path}: the dataset lists no {name} {unknown[0]!r}")
     if pairs.is_duplicated().any():
-        raise DataError(f"{path}: the pair {pairs.filter(pairs.is_duplicated()).row(0)} stands there twice")
+        raise DataError(f"{path}: the pair {pairs.filter(pairs.is_duplicated()).row(0)} is there twice")
     return pairs
 
 
@@ -158,10 +168,43 @@ def _titles(items: pl.DataFrame) -> dict[str, str]:
     return dict(items.select("item_id", shown.alias("title")).iter_rows())
 
 
-def _known_first(lengths: list[int], limit: int) -> list[int]:
-    """How many of the first training interactions a language model may know, as click models leave them out."""
+def _prefix_lengths(lengths: list[int], limit: int) -> list[int]:
+    """Lengths of the knowledge prefixes of histories, which click models leave out."""
     import torch
     from recloom.data import knowledge_prefix
 
     found: list[int] = knowledge_prefix(torch.tensor(lengths), limit).tolist()
     return found
+
+
+MADE_FROM = b"recloom.profile"
+"""The metadata key of the recipe: data, prompt, language model and options."""
+IDS = {"user": ("user_id",), "reason": ("user_id", "item_id")}
+
+
+def profile_table(
+    kind: Kind, about: Sequence[Subject], found: Answers[Any], prompt: str, notes: Sequence[str]
+) -> GeneratedTable:
+    """A row for each subject of which the answer could be read."""
+    ids = IDS.get(kind, ("item_id",))
+    rows = [
+        one.ids | {"text": as_text(data)} | data | {"source": one.rows, "prompt": prompt, "key": key}
+        for one, answer, key in zip(about, found.found, found.keys, strict=True)
+        if isinstance(answer, BaseModel) and (data := answer.model_dump())
+    ]
+    schema = (
+        dict.fromkeys((*ids, "text"), pl.String)
+        | schema_of(kind)
+        | {"source": pl.List(pl.Int64), "prompt": pl.String, "key": pl.String}
+    )
+    failed = [
+        (" ".join(one.ids[name] for name in ids), answer)
+        for one, answer in zip(about, found.found, strict=True)
+        if isinstance(answer, Failure)
+    ]
+    return GeneratedTable(
+        pl.DataFrame(rows, schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()),
+        failed,
+        f"{len(rows):,} of {len(about):,}, {found.retried:,} asked twice, {len(failed):,} failed",
+        notes,
+    )
