@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .evaluation.compare import compare
     from .fitting.fit import fit
     from .losses import Loss
-    from .recommender import ExportSpec, Queries, Recommender, VectorRecommender
+    from .recommender import ExportSpec, GenerativeRecommender, Queries, Recommender, VectorRecommender
     from .runs.run import Run, load
     from .training.module import RecModule
 
@@ -31,6 +31,7 @@ __all__ = [
     "Catalog",
     "DataError",
     "ExportSpec",
+    "GenerativeRecommender",
     "Interactions",
     "Loss",
     "PluginError",
@@ -60,7 +61,7 @@ __getattr__, __dir__ = lazy_names(
         "evaluation.compare": "compare",
         "fitting.fit": "fit",
         "losses": "Loss",
-        "recommender": "ExportSpec Queries Recommender VectorRecommender",
+        "recommender": "ExportSpec GenerativeRecommender Queries Recommender VectorRecommender",
         "runs.run": "Run load",
         "training.module": "RecModule",
     },

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from .batch import Batch
 from .data.batches.training_rows import Rows, SequenceRows
@@ -14,6 +15,8 @@ from .data.catalog import Catalog
 from .data.interactions import Interactions
 from .errors import RecloomError
 from .llm import llm_options
+from .nn.catalogue_trie import CatalogueTrie
+from .nn.constrained_beam import constrained_beam, constrained_samples, path_log_probs
 from .pretrained import Pretrained as Pretrained
 
 if TYPE_CHECKING:
@@ -105,6 +108,24 @@ class Recommender(nn.Module):
         scores = self.score(batch).masked_fill(batch.candidates == 0, float("-inf"))
         scores, columns = scores.topk(min(k, batch.candidates.shape[1]), dim=1)
         return batch.candidates.expand(len(batch), -1).gather(1, columns), scores
+
+    def rollouts(
+        self, batch: Batch, n: int, how: Literal["beam", "sample"] = "beam"
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B, n) items among `batch.candidates`, each once, with their log-probabilities (B, n).
+
+        The probabilities are the softmax of the scores. `beam`: the most probable, best first; `sample`: drawn without
+        replacement, in the order drawn (Gumbel top-k; Kool et al., ICML 2019). A list that is shorter ends in item 0
+        with -inf.
+        """
+        scores = self.score(batch).masked_fill(batch.candidates == 0, float("-inf")).log_softmax(1)
+        order = scores.detach()
+        if how == "sample":
+            order = order - (-torch.rand_like(order).clamp(min=1e-20).log()).log()
+        columns = order.topk(min(n, scores.shape[1]), dim=1).indices
+        found, items = scores.gather(1, columns), batch.candidates.expand(len(batch), -1).gather(1, columns)
+        room = (0, n - columns.shape[1])
+        return pad(items, room), pad(found, room, value=float("-inf"))
 
     def export(self) -> ExportSpec:
         """Describe what is served: by default a graph from the input fields to scores of all items.
@@ -245,6 +266,63 @@ class VectorRecommender(Recommender):
         if bias is not None:
             items = torch.cat([items, bias[:, None]], 1)
         return Search(RequestVectors(self), items[1:].detach())
+
+
+class GenerativeRecommender(Recommender):
+    """Says items as paths of codes or tokens, one path for each item of the catalogue.
+
+    A subclass sets `trie` in its constructor and defines `next_codes`. Lists come from a beam among the allowed
+    items, those of `batch.candidates`; sampling settings of a pretrained model are never part of it.
+    """
+
+    trie: CatalogueTrie
+    beam: int = 20
+    """Paths that `retrieve` keeps after each code; more where more items are asked for."""
+
+    def next_codes(self, batch: Batch, codes: Tensor) -> Tensor:
+        """Return (B, K, V) log-probabilities of the next code, over all codes, behind (B, K, T) codes; T may be 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define next_codes(batch, codes)")
+
+    def log_prob(self, batch: Batch, items: Tensor) -> Tensor:
+        """Return (B, C) log-probabilities of the whole paths of (B, C) or (1, C) items, -inf for item 0."""
+        return path_log_probs(
+            self.trie, lambda codes: self.next_codes(batch, codes), items.expand(len(batch), -1)
+        )
+
+    def rollouts(
+        self, batch: Batch, n: int, how: Literal["beam", "sample"] = "beam"
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B, n) items with the log-probabilities of their paths, among `batch.candidates` where given.
+
+        `beam`: the most probable that a beam finds, each once, best first. `sample`: drawn, so that items may repeat.
+        A list that is shorter ends in item 0 with -inf.
+        """
+        if how == "sample":
+            return constrained_samples(
+                self.trie,
+                lambda codes: self.next_codes(batch, codes),
+                len(batch),
+                n,
+                masked=self._masked(batch),
+            )
+        return constrained_beam(
+            self.trie, lambda codes: self.next_codes(batch, codes), len(batch), n,
+            beam=max(n, self.beam), masked=self._masked(batch),
+        )  # fmt: skip
+
+    def retrieve(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
+        return self.rollouts(batch, min(k, self.num_items))
+
+    def score(self, batch: Batch) -> Tensor:
+        """Log-probabilities of the candidates' paths, each by itself: exact, and slow for many candidates."""
+        return self.log_prob(batch, batch.candidates)
+
+    def _masked(self, batch: Batch) -> Tensor | None:
+        """(B, num_items + 1) bool: what is not among the candidates; None without any."""
+        if not batch.candidates.shape[1]:
+            return None
+        masked = torch.ones(len(batch), self.num_items + 1, dtype=torch.bool, device=batch.candidates.device)
+        return masked.scatter(1, batch.candidates.expand(len(batch), -1), False)
 
 
 def inner_scores(query: Tensor, items: Tensor, candidates: Tensor, bias: Tensor | None = None) -> Tensor:
