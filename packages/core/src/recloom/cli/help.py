@@ -176,6 +176,9 @@ usage: recloom {verb} RUN [options]
   --data.seen masked              kept: items of the history may be recommended
                                   again
   --trainer.accelerator auto      cpu, gpu, ...
+  --model.recommender.llm.run plan  of a recommender that asks a language model:
+                                  what that would cost; also .max_calls,
+                                  .max_money, .ledger, .offline, ...
 
 Example:
   recloom {verb} runs/movies/SASRec

@@ -69,6 +69,7 @@ def _invoke_with(words: list[str], more: list[str]) -> None:
     if found is None or name not in known:
         raise RecloomError(
             f"`recloom {name}` does not take --llm options: it asks no language model itself. "
-            f"Those that do: {', '.join(known)}."
+            f"Those that do: {', '.join(known)}. A recommender that asks one is planned by `recloom test RUN "
+            "--model.recommender.llm.run plan`."
         )
     invoke(name, found[1], [*found[2], *more])
