@@ -53,9 +53,9 @@ class SaveConfig(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            header = "".join(f"# {line}\n" for line in self.parser.dump_header)
-            text = header + self.parser.dump(self.config, skip_none=False)
-            write_config(Path(trainer.default_root_dir), stored(text))
+            header = "".join(f"# {line}\n" for line in self.parser.dump_header or ())
+            text = header + stored(self.parser.dump(self.config, skip_none=False))
+            write_config(Path(trainer.default_root_dir), text)
             (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
 
 
