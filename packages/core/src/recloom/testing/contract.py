@@ -46,7 +46,7 @@ class RecommenderTests:
         vectors: whether it needs a catalogue whose users and items have vectors.
         loss: as in a config; None = the recommender's own.
         checkerboard_config: hyper-parameters beside `config` for the toy that must be learnt.
-        checkerboard_epochs, checkerboard_lr: how long and how fast it is trained on it.
+        checkerboard_epochs, checkerboard_lr: how long, at most, and how fast it is trained on it.
         deviations: name of a check to the reason why this recommender cannot meet it. Such a check must
             fail: if it passes, the deviation is out of date, which is a failure too.
         tolerance: how far two scores may differ, relative to the largest score where that exceeds 1.
@@ -297,7 +297,22 @@ class RecommenderTests:
         module = train(
             self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,
             epochs=self.checkerboard_epochs, lr=self.checkerboard_lr,
+            until=self._tells_colours_apart,
         )  # fmt: skip
+        worst, best = self._of_colours(module)
+        wrong = torch.nonzero(worst <= best)[:, 0]
+        assert not len(wrong), self._says(
+            f"it did not learn the checkerboard: for {len(wrong)} of {len(best)} users an item of the "
+            f"other colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
+            f"({float(worst[wrong[0]]):.3g}). {_advice(module)}"
+        )
+
+    def _tells_colours_apart(self, module: RecModule) -> bool:
+        worst, best = self._of_colours(module)
+        return bool((worst > best).all())
+
+    def _of_colours(self, module: RecModule) -> tuple[Tensor, Tensor]:
+        """(B,) twice: a user's lowest score of an unseen item of their colour, and the highest of the other."""
         train_part = _data(module).train
         batch = requests(train_part, users=train_part.num_users)
         items = batch.candidates  # (1, C)
@@ -307,13 +322,7 @@ class RecommenderTests:
         )  # (B, C): users and items are numbered as they were invented
         seen = train_part.contains(batch.user[:, None], items)
         worst = scores.masked_fill(~mine | seen, float("inf")).amin(1)
-        best = scores.masked_fill(mine, float("-inf")).amax(1)
-        wrong = torch.nonzero(worst <= best)[:, 0]
-        assert not len(wrong), self._says(
-            f"it did not learn the checkerboard: for {len(wrong)} of {len(scores)} users an item of the "
-            f"other colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
-            f"({float(worst[wrong[0]]):.3g}). {_advice(module)}"
-        )
+        return worst, scores.masked_fill(mine, float("-inf")).amax(1)
 
     # -- export ---------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
@@ -38,6 +38,7 @@ def train(
     batch_size: int = 8,
     save: tuple[int, Path] | None = None,
     resume: Path | None = None,
+    until: Callable[[RecModule], bool] | None = None,
 ) -> RecModule:
     """Fit, and train for so many steps or epochs; what is training-free is only fitted.
 
@@ -48,6 +49,7 @@ def train(
         loss: as in a config; None = the recommender's own.
         save: (k, path): write a checkpoint after k steps, and go on.
         resume: a checkpoint to go on from.
+        until: asked after every epoch, in eval mode; training ends where it is True.
 
     Returns the module in eval mode; its trainer can still save a checkpoint.
     """
@@ -59,7 +61,9 @@ def train(
     free = given is None and recommender.default_loss is None
     positive = POSITIVE if recommender.reads_pairs else None
     data = RecDataModule(str(folder), batch_size=batch_size, positive=positive)
-    saver = ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]) if save else None
+    callbacks: list[Callback] = [Until(until)] if until else []
+    if save:
+        callbacks.append(ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]))
     with quiet():
         trainer = L.Trainer(
             accelerator="cpu",
@@ -74,10 +78,27 @@ def train(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             plugins=[AtomicCheckpointIO()],
-            callbacks=saver,
+            callbacks=callbacks,
         )
         trainer.fit(module, data, ckpt_path=resume)
     return module.eval()
+
+
+class Until(Callback):
+    """Ends training after the first epoch for which a condition holds.
+
+    Args:
+        reached: the condition, of the module in eval mode.
+    """
+
+    def __init__(self, reached: Callable[[RecModule], bool]) -> None:
+        self.reached = reached
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, RecModule)
+        pl_module.eval()
+        trainer.should_stop = self.reached(pl_module)
+        pl_module.train()
 
 
 def requests(visible: Interactions, users: int = 6) -> Batch:
