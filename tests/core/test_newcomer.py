@@ -189,13 +189,20 @@ def test_a_missing_flag_is_called_a_flag(capsys):
     assert "say --run." in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(data, tmp_path):
+def test_a_place_that_cannot_be_written_is_told_before_the_work(data, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(RecloomError, match=r"cannot be written to .*Choose another --run"):
         fit(data, tmp_path / "file" / "run")
-    fit(data, tmp_path / "run", model="Popularity")
+    run = tmp_path / "my run"
+    fit(data, run, model="Popularity")
+    assert f"(next: recloom test '{run}')" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["recommend", str(tmp_path / "run"), "--all", "--out", str(tmp_path / "none" / "x.parquet")])
+        main(["recommend", str(run), "--all", "--out", str(tmp_path / "none" / "x.parquet")])
+    monkeypatch.setattr("recloom.fitting.lightning_cli.unwritable", {run: "Read-only file system"}.get)
+    with pytest.raises(
+        RecloomError, match=r"no file can be made \(Read-only file system\)\. Copy the run, and test"
+    ):
+        run_command(["test", str(run)])
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])

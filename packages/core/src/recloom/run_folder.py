@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RecloomError
 from .io import LOCK, try_lock, versions, whole_folder, write_text
+from .next_steps import command_line
 from .schemas import RunRecord
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def no_recommender(run: Path, name: str) -> str:
     """What to say where a recommender is needed."""
     return (
         f"{run} is a run of {name}, which is no recommender: nothing can be recommended, exported, verified or "
-        f"compared with it. Measure it with `recloom test {run}` or `recloom validate {run}`."
+        f"compared with it. Measure it with `{command_line('test', run)}` or `{command_line('validate', run)}`."
     )
 
 

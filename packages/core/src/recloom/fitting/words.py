@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.vector_files import named_files
 from ..errors import RecloomError
+from ..next_steps import command_line
 from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 
 VECTORS = "--data.vectors"
@@ -74,7 +75,8 @@ def load_path(run: str, name: str) -> Path:
     path = Path(run) / CHECKPOINTS / f"{name}.ckpt"
     if not path.is_file():
         raise RecloomError(
-            f"{run} holds no {CHECKPOINTS}/{name}.ckpt to resume from. Start it with `recloom fit --run {run}`."
+            f"{run} holds no {CHECKPOINTS}/{name}.ckpt to resume from. Start it with "
+            f"`{command_line('fit', '--run', run)}`."
         )
     return path
 

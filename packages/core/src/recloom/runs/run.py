@@ -19,6 +19,7 @@ from ..data.catalog import Catalog
 from ..errors import RecloomError
 from ..io import whole_file
 from ..llm import BatchPlanned, LLMCallOptions
+from ..next_steps import command_line
 from ..recommender import Recommender
 from ..run_folder import (
     CHECKPOINTS,
@@ -85,7 +86,7 @@ class Run:
         if not finished(self.folder):
             raise RecloomError(
                 f"{self.folder} holds no {RECORD}: its fit was interrupted, or is not finished. Go on with it by "
-                f"`recloom fit --run {self.folder} --ckpt_path last`."
+                f"`{command_line('fit', '--run', self.folder, '--ckpt_path', 'last')}`."
             )
         return RunRecord.model_validate_json((self.folder / RECORD).read_text(encoding="utf-8"))
 

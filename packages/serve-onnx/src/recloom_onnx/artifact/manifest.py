@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from recloom.errors import RecloomError
 from recloom.io import sha256, write_text
+from recloom.next_steps import command_line
 from recloom.schemas import ContextField, EventCodes, Protocol, Record
 
 from .ids import IdKind
@@ -166,7 +167,7 @@ class Manifest(Record):
             raise RecloomError(
                 f"{path} was never compared with the recommender it comes from, so it is not verified and "
                 f"not served. "
-                f"Run `recloom verify {path} --run RUN` first."
+                f"Run `{command_line('verify', path, '--run', 'RUN')}` first."
             )
         if not self.parity.verified:
             raise RecloomError(
@@ -215,7 +216,7 @@ def read_manifest(path: Path) -> Manifest:
     if not target.is_file():
         if not path.exists():
             raise RecloomError(
-                f"{path} does not exist. Write an artefact with `recloom export RUN --out {path}`."
+                f"{path} does not exist. Write an artefact with `{command_line('export', 'RUN', '--out', path)}`."
             )
         raise RecloomError(f"{path} has no manifest: {target} does not exist. Export with `recloom export`.")
     try:
