@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recloom.data.batches.candidates import sampled_candidates
 from recloom.data.batches.requests import TargetRequests
@@ -172,6 +172,7 @@ def test_a_user_who_had_everything_gets_any_item():
     assert set(data.draw_unseen(torch.tensor([1]), 200)[0].tolist()) == {1, 2, 3, 4, 5, 6}
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=6),
     st.lists(st.integers(-1, 3), min_size=30, max_size=30),

@@ -139,6 +139,7 @@ def test_which_readers_a_command_line_speaks_to(plugin):
     assert readers_of(["--path", "amazon", "diary"]) == [Diary]
     assert readers_of(["table", "--name", "movielens", "--columns", "a", "b"]) == [Table]
     assert {reader.name for reader in readers_of(["auto"])} >= {"diary", "table", "mind"}
+    assert readers_of(["--overwrite", "table"]) == [Table]
     assert readers_of(["--help"]) == readers_of(["nothing"]) == []
 
 

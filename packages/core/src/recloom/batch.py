@@ -30,7 +30,7 @@ class Batch:
         label_event: (B, L) int64 code of what happened with each item of `labels`, in training rows that are
             sequences; (1, 0) in all others and in requests, so that no score can read it.
         context: (B, F) int64 codes of the fields of the request itself (device, place, hour), in the order of `context`
-            in dataset.json; 0 = unknown. F may be 0.
+            in dataset.json; 0 = unknown. F may be 0. Of sequence rows those of the last label.
         text: rows that are texts and no items, as tokens, with `rows(index)` as here; None where there are none.
     """
 

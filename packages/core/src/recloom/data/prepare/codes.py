@@ -1,4 +1,8 @@
-"""Which number stands for what happened, and for each value of the fields of a request; fixed once, by `prepare`."""
+"""Which number stands for what happened, and for each value of the fields of a request; fixed once, by `prepare`.
+
+The numbers are a vocabulary of all rows, held-out ones too: cuts are values themselves or were given, never shares of
+rows, so they tell nothing of what is held out.
+"""
 
 from __future__ import annotations
 

@@ -81,11 +81,12 @@ def readers_of(words: Sequence[str]) -> list[type[Reader]]:
         for place, word in enumerate(words)
         if not word.startswith("-") and (not place or not words[place - 1].startswith("--"))
     ]
-    if "auto" in named:
-        return list(known.values())
-    reader = next((known[word] for word in named if word in known), None)
-    if reader is None:
+    name = next((word for word in (*named, *words) if word == "auto" or word in known), None)
+    if name is None:
         return []
+    if name == "auto":
+        return list(known.values())
+    reader = known[name]
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
     foreign = {name for other in known.values() for name in taken_by(other)} - set(taken_by(reader))
     refuse_unused(reader, {name: True for name in flags if name in foreign})
