@@ -17,6 +17,7 @@ from recloom.data.vector_files import named_files
 from recloom.errors import DataError, RecloomError
 from recloom.fitting.words import expand
 from recloom.nn import ItemEmbedding
+from recloom.spec import build
 from recloom.testing import toy_dataset
 
 ITEMS = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"]})
@@ -179,3 +180,12 @@ def test_the_data_module_checks_every_file(tmp_path, files):
     data = RecDataModule(str(folder), vectors={"text": str(files[0])})
     with pytest.raises(DataError, match="holds no vector of any of the 30 items"):
         data.setup()
+
+
+@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec", "LightGCN"])
+def test_a_model_is_told_which_it_reads(catalog, name):
+    model = build("register_models", {"class_path": name, "init_args": {
+        "dim": 4, "item_input": "vector", "vectors": "image",
+    }}, catalog)  # fmt: skip
+    assert model.items.vectors.shape == (3, 3)
+    assert catalog.read == {"items image"}

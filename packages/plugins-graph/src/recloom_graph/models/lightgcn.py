@@ -46,6 +46,7 @@ class LightGCN(VectorRecommender):
         item_input: how items enter layer 0, see `recloom.nn.item_embedding`.
         backend: which library multiplies with the graph, see `backends`: the numbers are the same, and what one
             trained another goes on with.
+        vectors: name of the vectors that are read, where `--data.vectors` gives several; by default the first.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
@@ -62,6 +63,7 @@ class LightGCN(VectorRecommender):
         num_layers: int = 3,
         item_input: ItemInput = "id",
         backend: Backend = "torch",
+        vectors: str | None = None,
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim)
@@ -70,7 +72,7 @@ class LightGCN(VectorRecommender):
         self.backend: Backend = backend
         self.num_layers = num_layers
         self.users = _table(self.num_users + 1, dim)
-        self.items = ItemEmbedding(catalog, dim, item_input, std=0.1)
+        self.items = ItemEmbedding(catalog, dim, item_input, std=0.1, vectors=vectors)
         self.graph = StoredMatrix()
         self.final: ServingTables | None = None
         self._own: tuple[Tensor, Product] | None = None
