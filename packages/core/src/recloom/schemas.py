@@ -138,8 +138,10 @@ class Added(Record):
     items: int
 
 
-class UsedRun(Record):
+class UsedRun(BaseModel):
     """Another run that a run builds on, such as a teacher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     """Its folder as it was given."""

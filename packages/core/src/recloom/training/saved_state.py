@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
 def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
     """Add to a checkpoint what is needed to rebuild without the data; take weights from folders out of it."""
     assert module.catalog is not None
-    if not hasattr(module, "_tables"):
-        module._tables = {name: _tensor(raw) for name, raw in module.catalog.to_bytes().items()}
     checkpoint["recloom"] = {
         "recommender": module.recipe,
         "metrics": module.metrics,
-        "catalog": module._tables,
+        "catalog": _tables(module.catalog),
         "trained_on": module.trained_on,
         "added": module.added,
         "runs": {name: run.model_dump() for name, run in module.runs.records.items()},
@@ -129,5 +128,13 @@ def _leave_loss(module: RecModule, checkpoint: dict[str, Any]) -> None:
     checkpoint["state_dict"] = state | {name: own[name] for name in own if name.startswith("loss.")}
 
 
-def _tensor(raw: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy())
+_made: WeakKeyDictionary[Catalog, dict[str, Tensor]] = WeakKeyDictionary()
+"""Catalogues as they were saved before: a run saves the same one after every epoch."""
+
+
+def _tables(catalog: Catalog) -> dict[str, Tensor]:
+    """Its tables as bytes, (n,) uint8 each."""
+    if catalog not in _made:
+        raw = catalog.to_bytes().items()
+        _made[catalog] = {name: torch.from_numpy(np.frombuffer(part, np.uint8).copy()) for name, part in raw}
+    return _made[catalog]
