@@ -207,11 +207,11 @@ class RecModule(AskingModule):
     def on_test_epoch_end(self) -> None:
         self._finish("test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """(B,) users, (B, 10) items and their scores, best first; None where requests are only planned."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) users, (B, 10) items and their scores, best first; no row where requests are only planned."""
         with suppress(BatchPlanned):
             return batch.user, *self.top(batch, 10, masked_items(batch, self.mask_seen))
-        return None
+        return batch.user[:0], batch.user.new_zeros(0, 10), torch.zeros(0, 10)
 
     def _start(self, by_segment: bool = False) -> None:
         if not self.trained_on:  # neither fitted nor loaded: what needs no training is learnt now
