@@ -153,7 +153,7 @@ def test_what_makes_no_sense_is_an_error(artefact):
             session.run({"history": history, "history_event": np.ones((1, 1))}, 3)
 
 
-@pytest.mark.parametrize("events", [WORDS, VALUES, EventCodes(column="value", names=["any"]), None], ids=str)
+@pytest.mark.parametrize("events", [WORDS, VALUES, EventCodes(column="label", names=["any"]), None], ids=str)
 def test_any_length_kind_of_id_and_max_len_gives_the_scores_of_the_recommender(tmp_path, events):
     path, catalog, reference = made(tmp_path, events, max_len=3, kind="integer")
     assert verify_artefact(path, reference, catalog).failures == []

@@ -18,7 +18,7 @@ from .ids import Array
 
 def are_values(events: EventCodes | None) -> bool:
     """Whether raw events are numbers, float32 with NaN for none; else they are text with '' for none."""
-    return events is not None and events.column == "value"
+    return events is not None and bool(events.cuts)
 
 
 def blank_events(shape: tuple[int, ...], events: EventCodes | None) -> Array:

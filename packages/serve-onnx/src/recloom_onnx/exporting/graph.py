@@ -191,8 +191,6 @@ class _Wrapper(Nodes):
             return self.words(raw, [] if events is None else events.names)
         assert events is not None
         known = self.op("Cast", self.op("Not", self.op("IsNaN", raw)), to=DataType.INT64.value)
-        if not events.cuts:
-            return known
         cuts = self.constant(np.array(events.cuts, dtype=np.float32))  # (C,)
         reached = self.op("GreaterOrEqual", self.op("Unsqueeze", raw, self.vector(2)), cuts)  # (B, L, C)
         count = self.op(

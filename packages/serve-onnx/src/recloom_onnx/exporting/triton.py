@@ -22,7 +22,7 @@ from recloom.io import whole_folder
 
 from ..artifact.ids import DTYPES, PADDING, Array
 from ..artifact.manifest import Manifest, Port
-from ..artifact.raw_codes import are_values, blank_events
+from ..artifact.raw_codes import blank_events
 from ..artifact.session import NAMES, Session
 
 MAX_BATCH = 64
@@ -164,11 +164,9 @@ def _sample(session: Session, model: ir.Model) -> dict[str, Array]:
     }
     if "history_event" in session.inputs:
         sample["history_event"] = blank_events(ids.shape, manifest.events)
-        if manifest.events is not None:  # the first event, or a value of its interval
-            least = manifest.events.cuts[0] if manifest.events.cuts else 0.0
-            sample["history_event"][:] = (
-                least if are_values(manifest.events) else next(iter(manifest.events.names), "")
-            )
+        if manifest.events is not None:  # a value on the first cut, or the first event
+            first = [*manifest.events.cuts, *manifest.events.names, ""][0]
+            sample["history_event"][:] = first
     if "context" in session.inputs:
         sample["context"] = np.array([[next(iter(field.values), "") for field in manifest.context]], object)
     if "user" in session.inputs:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ..artifact.ids import Array
 from ..artifact.manifest import Manifest
+from ..artifact.raw_codes import are_values
 
 BATCHES = (1, 2, 7, 64)
 ROWS = 64
@@ -73,8 +74,8 @@ def random_codes(catalog: Catalog, rows: int, length: int, random: np.random.Gen
     """Raw events and fields of the request, a few of them unknown or none; what the data do not have is not given."""
     given: dict[str, Array] = {}
     events = catalog.events
-    if events is not None and events.column == "value":  # on the cuts, between them, beyond them, none
-        cuts = np.array(events.cuts or [0.0], np.float32)
+    if events is not None and are_values(events):  # on the cuts, between them, beyond them, none
+        cuts = np.array(events.cuts, np.float32)
         around = np.concatenate([cuts, cuts - 1e-3, cuts + 1e-3, [-np.inf, np.inf, np.nan]]).astype(
             np.float32
         )
@@ -93,9 +94,8 @@ def raw_codes(batch: Batch, catalog: Catalog) -> dict[str, Array]:
     """Raw events and fields of the request that have the codes of a batch; what the data do not have is not given."""
     given: dict[str, Array] = {}
     events = catalog.events
-    if events is not None and events.column == "value":  # a value on the cut below the interval
-        least = [events.cuts[0] - 1, *events.cuts] if events.cuts else [0.0]
-        values = np.array([np.nan, *least], np.float32)
+    if events is not None and are_values(events):  # a value on the cut below the interval
+        values = np.array([np.nan, events.cuts[0] - 1, *events.cuts], np.float32)
         given["history_event"] = values[batch.history_event.numpy()]
     elif events is not None:
         given["history_event"] = np.array(["", *events.names], dtype=object)[batch.history_event.numpy()]
