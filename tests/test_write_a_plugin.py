@@ -18,7 +18,13 @@ from warm_python import HEAVY, WarmPython
 
 PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
 COMMANDS = {"recloom": "recloom.cli.main", "pip": "pip._internal.cli.main"}
-NEW = {f"recloom-taste/{name}" for name in ("src/recloom_taste/together.py", "tests/test_together.py")}
+NEW = {
+    *(
+        f"recloom-taste/src/recloom_taste/{name}.py"
+        for name in ("together", "margin", "early", "echo", "command", "diary")
+    ),
+    *(f"recloom-taste/tests/test_{name}.py" for name in ("together", "margin", "early", "echo", "diary")),
+}
 """What the page adds to the files of the template."""
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
@@ -96,9 +102,14 @@ def test_every_step_of_the_page_works(environment, python, tmp_path):
             assert (tmp_path / title).is_file() or title in NEW, f"{title} is not a file of the template"
             (tmp_path / title).write_text(text, encoding="utf-8")
     assert "wrote recloom-taste" in said
-    assert len(re.findall(r"\d+ passed", said)) == 3
+    assert len(re.findall(r"\d+ passed", said)) == 4
     assert "failed" not in said
     assert re.search(r"taste +0\.1\.0 +ok +models", said)
+    assert re.search(r"Margin +max\(0, margin", said)
+    assert re.search(r"^ +\d+  .+$", said, re.M), "the command printed no item"
+    assert re.search(r"early@10 +0\.\d+", said)
+    assert (tmp_path / "data/diary/interactions.parquet").is_file()
+    assert (tmp_path / "data/diary/rejected.parquet").is_file()
     assert list((tmp_path / "runs" / "taste").rglob("*.ckpt"))
     assert "recloom-taste" not in {found.name for found in distributions()}, (
         "it went into the outer environment"
