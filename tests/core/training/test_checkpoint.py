@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.training.checkpoint import read_checkpoint
+from recloom.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 
 
 def refusal(path: Path) -> str:
@@ -49,3 +49,21 @@ def test_a_checkpoint_that_lost_its_middle(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:300] + whole[600:])
     assert "cannot be read as a checkpoint: " in "recloom " + refusal(path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")]
+)
+def test_a_full_disk_is_named_and_leaves_the_old_checkpoint(tmp_path, monkeypatch, error):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def full(checkpoint, file):
+        file.write(b"half of it")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RecloomError, match=r"last\.ckpt cannot be written: .*\. Is the disk full\?"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert read_checkpoint(path) == {"epoch": 1}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["last.ckpt"]
