@@ -1,13 +1,13 @@
 """Prompts gathered from token tables against prompts tokenised as strings, one thread, CPU time.
 
-    python benchmarks/token_prompts.py FOLDER... [--prompts 512] [--items 50] [--repeats 7]
+    python benchmarks/token_prompts.py NAME=FOLDER... [--prompts 512] [--items 50] [--repeats 7]
 
-Each FOLDER holds a tokeniser as transformers saves it. A prompt says an instruction, a history of 50 titles with
-genres and one candidate; films, histories and candidates are those of ml-latest-small. `gathered` is
-`TokenPrompt.assemble`; `tokenised` is one call of the tokeniser for the list of finished strings, padded on the left,
-which leaves out the time to make the strings. Both take turns; the figure is the best of all. Before that the tokens
-of 200 prompts are compared with those of the whole strings. `compiled` is what is done once: tokenising the
-catalogue, and comparing sampled prompts. Writes token_prompts.json beside this file.
+Each FOLDER holds a tokeniser as transformers saves it; NAME is what the report calls it. A prompt says an
+instruction, a history of 50 titles with genres and one candidate; films, histories and candidates are those of ml-
+latest-small. `gathered` is `TokenPrompt.assemble`; `tokenised` is one call of the tokeniser for the list of finished
+strings, padded on the left, which leaves out the time to make the strings. Both take turns; the figure is the best of
+all. Before that the tokens of 200 prompts are compared with those of the whole strings. `compiled` is what is done
+once: tokenising the catalogue, and comparing sampled prompts. Writes token_prompts.json beside this file.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     results = {
-        Path(folder).resolve().name: measured(folder, asked.prompts, asked.items, asked.repeats)
-        for folder in asked.folders
+        name: measured(folder, asked.prompts, asked.items, asked.repeats)
+        for name, _, folder in (given.partition("=") for given in asked.folders)
     }
     report = {
         "protocol": " ".join((__doc__ or "").split()),
@@ -138,7 +138,7 @@ def main() -> None:
     }
     (HERE / "token_prompts.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for name, each in results.items():
-        print(f"{name:12} {each['seconds']}  share {each['share']}  equal {each['equal_of_200']} of 200")
+        print(f"{name:24} {each['seconds']}  share {each['share']}  equal {each['equal_of_200']} of 200")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from recloom.data.batches.sampler import BatchSampler, loader
 from recloom.errors import RecloomError
 from recloom.llm.texts import tokens
 from recloom.llm.texts.text_rows import TextRows
@@ -58,7 +59,7 @@ def test_foreign_rows_keep_instruction_and_answer_whole(bytewise, side):
     with pytest.warns(UserWarning, match="1 of 3 rows have more than 40 tokens and are left out"):
         rows = TextRows(prompts, answers, bytewise, side=side, max_tokens=40)
     assert (len(rows), rows.dropped) == (2, 1)
-    batch = rows[torch.tensor([1, 0])]
+    batch = rows.tokens(torch.tensor([1, 0]))
     whole = [
         bytewise(p + (a if side == "sequence" else ""))["input_ids"]
         for p, a in (("So? ", "No."), (prompts[0], "Yes."))
@@ -75,10 +76,24 @@ def test_foreign_rows_keep_instruction_and_answer_whole(bytewise, side):
 def test_answers_are_joined_to_prompts_as_the_tokeniser_joins_the_whole(train_tokenizer):
     joins = train_tokenizer(["Answer: Yes", "Answer: No"] * 20, r" ?\p{L}+|[^\p{L}]", 300)
     rows = TextRows(["Answer:", "Answer: "], [" Yes", "No"], joins)
-    batch = rows[torch.tensor([0, 1])]
+    batch = rows.tokens(torch.tensor([0, 1]))
     assert [joins.decode(row) for row in batch.lists()] == ["Answer: Yes<end>", "Answer: No<end>"]
     assert batch.lists()[1][:-1] == joins("Answer: No")["input_ids"]  # the blank goes with the answer
     assert joins.decode(batch.tokens[1][batch.slot[1] == ANSWER]) == " No<end>"
+
+
+def test_a_loader_gathers_foreign_rows_as_it_gathers_others(bytewise):
+    rows = TextRows([f"{n}? " for n in range(10)], [str(n) for n in range(10)], bytewise)
+    order = rows.epoch(torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(10))
+    data = loader(rows, BatchSampler(len(rows), 4, rows.epoch, seed=3))
+    batches = [*data]
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    said = [bytewise.decode(row) for batch in batches for row in batch.text.lists()]
+    assert sorted(said) == [f"{n}? {n}<end>" for n in range(10)]
+    assert said != sorted(said)
+    half = batches[0].rows(slice(0, 2))
+    assert half.text.lists() == batches[0].text.lists()[:2]
 
 
 def test_rows_without_their_answers_are_refused(bytewise):
@@ -92,7 +107,7 @@ def test_rows_of_a_published_file_are_those_of_its_strings(real_data, train_toke
     prompts = [f"{row['instruction']}\n{row['input']}\nAnswer:" for row in found]
     tokenizer = train_tokenizer(prompts[:50], r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+", 1000)
     rows = TextRows(prompts, [" " + row["output"] for row in found], tokenizer)
-    batch = rows[torch.arange(200)]
+    batch = rows.tokens(torch.arange(200))
     wholes = tokenizer([f"{prompt} {row['output']}" for prompt, row in zip(prompts, found, strict=True)])[
         "input_ids"
     ]

@@ -1,4 +1,4 @@
-"""Training rows that are texts and no items, tokenised once."""
+"""Training rows that are texts and no items, tokenised once: what `Recommender.training_rows` may return."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from ...batch import Batch
 from ...errors import RecloomError
 from .token_units import Units, gather_units, padded_rows
 from .tokens import ANSWER, TokenBatch, TokenTable, fast, pad_of, special_tokens
@@ -73,7 +74,15 @@ class TextRows:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def __getitem__(self, rows: Tensor) -> TokenBatch:
+    def __getitem__(self, rows: Tensor) -> Batch:
+        """The given (R,) rows as `text` of a batch without users or items."""
+        return Batch.of(torch.zeros(len(rows), 1, dtype=torch.long), text=self.tokens(rows))
+
+    def epoch(self, generator: torch.Generator) -> Tensor:
+        """Every row once, in random order."""
+        return torch.randperm(len(self), generator=generator)
+
+    def tokens(self, rows: Tensor) -> TokenBatch:
         """The given (R,) rows, padded on the left."""
         tables = [self.prompts, self.answers]
         both = torch.stack([rows, rows], 1)  # (R, 2)
