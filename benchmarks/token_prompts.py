@@ -3,8 +3,8 @@
     python benchmarks/token_prompts.py NAME=FOLDER... [--prompts 512] [--items 50] [--repeats 7]
 
 Each FOLDER holds a tokeniser as transformers saves it; NAME is what the report calls it. A prompt says an
-instruction, a history of 50 titles with genres and one candidate; films, histories and candidates are those of ml-
-latest-small. `gathered` is `TokenPrompt.assemble`; `tokenised` is one call of the tokeniser for the list of finished
+instruction, a history of 50 titles with genres and one candidate; films, histories and candidates are those of
+ml-latest-small. `gathered` is `TokenPrompt.assemble`; `tokenised` is one call of the tokeniser for the list of finished
 strings, padded on the left, which leaves out the time to make the strings. Both take turns; the figure is the best of
 all. Before that the tokens of 200 prompts are compared with those of the whole strings. `compiled` is what is done
 once: tokenising the catalogue, and comparing sampled prompts. Writes token_prompts.json beside this file.
