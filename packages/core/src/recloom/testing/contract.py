@@ -144,7 +144,7 @@ class RecommenderTests:
         assert (scores.diff(dim=1) <= 0).all(), self._says("retrieve() did not put the best first")
         few = batch.candidates.expand(len(batch), -1).clone()  # (B, C)
         few[:, ::2] = 0  # as if these were masked
-        with torch.no_grad():
+        with torch.no_grad(), module.llm_sessions():
             items, scores = module.recommender.retrieve(_with(batch, candidates=few), 5)
         masked = (~(items[:, :, None] == few[:, None]).any(2) | (items == 0)) & scores.isfinite()
         assert not masked.any(), self._says("retrieve() gave items that are masked (0 among the candidates)")
