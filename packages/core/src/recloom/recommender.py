@@ -37,8 +37,8 @@ class Recommender(nn.Module):
     """Loss used when none is asked for: its name, such as `"BPR"`, or as in a config, `{"class_path": "BPR",
     "init_args": {...}}`. None: training-free."""
     training_defaults: ClassVar[dict[str, Any]] = {}
-    """How it is trained where neither words nor a config file say otherwise: any of batch_size, lr, weight_decay,
-    warmup_steps, schedule, max_epochs and patience."""
+    """How `recloom fit` and `recloom.fit` train it where neither words nor a config file say otherwise: any of
+    batch_size, lr, weight_decay, warmup_steps, schedule, max_epochs and patience."""
     demo: ClassVar[dict[str, Any] | None] = None
     """Settings with which it takes part in `recloom demo`: `options` of the constructor, and any of those of
     `training_defaults`. None, and in subclasses that say nothing: it takes no part."""
