@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import recloom
 import torch
+from recloom import spec
 from recloom.errors import RecloomError
 from recloom.llm.local.adapter import fingerprint
+from recloom.plugins import collect
 from recloom.recommender import Pretrained, Queries, VectorRecommender
+from recloom.runs.add_items import write
 from recloom.testing.toys import toy_dataset
 from recloom.testing.training import requests, train
 from recloom.training.checkpoint import read_checkpoint
@@ -23,7 +27,7 @@ class Adapted(VectorRecommender):
 
     default_loss = "CrossEntropy"
 
-    def __init__(self, catalog, folder="", prefix="base."):
+    def __init__(self, catalog, folder: str = "", prefix: str = "base."):
         super().__init__(catalog)
         self.folder, self.prefix = Path(folder), prefix
         base = nn.Linear(4, 4)
@@ -146,6 +150,25 @@ def test_how_far_outputs_may_differ_depends_on_their_dtype(saved, dtype, apart, 
             check_probes(recommender, then)
     else:
         check_probes(recommender, then)
+
+
+def test_a_run_with_new_items_holds_none_of_them_either(toy, folder, tmp_path, monkeypatch):
+    known = {"Adapted": Adapted}
+    monkeypatch.setattr(
+        spec, "collect", lambda hook: collect(hook) | (known if hook == "register_models" else {})
+    )
+    monkeypatch.setattr(Adapted, "extend", lambda self, catalog: None)
+    options = {"folder": str(folder)}
+    run = recloom.fit(toy, "Adapted", options, run=tmp_path / "run", max_epochs=1)
+    (tmp_path / "grown").mkdir()
+    write(tmp_path / "grown", run, run.record)
+    (path,) = (tmp_path / "grown" / "checkpoints").glob("*.ckpt")
+    checkpoint = read_checkpoint(path)
+    assert not {f"recommender.{name}" for name in external_names(run.recommender)} & set(
+        checkpoint["state_dict"]
+    )
+    assert list(checkpoint["recloom"]["external"]) == ["base."]
+    assert recloom.load(tmp_path / "grown").recommend(["i1"], k=3) == run.recommend(["i1"], k=3)
 
 
 def test_probing_leaves_the_parts_in_the_mode_they_were_in(saved, tmp_path):
