@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from recloom.errors import RecloomError
-from recloom.nn import CatalogueTrie, constrained_beam, constrained_samples, path_log_probs
+from recloom.nn import CatalogueTrie, beam_search, path_log_probs, sample_paths
 
 UNEVEN = [[3], [1, 2], [1], [1, 2, 0], [0, 4, 4, 4], [2, 1]]
 EVEN = [[*codes] for codes in itertools.product(range(3), repeat=3)][::2]
@@ -115,11 +115,11 @@ def test_log_probabilities_of_paths_are_sums_over_their_codes():
 def test_a_beam_as_large_as_the_catalogue_ranks_as_scoring_every_path(paths, end, codes):
     trie, rows = CatalogueTrie(paths, end), 40
     step, n = table_step(rows, codes, 1), len(paths)
-    items, scores = constrained_beam(trie, step, rows, n, beam=n)
+    items, scores = beam_search(trie, step, rows, n, beam=n)
     wanted, order = exact(trie, step, rows).sort(1, descending=True)
     assert torch.equal(items, order + 1)
     torch.testing.assert_close(scores, wanted)
-    few, best = constrained_beam(trie, step, rows, 3, beam=n)
+    few, best = beam_search(trie, step, rows, 3, beam=n)
     assert torch.equal(few, items[:, :3])
     torch.testing.assert_close(best, scores[:, :3])
 
@@ -132,7 +132,7 @@ def test_every_path_of_every_beam_is_an_item_and_comes_once():
         trie, rows = CatalogueTrie(paths, end=5), 20
         step = table_step(rows, 6, seed)
         for beam in (1, 2, 7, 40):
-            items, scores = constrained_beam(trie, step, rows, beam, beam=beam)
+            items, scores = beam_search(trie, step, rows, beam, beam=beam)
             decoded += rows
             shown = items > 0
             assert torch.equal(shown.sum(1), torch.full((rows,), min(beam, len(paths))))
@@ -154,29 +154,29 @@ def test_masked_items_are_a_set_and_leave_the_ranking_of_the_others_as_it_is():
         random = torch.Generator().manual_seed(seed)
         masked = torch.rand(rows, n + 1, generator=random) < torch.linspace(0, 1, rows)[:, None]
         masked[-1] = True
-        whole, _ = constrained_beam(trie, step, rows, n, beam=n)
-        items, scores = constrained_beam(trie, step, rows, n, beam=n, masked=masked)
+        whole, _ = beam_search(trie, step, rows, n, beam=n)
+        items, scores = beam_search(trie, step, rows, n, beam=n, masked=masked)
         for row, every, hidden, values in zip(items.tolist(), whole.tolist(), masked, scores, strict=True):
             wanted = [item for item in every if not hidden[item]]
             assert row == wanted + [0] * (n - len(wanted))
             assert values[len(wanted) :].isneginf().all()
             assert values[: len(wanted)].isfinite().all()
         for beam in (1, 3, 6):  # as many as are allowed, up to the beam
-            few, _ = constrained_beam(trie, step, rows, beam, beam=beam, masked=masked)
+            few, _ = beam_search(trie, step, rows, beam, beam=beam, masked=masked)
             assert torch.equal((few > 0).sum(1), (~masked[:, 1:]).sum(1).clamp(max=beam))
             assert not masked.gather(1, few)[few > 0].any()
 
 
 def test_a_beam_below_k_is_refused():
     with pytest.raises(RecloomError, match="a beam of 2 cannot give 3 items; set it to at least 3"):
-        constrained_beam(CatalogueTrie(EVEN), table_step(1, 3, 0), 1, 3, beam=2)
+        beam_search(CatalogueTrie(EVEN), table_step(1, 3, 0), 1, 3, beam=2)
 
 
 def test_samples_have_the_probabilities_of_legal_paths():
     trie, step = CatalogueTrie([[0], [1, 0], [1, 1], [2, 2, 2]], end=3), table_step(1, 4, 3, scale=0.7)
     masked = torch.tensor([[False, False, False, True, False]])
     random = torch.Generator().manual_seed(0)
-    items, scores = constrained_samples(trie, step, 1, 20_000, masked=masked, generator=random)
+    items, scores = sample_paths(trie, step, 1, 20_000, masked=masked, generator=random)
     wanted = {1: 1.0, 2: 1.0, 4: 1.0}
     for item, path in ((1, [0, 3]), (2, [1, 0, 3]), (4, [2, 2, 2, 3])):
         for at, code in enumerate(path):
@@ -189,6 +189,6 @@ def test_samples_have_the_probabilities_of_legal_paths():
         assert float(shares[item]) == pytest.approx(probability, abs=4 * math.sqrt(0.25 / 20_000))
     assert float(shares[3]) == pytest.approx(0)
     torch.testing.assert_close(scores, path_log_probs(trie, step, items))
-    none, low = constrained_samples(trie, step, 1, 3, masked=torch.ones(1, 5, dtype=torch.bool))
+    none, low = sample_paths(trie, step, 1, 3, masked=torch.ones(1, 5, dtype=torch.bool))
     assert none.tolist() == [[0, 0, 0]]
     assert low.isneginf().all()

@@ -16,7 +16,7 @@ from .data.interactions import Interactions
 from .errors import RecloomError
 from .llm import llm_options
 from .nn.catalogue_trie import CatalogueTrie
-from .nn.constrained_beam import constrained_beam, constrained_samples, path_log_probs
+from .nn.constrained_beam import beam_search, path_log_probs, sample_paths
 from .pretrained import Pretrained as Pretrained
 
 if TYPE_CHECKING:
@@ -298,14 +298,14 @@ class GenerativeRecommender(Recommender):
         A list that is shorter ends in item 0 with -inf.
         """
         if how == "sample":
-            return constrained_samples(
+            return sample_paths(
                 self.trie,
                 lambda codes: self.next_codes(batch, codes),
                 len(batch),
                 n,
                 masked=self._masked(batch),
             )
-        return constrained_beam(
+        return beam_search(
             self.trie, lambda codes: self.next_codes(batch, codes), len(batch), n,
             beam=max(n, self.beam), masked=self._masked(batch),
         )  # fmt: skip

@@ -8,9 +8,9 @@ from ..plugins import lazy_names
 
 if TYPE_CHECKING:
     from .catalogue_trie import CatalogueTrie as CatalogueTrie
-    from .constrained_beam import constrained_beam as constrained_beam
-    from .constrained_beam import constrained_samples as constrained_samples
+    from .constrained_beam import beam_search as beam_search
     from .constrained_beam import path_log_probs as path_log_probs
+    from .constrained_beam import sample_paths as sample_paths
     from .cross_entropy import BLOCK as BLOCK
     from .cross_entropy import linear_cross_entropy as linear_cross_entropy
     from .item_embedding import ItemEmbedding as ItemEmbedding
@@ -26,7 +26,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "catalogue_trie": "CatalogueTrie",
-        "constrained_beam": "constrained_beam constrained_samples path_log_probs",
+        "constrained_beam": "beam_search sample_paths path_log_probs",
         "cross_entropy": "BLOCK linear_cross_entropy",
         "item_embedding": "ItemEmbedding ItemInput",
         "transformer": "ByteDropout Positions TransformerBlock align_left last_only shift_left",

@@ -40,7 +40,7 @@ class _Paths:
 
 
 @torch.no_grad()
-def constrained_beam(
+def beam_search(
     trie: CatalogueTrie, step: Step, requests: int, k: int, *, beam: int, masked: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The k most probable items that a beam finds: (B, k) items and (B, k) log-probabilities of their paths.
@@ -93,7 +93,7 @@ def constrained_beam(
 
 
 @torch.no_grad()
-def constrained_samples(
+def sample_paths(
     trie: CatalogueTrie, step: Step, requests: int, n: int, *, masked: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
