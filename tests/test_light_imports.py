@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from warm_python import WarmPython
 
 HEAVY = ("torch", "lightning", "onnxruntime", "transformers", "sklearn")
 NO_HELP_NEEDS = (*HEAVY, "numpy", "polars", "pyarrow", "rich", "httpx")
@@ -26,10 +27,22 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def loaded(code: str, folder) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True, capture_output=True)
+def loaded(code: str, folder, python: WarmPython | None = None) -> set[str]:
+    """What a new process has loaded after this code; one of `python` begins with the few modules that it has."""
+    if python is None:
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True, capture_output=True)
+    else:
+        done = python.run("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def light():
+    """A Python that has imported the command line and nothing else."""
+    found = WarmPython(imports="recloom.cli.main")
+    yield found
+    found.close()
 
 
 @pytest.mark.parametrize(
@@ -45,20 +58,20 @@ def loaded(code: str, folder) -> set[str]:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_light_command_loads_nothing_heavy(args, tmp_path):
+def test_a_light_command_loads_nothing_heavy(args, tmp_path, light):
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\na,x,1\na,y,2\nb,x,3\nb,y,4\n")
     if "made" in args:
         prepare = ["data", "prepare", "auto", "--path", "log.csv", "--out", "made"]
-        loaded(LOADED.format(args=prepare), tmp_path)
+        loaded(LOADED.format(args=prepare), tmp_path, light)
         assert (tmp_path / "made" / "dataset.json").is_file()
-    modules = loaded(LOADED.format(args=args), tmp_path)
+    modules = loaded(LOADED.format(args=args), tmp_path, light)
     assert "recloom.cli.main" in modules
     assert not modules & set(HEAVY)
 
 
 @pytest.mark.parametrize("words", ["", "compare", "serve", "graph pagerank", "export"])
-def test_help_needs_no_library_of_numbers_or_tables(words, tmp_path):
-    found = loaded(LOADED.format(args=[*words.split(), "--help"]), tmp_path)
+def test_help_needs_no_library_of_numbers_or_tables(words, tmp_path, light):
+    found = loaded(LOADED.format(args=[*words.split(), "--help"]), tmp_path, light)
     assert not found & set(NO_HELP_NEEDS)
 
 
@@ -99,4 +112,6 @@ def test_help_answers_in_half_a_second(tmp_path):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.stdout.startswith("usage: recloom")
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.5
+        if spent[-1] < 0.5:
+            return
+    raise AssertionError(spent)
