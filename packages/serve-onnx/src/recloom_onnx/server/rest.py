@@ -25,6 +25,8 @@ from .title_index import MAX_QUERY
 from .validation import check_text, json_response, parse_body
 
 Id = StrictStr | StrictInt
+Item = tuple[str, float, str | None]
+"""Raw id, score and title; a `ListItem` is one."""
 MAX_REQUESTS = 1 << 16
 """Requests in one body, whatever the server's limits are."""
 
@@ -187,7 +189,7 @@ async def _recommend(
         served.batcher.check_rows(len(group))
         ready.append((served, group, *_inputs(group, served, stages.depth)))
     found = await asyncio.gather(*(served.answer(inputs, k) for served, _, inputs, k in ready))
-    lists: dict[int, tuple[Served, list[ListItem]]] = {}
+    lists: dict[int, tuple[Served, list[Item]]] = {}
     for places, (served, group, _, _), (ids, scores) in zip(groups.values(), ready, found, strict=True):
         lists |= zip(places, _lists(group, served, ids, scores, stages.depth), strict=True)
     ordered = [(request, *lists[place]) for place, request in enumerate(requests)]
@@ -197,13 +199,15 @@ async def _recommend(
 
 
 async def _staged(
-    stages: Stages, request: RecommendRequest, served: Served, items: list[ListItem], state: Mapping[str, Any]
+    stages: Stages, request: RecommendRequest, served: Served, items: list[Item], state: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A response after all stages."""
     user = None if request.user is None else str(request.user)
     history = tuple(map(str, request.history))
     asked = ListRequest(history, user, request.k, served.name, served.title_index.titles)
-    left, outcomes = await stages.apply(asked, items, state["deadline"], state["request_id"])
+    left, outcomes = await stages.apply(
+        asked, [*map(ListItem._make, items)], state["deadline"], state["request_id"]
+    )
     return _response(request, served, left) | {"stages": [*map(_stage_report, outcomes)]}
 
 
@@ -300,7 +304,7 @@ def _request_times(requests: Sequence[RecommendRequest], name: str) -> Array:
 
 def _lists(
     requests: Sequence[RecommendRequest], served: Served, ids: Array, scores: Array, depth: int
-) -> list[tuple[Served, list[ListItem]]]:
+) -> list[tuple[Served, list[Item]]]:
     """The list of each request: k items, or `depth` where that is more, without places for which nothing is left."""
     titles = served.title_index.titles
     text = ids if ids.dtype == object else ids.astype(str)
@@ -309,19 +313,17 @@ def _lists(
     for request, names, values in rows:
         k = max(request.k, depth)
         places = zip(names[:k], values[:k], strict=True)
-        found.append(
-            (served, [ListItem(n, v, titles.get(n)) for n, v in places if isfinite(v)])
-        )  # -inf: none left
+        found.append((served, [(n, v, titles.get(n)) for n, v in places if isfinite(v)]))  # -inf: none left
     return found
 
 
-def _response(request: RecommendRequest, served: Served, items: Sequence[ListItem]) -> dict[str, Any]:
+def _response(request: RecommendRequest, served: Served, items: Sequence[Item]) -> dict[str, Any]:
     known = served.title_index.known
     sent = [*map(str, chain(request.history, request.exclude, request.allow or ()))]
     return {
         "model": served.name,
         "version": served.version,
-        "items": [{"id": item.id, "score": item.score, "title": item.title} for item in items],
+        "items": [{"id": item, "score": score, "title": title} for item, score, title in items],
         "unknown": (
             [] if known.issuperset(sent) else [*dict.fromkeys(item for item in sent if item not in known)]
         ),
