@@ -20,7 +20,7 @@ from recloom.errors import DataError, RecloomError
 from recloom.losses import Loss
 from recloom.schemas import DatasetCard, EventCodes
 from recloom.testing import toy_dataset
-from recloom.testing.training import quiet
+from recloom.testing.training import silence
 from recloom.training.saved_state import check_data
 from torch import Tensor, nn
 
@@ -183,7 +183,7 @@ def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_pat
     Watches.scored.clear()
     Watching.learnt.clear()
     module, data = RecModule(functools.partial(Watches), Watching()), RecDataModule(str(toy), batch_size=8)
-    with quiet():
+    with silence():
         trainer = L.Trainer(
             accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,

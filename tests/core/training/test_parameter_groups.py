@@ -8,7 +8,7 @@ from recloom.errors import RecloomError
 from recloom.losses import CrossEntropy
 from recloom.recommender import Queries, VectorRecommender
 from recloom.testing.toys import toy_dataset
-from recloom.testing.training import quiet, train
+from recloom.testing.training import silence, train
 from recloom.training.optimizer import cosine_share, optimizer_groups
 from torch import nn
 
@@ -68,7 +68,7 @@ def rates(toy, **schedule):
 
     seen = Seen()
     module = RecModule(partial(TwoSpeeds), lr=0.1, **schedule)
-    with quiet():
+    with silence():
         L.Trainer(
             accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, callbacks=seen,

@@ -14,7 +14,7 @@ from recloom.recommender import Recommender
 from recloom.runs.run import Run
 from recloom.schemas import Protocol
 from recloom.testing.toys import toy_dataset
-from recloom.testing.training import quiet
+from recloom.testing.training import silence
 from recloom.training import RecModule
 from recloom.training.ranking import list_columns, scores_of_lists
 
@@ -62,7 +62,7 @@ def after_test(toy, kind, metrics=METRICS, **options):
         accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
-    with quiet():
+    with silence():
         trainer.test(module, data, verbose=False)
     return module, data
 

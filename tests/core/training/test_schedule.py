@@ -11,7 +11,7 @@ from recloom.data.batches.module import RecDataModule
 from recloom.errors import RecloomError
 from recloom.models.ctr import DeepFM
 from recloom.testing.toys import toy_dataset
-from recloom.testing.training import quiet
+from recloom.testing.training import silence
 from recloom.training.module import RecModule
 from recloom.training.optimizer import cosine_share
 
@@ -30,7 +30,7 @@ def rates(folder, **options):
     trainer_options = {"max_epochs": 3} | options.pop("trainer", {})
     module = RecModule(partial(DeepFM, dim=2, hidden=(4,)), lr=0.1, **options)
     seen = Rates()
-    with quiet():
+    with silence():
         trainer = L.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, limit_val_batches=0, callbacks=[seen], use_distributed_sampler=False,
@@ -95,7 +95,7 @@ def test_a_resumed_cosine_goes_on_where_it_was(folder, tmp_path):
         return RecDataModule(str(folder), batch_size=16, positive=4.0)
 
     whole, resumed = Rates(), Rates()
-    with quiet():
+    with silence():
         trainer(whole, -1).fit(module(), data())
         stopped = L.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

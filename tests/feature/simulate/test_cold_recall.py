@@ -16,7 +16,7 @@ from recloom.llm.fake import Fake
 from recloom.llm.texts.histories import read_training
 from recloom.losses import SampledSoftmax
 from recloom.schemas import Source, SplitSpec
-from recloom.testing.training import quiet
+from recloom.testing.training import silence
 from recloom.training.module import RecModule
 from recloom_feature.simulate.command import simulate
 from recloom_feature.simulate.loss import ColdStart
@@ -46,7 +46,7 @@ def recall(world, loss, cold: bool):
     torch.manual_seed(0)
     module = RecModule(partial(SASRec, dim=16, num_layers=1, max_len=20), loss, lr=0.005)
     data = RecDataModule(str(world / "data"), SPLIT, batch_size=32)
-    with quiet():
+    with silence():
         trainer = L.Trainer(
             accelerator="cpu", max_epochs=6, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, limit_val_batches=0,

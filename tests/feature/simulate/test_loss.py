@@ -18,7 +18,7 @@ from recloom.llm.texts.histories import read_training
 from recloom.losses import BPR, CrossEntropy, Loss, SampledSoftmax
 from recloom.recommender import VectorRecommender
 from recloom.schemas import SplitSpec
-from recloom.testing.training import quiet
+from recloom.testing.training import silence
 from recloom.training.module import RecModule
 from recloom_feature.simulate.loss import ColdStart, preference
 from recloom_feature.simulate.preferences import METADATA, MadeFrom, simulated_table
@@ -67,7 +67,7 @@ def module_of(kind, loss, **options):
 
 
 def fit(module, data, steps=6):
-    with quiet():
+    with silence():
         trainer = L.Trainer(
             accelerator="cpu", max_steps=steps, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,

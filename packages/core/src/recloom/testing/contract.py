@@ -31,7 +31,7 @@ from ..training.module import RecModule
 from ..training.optimizer import optimizer_groups
 from .exported import exported_scores, searched_scores
 from .toys import checkerboard, toy_dataset
-from .training import requests, train
+from .training import advice, requests, train, training_vectors
 
 STEPS = 6
 """Training steps wherever it matters that something was learnt, not what."""
@@ -218,13 +218,13 @@ class RecommenderTests:
         order = torch.randperm(model.num_items, generator=torch.Generator().manual_seed(0)) + 1
         labels, history = order[:12].view(rows, length), order[12:24].view(rows, length)
         changed = torch.cat([history[:, :cut], history[:, cut:].flip(0, 1)], 1)
-        before = _training_vectors(model, history, labels, cut)
+        before = training_vectors(model, history, labels, cut)
         assert len(before) == rows * cut, self._says(
             f"training_queries() gave {len(before)} queries for {rows * cut} labels; expected one for each"
         )
-        after = _training_vectors(model, changed, labels, cut)
+        after = training_vectors(model, changed, labels, cut)
         self._same(before, after, "a training query reads later items of the history (the future)")
-        other = _training_vectors(model, history, labels.roll(1, 0), cut)
+        other = training_vectors(model, history, labels.roll(1, 0), cut)
         self._same(before, other, "a training query reads its own label")
 
     # -- training -------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ class RecommenderTests:
         assert not len(wrong), self._says(
             f"it did not learn the checkerboard: for {len(wrong)} of {len(best)} users an item of the "
             f"other colour ({float(best[wrong[0]]):.3g}) is not below every unseen one of their own "
-            f"({float(worst[wrong[0]]):.3g}). {_advice(module)}"
+            f"({float(worst[wrong[0]]):.3g}). {advice(module)}"
         )
 
     def _tells_colours_apart(self, module: RecModule) -> bool:
@@ -380,16 +380,6 @@ class RecommenderTests:
                 self._same(value, theirs[name], f"{what} ({name} differs)", 1e-6)
 
 
-def _advice(module: RecModule) -> str:
-    """What to do about a checkerboard that was not learnt."""
-    if module.loss is None:
-        return "Without a loss all it knows comes from fit(): look for a fault there or in the scores"
-    return (
-        "Train longer (checkerboard_epochs, checkerboard_lr), or look for a fault in the loss, the scores "
-        "or the gradients"
-    )
-
-
 def _data(module: RecModule) -> RecDataModule:
     data = module.trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(data, RecDataModule)
@@ -401,14 +391,3 @@ def _with(batch: Batch, **changes: Tensor) -> Batch:
     for name, value in changes.items():
         setattr(changed, name, value)
     return changed
-
-
-def _training_vectors(model: VectorRecommender, history: Tensor, labels: Tensor, cut: int) -> Tensor:
-    """(rows * cut, d) training queries of the first `cut` positions, found by their labels, row by row."""
-    day = 86_400 * torch.arange(1, history.shape[1] + 1).expand_as(history)
-    batch = Batch.of(history, user=torch.arange(1, len(history) + 1), history_time=day, labels=labels)
-    with torch.no_grad():
-        q = model.training_queries(batch)
-    wanted = labels[:, :cut].flatten()
-    rows = [torch.nonzero(q.targets == target)[:, 0] for target in wanted]
-    return q.vectors[torch.cat(rows)]

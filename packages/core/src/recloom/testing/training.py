@@ -13,11 +13,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.interactions import Interactions
-from ..recommender import Recommender
+from ..recommender import Recommender, VectorRecommender
 from ..spec import build
 from ..training.checkpoint import AtomicCheckpointIO
 from ..training.module import RecModule
@@ -64,7 +65,7 @@ def train(
     callbacks: list[Callback] = [Until(until)] if until else []
     if save:
         callbacks.append(ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]))
-    with quiet():
+    with silence():
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
@@ -115,8 +116,29 @@ def requests(visible: Interactions, users: int = 6) -> Batch:
     )
 
 
+def training_vectors(model: VectorRecommender, history: Tensor, labels: Tensor, cut: int) -> Tensor:
+    """(rows * cut, d) training queries of the first `cut` positions, found by their labels, row by row."""
+    day = 86_400 * torch.arange(1, history.shape[1] + 1).expand_as(history)
+    batch = Batch.of(history, user=torch.arange(1, len(history) + 1), history_time=day, labels=labels)
+    with torch.no_grad():
+        q = model.training_queries(batch)
+    wanted = labels[:, :cut].flatten()
+    rows = [torch.nonzero(q.targets == target)[:, 0] for target in wanted]
+    return q.vectors[torch.cat(rows)]
+
+
+def advice(module: RecModule) -> str:
+    """What to do about a checkerboard that was not learnt."""
+    if module.loss is None:
+        return "Without a loss all it knows comes from fit(): look for a fault there or in the scores"
+    return (
+        "Train longer (checkerboard_epochs, checkerboard_lr), or look for a fault in the loss, the scores "
+        "or the gradients"
+    )
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep back what Lightning says of machines and of training that is short on purpose."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
