@@ -43,7 +43,8 @@ class LastItemVectors(VectorRecommender):
         self.items = nn.Embedding(self.num_items + 1, dim, padding_idx=0)
 
     def query(self, batch: Batch) -> Tensor:
-        return self.queries(batch.history[:, -1])
+        vectors: Tensor = self.queries(batch.history[:, -1])
+        return vectors
 
     def item_vectors(self) -> Tensor:
         return self.items.weight
@@ -114,7 +115,7 @@ class LossTests:
         value = self.value(made, model, batch)
         assert value.shape == (), self._says(f"it has shape {tuple(value.shape)}; expected one number, ()")
         assert value.isfinite(), self._says(f"it is {float(value)}")
-        value.backward()
+        torch.autograd.backward(value)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         assert gradients, self._says("no parameter of the recommender gets a gradient")
         assert all(g.isfinite().all() for g in gradients), self._says("a gradient is not finite")
@@ -135,7 +136,7 @@ class LossTests:
         assert apart <= 1e-5 * max(1.0, float(alone.detach().abs())), self._says(
             f"rows of padding change it by {apart:.3g}"
         )
-        among.backward()
+        torch.autograd.backward(among)
         table = model.item_vectors()
         if isinstance(table, nn.Parameter) and table.grad is not None:
             touched = float(table.grad[0].abs().max())
