@@ -179,7 +179,7 @@ def test_it_is_plain_data_and_registered():
     from recloom.plugins import collect
 
     assert collect("register_language_models")["OpenAIChat"] is OpenAIChat
-    assert describe(OpenAIChat)["class_path"] == "recloom.llm.openai.chat.OpenAIChat"
+    assert describe(OpenAIChat)["class_path"] == "OpenAIChat"
     assert json.dumps(OpenAIChat("small").identity)
     assert issubclass(OpenAIChat, LanguageModel)
     assert OpenAIChat.can_score
