@@ -58,14 +58,16 @@ def test_recommendations_are_printed_as_they_are_spelt(monkeypatch, capsys):
 
 
 def test_the_demo_shows_titles_as_they_are_spelt(monkeypatch, tmp_path, capsys):
-    from recloom.demo import steps as contest
+    from recloom.demo import steps
 
     ids = [f"i{n}" for n in range(len(HOSTILE))]
-    pl.DataFrame({"user_id": "[/u]", "item_id": ids}).write_parquet(tmp_path / "interactions.parquet")
+    rows = {"user_id": "[/u]", "item_id": ids, "timestamp": range(len(ids))}
+    pl.DataFrame(rows).write_parquet(tmp_path / "interactions.parquet")
     catalog = Catalog(pl.DataFrame({"item_id": ids, "title": HOSTILE}), pl.DataFrame({"user_id": ["[/u]"]}))
     run = SimpleNamespace(catalog=catalog, data=lambda: SimpleNamespace(path=tmp_path))
-    monkeypatch.setattr(contest, "answer", lambda *_: ids[::-1])
-    contest.ask(run, tmp_path / "model.onnx", "[/u]")
+    exported = SimpleNamespace(answer=lambda *_, **__: ids[::-1])
+    monkeypatch.setattr(steps, "artefacts_of", lambda *_: exported)
+    steps.ask(run, tmp_path / "model.onnx", "[/u]")
     shown = capsys.readouterr().out
     for expected in ("[/u]", "[/nope] x", "[rec] (2007)", "␛[31malarm␇", "right\ufffdleft", ":smile:"):
         assert expected in shown
