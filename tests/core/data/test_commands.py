@@ -1,5 +1,7 @@
 """What a user sees of the data commands."""
 
+import inspect
+
 import pytest
 from recloom.data.prepare import commands
 from recloom.data.prepare.public_datasets import KNOWN
@@ -81,4 +83,4 @@ def test_every_option_is_described():
     for function in commands.COMMANDS:
         options = [name for name in function.__annotations__ if name != "return"]
         for option in options:
-            assert f"        {option}: " in function.__doc__, (function.name, option)
+            assert f"    {option}: " in inspect.cleandoc(function.__doc__), (function.name, option)
