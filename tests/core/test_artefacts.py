@@ -46,6 +46,19 @@ def test_recommend_gives_the_file_to_who_reads_its_ending(tapes, tmp_path):
     assert tapes.asked == [(Path("m.tape"), Path("u.parquet"), Path("o.parquet"), 3, ["a", "b"])]
 
 
+def test_recommend_names_the_options_that_no_exported_file_takes(tapes, capsys):
+    words = ["recommend", "--artefact", "m.tape", "--users", "u.parquet", "--out", "o.parquet"]
+    for more, named in (
+        (["--events", "3"], "--events"),
+        (["--llm.offline", "true"], "--llm.offline"),
+        (["--events", "3", "--llm.max_calls", "5"], "--events, --llm.max_calls"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, *more])
+        assert f"--artefact does not take {named}: an exported file" in capsys.readouterr().err
+    assert tapes.asked == []
+
+
 def test_an_ending_that_nobody_reads_is_refused_before_any_work(tapes, tmp_path):
     with pytest.raises(RecloomError, match=r"--artefact names a file that ends in \.tape, found 'm\.onnx'"):
         artefacts_of(Path("m.onnx"), "--artefact")

@@ -217,6 +217,13 @@ def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_pat
     run.recommend_users(["u1", "u2"])
     last = Watches.scored[-1]
     assert torch.equal(last.history_event, expected(last.user, last.history))
+    lists = {}
+    for flag, without in (("none", []), ("some", ["--exclude", "i4", "i9", "nothing"])):
+        main(["recommend", "run", "--all", "--out", str(tmp_path / flag), "--k", "3", *without])
+        lists[flag] = pl.read_parquet(tmp_path / flag)
+    assert {"i4", "i9"} <= {*lists["none"]["item_id"]}
+    assert not {"i4", "i9"} & {*lists["some"]["item_id"]}
+    assert {*lists["some"]["user_id"]} == {*lists["none"]["user_id"]} == {*run.catalog.users["user_id"]}
     with pytest.raises(RecloomError, match="found 1 events for 2 items"):
         run.recommend(["i3", "i4"], events=[5])
     run.catalog.events = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def recommend_command(
                 "--artefact takes one file of requests and writes one of lists: "
                 "recloom recommend --artefact model.onnx --users users.parquet --out lists.parquet"
             )
+        _refuse_options_of_runs(events, llm)
         from .artefacts import artefacts_of
 
         exported = artefacts_of(Path(artefact), "--artefact")
@@ -77,7 +79,7 @@ def recommend_command(
         writable(Path(out))
     loaded = load(run, data=data, llm=llm)
     if all:
-        _write_all(loaded, k, str(out))
+        _write_all(loaded, k, exclude or [], str(out))
         return
     names = users or ["your history"]
     if users:
@@ -98,6 +100,21 @@ def recommend_command(
     else:
         _print(names, answers)
     _print_usage(loaded)
+
+
+def _refuse_options_of_runs(events: list[str] | None, llm: LLMCallOptions) -> None:
+    plain = LLMCallOptions()
+    given = ["--events"] if events is not None else []
+    given += [
+        f"--llm.{field.name}"
+        for field in fields(llm)
+        if getattr(llm, field.name) != getattr(plain, field.name)
+    ]
+    if given:
+        raise RecloomError(
+            f"--artefact does not take {', '.join(given)}: an exported file sends no requests to a language model, and "
+            "reads events from the file of requests that --users names. Leave it out."
+        )
 
 
 def _print_usage(loaded: Run) -> None:
@@ -122,7 +139,7 @@ def _print(names: list[str], answers: list[list[Recommendation]]) -> None:
         Console().print(table)
 
 
-def _write_all(loaded: Run, k: int, out: str) -> None:
+def _write_all(loaded: Run, k: int, exclude: list[str], out: str) -> None:
     import pyarrow.parquet as pq
 
     from ..progress import Progress
@@ -135,7 +152,7 @@ def _write_all(loaded: Run, k: int, out: str) -> None:
         contextlib.ExitStack() as stack,
         Progress("recommending", loaded.catalog.num_users) as progress,
     ):
-        for table in loaded.recommend_all(k):
+        for table in loaded.recommend_all(k, exclude=exclude):
             arrow = table.to_arrow()
             writer = writer or stack.enter_context(pq.ParquetWriter(partial, arrow.schema))
             writer.write_table(arrow)

@@ -165,14 +165,15 @@ class Run:
         batch = self._requests(torch.from_numpy(index.copy()))
         return self._answer(batch, k, exclude)
 
-    def recommend_all(self, k: int = 10) -> Iterator[pl.DataFrame]:
+    def recommend_all(self, k: int = 10, *, exclude: Iterable[str] = ()) -> Iterator[pl.DataFrame]:
         """Tables of user_id, item_id, score and rank for all users, in blocks; memory does not grow with users."""
+        excluded = list(exclude)
         step = max(1, BLOCK // self.catalog.num_items)
         with self.module.llm_sessions() as sessions:
             for start in range(1, self.catalog.num_users + 1, step):
                 index = torch.arange(start, min(start + step, self.catalog.num_users + 1))
                 with suppress(BatchPlanned):
-                    items, scores = self._top(self._requests(index), k, [])
+                    items, scores = self._top(self._requests(index), k, excluded)
                     yield _frame(self.catalog, index, items, scores)
         self.module.usage = sessions.usage
 
