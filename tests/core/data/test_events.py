@@ -12,7 +12,7 @@ from recloom import Batch, RecModule, Recommender, Run
 from recloom.cli.main import main
 from recloom.data import Catalog, Interactions, read_card
 from recloom.data.batches import PointwiseRows, RecDataModule, SequenceRows
-from recloom.data.columns import event_codes
+from recloom.data.columns import event_codes, listed_values
 from recloom.data.prepare import arrange
 from recloom.data.prepare.codes import choose_context, choose_events
 from recloom.data.readers import RawTables
@@ -39,6 +39,17 @@ def test_every_value_is_an_event_where_there_are_few():
     raw = pl.Series([4.1, 0.5, 4.5, 3.0, None, float("nan"), 99.0], dtype=pl.Float32)
     assert event_codes(raw, codes).tolist() == [3, 1, 4, 2, 0, 0, 4]
     assert event_codes(pl.Series(["4.1", "3", "good"]), codes).tolist() == [3, 2, 0]
+
+
+def test_numbers_between_values_are_told_apart_from_values():
+    codes, _ = choose_events(rows(value=[4.5, 0.5, 4.1]))
+    raw = pl.Series([4.1, 0.5, 4.5, 4.0, 0.1, 99.0, float("nan"), None])
+    assert listed_values(raw, codes).tolist() == [True, True, True] + 5 * [False]
+    catalog = Catalog(rows(item_id=["a"]), rows(user_id=["u"]), events=codes)
+    assert catalog.event_codes(raw).tolist() == [2, 1, 3, 1, 1, 3, 0, 0]
+    assert catalog.event_codes(raw, only_listed=True).tolist() == [2, 1, 3, 0, 0, 0, 0, 0]
+    intervals, _ = choose_events(rows(value=[0.5, 4.5]), cuts=[3])
+    assert listed_values(raw, intervals).all()
 
 
 def test_cuts_make_intervals_of_values():
@@ -226,6 +237,19 @@ def test_training_evaluation_and_recommendation_read_the_same_codes(toy, tmp_pat
     assert {*lists["some"]["user_id"]} == {*lists["none"]["user_id"]} == {*run.catalog.users["user_id"]}
     with pytest.raises(RecloomError, match="found 1 events for 2 items"):
         run.recommend(["i3", "i4"], events=[5])
+    Watches.scored.clear()
+    told = "no events of these data, so taken as not known: 3.5, 99, 'good'; their events are '1', '2', '3', '4', '5'"
+    with pytest.warns(UserWarning, match=told):
+        run.recommend(["i3", "i4", "i5", "i6", "i7"], events=[3.5, 99, "good", "4", None])
+    run.catalog.events = EventCodes(column="value", names=["below 3", "3 or more"], cuts=[3.0])
+    run.recommend(["i3", "i4"], events=["3.5", "-7"])
+    assert [batch.history_event.tolist() for batch in Watches.scored] == [[[0, 0, 0, 4, 0]], [[2, 1]]]
+    run.catalog.events = EventCodes(column="event", names=["buy", "view"])
+    with pytest.warns(UserWarning, match="not known: 'Buy'; their events are 'buy', 'view'"):
+        run.recommend(["i3", "i4"], events=["Buy", "view"])
+    run.catalog.events = EventCodes(column="event", names=[str(n) for n in range(40)])
+    with pytest.warns(UserWarning, match="'31' and 8 more"):
+        run.recommend(["i3"], events=["Buy"])
     run.catalog.events = None
     with pytest.raises(DataError, match="do not say what happened"):
         run.recommend(["i3"], events=[5])

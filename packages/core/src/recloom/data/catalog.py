@@ -18,7 +18,7 @@ import polars as pl
 from ..errors import DataError
 from ..schemas import ContextField, DatasetCard, EventCodes
 from .card import CARD, read_card
-from .columns import Columns, IdTable, Indices, event_codes, hash_ids, load_columns
+from .columns import Columns, IdTable, Indices, event_codes, hash_ids, listed_values, load_columns
 from .provenance import ENCODER, check_encoder, encoder_of
 from .vector_files import UNNAMED, ItemVectors, files_by_name, read_vectors, vector_matrix, with_vector_column
 from .vector_files import VECTOR as VECTOR
@@ -98,14 +98,25 @@ class Catalog:
         ids = self.items["item_id"], self.users["user_id"]
         return load_columns(folder, *ids, self.events, self.context, cache, self._ids.copy().hexdigest()[:16])
 
-    def event_codes(self, happened: Iterable[Any]) -> Indices:
-        """Codes of raw events or values, such as ratings; 0 where one is no event of the dataset."""
+    def event_codes(self, happened: Iterable[Any], *, only_listed: bool = False) -> Indices:
+        """Codes of raw events or values, such as ratings; 0 where one is missing, an unknown word, or no number.
+
+        Args:
+            happened: raw events.
+            only_listed: 0 too for a number that is no event itself, where the values of the dataset are its events;
+                otherwise such a number has the code of the next lower value, or of the lowest. Where the dataset was
+                prepared with cuts, every number is in one of their intervals.
+
+        Raises DataError where the data have no events.
+        """
         if self.events is None:
             raise DataError(
                 "these data do not say what happened with an item, so no event can be given. Prepare them with a "
                 "column of values (--value-column) or events (--event-column)."
             )
-        return event_codes(pl.Series(list(happened), strict=False), self.events).astype(np.int64)
+        raw = pl.Series(list(happened), strict=False)
+        codes = event_codes(raw, self.events).astype(np.int64)
+        return np.where(listed_values(raw, self.events), codes, 0) if only_listed else codes
 
     def item_index(self, ids: Iterable[Any]) -> Indices:
         """Indices of raw item ids; 0 where an id is unknown."""

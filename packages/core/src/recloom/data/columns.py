@@ -117,12 +117,28 @@ def hash_ids(items: pl.Series, users: pl.Series) -> Any:
 
 
 def event_codes(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Codes of raw events or values: 0 where one is missing or no event of the dataset."""
+    """Codes of raw events or values: 0 where one is missing, a word that is no event, or no number.
+
+    A number always has a code, by the cuts that it reaches: where values themselves are events, one between two of
+    them has the code of the lower. `listed_values` tells such numbers apart.
+    """
     if not events.cuts:
         return IdTable(pl.Series(events.names)).index(column).astype(np.uint8)
-    values = column.cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
+    values = _floats(column)
     found = 1 + np.searchsorted(np.asarray(events.cuts, np.float32), values, side="right")
     return np.where(np.isnan(values), 0, found).astype(np.uint8)
+
+
+def listed_values(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(N,) whether each number is an event itself; all True where events are words, or intervals between given cuts."""
+    names = pl.Series(events.names, dtype=pl.String).cast(pl.Float32, strict=False)
+    if not events.cuts or names.null_count() or names.to_list()[1:] != np.float32(events.cuts).tolist():
+        return np.ones(len(column), bool)
+    return np.isin(_floats(column), names.to_numpy())
+
+
+def _floats(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return column.cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
 
 
 def _encoded(

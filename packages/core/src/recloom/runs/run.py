@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 22
 """Scores held at once while recommending to many users."""
+EVENTS_SHOWN = 32
+"""Events that a warning lists."""
 
 
 class Run:
@@ -124,7 +126,7 @@ class Run:
         A user without `history` is looked up in the run's dataset.
 
         events: what happened with each item of the history, such as its rating, for recommenders that read it; by
-            default nothing is known of it.
+            default nothing is known of it. One that is no event of the dataset counts as not known, with a warning.
         """
         if isinstance(history, str):
             raise RecloomError(f"history must be a list of ids or titles, found the text {history!r}")
@@ -144,7 +146,10 @@ class Run:
                 f"events must say what happened with each item of the history; found {len(events)} events for "
                 f"{len(items)} items"
             )
-        return torch.from_numpy(self.catalog.event_codes(events))[items > 0][None]
+        codes = torch.from_numpy(self.catalog.event_codes(events, only_listed=True))
+        assert self.catalog.events is not None
+        tell_unknown_events(events, codes, self.catalog.events.names)
+        return codes[items > 0][None]
 
     def _complete(self, batch: Batch) -> Batch:
         """The request with a context of which nothing is known."""
@@ -267,6 +272,22 @@ def tell_unknown(history: Sequence[str], items: Tensor) -> None:
         warnings.warn(f"not known, so ignored: {', '.join(map(repr, unknown))}", stacklevel=3)
     if len(unknown) == len(history):
         warnings.warn("nothing known of this history: the order is that for newcomers", stacklevel=3)
+
+
+def tell_unknown_events(events: Sequence[Any], codes: Tensor, known: Sequence[str]) -> None:
+    """Warn of what is no event of the dataset; `codes` (L,) are 0 there, and `known` its events in words."""
+    unknown = [event for event, code in zip(events, codes.tolist(), strict=True) if not code]
+    unknown = [
+        event for event in unknown if event is not None and event == event
+    ]  # NaN says that none is known
+    if unknown:
+        shown = ", ".join(map(repr, known[:EVENTS_SHOWN]))
+        more = f" and {len(known) - EVENTS_SHOWN} more" if len(known) > EVENTS_SHOWN else ""
+        warnings.warn(
+            f"no events of these data, so taken as not known: {', '.join(map(repr, unknown))}; their events are "
+            f"{shown}{more}",
+            stacklevel=4,
+        )
 
 
 def write_predictions(path: Path, batches: Iterable[tuple[Tensor, Tensor, Tensor]], catalog: Catalog) -> None:
