@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ..errors import RecloomError, Terminated
@@ -23,7 +23,7 @@ from ..parse_errors import ANYWHERE, CommandLine, ComponentOption, explain
 from ..plugins import collect
 from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
 from ..training.callbacks import EarlyStop, TrainingBar
-from ..training.checkpoint import LastCheckpoint
+from ..training.checkpoint import LastCheckpoint, RunCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
 from .config_files import own_yaml
 
@@ -82,7 +82,7 @@ class RunCLI(LightningCLI):
             default=False,
             help="replace what a finished fit left in the folder of the run",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(EarlyStop, "early_stopping")
         parser.set_defaults(

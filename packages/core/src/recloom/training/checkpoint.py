@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -14,7 +14,48 @@ from ..errors import RecloomError
 from ..io import whole_file
 
 
-class LastCheckpoint(ModelCheckpoint):
+class RunCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint that keeps its best score where a run was moved or copied before it is resumed.
+
+    Lightning's own forgets the score where the folder is another one, and replaces the best checkpoint by the next.
+    """
+
+    stored_as = "ModelCheckpoint"
+    """What it is called in checkpoints, those of earlier runs too."""
+    _resumed_from: Path | None = None
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, self.stored_as, 1)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self._resumed_from = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(self._moved_here(state_dict))
+
+    def _moved_here(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The state with the paths of this folder, where it was read from here and its best checkpoint is here too."""
+        if self.dirpath is None or state["dirpath"] == self.dirpath or self._resumed_from is None:
+            return state
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return path and str(folder / PureWindowsPath(path).name)  # reads the separators of any system
+
+        best = here(state["best_model_path"])
+        if self._resumed_from.resolve().parent != folder.resolve() or (best and not Path(best).is_file()):
+            return state
+        return state | {
+            "dirpath": self.dirpath,
+            "best_model_path": best,
+            "kth_best_model_path": here(state["kth_best_model_path"]),
+            "last_model_path": here(state["last_model_path"]),
+            "best_k_models": {here(path): score for path, score in state["best_k_models"].items()},
+        }
+
+
+class LastCheckpoint(RunCheckpoint):
     """Keeps `last.ckpt`, to resume from: after every epoch, or every so many steps.
 
     Lightning's own `save_last` writes only when the best checkpoint changes.
@@ -23,6 +64,8 @@ class LastCheckpoint(ModelCheckpoint):
         dirpath: folder; set to the run's own.
         every_n_train_steps: write after so many steps instead of after every epoch.
     """
+
+    stored_as = "LastCheckpoint"
 
     def __init__(self, dirpath: str | None = None, every_n_train_steps: int | None = None) -> None:
         super().__init__(
