@@ -75,6 +75,13 @@ def test_what_tells_nothing_apart_is_no_event():
     assert "33 different values" in note
     assert "--event-cuts" in note
     assert choose_events(rows(event=[str(n) for n in range(300)]))[0] is None
+    assert "does not hold two different values" in choose_events(rows(kind=["a", "a"]), "kind")[1]
+    assert "does not hold two different values" in choose_events(rows(value=[1.0]), "value")[1]
+    none, note = choose_events(rows(value=[16777216, 16777217]))
+    assert none is None
+    assert (
+        note == "no events: column 'value' holds 16777216 and 16777217, which are the same number as float32"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,44 @@ def test_what_tells_nothing_apart_is_no_event():
         (rows(value=[1.0, 2.0]), None, [2.0, 1.0], "must be ascending numbers; found 2.0, 1.0"),
         (rows(item_id=["a"]), None, [1.0], "needs a column of values, and these data have none"),
         (rows(kind=[str(n) for n in range(256)]), "kind", None, "256 different values; at most 255 events"),
+        (rows(value=[1.0, 2.0]), None, [1.0, float("inf")], "must be ascending numbers; found 1.0, inf"),
+        (
+            rows(value=[1.0, 2.0]),
+            None,
+            [],
+            "--event-cuts needs the numbers where intervals begin.*found none",
+        ),
+        (
+            rows(value=[1.0]),
+            None,
+            [4.1, 4.10000001],
+            r"--event-cuts has 4.1 and 4.10000001, which are the same number as float32",
+        ),
+        (
+            rows(value=[1.0]),
+            None,
+            [16777216, 16777217],
+            "--event-cuts has 16777217, but values are float32 and the nearest of these is 16777216",
+        ),
+        (rows(value=[1.0]), None, [1e300], "--event-cuts must be ascending numbers"),
+        (
+            rows(value=pl.Series([16777216, 16777217], dtype=pl.Float32)),
+            "value",
+            None,
+            r"'value' holds 16777216, and float32 does not tell whole numbers from 16777216 on from their neigh",
+        ),
+        (
+            rows(value=[float(n) for n in range(33)]),
+            "value",
+            None,
+            r"'value' has 33 different values \(--event-column\); at most 32 .* with --event-cuts, such as",
+        ),
+        (
+            rows(stars=[1, 16777217, None, 16777216]),
+            "stars",
+            None,
+            r"'stars' holds 16777216 and 16777217, which are the same number as float32 \(--event-column\)",
+        ),
         (rows(value=[1.0]), None, list(range(255)), "--event-cuts has 255 numbers; at most 254"),
     ],
 )
@@ -106,6 +151,11 @@ def test_fields_of_requests_are_counted_in_the_order_of_the_alphabet():
     ]  # fmt: skip
     with pytest.raises(DataError, match=r"without a column 'place' \(--context-columns\)"):
         choose_context(frame, ["place"])
+    for name in ("user_id", "item_id", "timestamp"):
+        with pytest.raises(DataError, match=f"--context-columns names '{name}', which every interaction has"):
+            choose_context(rows(user_id=["u"], item_id=["a"], timestamp=[1]), [name])
+    with pytest.raises(DataError, match="--context-columns names 'hour' twice"):
+        choose_context(frame, ["hour", "device", "hour"])
     many = rows(place=[str(n) for n in range(10_001)])
     with pytest.raises(DataError, match="10,001 different values; at most 10,000"):
         choose_context(many, ["place"])
@@ -304,3 +354,17 @@ def test_a_request_carries_the_context_of_its_held_out_row(tmp_path):
     assert read_card(tmp_path / "log").source.options == {
         "keep_columns": ["device"], "context_columns": ["device"],
     }  # fmt: skip
+
+
+def test_options_of_events_that_say_nothing_are_refused_by_the_command(tmp_path, capsys):
+    raw = tmp_path / "log.csv"
+    raw.write_text("user,item,rating\n" + "".join(f"u{n % 3},i{n},{n}\n" for n in range(40)))
+    for words, message in (
+        (["--event-cuts"], "--event-cuts needs the numbers where intervals begin"),
+        (["--event-column", "value"], "column 'value' has 40 different values (--event-column); at most 32"),
+        (["--context-columns", "item_id"], "--context-columns names 'item_id'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["data", "prepare", "table", "--path", str(raw), "--out", str(tmp_path / "log"), *words])
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "log").exists()

@@ -21,6 +21,10 @@ FEW_VALUES = 32
 """So many different values are events of their own where no cuts are given."""
 CONTEXT_VALUES = 10_000
 """Different values of a field of requests at most."""
+WHOLE = 1 << 24
+"""From here on float32 skips whole numbers."""
+ALWAYS = ("user_id", "item_id", "timestamp")
+"""Columns of every interaction, which are no context."""
 
 
 def choose_events(
@@ -32,8 +36,13 @@ def choose_events(
         column: of the rows; by default `event` where there is one, else `value`.
         cuts: where intervals of numbers begin; by default each of at most `FEW_VALUES` values is an event.
 
-    Raises DataError for a column that is not there, for cuts of words, and where there are too many events.
+    Raises DataError for a column that is not there, for cuts of words, and where there are too many events, or numbers
+    that are equal as float32, in a column that was asked for.
     """
+    if cuts is not None and not cuts:
+        raise DataError(
+            "--event-cuts needs the numbers where intervals begin, such as --event-cuts 3 4; found none."
+        )
     if column is not None and column not in rows.columns:
         raise DataError(_absent(rows, column, "--event-column"))
     name = column or next((usual for usual in ("event", "value") if usual in rows.columns), None)
@@ -43,16 +52,24 @@ def choose_events(
         return None, ""
     if not rows[name].dtype.is_numeric():
         return _of_words(rows, name, cuts, column is not None)
-    return _of_numbers(rows, name, cuts)
+    return _of_numbers(rows, name, cuts, column is not None)
 
 
 def choose_context(rows: pl.DataFrame, columns: Sequence[str]) -> list[ContextField]:
     """The fields of requests, each with its values in the order of the alphabet.
 
-    Raises DataError for a column that is not there, and for one of too many different values.
+    Raises DataError for a column that is not there, for ids, times and a column named twice, and for one of too many
+    different values.
     """
-    fields = []
+    fields: list[ContextField] = []
     for name in columns:
+        if name in ALWAYS:
+            raise DataError(
+                f"--context-columns names {name!r}, which every interaction has and no model reads as context. Name "
+                "columns of what is known of a request, such as device or place."
+            )
+        if any(field.name == name for field in fields):
+            raise DataError(f"--context-columns names {name!r} twice. Name each column once.")
         if name not in rows.columns:
             raise DataError(_absent(rows, name, "--context-columns"))
         values = rows[name].cast(pl.String).drop_nulls().unique().sort()
@@ -79,31 +96,95 @@ def _of_words(
     if len(words) > EVENTS:
         return None, f"no events: column {name!r} has {len(words):,} different values"
     if len(words) < 2:
-        return None, ""
+        return None, _nothing_apart(name) if asked else ""
     return EventCodes(column=name, names=words.to_list()), f"events: {_listed(words.to_list())} ({name})"
 
 
-def _of_numbers(rows: pl.DataFrame, name: str, cuts: Sequence[float] | None) -> tuple[EventCodes | None, str]:
+def _of_numbers(
+    rows: pl.DataFrame, name: str, cuts: Sequence[float] | None, asked: bool
+) -> tuple[EventCodes | None, str]:
     if cuts:
-        edges = [float(cut) for cut in cuts]
-        if not np.isfinite(edges).all() or (np.diff(np.asarray(edges, np.float32)) <= 0).any():
-            raise DataError(f"--event-cuts must be ascending numbers; found {', '.join(map(str, cuts))}.")
-        if len(edges) >= EVENTS:
-            raise DataError(f"--event-cuts has {len(edges):,} numbers; at most {EVENTS - 1} are possible.")
-        between = [f"{_word(low)} to below {_word(high)}" for low, high in pairwise(edges)]
-        names = [f"below {_word(edges[0])}", *between, f"{_word(edges[-1])} or more"]
-        return EventCodes(column=name, names=names, cuts=edges), f"events: {_listed(names)} ({name})"
-    values = rows[name].cast(pl.Float32).drop_nulls().unique().sort()
+        return _of_intervals(name, cuts)
+    values = rows[name].cast(pl.Float32).drop_nulls().drop_nans().unique().sort()
     if len(values) > FEW_VALUES:
+        many = f"column {name!r} has {len(values):,} different values"
+        if asked:
+            raise DataError(
+                f"{many} (--event-column); at most {FEW_VALUES} can be events of their own. Make intervals of them "
+                "with --event-cuts, such as --event-cuts 3 4."
+            )
         return None, (
-            f"no events: column {name!r} has {len(values):,} different values. Intervals of them become events "
-            "with --event-cuts, such as --event-cuts 3 4"
+            f"no events: {many}. Intervals of them become events with --event-cuts, such as --event-cuts 3 4"
         )
+    equal = _not_distinct(rows[name])
+    if equal:
+        if asked:
+            raise DataError(
+                f"{equal} (--event-column). Write smaller numbers or words, such as a rank of them, or make intervals "
+                "with --event-cuts."
+            )
+        return None, f"no events: {equal}"
     if len(values) < 2:
-        return None, ""
+        return None, _nothing_apart(name) if asked else ""
     words = [_word(value) for value in values.to_list()]
     edges = [float(word) for word in words[1:]]
     return EventCodes(column=name, names=words, cuts=edges), f"events: {_listed(words)} ({name})"
+
+
+def _of_intervals(name: str, cuts: Sequence[float]) -> tuple[EventCodes, str]:
+    edges = [float(cut) for cut in cuts]
+    if (
+        not np.isfinite(edges).all()
+        or max(map(abs, edges)) > float(np.finfo(np.float32).max)
+        or (np.diff(edges) <= 0).any()
+    ):
+        raise DataError(f"--event-cuts must be ascending numbers; found {', '.join(map(str, cuts))}.")
+    moved = [edge for edge in edges if edge.is_integer() and float(np.float32(edge)) != edge]
+    if moved:
+        raise DataError(
+            f"--event-cuts has {moved[0]:.0f}, but values are float32 and the nearest of these is "
+            f"{np.float32(moved[0]):.0f}. Give a cut that is one, or write smaller numbers."
+        )
+    merged = _equal_as_float32(edges)
+    if merged is not None:
+        raise DataError(
+            f"--event-cuts has {merged[0]!r} and {merged[1]!r}, which are the same number as float32, so nothing lies "
+            "between them. Leave one out, or write smaller numbers."
+        )
+    if len(edges) >= EVENTS:
+        raise DataError(f"--event-cuts has {len(edges):,} numbers; at most {EVENTS - 1} are possible.")
+    between = [f"{_word(low)} to below {_word(high)}" for low, high in pairwise(edges)]
+    names = [f"below {_word(edges[0])}", *between, f"{_word(edges[-1])} or more"]
+    return EventCodes(column=name, names=names, cuts=edges), f"events: {_listed(names)} ({name})"
+
+
+def _not_distinct(column: pl.Series) -> str:
+    """What says that events of this column would merge; empty where they do not."""
+    merged = _equal_as_float32(column.drop_nulls().unique().sort().to_list())
+    if merged is not None:
+        return (
+            f"column {column.name!r} holds {merged[0]} and {merged[1]}, which are the same number as float32"
+        )
+    if column.dtype == pl.Float32:  # as readers give it, so what was merged is not seen any more
+        large = column.filter(column.abs() >= WHOLE)
+        if len(large):
+            return (
+                f"column {column.name!r} holds {large[0]:.0f}, and float32 does not tell whole numbers from {WHOLE} "
+                "on from their neighbours"
+            )
+    return ""
+
+
+def _equal_as_float32(ascending: Sequence[float]) -> tuple[float, float] | None:
+    """The first two different neighbours that float32 does not tell apart."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(ascending, np.float32)
+    places = np.flatnonzero(rounded[1:] <= rounded[:-1])
+    return (ascending[places[0]], ascending[places[0] + 1]) if len(places) else None
+
+
+def _nothing_apart(name: str) -> str:
+    return f"no events: column {name!r} (--event-column) does not hold two different values"
 
 
 def _word(value: float) -> str:
@@ -116,7 +197,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _absent(rows: pl.DataFrame, column: str, flag: str) -> str:
-    have = [name for name in rows.columns if name not in ("user_id", "item_id", "timestamp")]
+    have = [name for name in rows.columns if name not in ALWAYS]
     return (
         f"the interactions were read without a column {column!r} ({flag}); beside ids and times they have "
         f"{', '.join(have) or 'none'}. A reader keeps further columns with --keep-columns {column}, where it has that "
