@@ -55,7 +55,7 @@ def latest_run() -> Path:
 def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
     """Before a fit: refuse a folder that holds a trained run, unless it is resumed or to be overwritten.
 
-    Results of an earlier test are removed, since they no longer describe what the folder holds.
+    What is to be overwritten is removed; a run that is resumed stays as it is until its training has begun.
     """
     lock(run)
     trained = any((run / CHECKPOINTS).glob("*.ckpt"))
@@ -64,12 +64,18 @@ def make_room(run: Path, *, resume: bool, overwrite: bool) -> None:
             f"{run} holds a trained run already. Go on with it by --ckpt_path last, replace it with --overwrite, "
             "or choose another --run."
         )
-    for name in RESULTS:
-        for file in run.glob(name):
-            file.unlink()
+    if not resume:
+        remove_results(run)
     if trained and overwrite and not resume:
         shutil.rmtree(run / CHECKPOINTS)
         shutil.rmtree(run / "logs", ignore_errors=True)
+
+
+def remove_results(run: Path) -> None:
+    """Remove what an earlier test measured, which no longer describes what the folder holds."""
+    for name in RESULTS:
+        for file in run.glob(name):
+            file.unlink()
 
 
 def leave_nothing(run: Path) -> None:

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,7 +22,16 @@ from ..llm import without_call_options
 from ..next_steps import command_line
 from ..parse_errors import ANYWHERE, CommandLine, ComponentOption, explain
 from ..plugins import collect
-from ..run_folder import CHECKPOINTS, RECORD, finished, leave_nothing, make_room, new_run, write_config
+from ..run_folder import (
+    CHECKPOINTS,
+    RECORD,
+    finished,
+    leave_nothing,
+    make_room,
+    new_run,
+    remove_results,
+    write_config,
+)
 from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint, RunCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
@@ -43,20 +53,46 @@ CSV = "lightning.pytorch.loggers.CSVLogger"
 
 
 class SaveConfig(SaveConfigCallback):
-    """Write the full configuration to `config.yaml` in the run folder once a fit has begun.
+    """Write the full configuration to `config.yaml` in the run folder once training has begun.
 
-    Not in `setup`, as Lightning's own does: a checkpoint that does not fit must leave the run as it was.
+    Not in `setup`, as Lightning's own does, but after all state of a checkpoint is restored: a resumed fit that is
+    refused must leave the run as it was.
     """
+
+    _written = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         return None
 
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.is_global_zero:
-            header = "".join(f"# {line}\n" for line in self.parser.dump_header or ())
-            text = header + stored(self.parser.dump(self.config, skip_none=False))
-            write_config(Path(trainer.default_root_dir), text)
-            (Path(trainer.default_root_dir) / RECORD).unlink(missing_ok=True)  # until this fit has ended
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if trainer.training:
+            _refuse_fewer_epochs(trainer, checkpoint)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._write(trainer)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        self._write(trainer)  # where there was nothing to train
+
+    def _write(self, trainer: Any) -> None:
+        if self._written or not trainer.is_global_zero:
+            return
+        self._written = True
+        run = Path(trainer.default_root_dir)
+        header = "".join(f"# {line}\n" for line in self.parser.dump_header or ())
+        write_config(run, header + stored(self.parser.dump(self.config, skip_none=False)))
+        remove_results(run)
+        (run / RECORD).unlink(missing_ok=True)  # until this fit has ended
+
+
+def _refuse_fewer_epochs(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that has more epochs than are asked for; none were trained without steps."""
+    epochs, most = checkpoint["epoch"] + 1, trainer.max_epochs
+    if checkpoint["global_step"] and most is not None and 0 <= most < epochs:
+        raise RecloomError(
+            f"{trainer.ckpt_path} has come to epoch {epochs} already, and --trainer.max_epochs {most} asks for fewer. "
+            f"Ask for more, such as --trainer.max_epochs {epochs + 1}."
+        )
 
 
 def stored(config: str) -> str:
@@ -228,9 +264,10 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
             raise
         raise type(cause)(_stopped(cause, verb=args[0] if isinstance(args, list) else "fit")) from None
     except MisconfigurationException as error:
-        raise RecloomError(
-            f"{error} Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
-        ) from error
+        advice = (
+            " Look at what this machine has with `recloom doctor`; --trainer.accelerator cpu always works."
+        )
+        raise RecloomError(f"{error}{advice if _of_the_machine(error) else ''}") from error
     finally:
         begun = os.environ.pop(SHARED_RUN, None)  # the next fit of this process has a folder of its own
         if begun and sys.exc_info()[0]:
@@ -275,6 +312,12 @@ def _stopped(cause: KeyboardInterrupt, verb: str) -> str:
 
 def _go_on(run: Path) -> str:
     return f"go on with: {command_line('fit', '--run', run, '--ckpt_path', 'last')}"
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether Lightning refused an accelerator or a device, seen by the modules that the error came through."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any("accelerator" in frame.f_globals.get("__name__", "") for frame, _ in frames)
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:

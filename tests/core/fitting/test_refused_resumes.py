@@ -1,0 +1,92 @@
+"""A resumed fit that is refused leaves the run as it was, file by file."""
+
+from __future__ import annotations
+
+import pytest
+from recloom.errors import RecloomError
+from recloom.fitting.fit import run_command
+from recloom.testing.toys import toy_dataset
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+
+
+def start(data, run, *more):
+    words = ["--model.recommender.dim=8", "--trainer.max_epochs=3", *QUIET]
+    run_command(["fit", "--model=SASRec", f"--data={data}", f"--run={run}", *words, *more])
+
+
+def resume(run, *more):
+    return run_command(["fit", f"--run={run}", "--ckpt_path=last", *more, *QUIET])
+
+
+def files(run):
+    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_dataset(tmp_path_factory.mktemp("toys") / "toy")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data):
+    run = tmp_path_factory.mktemp("runs") / "q"
+    start(data, run)
+    (run / "metrics.json").write_text("{}")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "--trainer.max_epochs=2",
+            "last.ckpt has come to epoch 3 already, and --trainer.max_epochs 2 asks for fewer. Ask for more, such as "
+            "--trainer.max_epochs 4.",
+        ),
+        ("--trainer.max_epochs=0", "asks for fewer"),
+        ("--model.recommender.dim=4", "holds another recommender: dim 8, asked for 4"),
+        ("--data.split.strategy=time", "was trained on another split"),
+    ],
+)
+def test_a_refused_resume_leaves_the_run_as_it_was(finished, option, message):
+    before = files(finished)
+    assert {path.name for path in before} >= {
+        "config.yaml",
+        "run.json",
+        "metrics.json",
+        "last.ckpt",
+        "best.ckpt",
+    }
+    with pytest.raises(RecloomError) as refusal:
+        resume(finished, option)
+    assert message in str(refusal.value)
+    assert "doctor" not in str(refusal.value)
+    assert files(finished) == before
+
+
+def test_a_resumed_fit_replaces_what_no_longer_holds(data, tmp_path):
+    run = tmp_path / "run"
+    start(data, run)
+    (run / "metrics.json").write_text("{}")
+    before = files(run)
+    resume(run, "--trainer.max_epochs=4")
+    after = files(run)
+    gone = {path.name for path in before.keys() - after.keys()}
+    assert gone == {"metrics.json"}
+    assert b"max_epochs: 4" in next(text for path, text in after.items() if path.name == "config.yaml")
+    assert b'"epochs": 4' in next(text for path, text in after.items() if path.name == "run.json")
+
+
+def test_a_fit_without_training_keeps_its_configuration_and_goes_on(data, tmp_path):
+    run = tmp_path / "run"
+    run_command(["fit", "--model=Popularity", f"--data={data}", f"--run={run}", *QUIET])
+    assert "Popularity" in (run / "config.yaml").read_text()
+    resume(run)
+    assert (run / "run.json").is_file()
+
+
+def test_a_metric_that_is_not_measured_says_nothing_of_the_machine(data, tmp_path):
+    with pytest.raises(RecloomError, match="could not find the monitored key") as refusal:
+        start(data, tmp_path / "run", "--checkpoint.monitor=val/nothing")
+    assert "doctor" not in str(refusal.value)
