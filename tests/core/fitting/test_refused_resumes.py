@@ -46,6 +46,16 @@ def finished(tmp_path_factory, data):
         ),
         ("--trainer.max_epochs=0", "asks for fewer"),
         ("--model.recommender.dim=4", "holds another recommender: dim 8, asked for 4"),
+        (
+            "--model.lr=0.5",
+            "trained with other options: lr 0.001, asked for 0.5. Leave these options as they were, or start a new run",
+        ),
+        ("--model.weight_decay=0.5", "weight_decay 0.0, asked for 0.5"),
+        ("--model.betas=[0.5,0.98]", "betas (0.9, 0.98), asked for (0.5, 0.98)"),
+        (
+            "--model.loss=BPR",
+            "trained with another loss: CrossEntropy, asked for BPR. Leave it as it was, or start",
+        ),
         ("--data.split.strategy=time", "was trained on another split"),
     ],
 )
@@ -90,3 +100,11 @@ def test_a_metric_that_is_not_measured_says_nothing_of_the_machine(data, tmp_pat
     with pytest.raises(RecloomError, match="could not find the monitored key") as refusal:
         start(data, tmp_path / "run", "--checkpoint.monitor=val/nothing")
     assert "doctor" not in str(refusal.value)
+
+
+def test_a_schedule_is_told_from_a_changed_rate(data, tmp_path):
+    run = tmp_path / "run"
+    start(data, run, "--model.schedule=cosine", "--model.warmup_steps=2")
+    resume(run, "--trainer.max_epochs=4")
+    with pytest.raises(RecloomError, match=r"lr 0\.001, asked for 0\.01"):
+        resume(run, "--trainer.max_epochs=5", "--model.lr=0.01")

@@ -25,7 +25,7 @@ from .llm_sessions import AskingModule
 from .measurement import Measurement
 from .optimizer import adamw
 from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
-from .saved_state import check_data, read_state, write_state
+from .saved_state import check_data, check_optimizer, read_state, write_state
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
@@ -79,6 +79,8 @@ class RecModule(AskingModule):
         self.run_folder: Path | None = None
         self.external: dict[str, dict[str, Any]] = {}
         """What the checkpoint that is being loaded says of weights from folders, by prefix."""
+        self.saved_groups: list[list[dict[str, Any]]] = []
+        """Options of each optimiser's groups in the checkpoint that training goes on from."""
         if not 0 < lr < float("inf"):
             raise RecloomError(f"lr must be above 0 and finite; found {lr}. Try 0.001.")
         if not self.metrics:
@@ -153,6 +155,10 @@ class RecModule(AskingModule):
     def configure_optimizers(self) -> Any:
         return None if self.loss is None else adamw(self, self.loss)
 
+    def on_fit_start(self) -> None:
+        """Refuse options of the optimiser that would not be used, since its state goes on from the checkpoint."""
+        check_optimizer(self.trainer.optimizers, self.saved_groups)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every step's randomness a function of seed and step, so that a resumed run repeats it."""
         torch.manual_seed((self.seed + 1) * 1_000_003 + self.global_step * 31 + self.global_rank)
@@ -164,7 +170,8 @@ class RecModule(AskingModule):
         if not torch.isfinite(loss):
             raise RecloomError(
                 f"the loss became {loss.item()} in step {self.global_step}; lower --model.lr (now {self.lr:g}) "
-                "or set --trainer.gradient_clip_val 1. The last checkpoint is from before."
+                "in a new run, or go on from the last checkpoint, which is from before, with "
+                "--trainer.gradient_clip_val 1."
             )
         self.log(
             "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True,
@@ -237,6 +244,8 @@ class RecModule(AskingModule):
         """Build the recommender if need be, and give fitted buffers the size they had."""
         data = None if self._trainer is None else self.data
         read_state(self, checkpoint, data, training=data is not None and self.trainer.training)
+        states = checkpoint.get("optimizer_states", [])  # each empty where nothing is trained
+        self.saved_groups = [state.get("param_groups", []) for state in states]
         if data is not None:
             self.meet(data)
 

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..data.catalog import Catalog
 from ..data.provenance import identity
@@ -26,6 +27,7 @@ def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
     assert module.catalog is not None
     checkpoint["recloom"] = {
         "recommender": module.recipe,
+        "loss": _loss_name(module),
         "metrics": module.metrics,
         "catalog": _tables(module.catalog),
         "trained_on": module.trained_on,
@@ -57,6 +59,11 @@ def read_state(
         raise RecloomError(
             f"{module.added:,} items were added to this run after its training, which cannot go on from there. "
             "Go on with the run they were added to, or train a new one on data that hold them."
+        )
+    if training and "loss" in saved and saved["loss"] != _loss_name(module):
+        raise RecloomError(
+            f"the checkpoint was trained with another loss: {saved['loss']}, asked for {_loss_name(module)}. Leave it "
+            "as it was, or start a new run."
         )
     if module.catalog is None or module.added:
         tables = {name: table.numpy().tobytes() for name, table in saved["catalog"].items()}
@@ -102,6 +109,26 @@ def check_recipe(mine: Spec, saved: Spec) -> None:
             + ", ".join(f"{name} {theirs[name]!r}, asked for {own[name]!r}" for name in names)
             + ". Leave these options as they were, or start a new run."
         )
+
+
+def check_optimizer(optimizers: list[Optimizer], saved: list[list[dict[str, Any]]]) -> None:
+    """Refuse other options of AdamW than those of the groups in a checkpoint, naming what differs."""
+    differing: dict[str, str] = {}
+    for optimizer, groups in zip(optimizers, saved, strict=False):
+        for mine, theirs in zip(optimizer.param_groups, groups, strict=False):
+            own, kept = (g | {"lr": g.get("initial_lr", g["lr"])} for g in (mine, theirs))
+            for name in ("lr", "weight_decay", "betas"):
+                if own[name] != kept[name]:
+                    differing.setdefault(name, f"{name} {kept[name]}, asked for {own[name]}")
+    if differing:
+        raise RecloomError(
+            f"the checkpoint was trained with other options: {'; '.join(differing.values())}. Leave these options as "
+            "they were, or start a new run."
+        )
+
+
+def _loss_name(module: RecModule) -> str | None:
+    return None if module.loss is None else type(module.loss).__name__
 
 
 def check_llm(found: dict[str, Any] | None, saved: dict[str, Any] | None) -> None:
