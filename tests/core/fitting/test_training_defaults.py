@@ -9,6 +9,8 @@ import yaml
 from recloom import fit
 from recloom.cli.main import main
 from recloom.errors import RecloomError
+from recloom.fitting.fit import RecCLI, run_command
+from recloom.fitting.task_cli import chosen
 from recloom.fitting.training_defaults import OPTIONS, option_defaults
 from recloom.plugins import collect
 from recloom.recommender import Queries, VectorRecommender
@@ -17,6 +19,15 @@ from torch import nn
 
 OWN = {"batch_size": 7, "lr": 0.02, "max_epochs": 2, "patience": 3, "weight_decay": 0.1, "warmup_steps": 4}
 OWN |= {"schedule": "cosine"}
+USUAL = {
+    "batch_size": 128,
+    "lr": 0.001,
+    "max_epochs": 50,
+    "patience": 10,
+    "weight_decay": 0.0,
+    "warmup_steps": 0,
+}
+USUAL |= {"schedule": "constant"}
 
 
 class Particular(VectorRecommender):
@@ -84,6 +95,92 @@ def test_words_win(toy, tmp_path):
     assert options(tmp_path / "run") == OWN | {"lr": 0.5, "batch_size": 9, "max_epochs": 1}
 
 
+PARTICULAR = "{class_path: Particular, init_args: {dim: 2}}"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        ["--model", '{"class_path":"Particular"}'],
+        ["--model=" + PARTICULAR],
+        ["--model.recommender.class_path", "Particular"],
+        ["--model", "SASRec", "--model", "Particular"],
+        ["--model", "SASRec", "--config", "particular.yaml"],
+        ["--model", "SASRec", "--conf", "particular.yaml"],
+        ["--model", "SASRec", "--con=particular.yaml"],
+        ["--model", "SASRec", "-cparticular.yaml"],
+        ["--config", "sasrec.yaml", "--config", "particular.yaml"],
+        ["--config", "sasrec.yaml", "--model", "Particular"],
+        ["--model", "Particular", "--config", "other.yaml"],
+        ["--config", "{model: {recommender: Particular}}"],
+        ["--model", "part.yaml"],
+        ["--config", "nested.yaml"],
+        ["--model", "SASRec", "--config", "nested.yaml"],
+        ["--model", f"{__name__}.Particular"],
+    ],
+    ids=" ".join,
+)
+def test_they_are_those_of_the_model_that_is_trained(toy, tmp_path, monkeypatch, named):
+    parsed = _parsed(toy, tmp_path, monkeypatch, named)
+    assert parsed.model.recommender.class_path.endswith(".Particular")
+    assert {name: parsed[option] for name, option in OPTIONS.items()} == OWN
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        ["--model", "Particular", "--model", "SASRec"],
+        ["--model", "Particular", "--config", "sasrec.yaml"],
+        ["--model", "Particular", "--conf", "sasrec.yaml"],
+        ["--config", "particular.yaml", "--model", '{"class_path":"SASRec"}'],
+    ],
+    ids=" ".join,
+)
+def test_a_model_that_is_named_first_and_replaced_leaves_no_defaults(toy, tmp_path, monkeypatch, named):
+    parsed = _parsed(toy, tmp_path, monkeypatch, named)
+    assert parsed.model.recommender.class_path.endswith(".SASRec")
+    assert {name: parsed[option] for name, option in OPTIONS.items()} == USUAL
+
+
+def test_a_word_wins_over_them_whatever_way_the_model_is_named(toy, tmp_path, monkeypatch):
+    named = ["--model", '{"class_path":"Particular"}', "--model.lr", "0.5", "--conf", "other.yaml"]
+    parsed = _parsed(toy, tmp_path, monkeypatch, [*named, "--data.batch_size=9"])
+    assert {name: parsed[option] for name, option in OPTIONS.items()} == OWN | {"lr": 0.5, "batch_size": 9}
+
+
+def test_a_second_look_puts_the_usual_values_back(toy, tmp_path, monkeypatch):
+    """Where the words are read wrongly, the parsed model still decides."""
+    monkeypatch.setattr("recloom.fitting.fit.chosen_model", lambda words: Particular)
+    parsed = _parsed(toy, tmp_path, monkeypatch, ["--model", "SASRec", "--model.weight_decay", "0.3"])
+    assert {name: parsed[option] for name, option in OPTIONS.items()} == USUAL | {"weight_decay": 0.3}
+
+
+class Parsed(Exception):
+    """Ends a command once its words are parsed."""
+
+
+def _parsed(toy, folder, monkeypatch, named):
+    """The configuration that `fit` has parsed from words, in a folder of config files."""
+    files = {
+        "particular.yaml": "model: {recommender: {class_path: Particular}}",
+        "sasrec.yaml": "model: {recommender: {class_path: SASRec}}",
+        "other.yaml": "trainer: {enable_progress_bar: false}",
+        "part.yaml": "class_path: Particular",
+        "nested.yaml": "model: {recommender: part.yaml}",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+
+    def stop(line):
+        raise Parsed(line.config[line.subcommand])
+
+    monkeypatch.setattr(RecCLI, "before_instantiate_classes", stop)
+    with pytest.raises(Parsed) as found:
+        run_command(["fit", *named, "--data", str(toy)])
+    return found.value.args[0]
+
+
 @pytest.mark.parametrize("named", ["in the file", "in words"])
 def test_a_config_file_wins_over_them_and_words_over_it(toy, tmp_path, named):
     given = {"model": {"lr": 0.3}, "early_stopping": {"patience": 5}, "trainer": {"max_epochs": 1}}
@@ -114,6 +211,10 @@ def test_help_shows_them(toy, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith("usage: recloom fit")
     assert "Particular is trained with\n  --data.batch_size 7 --model.lr 0.02 --trainer.max_epochs 2" in shown
+    main(["fit", "--model", "SASRec", "--model", '{"class_path":"Particular"}', "--help"])
+    shown = capsys.readouterr().out
+    assert "Particular is trained with\n  --data.batch_size 7" in shown
+    assert "SASRec is trained" not in shown
     with pytest.raises(SystemExit):
         main(["fit", "--model.recommender.help", "Particular"])
     assert "--data.batch_size 7 --model.lr 0.02" in capsys.readouterr().out
@@ -135,3 +236,11 @@ def test_the_defaults_and_demo_settings_of_every_installed_model_are_options(nam
     kind = collect("register_models")[name]
     assert set(option_defaults(kind)) <= set(OPTIONS.values())
     assert set(kind.demo or {}) <= {"options", *OPTIONS}
+
+
+def test_of_a_recommender_and_a_module_that_is_none_the_last_name_counts(monkeypatch):
+    kind = type("Alone", (), {})
+    monkeypatch.setattr("recloom.fitting.task_cli.collect", lambda hook: {"Alone": kind})
+    flag = "--model.recommender"
+    assert chosen(["fit", flag, "SASRec", flag, "Alone"]) is kind
+    assert chosen(["fit", flag, "Alone", flag, "SASRec"]) is None

@@ -77,11 +77,14 @@ def _dispatch(args: list[str]) -> None:
 
 def _tell_training(args: list[str]) -> None:
     """After the help of `fit --model NAME`: how this model is trained where nothing else is said."""
-    for place, word in enumerate(args[:-1]):
-        if args[0] == "fit" and word == "--model" and not args[place + 1].startswith("-"):
-            from ..fitting.training_defaults import training_help
+    if args[0] != "fit":
+        return
+    from ..fitting.training_defaults import chosen_name, training_help
+    from ..fitting.words import expand
 
-            print(f"\n{training_help(args[place + 1])}")
+    name = chosen_name(expand(args))
+    if name is not None:
+        print(f"\n{training_help(name)}")
 
 
 def _run_function(args: list[str]) -> None:

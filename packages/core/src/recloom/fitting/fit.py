@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.cli import LightningArgumentParser
+
 from ..data.batches.module import RecDataModule
 from ..evaluation.results import show
 from ..llm import llm_identity
@@ -20,12 +22,21 @@ from ..training.module import RecModule
 from .config_files import words_with_import_paths
 from .lightning_cli import MONITOR, RunCLI, how_far, start, with_defaults
 from .task_cli import chosen, run_task
-from .training_defaults import chosen_model, option_defaults, training_help
+from .training_defaults import chosen_model, known_recommender, option_defaults, training_help
 from .words import expand, value, with_run_folder
 
 
 class RecCLI(RunCLI):
     """The command line of RecModule and RecDataModule."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """The parsed model decides whose training defaults hold, where its words had told another one or none."""
+        super().parse_arguments(parser, args)
+        kind = known_recommender(self.config[self.config.subcommand].model.recommender.class_path)
+        own = {} if kind is None else option_defaults(kind)
+        if own != self.defaults:
+            self.verb_parser.set_defaults(self.usual | own)
+            super().parse_arguments(parser, args)
 
     def named(self, config: Any) -> tuple[str, str]:
         """A loss that was asked for is part of the name: runs of several losses are told apart by it."""

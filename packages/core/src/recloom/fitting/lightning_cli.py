@@ -129,6 +129,8 @@ class RunCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        self.verb_parser = parser
+        self.usual = {option: parser.get_default(option) for option in self.defaults}
         parser.set_defaults(self.defaults)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 

@@ -18,7 +18,7 @@ from ..spec import unknown
 from ..training.checkpoint import read_checkpoint
 from ..training.task import TaskData, TaskModule
 from .lightning_cli import RunCLI, how_far, start, with_defaults
-from .words import value, without
+from .words import value, values, without
 
 VERBS = ("fit", "validate", "test")
 
@@ -103,7 +103,7 @@ def show(results: ModuleResults) -> None:
 def chosen(words: Sequence[str]) -> type[TaskModule] | None:
     """The standalone module that expanded words ask for, by name or by a config file; None = a recommender."""
     known: dict[str, type[TaskModule]] = collect("register_modules")
-    named = value(list(words), "--model.recommender")
+    named = next(reversed(values(list(words), "--model.recommender")), None)
     if named is not None:
         return known.get(named)
     config = value(list(words), "--config") or value(list(words), "-c")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..errors import RecloomError
-from ..spec import registered, unknown
-from .words import value, values
+from ..spec import find, registered, unknown
+from .words import options_in_order
 
 if TYPE_CHECKING:
     from ..recommender import Recommender
@@ -24,6 +26,8 @@ OPTIONS = {
     "patience": "early_stopping.patience",
 }
 """What `training_defaults` may hold, and the option that it is."""
+RECOMMENDER = ("model", "recommender", "class_path")
+"""Where a configuration names the recommender."""
 
 
 def option_defaults(kind: type[Recommender]) -> dict[str, Any]:
@@ -37,26 +41,24 @@ def option_defaults(kind: type[Recommender]) -> dict[str, Any]:
 
 def chosen_model(args: Sequence[str] | dict[str, Any]) -> type[Recommender] | None:
     """The recommender that expanded words, or a configuration, ask for; None where that is not to be seen."""
-    if isinstance(args, dict):
-        return _known(_named(args[args["subcommand"]]))
-    words = list(args)
-    given = value(words, "--model.recommender.class_path") or value(words, "--model.recommender")
-    if given is not None:
-        return _known(given)
-    for path in reversed([*values(words, "--config"), *values(words, "-c")]):
-        try:
-            with open(path, encoding="utf-8") as file:
-                name = _named(yaml.safe_load(file))
-        except (OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
-            continue
-        if name is not None:
-            return _known(name)
-    return None
+    given = _named(args[args["subcommand"]], RECOMMENDER) if isinstance(args, dict) else chosen_name(args)
+    return known_recommender(given)
+
+
+def chosen_name(words: Sequence[str]) -> str | None:
+    """The name that expanded words give to the recommender, themselves or in a config file: the last one counts."""
+    name = None
+    for flag, given in options_in_order(words):
+        if flag in ("--config", "-c"):
+            name = _named(_content(given), RECOMMENDER) or name
+        elif flag in ("--model.recommender", "--model.recommender.class_path"):
+            name = _named(_content(given), RECOMMENDER[-1:]) or name
+    return name
 
 
 def training_help(name: str) -> str:
     """What `--help` says of the training of a recommender: its own defaults, or that it has none."""
-    kind = _known(name)
+    kind = known_recommender(name)
     found = {} if kind is None else option_defaults(kind)
     if not found:
         return f"{name} is trained with the defaults of `recloom fit`."
@@ -64,15 +66,35 @@ def training_help(name: str) -> str:
     return f"Where nothing else is said, {name} is trained with\n  {options}"
 
 
-def _named(config: Any) -> str | None:
-    """The class of `model.recommender` in a configuration."""
-    for key in ("model", "recommender", "class_path"):
-        config = config.get(key) if isinstance(config, dict) else config if key == "class_path" else None
-    return config if isinstance(config, str) else None
+def _named(value: Any, keys: Sequence[str]) -> str | None:
+    """The name under nested keys, which may also be joined by dots; a component may stand by its name alone."""
+    if isinstance(value, str) and (not keys or keys == RECOMMENDER[-1:]):
+        return value
+    if not isinstance(value, dict):
+        return None
+    for count in range(1, len(keys) + 1):
+        found = _named(value.get(".".join(keys[:count])), keys[count:])
+        if found is not None:
+            return found
+    return None
 
 
-def _known(name: str | None) -> type[Recommender] | None:
+def _content(given: str) -> Any:
+    """The YAML of a file, or of the word itself where there is no such file."""
+    try:
+        path = Path(given)
+        return yaml.safe_load(path.read_text("utf-8") if path.is_file() else given)
+    except (OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
+        return None
+
+
+def known_recommender(name: str | None) -> type[Recommender] | None:
+    """The recommender of a public name or an import path; None where there is none."""
     from ..recommender import Recommender
 
     kind = None if name is None else registered(name)
+    parts = [] if name is None else name.split(".")
+    if kind is None and len(parts) > 1 and all(map(str.isidentifier, parts)):
+        with suppress(Exception):  # of whatever module it is: the parser says what is wrong with it
+            kind = find("register_models", str(name))
     return kind if isinstance(kind, type) and issubclass(kind, Recommender) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..data.vector_files import named_files
@@ -19,7 +20,7 @@ def expand(args: list[str]) -> list[str]:
     words: list[str] = []
     args = _with_named_vectors(args)
     for place, word in enumerate(args):
-        flag, equals, value = word.partition("=")
+        flag, equals, value = _config_word(word).partition("=")
         if (place and args[place - 1] == "--model.metrics") or (flag == "--model.metrics" and equals):
             flag, value = (flag, _listed(value)) if equals else (_listed(word), value)
         words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
@@ -43,6 +44,14 @@ def _with_named_vectors(args: list[str]) -> list[str]:
         found = named_files(files) if files and not files[0].startswith("{") else " ".join(files)
         words += [VECTORS, found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)]
     return words
+
+
+def _config_word(word: str) -> str:
+    """`--conf FILE` and `-cFILE`, which the parser would take too, as `--config FILE` and `-c=FILE`."""
+    flag, equals, value = word.partition("=")
+    if len(flag) > len("--c") and "--config".startswith(flag):
+        return "--config" + equals + value
+    return f"-c={word[2:]}" if word.startswith("-c") and word[2:3] not in ("", "=") else word
 
 
 def _listed(names: str) -> str:
@@ -95,6 +104,15 @@ def values(words: list[str], flag: str) -> list[str]:
         elif word.startswith(flag + "="):
             found.append(word.partition("=")[2])
     return found
+
+
+def options_in_order(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each option that has a value, and the first word of that value, in the order they are given."""
+    for place, word in enumerate(words):
+        flag, equals, given = word.partition("=")
+        following = given if equals else "".join(words[place + 1 : place + 2])
+        if flag.startswith("-") and following and (equals or not following.startswith("-")):
+            yield flag, following
 
 
 def without(words: list[str], flag: str) -> list[str]:
