@@ -235,7 +235,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 
 
 def test_a_list_that_cannot_be_finished_leaves_nothing_behind(trained, tmp_path, monkeypatch):
-    def breaks(self, k):
+    def breaks(self, k, *, exclude=()):
         yield pl.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "score": [1.0], "rank": [1]})
         raise OSError("no space left")
 

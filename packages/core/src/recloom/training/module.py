@@ -23,7 +23,7 @@ from .external_weights import check_probes
 from .held_runs import HeldRuns
 from .llm_sessions import AskingModule
 from .measurement import Measurement
-from .optimizer import adamw
+from .optimizer import adamw, not_finite
 from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
 from .saved_state import check_data, check_optimizer, read_state, write_state
 
@@ -61,8 +61,10 @@ class RecModule(AskingModule):
         super().__init__()
         self.recipe: Spec = describe(recommender)
         self._given = describe(recommender, stored=False)
-        self.given_loss = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
-        self.metrics = list(metrics)
+        self.given_loss, self.metrics = (
+            (loss,),
+            list(metrics),
+        )  # a tuple: the module is a part of this one once
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps, self.schedule = warmup_steps, schedule
         self.loss: Loss | None = None
@@ -70,8 +72,7 @@ class RecModule(AskingModule):
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
         self.measurement: Measurement | None = None
         self.seed, self.mask_seen = 0, True
-        self.added = 0
-        """Items that came after training; they are the last of the catalogue."""
+        self.added = 0  # items that came after training; they are the last of the catalogue
         self.trained_on: dict[str, str] = {}
         """Hashes of the dataset, the split and the ids that the state was learnt from."""
         self.runs = HeldRuns()
@@ -79,8 +80,7 @@ class RecModule(AskingModule):
         self.run_folder: Path | None = None
         self.external: dict[str, dict[str, Any]] = {}
         """What the checkpoint that is being loaded says of weights from folders, by prefix."""
-        self.saved_groups: list[list[dict[str, Any]]] = []
-        """Options of each optimiser's groups in the checkpoint that training goes on from."""
+        self.saved_groups: list[list[dict[str, Any]]] = []  # of the checkpoint that training goes on from
         if not 0 < lr < float("inf"):
             raise RecloomError(f"lr must be above 0 and finite; found {lr}. Try 0.001.")
         if not self.metrics:
@@ -168,11 +168,7 @@ class RecModule(AskingModule):
             return None
         loss: Tensor = self.loss(self.recommender, batch)
         if not torch.isfinite(loss):
-            raise RecloomError(
-                f"the loss became {loss.item()} in step {self.global_step}; lower --model.lr (now {self.lr:g}) "
-                "in a new run, or go on from the last checkpoint, which is from before, with "
-                "--trainer.gradient_clip_val 1."
-            )
+            raise not_finite(loss, self.global_step, self.lr)
         self.log(
             "train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True,
             sync_dist=self.trainer.world_size > 1,
@@ -244,8 +240,6 @@ class RecModule(AskingModule):
         """Build the recommender if need be, and give fitted buffers the size they had."""
         data = None if self._trainer is None else self.data
         read_state(self, checkpoint, data, training=data is not None and self.trainer.training)
-        states = checkpoint.get("optimizer_states", [])  # each empty where nothing is trained
-        self.saved_groups = [state.get("param_groups", []) for state in states]
         if data is not None:
             self.meet(data)
 

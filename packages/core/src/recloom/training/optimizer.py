@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import RecloomError
 from ..recommender import Recommender
@@ -86,3 +86,11 @@ def optimizer_groups(recommender: Recommender, loss: nn.Module, lr: float) -> li
 def cosine_share(step: int, steps: int) -> float:
     """.5 (1 + cos(pi step / (steps - 1))): 1 in the first of `steps` optimiser steps (0), 0 in the last."""
     return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))
+
+
+def not_finite(loss: Tensor, step: int, lr: float) -> RecloomError:
+    """The error for a loss that is no finite number, with what to do."""
+    return RecloomError(
+        f"the loss became {loss.item()} in step {step}; lower --model.lr (now {lr:g}) in a new run, or go on from the "
+        "last checkpoint, which is from before, with --trainer.gradient_clip_val 1."
+    )

@@ -52,6 +52,8 @@ def read_state(
     if saved is None:
         raise RecloomError("this checkpoint was not written by Recloom: it holds no catalogue")
     module.trained_on, module.added = dict(saved["trained_on"]), saved.get("added", 0)
+    states = checkpoint.get("optimizer_states", [])  # each empty where nothing is trained
+    module.saved_groups = [state.get("param_groups", []) for state in states]
     check_recipe(module.recipe, saved["recommender"])
     if data is not None and module.catalog is not None:
         check_data(module.trained_on, data)
