@@ -61,10 +61,8 @@ class RecModule(AskingModule):
         super().__init__()
         self.recipe: Spec = describe(recommender)
         self._given = describe(recommender, stored=False)
-        self.given_loss, self.metrics = (
-            (loss,),
-            list(metrics),
-        )  # a tuple: the module is a part of this one once
+        self.given_loss = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
+        self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup_steps, self.schedule = warmup_steps, schedule
         self.loss: Loss | None = None
@@ -73,10 +71,10 @@ class RecModule(AskingModule):
         self.measurement: Measurement | None = None
         self.seed, self.mask_seen = 0, True
         self.added = 0  # items that came after training; they are the last of the catalogue
-        self.trained_on: dict[str, str] = {}
-        """Hashes of the dataset, the split and the ids that the state was learnt from."""
-        self.runs = HeldRuns()
-        """Other runs that the recommender and the loss build on."""
+        self.trained_on: dict[
+            str, str
+        ] = {}  # hashes of dataset, split and ids that the state was learnt from
+        self.runs = HeldRuns()  # other runs that the recommender and the loss build on
         self.run_folder: Path | None = None
         self.external: dict[str, dict[str, Any]] = {}
         """What the checkpoint that is being loaded says of weights from folders, by prefix."""
