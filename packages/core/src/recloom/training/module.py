@@ -64,13 +64,12 @@ class RecModule(AskingModule):
         self.given_loss = (loss,)  # in a tuple, so that it is a part of this module once, as `loss`
         self.metrics = list(metrics)
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
-        self.warmup_steps, self.schedule = warmup_steps, schedule
+        self.warmup_steps, self.schedule, self.mask_seen = warmup_steps, schedule, True
         self.loss: Loss | None = None
         self.catalog: Catalog | None = None
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
         self.measurement: Measurement | None = None
-        self.seed, self.mask_seen = 0, True
-        self.added = 0  # items that came after training; they are the last of the catalogue
+        self.seed, self.added = 0, 0  # `added`: items that came after training, the last of the catalogue
         self.trained_on: dict[
             str, str
         ] = {}  # hashes of dataset, split and ids that the state was learnt from
