@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -11,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from recloom_onnx.artifact.manifest import manifest_path
+from recloom_onnx.server import Settings
 
 BODY = json.dumps({"history": ["m01", "m02"], "k": 3})
 
@@ -198,3 +201,26 @@ def test_no_answer_waits_for_the_acknowledgement_of_its_first_half(server):
         spent.append(time.perf_counter() - begun)
     connection.close()
     assert min(spent) < 0.03, "Nagle's algorithm and delayed acknowledgements make it 0.04 s"
+
+
+def test_signals_are_heard_where_there_is_no_sighup(monkeypatch):
+    from recloom_onnx.server.serving import Server
+
+    async def heard():
+        server = Server(lambda: None, SimpleNamespace(draining=False), Settings(), None)
+        with server.capture_signals():
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0.01)
+            assert (server.should_exit, server.force_exit) == (True, False)
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0.01)
+        return server.force_exit
+
+    async def no_handlers(*given):
+        raise NotImplementedError  # as the event loop of Windows
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.delattr(signal, "SIGHUP")
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", no_handlers)
+    assert asyncio.run(heard())
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

@@ -12,6 +12,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
 from recloom.errors import RecloomError
@@ -102,6 +104,11 @@ def open_files() -> int:
     return allowed
 
 
+def _soon(loop: asyncio.AbstractEventLoop, action: Callable[[], None], *_: Any) -> None:
+    """Let the event loop do something, from a signal handler."""
+    loop.call_soon_threadsafe(action)
+
+
 class Server(uvicorn.Server):
     """A server of models.
 
@@ -132,19 +139,25 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the server, SIGHUP reloads all models; only a main thread receives signals."""
+        """SIGTERM and SIGINT end the server, SIGHUP reloads all models, where there is one.
+
+        Only a main thread receives signals.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
-        heard = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
-        for number, action in heard.items():
-            loop.add_signal_handler(number, action)
+        heard = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
+        if hasattr(signal, "SIGHUP"):  # not on Windows, whose event loop has no signal handlers either
+            heard[signal.SIGHUP] = self.reload
+        before = {
+            number: signal.signal(number, partial(_soon, loop, action)) for number, action in heard.items()
+        }
         try:
             yield
         finally:
-            for number in heard:
-                loop.remove_signal_handler(number)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def stop(self) -> None:
         """Shut down; at once if called a second time."""
