@@ -15,6 +15,7 @@ from recloom.errors import RecloomError
 from recloom.recommender import Recommender
 from recloom.schemas import ContextField, EventCodes
 from recloom_onnx.artifact.manifest import read_manifest
+from recloom_onnx.artifact.raw_codes import unknown_events
 from recloom_onnx.artifact.session import Session
 from recloom_onnx.batch.run import recommend_file
 from recloom_onnx.exporting.export import export_artefact
@@ -28,6 +29,8 @@ ITEMS = [f"i{n}" for n in range(12)]
 WORDS = EventCodes(column="event", names=["click", "buy"])
 VALUES = EventCodes(column="value", names=["low", "middle", "high"], cuts=[2.5, 4.0])
 CONTEXT = (ContextField(name="device", values=["phone", "tv"]), ContextField(name="hour", values=["7", "20"]))
+LISTED = EventCodes(column="value", names=["1", "2.5", "4"], cuts=[2.5, 4.0])
+"""As `recloom data prepare` makes them of few values; VALUES are intervals between given cuts."""
 KINDS = {"event": WORDS, "value": VALUES}
 
 
@@ -153,7 +156,9 @@ def test_what_makes_no_sense_is_an_error(artefact):
             session.run({"history": history, "history_event": np.ones((1, 1))}, 3)
 
 
-@pytest.mark.parametrize("events", [WORDS, VALUES, EventCodes(column="label", names=["any"]), None], ids=str)
+@pytest.mark.parametrize(
+    "events", [WORDS, VALUES, LISTED, EventCodes(column="label", names=["any"]), None], ids=str
+)
 def test_any_length_kind_of_id_and_max_len_gives_the_scores_of_the_recommender(tmp_path, events):
     path, catalog, reference = made(tmp_path, events, max_len=3, kind="integer")
     assert verify_artefact(path, reference, catalog).failures == []
@@ -163,6 +168,37 @@ def test_any_length_kind_of_id_and_max_len_gives_the_scores_of_the_recommender(t
     with torch.no_grad():
         wanted = reference(*indexed(given, catalog)).sort(1, descending=True).values
     np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_number_that_is_no_event_counts_as_none_where_numbers_are_events(tmp_path):
+    path, catalog, reference = made(tmp_path, LISTED)
+    assert verify_artefact(path, reference, catalog).failures == []
+    session = Session(path, threads=1)
+
+    def scores(*events):
+        (found,) = session.recommend([["i1", "i2"]], 10, history_events=[events])
+        return [place.score for place in found]
+
+    assert catalog.event_codes([2.5, 3.9, 0.5, 5], only_listed=True).tolist() == [2, 0, 0, 0]
+    for odd in (3.9, 0.5, 5.0, float("inf"), float("-inf")):
+        assert scores(odd, 2.5) == pytest.approx(scores(None, 2.5))
+    for number in (1, 2.5, 4):
+        assert scores(number, 2.5) != pytest.approx(scores(None, 2.5))
+
+
+def test_verification_sees_a_graph_that_takes_a_number_for_the_next_lower_event(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(EventCodes, "listed", None)
+        path, catalog, reference = made(tmp_path, LISTED)
+    failures = verify_artefact(path, reference, catalog).failures
+    assert failures
+    assert "batch of" in failures[0]
+
+
+def test_events_that_the_data_do_not_know_are_named():
+    assert unknown_events([2.5, 3, None, float("nan"), 3, 1e300, 4], LISTED) == ["3", "1e+300"]
+    assert unknown_events([2.5, 3, None, 1e300], VALUES) == []
+    assert unknown_events(["buy", "returned", "", None, "returned", 3], WORDS) == ["returned", "3"]
 
 
 def test_a_model_that_reads_context_is_not_exported_from_data_without(tmp_path):
@@ -216,6 +252,10 @@ def test_the_server_takes_them_in_both_protocols(artefact, tmp_path):
                 {"name": "k", "shape": [1], "datatype": "INT64", "data": [5]},
             ]
             infer = await client.post("/v2/models/model/infer", json={"inputs": tensors})
+            odd = await client.post(
+                "/recommend", json=one | {"history_events": ["gone", None] if words else [3, 4]}
+            )
+            assert odd.json()["unknown_events"] == (["gone"] if words else [])
             left_out = await client.post("/v2/models/model/infer", json={"inputs": [tensors[0], tensors[3]]})
             if not words:
                 raw_bytes = np.array(raw, np.float32).tobytes()

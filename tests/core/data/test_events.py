@@ -114,7 +114,13 @@ def test_what_tells_nothing_apart_is_no_event():
             rows(value=[1.0]),
             None,
             [16777216, 16777217],
-            "--event-cuts has 16777217, but values are float32 and the nearest of these is 16777216",
+            "--event-cuts has 16777216, and values are compared as float32, which does not tell whole numbers from",
+        ),
+        (
+            rows(value=[1.0]),
+            None,
+            [-33554436, 3],
+            "--event-cuts has -33554436, and values are compared as float32",
         ),
         (rows(value=[1.0]), None, [1e300], "--event-cuts must be ascending numbers"),
         (

@@ -51,6 +51,15 @@ class EventCodes(Record):
     """Of a column of numbers, ascending: a number has code 1 plus the number of cuts that it reaches, compared as
     float32. Empty for a column of words."""
 
+    @property
+    def listed(self) -> list[float] | None:
+        """The numbers that are events themselves, ascending; None where events are words or intervals of numbers."""
+        try:
+            values = [float(name) for name in self.names]
+        except ValueError:  # words, as intervals are told too
+            return None
+        return values if self.cuts and values[1:] == self.cuts else None
+
 
 class ContextField(Record):
     """A field of requests, such as device, place or hour; 0 = unknown, and code c from 1 is `values[c - 1]`."""

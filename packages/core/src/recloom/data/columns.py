@@ -131,14 +131,8 @@ def event_codes(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dty
 
 def listed_values(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(N,) whether each number is an event itself; all True where events are words, or intervals between given cuts."""
-    names = pl.Series(events.names, dtype=pl.String).cast(pl.Float32, strict=False)
-    if (
-        not events.cuts
-        or names.null_count()
-        or names.to_list()[1:] != np.asarray(events.cuts, np.float32).tolist()
-    ):
-        return np.ones(len(column), bool)
-    return np.isin(_floats(column), names.to_numpy())
+    listed = events.listed
+    return np.ones(len(column), bool) if listed is None else np.isin(_floats(column), np.float32(listed))
 
 
 def _floats(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:

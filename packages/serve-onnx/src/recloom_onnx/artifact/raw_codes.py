@@ -1,7 +1,7 @@
 """Raw events and fields of the request as arrays; the graph maps them to the codes that a model reads.
 
 An event is text, or a number where the data have values, such as ratings; a field of the request is text. What is
-absent or unknown to the data has code 0.
+absent or unknown to the data has code 0, also a number between those that are events themselves.
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ def event_array(values: Sequence[Any], events: EventCodes | None) -> Array:
     if odd is not None:
         raise RecloomError(f"expected a number, such as a rating, beside each item of history, found {odd!r}")
     return np.fromiter((np.nan if one is None else one for one in values), np.float32, len(values))
+
+
+def unknown_events(values: Sequence[Any], events: EventCodes) -> list[str]:
+    """What of raw events the data do not know, each once; an absent one (None, NaN or '') is none."""
+    given = [*dict.fromkeys(one for one in values if one is not None)]
+    if are_values(events):
+        if events.listed is None:
+            return []
+        with np.errstate(over="ignore"):  # what is beyond float32 is no event
+            odd = ~np.isin(np.asarray(given, np.float32), np.float32(events.listed))
+        return [str(one) for one, is_odd in zip(given, odd, strict=True) if is_odd and one == one]
+    return [name for name in map(str, given) if name and name not in events.names]
 
 
 def context_array(rows: Sequence[Mapping[str, Any] | None], fields: Sequence[ContextField]) -> Array:

@@ -186,13 +186,25 @@ class _Wrapper(Nodes):
         )
 
     def event_codes(self, raw: Value, events: EventCodes | None) -> Value:
-        """Codes of (B, L) raw events: text by its place, a value by the number of cuts that it reaches, plus 1."""
+        """Codes of (B, L) raw events: text by its place, a value by the number of cuts that it reaches, plus 1.
+
+        What is no event has code 0: other text, NaN, and where numbers are events themselves any other number.
+        """
         if not are_values(events):
             return self.words(raw, [] if events is None else events.names)
         assert events is not None
-        known = self.op("Cast", self.op("Not", self.op("IsNaN", raw)), to=DataType.INT64.value)
+        each = self.op("Unsqueeze", raw, self.vector(2))  # (B, L, 1)
+        if events.listed is None:
+            known = self.op("Cast", self.op("Not", self.op("IsNaN", raw)), to=DataType.INT64.value)
+        else:
+            equal = self.op(
+                "Equal", each, self.constant(np.array(events.listed, dtype=np.float32))
+            )  # (B, L, C + 1)
+            known = self.op(
+                "ReduceMax", self.op("Cast", equal, to=DataType.INT64.value), self.vector(2), keepdims=0
+            )
         cuts = self.constant(np.array(events.cuts, dtype=np.float32))  # (C,)
-        reached = self.op("GreaterOrEqual", self.op("Unsqueeze", raw, self.vector(2)), cuts)  # (B, L, C)
+        reached = self.op("GreaterOrEqual", each, cuts)  # (B, L, C)
         count = self.op(
             "ReduceSum", self.op("Cast", reached, to=DataType.INT64.value), self.vector(2), keepdims=0
         )

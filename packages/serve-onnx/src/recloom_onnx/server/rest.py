@@ -15,7 +15,7 @@ from recloom.runs import ListItem, ListRequest
 from starlette.responses import Response
 
 from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, IdKind, aligned, text_array
-from ..artifact.raw_codes import blank_events, context_array, event_array
+from ..artifact.raw_codes import blank_events, context_array, event_array, unknown_events
 from .http_errors import HttpError
 from .models import Models, Served
 from .openapi import ERRORS, body_of
@@ -87,12 +87,16 @@ class StageReport(BaseModel):
 
 
 class RecommendResponse(BaseModel):
-    """Recommendations, best first, and the ids of the request that the model does not know."""
+    """Recommendations, best first, and the ids and events of the request that the model does not know."""
 
     model: str
     version: str
     items: list[RecommendedItem]
     unknown: list[str]
+    unknown_events: list[str] = Field(
+        [],
+        description="Events of the request that the data of the model do not know, so that they count as none.",
+    )
     stages: list[StageReport] = Field([], description="Only of a server with stages.")
 
 
@@ -318,7 +322,7 @@ def _lists(
 
 
 def _response(request: RecommendRequest, served: Served, items: Sequence[Item]) -> dict[str, Any]:
-    known = served.title_index.known
+    known, events = served.title_index.known, served.session.manifest.events
     sent = [*map(str, chain(request.history, request.exclude, request.allow or ()))]
     return {
         "model": served.name,
@@ -327,6 +331,7 @@ def _response(request: RecommendRequest, served: Served, items: Sequence[Item]) 
         "unknown": (
             [] if known.issuperset(sent) else [*dict.fromkeys(item for item in sent if item not in known)]
         ),
+        "unknown_events": [] if events is None else unknown_events(request.history_events or (), events),
     }
 
 

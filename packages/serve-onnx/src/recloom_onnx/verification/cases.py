@@ -74,8 +74,8 @@ def random_codes(catalog: Catalog, rows: int, length: int, random: np.random.Gen
     """Raw events and fields of the request, a few of them unknown or none; what the data do not have is not given."""
     given: dict[str, Array] = {}
     events = catalog.events
-    if events is not None and are_values(events):  # on the cuts, between them, beyond them, none
-        cuts = np.array(events.cuts, np.float32)
+    if events is not None and are_values(events):  # events, the cuts, between them, beyond, none
+        cuts = np.array([*(events.listed or ()), *events.cuts], np.float32)
         around = np.concatenate([cuts, cuts - 1e-3, cuts + 1e-3, [-np.inf, np.inf, np.nan]]).astype(
             np.float32
         )
@@ -94,8 +94,8 @@ def raw_codes(batch: Batch, catalog: Catalog) -> dict[str, Array]:
     """Raw events and fields of the request that have the codes of a batch; what the data do not have is not given."""
     given: dict[str, Array] = {}
     events = catalog.events
-    if events is not None and are_values(events):  # a value on the cut below the interval
-        values = np.array([np.nan, events.cuts[0] - 1, *events.cuts], np.float32)
+    if events is not None and are_values(events):  # the event, or a value on the cut below the interval
+        values = np.array([np.nan, *(events.listed or [events.cuts[0] - 1, *events.cuts])], np.float32)
         given["history_event"] = values[batch.history_event.numpy()]
     elif events is not None:
         given["history_event"] = np.array(["", *events.names], dtype=object)[batch.history_event.numpy()]
@@ -112,10 +112,10 @@ def without_codes(given: dict[str, Array]) -> dict[str, Array]:
 
 
 def _codes(given: dict[str, Array], catalog: Catalog, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(B, L) codes of events and (B, F) of fields of the request, by the functions that prepare data."""
+    """(B, L) codes of events and (B, F) of fields of the request, as Run.recommend reads them."""
     events = torch.zeros(shape, dtype=torch.long)
     if "history_event" in given:
-        found = catalog.event_codes(given["history_event"].ravel().tolist())
+        found = catalog.event_codes(given["history_event"].ravel().tolist(), only_listed=True)
         events = torch.from_numpy(np.array(found)).view(shape)
     context = torch.zeros(shape[0], len(catalog.context), dtype=torch.long)
     if "context" in given:

@@ -139,11 +139,12 @@ def _of_intervals(name: str, cuts: Sequence[float]) -> tuple[EventCodes, str]:
         or (np.diff(edges) <= 0).any()
     ):
         raise DataError(f"--event-cuts must be ascending numbers; found {', '.join(map(str, cuts))}.")
-    moved = [edge for edge in edges if edge.is_integer() and float(np.float32(edge)) != edge]
-    if moved:
+    large = [edge for edge in edges if abs(edge) >= WHOLE]
+    if large:
         raise DataError(
-            f"--event-cuts has {moved[0]:.0f}, but values are float32 and the nearest of these is "
-            f"{np.float32(moved[0]):.0f}. Give a cut that is one, or write smaller numbers."
+            f"--event-cuts has {large[0]:.0f}, and values are compared as float32, which does not tell whole numbers "
+            f"from {WHOLE} on from their neighbours, so that one below a cut may reach it. Write smaller numbers, such "
+            "as thousands of them."
         )
     merged = _equal_as_float32(edges)
     if merged is not None:
