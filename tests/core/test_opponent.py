@@ -1,6 +1,7 @@
 """What an opponent tried: remade data, other splits, repeats, hostile ids, wrong numbers; each is refused or right."""
 
 import shutil
+import warnings
 
 import numpy as np
 import polars as pl
@@ -226,6 +227,27 @@ def test_words_that_name_no_item_are_told(trained, capsys):
         main(["recommend", str(trained[1]), "--history", "i1", "zzzz", "--k", "2"])
     with pytest.warns(UserWarning, match="nothing known of this history"):
         recloom.load(trained[1]).recommend(history=[])
+
+
+def test_items_to_exclude_that_are_not_known_are_counted(trained, tmp_path):
+    run = recloom.load(trained[1])
+    several = ["i1", *(f"zz{n:02}" for n in range(12))]
+    told = (
+        "12 of 13 items to exclude are not known, so they exclude nothing: 'zz00', 'zz01'.*'zz09' and 2 more$"
+    )
+    with pytest.warns(UserWarning, match=told):
+        found = run.recommend(history=["i2"], k=3, exclude=several)
+    assert "i1" not in [item.item_id for item in found]
+    with pytest.warns(
+        UserWarning, match="1 of 1 items to exclude are not known, so they exclude nothing: 'zzzz'$"
+    ):
+        main(["recommend", str(trained[1]), "--users", "u1", "--exclude", "zzzz"])
+    with pytest.warns(UserWarning, match="'zzzz'") as warned:
+        list(run.recommend_all(2, exclude=["zzzz"]))
+    assert len([one for one in warned if "to exclude" in str(one.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.recommend(history=["i2"], exclude=["i1"])
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):

@@ -69,6 +69,10 @@ def recommend_command(
         )
     if sum((history is not None, users is not None, all)) != 1:
         raise RecloomError("say for whom: exactly one of --history, --users and --all")
+    if users is not None and not users:
+        raise RecloomError(
+            "--users needs raw ids of users, such as --users 17 23; found none. To recommend to every user: --all."
+        )
     if events is not None and history is None:
         raise RecloomError("--events says what happened with the items of --history; give both")
     if all and not out:

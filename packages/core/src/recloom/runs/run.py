@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 22
 """Scores held at once while recommending to many users."""
+NAMES_SHOWN = 10
+"""Unknown ids that a warning lists."""
 EVENTS_SHOWN = 32
 """Events that a warning lists."""
 
@@ -121,8 +123,8 @@ class Run:
     ) -> list[Recommendation]:
         """The best k items for a history of raw ids or titles, most recent last, or for a known user.
 
-        What the catalogue does not know is ignored, with a warning; items of the history are not recommended
-        again.
+        What the catalogue does not know, of `exclude` too, is ignored, with a warning; items of the history are not
+        recommended again.
         A user without `history` is looked up in the run's dataset.
 
         events: what happened with each item of the history, such as its rating, for recommenders that read it; by
@@ -172,7 +174,7 @@ class Run:
 
     def recommend_all(self, k: int = 10, *, exclude: Iterable[str] = ()) -> Iterator[pl.DataFrame]:
         """Tables of user_id, item_id, score and rank for all users, in blocks; memory does not grow with users."""
-        excluded = list(exclude)
+        excluded = self._excluded(exclude)
         step = max(1, BLOCK // self.catalog.num_items)
         with self.module.llm_sessions() as sessions:
             for start in range(1, self.catalog.num_users + 1, step):
@@ -239,7 +241,7 @@ class Run:
 
     def _answer(self, batch: Batch, k: int, exclude: Iterable[str]) -> list[list[Recommendation]]:
         with self.module.llm_sessions() as sessions, suppress(BatchPlanned):
-            items, scores = self._top(batch, k, exclude)
+            items, scores = self._top(batch, k, self._excluded(exclude))
         self.module.usage = sessions.usage
         answers = []
         for row, values in zip(items, scores, strict=True):
@@ -253,15 +255,29 @@ class Run:
             )
         return answers
 
+    def _excluded(self, exclude: Iterable[str]) -> Tensor:
+        """(M,) indices of items that are not to be recommended, 0 where unknown, with a warning of those."""
+        names = list(exclude)
+        items = torch.from_numpy(find_items(self.catalog, names))
+        unknown = [name for name, index in zip(names, items.tolist(), strict=True) if not index]
+        if unknown:
+            shown = ", ".join(map(repr, unknown[:NAMES_SHOWN]))
+            more = f" and {len(unknown) - NAMES_SHOWN:,} more" if len(unknown) > NAMES_SHOWN else ""
+            warnings.warn(
+                f"{len(unknown):,} of {len(names):,} items to exclude are not known, so they exclude nothing: {shown}"
+                f"{more}",
+                stacklevel=4,
+            )
+        return items
+
     @torch.inference_mode()
-    def _top(self, batch: Batch, k: int, exclude: Iterable[str]) -> tuple[Tensor, Tensor]:
+    def _top(self, batch: Batch, k: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
         if not isinstance(k, int) or k < 1:
             raise RecloomError(f"k must be a whole number of at least 1, found {k!r}")
         if not batch.history.shape[1]:
             batch.history = torch.zeros(len(batch), 1, dtype=torch.long)
             batch.history_time = batch.history_event = torch.zeros_like(batch.history)
         batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
-        excluded = torch.from_numpy(find_items(self.catalog, list(exclude)))
         return self.module.top(batch, k, torch.cat([batch.history, excluded.expand(len(batch), -1)], 1))
 
 
