@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from .errors import RecloomError
 from .plugins import load_object
@@ -42,7 +43,8 @@ class CommandLine:
     Args:
         options: names without dashes that a slip of the finger may have meant; of a group `group.name`.
         help: the sentence that says where all options are listed.
-        components: by option; `*` for those that are options of components.
+        components: by option; for those that are options of components by a pattern of their names, such as
+            `*.llm.model`, and `*` for any other.
         places: options that stand at a place and have no flag.
         needed: what to say for an option that is missing, where its flag alone says too little.
         verbs: subcommands, which the parser puts before names of options.
@@ -63,8 +65,11 @@ class CommandLine:
 
     def component(self, key: str) -> ComponentOption | None:
         """What an option takes, or an option of the component that it takes."""
-        inside = any(key.startswith(f"{name}.") for name in self.components)
-        return self.components.get(key) or (self.components.get(ANYWHERE) if inside else None)
+        if key in self.components or not any(key.startswith(f"{name}.") for name in self.components):
+            return self.components.get(key)
+        return next(
+            (one for name, one in self.components.items() if "*" in name and fnmatchcase(key, name)), None
+        )
 
     def without_verb(self, name: str) -> str:
         """`model.lr` for `fit.model.lr`."""
@@ -74,7 +79,7 @@ class CommandLine:
 
 def explain(complaint: str, line: CommandLine) -> str:
     """Turn a parser's complaint into a sentence or two, and where help is; what is not understood stays as it is."""
-    for reader in (_missing, _wrong_name, _wrong_part, _out_of_bounds, _unknown, _wrong_value):
+    for reader in (_missing, _foreign, _wrong_name, _wrong_part, _out_of_bounds, _unknown, _wrong_value):
         found = reader(complaint, line)
         if found:
             return f"{found if found.endswith(('.', '?')) else f'{found}.'} {line.help}"
@@ -83,16 +88,34 @@ def explain(complaint: str, line: CommandLine) -> str:
 
 
 def _missing(complaint: str, line: CommandLine) -> str | None:
-    missing = re.search(r"following arguments are required: ([\w., ]+)", complaint)
+    missing = re.search(r"following arguments are required: ([\w.]+(?:, [\w.]+)*)", complaint)
     if missing is None:
         return None
     group = _key(complaint[: missing.start()], line)
-    names = [line.without_verb(name.strip()) for name in missing[1].split(",")]
+    names = [line.without_verb(name.strip(".")) for name in missing[1].split(", ")]
     names = [f"{group}.{name}" if group else name for name in names]
     between = " and " if set(names) & set(line.needed) else ", "
     words = "say " + between.join(line.needed.get(name, line.flag(name)) for name in names)
-    component = None if len(names) > 1 or names[0] in line.needed else line.components.get(names[0])
-    return f"{words}: one of {', '.join(component.known)}" if component else words
+    component = None if len(names) > 1 or names[0] in line.needed else line.component(names[0])
+    told = component is not None and component is not line.components.get(ANYWHERE)
+    return f"{words}: one of {', '.join(sorted(component.known))}" if component and told else words
+
+
+def _foreign(complaint: str, line: CommandLine) -> str | None:
+    """A class of another kind, such as one of another program."""
+    found = re.search(
+        r"Expected '([\w.]+)' to be a subclass of <class '(?:\w+\.)*(\w+)'>", complaint
+    ) or re.search(r"Import path ([\w.]+) does not correspond to a subclass of (?:\w+\.)*(\w+)", complaint)
+    if found is None:
+        return None
+    key = _key(complaint[: found.start()], line)
+    return f"{line.flag(key)}: {not_of_kind(found[1], found[2], line.component(key))}"
+
+
+def not_of_kind(path: str, kind: str, component: ComponentOption | None = None) -> str:
+    """A sentence for a class, or anything else, that is not of the wanted kind."""
+    names = f"one of {', '.join(sorted(component.known))}, or " if component else ""
+    return f"{path} is no {kind}, so it is not used. Give {names}the import path of a class that is one"
 
 
 def _wrong_name(complaint: str, line: CommandLine) -> str | None:

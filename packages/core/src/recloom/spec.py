@@ -81,6 +81,40 @@ def find(hook: str, name: str) -> Any:
     return kind
 
 
+def refuse_foreign(value: Any, key: str) -> None:
+    """Raise RecloomError for anything in a configuration that would be called and is no component or record of options.
+
+    Args:
+        value: plain data, in which `class_path` names what is called.
+        key: the option that it is the value of.
+    """
+    if isinstance(value, list):
+        for part in value:
+            refuse_foreign(part, key)
+    if not isinstance(value, dict):
+        return
+    path = value.get("class_path")
+    if isinstance(path, str) and not _may_be_called(path):
+        raise RecloomError(
+            f"--{key}: {path} is no recommender, loss, language model or record of options, so it is not called. Give "
+            "the name of an installed class (`recloom list`), or the import path of a class of your own that is one."
+        )
+    for name, part in value.items():
+        refuse_foreign(part, key if name == "init_args" else f"{key}.{name}")
+
+
+def _may_be_called(path: str) -> bool:
+    module, _, name = path.rpartition(".")
+    if registered(path) is not None or not module:
+        return True  # a public name that is not known is told of elsewhere
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return True  # as above
+    kinds = tuple(load_object(one) for one in KINDS.values())
+    return inspect.isclass(kind) and (issubclass(kind, kinds) or dataclasses.is_dataclass(kind))
+
+
 def registered(path: str) -> Any | None:
     """The component that a public name or an import path means, also a path from before its file moved.
 

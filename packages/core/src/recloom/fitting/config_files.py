@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
 
+from ..errors import RecloomError
 from ..spec import with_import_paths, with_public_names
+from .words import CONFIG_FLAGS, values
 
 MODE = "recloom"
 OURS = "AtomicCheckpointIO"
@@ -24,6 +27,35 @@ def own_yaml() -> str:
 
 NAMING = ("--model.recommender", "--model.loss", "--model.recommender.class_path", "--model.loss.class_path")
 """Options whose value names a component."""
+
+
+def check_config_files(words: Sequence[str]) -> None:
+    """Raise RecloomError for a configuration file that is not there, cannot be read or holds no options."""
+    for given in (path for flag in CONFIG_FLAGS for path in values(list(words), flag)):
+        path = Path(given)
+        holds = "expected a configuration, options as YAML such as the config.yaml of a run"
+        try:
+            found = yaml.safe_load(path.read_text("utf-8"))
+        except OSError as error:
+            if ":" in given:  # options as YAML in the word itself
+                continue
+            raise RecloomError(
+                f"{path}: {holds}; found no file that can be read ({error.strerror})."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise RecloomError(
+                f"{path}: {holds}, in UTF-8; found the byte 0x{error.object[error.start]:02x} at place {error.start}, "
+                "which is not UTF-8. Save it as UTF-8."
+            ) from error
+        except yaml.YAMLError as error:
+            why = " ".join(str(error).replace('"<unicode string>", ', "").split())
+            raise RecloomError(f"{path}: {holds}; found what is no YAML: {why}.") from error
+        if not isinstance(found, dict):
+            what = "nothing" if found is None else f"{type(found).__name__} without names of options"
+            raise RecloomError(
+                f"{path}: {holds}; found {what}. Write options into it, such as model: and data:, or leave --config "
+                "out."
+            )
 
 
 def words_with_import_paths(words: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from ..runs.run import Run, load, write_predictions
 from ..spec import find, with_import_paths
 from ..training.measurement import Measurement
 from ..training.module import RecModule
-from .config_files import words_with_import_paths
+from .config_files import check_config_files, words_with_import_paths
 from .lightning_cli import MONITOR, RunCLI, how_far, start, with_defaults
 from .task_cli import chosen, run_task
 from .training_defaults import chosen_model, known_recommender, option_defaults, training_help
@@ -112,6 +112,7 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
 def run_command(args: Sequence[str]) -> RunCLI:
     """Run `fit`, `validate`, `test` or `predict` from command-line words."""
     words = with_run_folder(expand(list(args)))
+    check_config_files(words)
     kind = chosen(words)
     explained = value(words, "--model.recommender.help")
     if explained is not None:

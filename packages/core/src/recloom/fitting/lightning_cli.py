@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from ..errors import RecloomError, Terminated
 from ..io import unwritable
-from ..llm import without_call_options
+from ..llm import LanguageModel, without_call_options
 from ..next_steps import command_line
 from ..parse_errors import ANYWHERE, CommandLine, ComponentOption, explain
 from ..plugins import collect
@@ -32,10 +32,12 @@ from ..run_folder import (
     remove_results,
     write_config,
 )
+from ..spec import refuse_foreign
 from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint, RunCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
 from .config_files import own_yaml
+from .words import CONFIG_FLAGS
 
 SHARED_RUN = "RECLOOM_RUN"
 """Tells the other processes of a distributed fit which folder the first one chose."""
@@ -136,6 +138,7 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        refuse_foreign(config.model.as_dict(), "model")
         shared = os.environ.pop(SHARED_RUN, None)
         first = shared is None and os.environ.get("LOCAL_RANK", "0") == "0"
         if not (config.run or shared) and "LOCAL_RANK" in os.environ:
@@ -283,7 +286,7 @@ def _options(args: Any, module: type, data: type) -> CommandLine:
     options = [
         f"{group}.{name}" for group, kind in groups.items() for name in inspect.signature(kind).parameters
     ]
-    models, losses = collect("register_models"), collect("register_losses")
+    models, losses, asked = map(collect, ("register_models", "register_losses", "register_language_models"))
     pairs = itertools.pairwise(words)
     return CommandLine(
         options=[*options, *OTHER_OPTIONS],
@@ -291,13 +294,15 @@ def _options(args: Any, module: type, data: type) -> CommandLine:
         components={
             "model.recommender": ComponentOption(models | collect("register_modules"), "models"),
             "model.loss": ComponentOption(losses, "losses"),
-            ANYWHERE: ComponentOption(
-                models | losses | collect("register_language_models"), "names to choose from"
+            "*.llm.model": ComponentOption(
+                {name: one for name, one in asked.items() if issubclass(one, LanguageModel)},
+                "language models",
             ),
+            ANYWHERE: ComponentOption(models | losses | asked, "names to choose from"),
         },
         needed=NEEDED,
         verbs=VERBS,
-        files=[word for flag, word in pairs if flag in ("--config", "-c")]
+        files=[word for flag, word in pairs if flag in CONFIG_FLAGS]
         + [word.partition("=")[2] for word in words if word.startswith("--config=")],
     )
 

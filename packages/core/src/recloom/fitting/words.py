@@ -12,6 +12,7 @@ from ..next_steps import command_line
 from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 
 VECTORS = "--data.vectors"
+CONFIG_FLAGS = ("--config", "-c")
 SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
 
 
@@ -41,6 +42,11 @@ def _with_named_vectors(args: list[str]) -> list[str]:
         files = [value] if equals else []
         while rest and not rest[0].startswith("-"):
             files.append(rest.pop(0))
+        if not any(files):
+            raise RecloomError(
+                f"{VECTORS} needs a Parquet file of item_id and vector, such as {VECTORS} vectors.parquet, or several "
+                "with names, such as text=text.parquet image=image.parquet; found none. Leave it out to train without."
+            )
         found = named_files(files) if files and not files[0].startswith("{") else " ".join(files)
         words += [VECTORS, found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)]
     return words
@@ -70,11 +76,11 @@ def with_run_folder(args: list[str]) -> list[str]:
         words = [*without(words, "--ckpt_path"), "--ckpt_path", str(load_path(run, checkpoint))]
     elif verb == "fit":
         return args
-    elif not run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+    elif not run and not any(word.split("=")[0] in CONFIG_FLAGS for word in words):
         raise RecloomError(f"say which run: `recloom {verb} runs/DATA/MODEL`")
     elif run and checkpoint is None:
         words += ["--ckpt_path", str(best_checkpoint(Path(run)))]
-    if run and not any(word.split("=")[0] in ("--config", "-c") for word in words):
+    if run and not any(word.split("=")[0] in CONFIG_FLAGS for word in words):
         words = ["--config", str(Path(run) / "config.yaml"), "--run", run, *without(words, "--run")]
     return [verb, *words]
 
