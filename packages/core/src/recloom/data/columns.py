@@ -132,7 +132,11 @@ def event_codes(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dty
 def listed_values(column: pl.Series, events: EventCodes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(N,) whether each number is an event itself; all True where events are words, or intervals between given cuts."""
     listed = events.listed
-    return np.ones(len(column), bool) if listed is None else np.isin(_floats(column), np.float32(listed))
+    return (
+        np.ones(len(column), bool)
+        if listed is None
+        else np.isin(_floats(column), np.asarray(listed, np.float32))
+    )
 
 
 def _floats(column: pl.Series) -> np.ndarray[Any, np.dtype[np.float32]]:

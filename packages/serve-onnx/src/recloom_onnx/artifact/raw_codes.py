@@ -46,7 +46,7 @@ def unknown_events(values: Sequence[Any], events: EventCodes) -> list[str]:
         if events.listed is None:
             return []
         with np.errstate(over="ignore"):  # what is beyond float32 is no event
-            odd = ~np.isin(np.asarray(given, np.float32), np.float32(events.listed))
+            odd = ~np.isin(np.asarray(given, np.float32), np.asarray(events.listed, np.float32))
         return [str(one) for one, is_odd in zip(given, odd, strict=True) if is_odd and one == one]
     return [name for name in map(str, given) if name and name not in events.names]
 
