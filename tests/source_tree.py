@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,33 +31,43 @@ PACKAGES = {
 """Source folder of a package to its files."""
 
 
-def for_typing(tree: ast.AST) -> set[ast.AST]:
-    """The nodes below `if TYPE_CHECKING:`."""
-    branches = (node for node in ast.walk(tree) if isinstance(node, ast.If))
-    return {
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file, the module first; each file is parsed once for all tests of a process."""
+    return tuple(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@cache
+def for_typing(path: Path) -> frozenset[ast.AST]:
+    """The nodes of a file below `if TYPE_CHECKING:`."""
+    branches = (node for node in nodes(path) if isinstance(node, ast.If))
+    return frozenset(
         node
         for branch in branches
         if ast.unparse(branch.test) == "TYPE_CHECKING"
         for node in ast.walk(branch)
-    }
+    )
 
 
-def imports(path: Path, typing_too: bool = False) -> Iterator[str]:
+@cache
+def imports(path: Path, typing_too: bool = False) -> tuple[str, ...]:
     """Full names of what a file imports, inside functions too; `package.name` for `from package import name`."""
-    tree = ast.parse(path.read_text("utf-8"))
-    skipped = set() if typing_too else for_typing(tree)
+    skipped = frozenset() if typing_too else for_typing(path)
     package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
-    for node in ast.walk(tree):
+    found: list[str] = []
+    for node in nodes(path):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             origin = ".".join([*parts, *([node.module] if node.module else [])])
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            found += [f"{origin}.{alias.name}" for alias in node.names]
+    return tuple(found)
 
 
+@cache
 def in_core(name: str) -> str | None:
     """The module of core that an imported name lies in; the package itself is free for all."""
     while name not in CORE and name:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from recloom import hookspecs
 
-from .source_tree import CORE, EVERYTHING, PLUGINS, ROOT, SERVE, imports, in_core, module_name, sources
+from .source_tree import CORE, EVERYTHING, PLUGINS, ROOT, SERVE, imports, in_core, module_name, nodes, sources
 
 CEILING = 400
 LAYERS = (
@@ -129,12 +129,7 @@ def test_names_say_what_is_inside():
     vague = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
     files = [*EVERYTHING, *sources("tests/**/*.py"), *sources("benchmarks/*.py")]
     assert not [str(path) for path in files if {path.stem, *path.relative_to(ROOT).parts} & vague]
-    classes = [
-        node.name
-        for path in EVERYTHING
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ClassDef)
-    ]
+    classes = [node.name for path in EVERYTHING for node in nodes(path) if isinstance(node, ast.ClassDef)]
     assert len(classes) > 40
     assert not [name for name in classes if re.match(r"Base[A-Z]|Abstract|.*(Manager|Handler)$", name)]
 
@@ -143,7 +138,7 @@ def test_options_are_spelled_out():
     functions = [
         (path, node)
         for path in EVERYTHING
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__")
     ]
     assert len(functions) > 200
@@ -167,7 +162,7 @@ def test_nothing_is_unpickled_or_evaluated():
             assert "def find_class" in path.read_text("utf-8")
             continue
         assert not pickles, path
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("eval", "exec"):
                 wrong.append(f"{path}:{node.lineno}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
@@ -266,29 +261,31 @@ def test_one_place_for_atomic_writes_locks_digests_and_versions():
         if path == io:
             continue
         found = [name for name in imports(path) if name in names or name.partition(".")[0] in modules]
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Constant) else ""
+        for node in nodes(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found += [text] if node.value.endswith(".tmp") else []
+                found += [repr(node.value)] if node.value.endswith(".tmp") else []
             elif isinstance(node, ast.Call):
-                parts += text == of_a_part
-                method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+                name = ast.unparse(node.func)
                 one = (
                     len(node.args) == 1
                     and not node.keywords
                     and not isinstance(node.args[0], ast.Dict | ast.DictComp)
                 )
-                renames = method in ("replace", "rename") and one
-                reads = {
+                renames = (
+                    isinstance(node.func, ast.Attribute) and node.func.attr in ("replace", "rename") and one
+                )
+                digests = name.removeprefix("hashlib.") in ("sha256", "md5", "blake2b") and {
+                    "read",
+                    "read_bytes",
+                } & {
                     ast.unparse(n.func).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, ast.Call)
                 }
-                digests = ast.unparse(node.func).removeprefix("hashlib.") in (
-                    "sha256",
-                    "md5",
-                    "blake2b",
-                ) and (reads & {"read", "read_bytes"})
-                found += [text] if ast.unparse(node.func) in calls or renames else []
-                found += [text] if digests and text != of_a_part else []
+                if name in calls or renames:
+                    found.append(ast.unparse(node))
+                elif digests:
+                    text = ast.unparse(node)
+                    parts += text == of_a_part
+                    found += [text] if text != of_a_part else []
         wrong += [f"{path.relative_to(ROOT)}: {text[:80]}" for text in found]
     assert parts == 1
     assert not wrong

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from .source_tree import (
     imports,
     in_core,
     module_name,
+    nodes,
     sources,
 )
 
@@ -45,9 +47,10 @@ OLD_NAMES = (
 """Names of the first edition that had no meaning outside it."""
 
 
+@cache
 def lazy_table(path: Path) -> dict[str, str]:
     """Public name to module (relative to the room), as `lazy_names` gets it; empty where it is not called."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_names":
             modules = ast.literal_eval(node.args[1])
             return {name: module for module, names in modules.items() for name in names.split()}
@@ -56,10 +59,10 @@ def lazy_table(path: Path) -> dict[str, str]:
 
 def typed_table(path: Path) -> dict[str, str]:
     """The same as the room's imports for type checkers say it."""
-    skipped = for_typing(tree := ast.parse(path.read_text("utf-8")))
+    skipped = for_typing(path)
     return {
         alias.name: str(node.module)
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if node in skipped and isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
         if alias.asname == alias.name
@@ -140,19 +143,19 @@ def test_the_light_rooms_load_neither_torch_nor_lightning():
     assert json.loads(done.stdout) == []
 
 
+@cache
 def strings(path: Path) -> list[str]:
     """The string constants of a file, docstrings left out."""
-    tree = ast.parse(path.read_text("utf-8"))
     docs = {
         id(node.value)
-        for owner in ast.walk(tree)
+        for owner in nodes(path)
         if isinstance(owner, ast.Module | ast.ClassDef | ast.FunctionDef)
         for node in owner.body
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
     ]
 
@@ -191,10 +194,7 @@ def test_core_names_no_model_of_a_plugin():
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda folder: folder.name)
 def test_no_class_name_stands_twice_in_a_package(package):
     names = Counter(
-        node.name
-        for path in PACKAGES[package]
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node.name for path in PACKAGES[package] for node in nodes(path) if isinstance(node, ast.ClassDef)
     )
     assert names
     assert not [name for name, count in names.items() if count > 1]
@@ -205,9 +205,7 @@ def test_the_old_names_are_gone():
     wrong = []
     for path in EVERYTHING:
         names = {path.stem} | {
-            node.name
-            for node in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            node.name for node in nodes(path) if isinstance(node, ast.ClassDef | ast.FunctionDef)
         }
         wrong += [f"{path.relative_to(ROOT)}: {name}" for name in names & set(OLD_NAMES)]
     assert not wrong
