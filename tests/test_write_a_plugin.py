@@ -18,6 +18,8 @@ from warm_python import HEAVY, WarmPython
 
 PAGE = Path(__file__).parents[1] / "docs" / "write-a-plugin.md"
 COMMANDS = {"recloom": "recloom.cli.main", "pip": "pip._internal.cli.main"}
+TESTING = "pytest,_pytest.python,hypothesis,networkx,torch.onnx._internal.exporter._core,onnxscript"
+"""What the tests of a recommender import beyond HEAVY."""
 NEW = {
     *(
         f"recloom-taste/src/recloom_taste/{name}.py"
@@ -60,7 +62,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def python(environment):
     """A warm Python of that environment: its processes see what was installed since."""
-    found = WarmPython(shutil.which("python", path=environment["PATH"]), f"{HEAVY},pytest,_pytest.python")
+    found = WarmPython(shutil.which("python", path=environment["PATH"]), f"{HEAVY},{TESTING}")
     yield found
     found.close()
 
@@ -68,23 +70,22 @@ def python(environment):
 def shell(
     text: str, folder: Path, environment: dict[str, str], python: WarmPython
 ) -> subprocess.CompletedProcess[str]:
-    """Run the lines of a block, in one process each where Python or recloom is called with plain words."""
-    lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
-    plain = not re.search(r"[|&;<>$`*]", text) and all(
-        line[:1] == ["recloom"] or line[:2] == ["python", "-m"] for line in lines
-    )
-    if plain:
-        said = ""
-        for line in lines:
-            words = ["-m", COMMANDS["recloom"], *line[1:]] if line[0] == "recloom" else line[1:]
+    """Run the lines of a block until one fails: Python and recloom in the warm Python, other lines in bash."""
+    said = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["recloom"] or words[:2] == ["python", "-m"]:
+            assert not re.search(r"[|&;<>$`*]", line), f"a line for bash alone: {line}"
+            words = ["-m", COMMANDS["recloom"], *words[1:]] if words[0] == "recloom" else words[1:]
             done = python.run(*words, cwd=folder, env=environment)
-            said += done.stdout
-            if done.returncode:
-                break
-        return subprocess.CompletedProcess(text, done.returncode, said, done.stderr)
-    return subprocess.run(
-        ["bash", "-e", "-c", text], cwd=folder, env=environment, text=True, capture_output=True, timeout=200
-    )
+        else:
+            done = subprocess.run(
+                ["bash", "-c", line], cwd=folder, env=environment, text=True, capture_output=True, timeout=200
+            )
+        said += done.stdout
+        if done.returncode:
+            break
+    return subprocess.CompletedProcess(text, done.returncode, said, done.stderr)
 
 
 @pytest.mark.slow

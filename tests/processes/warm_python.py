@@ -2,7 +2,8 @@
 
 A forked process is as new as one that was started but for those imports: it has the words, folder, environment and
 streams that it was given, its own exit status and signals, and `PYTHONPATH` is before all else on its path. Run as a
-program, this file is that Python; its two arguments are the number of its socket and the modules it imports.
+program, this file is that Python; its two arguments are the number of its socket and the modules it imports, in which
+`module:function` is called, too.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ import threading
 import time
 from pathlib import Path
 
-HEAVY = "recloom.fitting.fit,recloom.runs.run,recloom.evaluation.compare,rich.table"
-"""What nearly every command that trains or tests imports; none of it loads a plugin."""
+HEAVY = (
+    "recloom.cli.deferred_imports:defer_heavy_imports,"
+    "recloom.fitting.fit,recloom.runs.run,recloom.evaluation.compare,rich.table,scipy.sparse"
+)
+"""What nearly every command that trains or tests imports, as the command does; none of it loads a plugin."""
 RUNNING = 1 << 20
 SIZE = 8
 
@@ -184,8 +188,10 @@ if __name__ == "__main__":
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal's Ctrl-C is for the tests; they close the channel
-    for module in sys.argv[2].split(","):
-        importlib.import_module(module)
+    for module, _, function in (one.partition(":") for one in sys.argv[2].split(",")):
+        found = importlib.import_module(module)
+        if function:
+            getattr(found, function)()
     gc.freeze()  # what is imported is not looked through again, which would copy it
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
     try:
