@@ -1,5 +1,6 @@
 """What all tests share: one thread, no network, and where the real data lie."""
 
+import gc
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported until here stays, so the collector need not look at it again; nor at the rest so often."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     import torch
@@ -28,11 +35,22 @@ def one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def one_table_of_operators():
-    """torch builds its table of ONNX operators anew for every export, which takes longer than a small model does."""
+    """torch builds its tables of operators anew for every export, which takes longer than a small model does.
+
+    Each is kept as it was for the first: no test defines an operator.
+    """
+    from torch.export import decomp_utils, exported_program
+    from torch.onnx._internal.exporter import _decomp
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+    composite = cache(exported_program._collect_all_valid_cia_ops)
+    known, build = cache(ONNXRegistry.from_torchlib), _decomp.create_onnx_friendly_decomposition_table
+    decompositions = cache(lambda: build(set(_decomp.get_onnx_implemented_overloads(known()))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(known))
+        patch.setattr(_decomp, "create_onnx_friendly_decomposition_table", lambda _: decompositions())
+        for user in (exported_program, decomp_utils):
+            patch.setattr(user, "_collect_all_valid_cia_ops", composite)
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,12 +14,16 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx_ir")
 
+import onnx
+import onnx_ir as ir
 import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.recommender import ExportSpec, Recommender, VectorRecommender, multi_hot
+from recloom_onnx.artifact.manifest import weight_digest
 from recloom_onnx.artifact.session import Session
 from recloom_onnx.exporting.export import export_artefact
+from recloom_onnx.exporting.trace import trace
 from recloom_onnx.verification.reference import Reference, reference_scores
 from recloom_onnx.verification.verify import verify_artefact
 from torch import Tensor, nn
@@ -165,6 +169,29 @@ class Exported:
         for file in self.path.parent.iterdir():
             shutil.copy(file, folder / file.name)
         return Exported(folder / self.path.name, self.catalog, self.recommender, self.popularity)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced() -> Iterator[dict[tuple[object, ...], bytes]]:
+    """What was traced in this process: a module of the same parts and weights is not traced a second time.
+
+    A test of the tracing itself clears it.
+    """
+    kept: dict[tuple[object, ...], bytes] = {}
+
+    def once(spec: ExportSpec, *sizes: int, **others: int | None) -> ir.Model:
+        parts = tuple((name, type(part)) for name, part in spec.module.named_modules())
+        weights = weight_digest(dict([*spec.module.named_parameters(), *spec.module.named_buffers()]))
+        key = (parts, weights, spec.inputs, spec.max_len, sizes, *sorted(others.items()))
+        if key not in kept:
+            made = trace(spec, *sizes, **others)
+            kept[key] = ir.serde.serialize_model(made).SerializeToString()
+            return made
+        return ir.serde.deserialize_model(onnx.ModelProto.FromString(kept[key]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recloom_onnx.exporting.export.trace", once)
+        yield kept
 
 
 @pytest.fixture(scope="session")

@@ -351,7 +351,7 @@ def test_a_bar_is_shown_on_terminals_only(run, tmp_path, capsys, monkeypatch):
 def test_an_index_is_exported_verified_and_reported(data, tmp_path, capsys):
     pytest.importorskip("faiss")
     folder, out = tmp_path / "sasrec", tmp_path / "model.onnx"
-    fit(data, "SASRec", {"dim": 8, "max_len": 5}, run=folder, max_epochs=3)
+    fit(data, "SASRec", {"dim": 8, "max_len": 5, "num_layers": 1}, run=folder, max_epochs=3)
     main(["export", str(folder), "--out", str(out), "--index_above", "10", "--index_recall", "1"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "with model.faiss, model.items.parquet and model.json beside it" in shown
