@@ -9,32 +9,29 @@ from recloom.testing import RecommenderTests
 
 MODELS = collect("register_models")
 
+FAST = {"checkerboard_lr": 3e-2, "checkerboard_epochs": 10}
+"""A click model sees every pair of user and item in an epoch, so that a few of them are enough."""
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "Random": {"deviations": {"test_it_learns_the_checkerboard": "learns nothing, on purpose"}},
     "Popularity": {"deviations": {"test_it_learns_the_checkerboard": "is the same for every user"}},
     "ItemKNN": {"config": {"neighbours": 10}},
     "EASE": {"config": {"regularization": 10.0}},
     "SASRec": {"config": {"dim": 16, "max_len": 10}},
-    "BERT4Rec": {"config": {"dim": 16, "max_len": 10}},
+    "BERT4Rec": {"config": {"dim": 16, "max_len": 10, "num_layers": 1}, "checkerboard_lr": 3e-2},
     "TextProjection": {"config": {"dim": 16, "max_len": 10}},
-    "DIN": {
-        "config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10},
-        "checkerboard_epochs": 10,
-    },
-    "DCNv2": {
-        "config": {"dim": 8, "hidden": (16, 8), "num_layers": 2, "max_len": 10},
-        "checkerboard_epochs": 10,
-    },
-    "DeepFM": {"config": {"dim": 8, "hidden": (16, 8), "max_len": 10}, "checkerboard_epochs": 10},
+    "DIN": {"config": {"dim": 8, "hidden": (16, 8), "attention": (8,), "max_len": 10}, **FAST},
+    "DCNv2": {"config": {"dim": 8, "hidden": (8,), "num_layers": 2, "max_len": 10}, **FAST},
+    "DeepFM": {"config": {"dim": 8, "hidden": (8,), "max_len": 10}, **FAST},
     "KAR": {
         "config": {
-            "backbone": {"class_path": "DCNv2", "init_args": {"dim": 8, "hidden": (16, 8)}},
+            "backbone": {"class_path": "DCNv2", "init_args": {"dim": 8, "hidden": (8,), "num_layers": 1}},
             "shared": 1,
             "dedicated": 1,
             "hidden": 8,
         },
         "vectors": True,
-        "checkerboard_epochs": 10,
+        **FAST,
     },
     "LightGCN": {"config": {"dim": 16}, "checkerboard_epochs": 20},
     "GaCLLM": {"config": {"dim": 16}, "vectors": True},

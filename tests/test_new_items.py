@@ -23,14 +23,11 @@ from recloom.training.checkpoint import read_checkpoint
 
 WORLD = World(like="movies", users=60, items=50, seed=1)
 SMALL = ["--model.recommender.dim=16", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+LAYERS = ("SASRec", "BERT4Rec", "LightGCN")
 TAKES = [
     ("TextMean", None),
     ("TextProjection", None),
-    *(
-        (model, kind)
-        for model in ("SASRec", "BERT4Rec", "LightGCN")
-        for kind in ("vector", "id+vector", "gated")
-    ),
+    *((model, kind) for model in LAYERS for kind in ("vector", "id+vector", "gated")),
 ]
 EXPORTED = [*TAKES[:2], ("SASRec", "id+vector"), ("BERT4Rec", "gated"), ("LightGCN", "vector")]
 
@@ -65,6 +62,8 @@ def trained(place):
                     f"--model.recommender.item_input={kind}",
                     f"--data.vectors={place / 'vectors.parquet'}",
                 ]
+            if model in LAYERS:
+                words.append("--model.recommender.num_layers=1")
             run_command([*words, *(SMALL if model != "TextMean" else SMALL[2:])])
         return run
 
