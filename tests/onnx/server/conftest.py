@@ -6,11 +6,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 import pytest
@@ -27,7 +27,10 @@ from recloom.models import EASE
 from recloom_onnx.exporting.export import export_artefact
 from recloom_onnx.verification.reference import reference_scores
 from recloom_onnx.verification.verify import verify_artefact
+from warm_python import WarmProcess, WarmPython
 
+SERVE = ("-m", "recloom.cli.main", "serve")
+IMPORTS = "recloom_onnx.server.command,recloom_onnx.server.serving,recloom_onnx.server.app,onnxruntime"
 IDS = [f"m{number:02}" for number in range(40)]
 HOSTILE = '<img src=x onerror="document.title=1">'
 TITLES = [f"Film {number} of the Series" for number in range(36)] + [
@@ -61,7 +64,8 @@ def titled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Running:
     """A server, and how it is asked."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | WarmProcess
+    out: TextIO
     errors: Path
     said: list[str] = field(default_factory=list)
 
@@ -87,25 +91,37 @@ class Running:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        self.said += self.process.communicate(timeout=30)[0].splitlines()
-        return self.process.returncode
+        self.said += self.out.read().splitlines()
+        return self.process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")
-def serve_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+def warm_server() -> Iterator[WarmPython]:
+    """A Python that has imported a server, and forks a process for each command."""
+    found = WarmPython(imports=IMPORTS)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def serve_at(
+    tmp_path_factory: pytest.TempPathFactory, warm_server: WarmPython
+) -> Iterator[Callable[..., Running]]:
     """Starts `recloom serve` with these words at a free port; what still runs at the end is ended."""
     every: list[Running] = []
 
     def start(*words: object, **variables: str) -> Running:
         errors = tmp_path_factory.mktemp("serve") / "errors"
-        command = [sys.executable, "-m", "recloom.cli.main", "serve", *map(str, words), "--port", "0"]
-        with errors.open("w") as file:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=file, text=True, env=os.environ | variables
-            )
-        running = Running(process, errors)
+        reading, writing = os.pipe()
+        with errors.open("w") as file, open(os.devnull) as nothing:
+            process = warm_server.start(
+                *SERVE, *map(str, words), "--port", "0",
+                env=os.environ | variables, stdin=nothing, stdout=writing, stderr=file,
+            )  # fmt: skip
+        os.close(writing)
+        running = Running(process, os.fdopen(reading), errors)
         every.append(running)
-        for line in process.stdout:
+        for line in running.out:
             running.said.append(line.rstrip("\n"))
             if line.startswith("try: "):
                 return running
@@ -115,7 +131,8 @@ def serve_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     for running in every:
         if running.process.poll() is None:
             running.process.kill()
-            running.process.communicate(timeout=30)
+            running.process.wait(30)
+        running.out.close()
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ def test_idle_connections_beyond_the_open_files_of_the_process_do_not_stop_it(ti
             ["bash", "-c", command, sys.executable, str(titled["first"])],
             stdout=subprocess.PIPE, stderr=errors, text=True,
         )  # fmt: skip
-    server = Running(process, tmp_path / "errors")
+    server = Running(process, process.stdout, tmp_path / "errors")
     server.said.append(process.stdout.readline().rstrip("\n"))
     kept = httpx.Client(base_url=server.url, timeout=10)
     assert kept.get("/v2/health/live").status_code == 200

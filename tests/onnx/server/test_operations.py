@@ -18,6 +18,8 @@ import pytest
 from recloom_onnx.artifact.manifest import manifest_path
 from recloom_onnx.server import Settings
 
+from .conftest import SERVE
+
 BODY = json.dumps({"history": ["m01", "m02"], "k": 3})
 
 
@@ -117,15 +119,14 @@ def test_what_is_refused_at_a_load_leaves_the_old_one_serving(serve_at, titled, 
 
 
 @pytest.mark.parametrize("harm", ["cut short", "tampered with"])
-def test_a_start_is_refused(titled, tmp_path, harm):
+def test_a_start_is_refused(titled, tmp_path, warm_server, harm):
     path = copied(titled, tmp_path)
     if harm == "cut short":
         path.write_bytes(path.read_bytes()[:-1000])
     else:
         manifest = manifest_path(path)
         manifest.write_text(manifest.read_text().replace('"num_items": 40', '"num_items": 40, "extra": 1'))
-    command = [sys.executable, "-m", "recloom.cli.main", "serve", str(path), "--port", "0"]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=60)
+    done = warm_server.run(*SERVE, str(path), "--port", "0", timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "serving" not in done.stdout
