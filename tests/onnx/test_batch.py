@@ -59,6 +59,7 @@ def test_a_list_of_allowed_items_without_one_that_is_known_allows_none(tmp_path,
         Catalog(pl.DataFrame({"item_id": [str(n) for n in range(30)]})),
         torch.arange(31).float(),
     )
+    torch.manual_seed(0)
     recommender, path = Positions(catalog).eval(), tmp_path / "m.onnx"
     export_artefact(recommender, catalog, counts, path, ids=ids)
     assert verify_artefact(path, partial(reference_scores, recommender, counts), catalog).verified
