@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from recloom.errors import RecloomError
 from recloom.fitting.fit import run_command
+from recloom.losses import BPR, Loss
+from recloom.recommender import Recommender
 from recloom.testing.toys import toy_dataset
+from recloom.training.saved_state import check_training, training_options
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
@@ -20,7 +26,8 @@ def resume(run, *more):
 
 
 def files(run):
-    return {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    """What each file of a run holds; None for a folder."""
+    return {path.relative_to(run): path.read_bytes() if path.is_file() else None for path in run.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,18 @@ def finished(tmp_path_factory, data):
             "trained with another loss: CrossEntropy, asked for BPR. Leave it as it was, or start",
         ),
         ("--data.split.strategy=time", "was trained on another split"),
+        (
+            "--data.batch_size=7",
+            "trained with other options: batch_size 128, asked for 7. Leave these options as they",
+        ),
+        (
+            "--model.schedule=cosine",
+            "trained with other options: schedule constant, asked for cosine. Leave these",
+        ),
+        (
+            "--model.warmup_steps=3",
+            "trained with other options: warmup_steps 0, asked for 3. Leave these options",
+        ),
     ],
 )
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, option, message):
@@ -82,10 +101,9 @@ def test_a_resumed_fit_replaces_what_no_longer_holds(data, tmp_path):
     before = files(run)
     resume(run, "--trainer.max_epochs=4")
     after = files(run)
-    gone = {path.name for path in before.keys() - after.keys()}
-    assert gone == {"metrics.json"}
-    assert b"max_epochs: 4" in next(text for path, text in after.items() if path.name == "config.yaml")
-    assert b'"epochs": 4' in next(text for path, text in after.items() if path.name == "run.json")
+    assert {path.name for path in before.keys() - after.keys()} == {"metrics.json"}
+    assert b"max_epochs: 4" in after[Path("config.yaml")]
+    assert b'"epochs": 4' in after[Path("run.json")]
 
 
 def test_a_fit_without_training_keeps_its_configuration_and_goes_on(data, tmp_path):
@@ -100,6 +118,46 @@ def test_a_metric_that_is_not_measured_says_nothing_of_the_machine(data, tmp_pat
     with pytest.raises(RecloomError, match="could not find the monitored key") as refusal:
         start(data, tmp_path / "run", "--checkpoint.monitor=val/nothing")
     assert "doctor" not in str(refusal.value)
+
+
+def test_options_of_a_loss_are_those_of_the_checkpoint(data, tmp_path):
+    run = tmp_path / "run"
+    start(data, run, "--model.loss=BPR", "--model.loss.shared=true", "--model.loss.negatives=2")
+    with pytest.raises(RecloomError) as refusal:
+        resume(run, "--trainer.max_epochs=4", "--model.loss.shared=false", "--model.loss.negatives=3")
+    assert (
+        "trained with other options: loss.negatives 2, asked for 3; loss.shared True, asked for False. Leave these "
+        "options as they were, or start a new run." in str(refusal.value)
+    )
+    resume(run, "--trainer.max_epochs=4")
+
+
+class Wrapped(Loss):
+    def __init__(self, base: Loss, file: str, other: object = None) -> None:
+        super().__init__()
+        self.base, self.file, self.other = base, file, other
+
+
+def test_a_loss_within_a_loss_and_files_that_moved():
+    loss = Wrapped(BPR(l2=0.5), "/a/pairs.parquet", object())
+    module = SimpleNamespace(loss=loss, schedule="constant", warmup_steps=0, _trainer=None)
+    assert training_options(module) == {
+        "schedule": "constant", "warmup_steps": 0, "loss.base": "BPR", "loss.base.negatives": 1,
+        "loss.base.shared": False, "loss.base.l2": 0.5, "loss.file": "/a/pairs.parquet",
+    }  # fmt: skip
+    check_training({"loss.file": "/b/pairs.parquet"}, {"loss.file": "/a/pairs.parquet"})
+    with pytest.raises(RecloomError, match=r"loss\.file /a/pairs\.parquet, asked for /a/others\.parquet"):
+        check_training({"loss.file": "/a/others.parquet"}, {"loss.file": "/a/pairs.parquet"})
+    check_training({"loss.l2": 0.5}, {})  # a checkpoint of before
+
+
+def test_what_a_checkpoint_holds_is_not_counted_again(data, tmp_path, monkeypatch):
+    run, fitted = tmp_path / "run", []
+    monkeypatch.setattr(Recommender, "fit", lambda self, interactions: fitted.append(len(interactions)))
+    start(data, run)
+    assert len(fitted) == 1
+    resume(run, "--trainer.max_epochs=4")
+    assert len(fitted) == 1
 
 
 def test_a_schedule_is_told_from_a_changed_rate(data, tmp_path):

@@ -79,7 +79,12 @@ def remove_results(run: Path) -> None:
 
 
 def leave_nothing(run: Path) -> None:
-    """After a fit that failed before its first checkpoint: remove its folder if it holds nothing else."""
+    """After a fit that failed: remove its empty log, and before its first checkpoint its folder, if nothing else is in
+    it.
+    """
+    for log in (run / "logs").glob("version_*"):
+        with contextlib.suppress(OSError):  # one that holds something stays
+            log.rmdir()
     if not run.is_dir() or {path.name for path in run.iterdir()} - {LOCK, "config.yaml", "logs"}:
         return
     unlock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +16,7 @@ from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError
 from ..llm import LLMOptions, llm_identity
+from ..losses import Loss
 from ..spec import TRAINED_RUN, Spec, with_public_names
 from .external_weights import leave_out, put_back
 
@@ -35,6 +38,7 @@ def write_state(module: RecModule, checkpoint: dict[str, Any]) -> None:
         "runs": {name: run.model_dump() for name, run in module.runs.records.items()},
         "external": leave_out(module.recommender, checkpoint),
         "llm": llm_identity(module.recommender.modules()),
+        "training": training_options(module),
     }
 
 
@@ -67,9 +71,13 @@ def read_state(
             f"the checkpoint was trained with another loss: {saved['loss']}, asked for {_loss_name(module)}. Leave it "
             "as it was, or start a new run."
         )
+    if training:
+        check_training(training_options(module), saved.get("training", {}))
     if module.catalog is None or module.added:
         tables = {name: table.numpy().tobytes() for name, table in saved["catalog"].items()}
-        module.build(Catalog.from_bytes(tables))
+        catalog = Catalog.from_bytes(tables)
+        catalog.cache = module.run_folder and module.run_folder / ".cache"
+        module.build(catalog)
         module.runs.open(module.recommender, module.trained_on, module.run_folder)
     module.runs.check(saved.get("runs", {}))
     check_llm(llm_identity(module.recommender.modules()), saved.get("llm"))
@@ -122,9 +130,47 @@ def check_optimizer(optimizers: list[Optimizer], saved: list[list[dict[str, Any]
             for name in ("lr", "weight_decay", "betas"):
                 if own[name] != kept[name]:
                     differing.setdefault(name, f"{name} {kept[name]}, asked for {own[name]}")
+    _refuse_other_options(list(differing.values()))
+
+
+def training_options(module: RecModule) -> dict[str, Any]:
+    """What training depends on beside the optimiser's groups, as plain data; nothing where nothing is trained."""
+    if module.loss is None:
+        return {}
+    data = None if module._trainer is None else module.data
+    own = {"schedule": module.schedule, "warmup_steps": module.warmup_steps}
+    return (
+        own | ({} if data is None else {"batch_size": data.batch_size}) | _loss_options(module.loss, "loss")
+    )
+
+
+def _loss_options(loss: Loss, key: str) -> dict[str, Any]:
+    """Plain options of a loss, which it keeps under their names, and of the losses that it builds on."""
+    found: dict[str, Any] = {}
+    for name in inspect.signature(type(loss)).parameters:
+        value = getattr(loss, name, None)
+        if isinstance(value, Loss):
+            found |= {f"{key}.{name}": type(value).__name__} | _loss_options(value, f"{key}.{name}")
+        elif isinstance(value, bool | int | float | str):
+            found[f"{key}.{name}"] = value
+    return found
+
+
+def check_training(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Refuse other options of training than those of the checkpoint, naming what differs; a file may have moved."""
+    _refuse_other_options(
+        [
+            f"{name} {theirs[name]}, asked for {mine[name]}"
+            for name in mine.keys() & theirs.keys()
+            if PurePath(str(mine[name])).name != PurePath(str(theirs[name])).name
+        ]
+    )
+
+
+def _refuse_other_options(differing: list[str]) -> None:
     if differing:
         raise RecloomError(
-            f"the checkpoint was trained with other options: {'; '.join(differing.values())}. Leave these options as "
+            f"the checkpoint was trained with other options: {'; '.join(sorted(differing))}. Leave these options as "
             "they were, or start a new run."
         )
 
