@@ -1,14 +1,18 @@
 """Token tables are built once, mapped from a file, and rows of foreign texts are tokenised once."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from recloom.data.batches.sampler import BatchSampler, loader
+from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
+from recloom.llm import PromptTemplate, Slot, TokenPrompt
 from recloom.llm.texts import tokens
 from recloom.llm.texts.text_rows import TextRows
 from recloom.llm.texts.tokens import ANSWER, TokenTable, UncutError
+from recloom.testing.toys import toy_dataset
 
 pytest.importorskip("transformers", reason="the extra transformers is not installed")
 
@@ -31,6 +35,34 @@ def test_a_table_is_built_once_and_mapped_from_its_file(bytewise, tmp_path, monk
         assert torch.equal(one.entries, plain.entries)
         assert torch.equal(one.offsets, plain.offsets)
     assert [path.name for path in (tmp_path / "tokens").iterdir()] == [file.name]
+
+
+def test_a_second_start_does_not_tokenise_a_catalogue_again(bytewise, tmp_path, monkeypatch):
+    made, tokenised = tokens._tokenised, []
+    monkeypatch.setattr(tokens, "_tokenised", lambda *given: tokenised.append(len(given[0])) or made(*given))
+    template = PromptTemplate(
+        name="seen",
+        user="Seen:\n{seen}\nNext:",
+        fields={"seen": {"type": "lines", "max_items": 6, "max_chars": 40}},
+    )
+
+    def start(folder):
+        catalog = Catalog.load(folder)
+        return TokenPrompt(template, bytewise, catalog, {"seen": Slot("history")}).pieces.tables
+
+    data = toy_dataset(tmp_path / "toy")
+    first, texts = start(data), sum(tokenised)
+    assert texts > Catalog.load(data).num_items
+    assert [path.suffix for path in (data / ".cache" / "tokens").iterdir()] == [".npy"]
+    tokenised.clear()
+    again = start(data)
+    assert tokenised == []
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.entries, other.entries)
+    shutil.rmtree(data / ".cache")
+    (data / ".cache").write_text("no folder can be made here")
+    assert [len(table) for table in start(data)] == [len(table) for table in first]
+    assert sum(tokenised) == texts
 
 
 def test_what_determines_the_tokens_determines_the_file(bytewise, train_tokenizer, tmp_path):

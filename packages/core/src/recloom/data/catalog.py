@@ -62,6 +62,8 @@ class Catalog:
         self.named = dict(named or {})
         self.read: set[str] = set()
         """Which vectors somebody asked for: `items`, `users`, and `items NAME` of those with a name."""
+        self.cache: Path | None = None
+        """Folder that may keep what is made of its texts, such as tokens: `.cache` in that of the dataset or the run."""
         self.num_items = self.items.height
         self.num_users = self.users.height
 
@@ -91,7 +93,9 @@ class Catalog:
         )
         if card is None and (folder / CARD).is_file():
             card = read_card(folder)
-        return cls(items, users) if card is None else cls(items, users, "", card.events, card.context)
+        found = cls(items, users) if card is None else cls(items, users, "", card.events, card.context)
+        found.cache = folder / ".cache"
+        return found
 
     def columns(self, folder: str | Path, cache: bool = True) -> Columns:
         """The interactions of a prepared dataset as integers; DataError for an id that is not known here."""
@@ -231,11 +235,13 @@ class Catalog:
         named: Mapping[str, ItemVectors] | None = None,
     ) -> Catalog:
         """The same with other parts; nobody has asked for its vectors yet."""
-        return Catalog(
+        made = Catalog(
             self.items if items is None else items, self.users if users is None else users,
             self.unnamed_encoder if encoder is None else encoder, self.events, self.context,
             self.named if named is None else named,
         )  # fmt: skip
+        made.cache = self.cache
+        return made
 
     def extended(self, items: Table, vectors: str | Path | Mapping[str, str | Path] | None = None) -> Catalog:
         """The same with new items after the others; what `items` lacks of the columns is empty.

@@ -47,7 +47,8 @@ class TokenPrompt:
             until it holds, the same ones for all candidates of a request; nothing else ever is.
         layout: padded on the `left` or `right`, or several sequences in a row (`packed`).
         width: of a packed row; by default as wide as the longest sequence.
-        cache: folder that keeps the token tables, which are then mapped from there.
+        cache: folder that keeps the token tables, which are then mapped from there; by default `tokens` in the cache
+            of the catalogue, where it has one, so that a second start does not tokenise its texts again.
 
     Raises RecloomError where the prompt cannot be made of pieces with this tokeniser, or where the instruction,
     the longest candidates and the longest answer alone exceed `max_tokens`.
@@ -78,7 +79,7 @@ class TokenPrompt:
         self.max_tokens = self.width = None
         self._texts = PromptTexts(template, tokenizer, catalog, slots, answer)
         self._on_device: dict[torch.device, list[TokenTable]] = {}
-        self.pieces = self._compiled(cache)
+        self.pieces = self._compiled(cache or (catalog.cache and catalog.cache / "tokens"))
         self._texts.kept.clear()
         self.layout, self.width, self.max_tokens = layout, width, max_tokens
         self._check_budget()

@@ -96,6 +96,7 @@ class TokenTable:
             tail: a line break that is part of a text's tokens; without it, the next piece begins with the break.
             starts: for each text, the character at which each of its fields begins.
             cache: folder that keeps the table under a hash of texts, tokeniser and options; from there it is mapped.
+                One that cannot be written keeps nothing.
 
         Raises UncutError where the tokens of a text are not a part of those of the text with its surroundings.
         """
@@ -113,9 +114,12 @@ class TokenTable:
         lengths = np.concatenate([np.zeros(0, np.int64), *(part for _, part in made)])
         if file is None:
             return cls._of(entries, lengths)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as path, path.open("wb") as stream:
-            np.save(stream, np.concatenate([[len(lengths)], lengths, entries]))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(file) as path, path.open("wb") as stream:
+                np.save(stream, np.concatenate([[len(lengths)], lengths, entries]))
+        except OSError:
+            return cls._of(entries, lengths)
         return cls._mapped(file)
 
     @classmethod
