@@ -211,6 +211,34 @@ def test_answers_follow_in_the_sequence_or_on_the_side_of_the_decoder(films, byt
     )
 
 
+@pytest.mark.parametrize("layout", ["left", "right"])
+def test_what_is_exported_is_the_same_prompts_padded_to_one_width(bytewise, films, layout, monkeypatch):
+    history = torch.tensor([[0, 0, 1], [4, 2, 3], [0, 0, 0], [0, 5, 6]])
+    batch = Batch.of(history, torch.tensor([[1, 2], [3, 0], [6, 5], [2, 4]]), user=torch.tensor([0, 1, 1, 0]))
+    batch.history_event = history % 3
+    for template, slots in PROMPTS:
+        for most in (None, 300):
+            prompt = TokenPrompt(template, bytewise, films, slots, max_tokens=most, layout=layout)
+            usual = prompt.assemble(batch)
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.compiler, "is_exporting", lambda: True)
+                exported = prompt.assemble(batch)
+            assert exported.tokens.shape == (len(usual), min(most or prompt.longest, prompt.longest))
+            assert exported.lists() == usual.lists()
+            width = usual.tokens.shape[1]
+            part = slice(-width, None) if layout == "left" else slice(width)
+            for name in ("tokens", "positions", "slot", "item", "field", "word", "sequence"):
+                assert torch.equal(getattr(exported, name)[:, part], getattr(usual, name))
+            for one, other in ((exported, usual), (usual, exported)):
+                assert torch.equal(one.tokens.flatten()[one.answer], other.tokens.flatten()[other.answer])
+    packed = TokenPrompt(template, bytewise, films, slots, layout="packed")
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    with pytest.raises(
+        RecloomError, match="prompts are exported padded, to a given width; choose layout='left' or"
+    ):
+        packed.assemble(batch)
+
+
 @pytest.fixture(scope="module")
 def liked(films, bytewise):
     return TokenPrompt(LIKED, bytewise, films, LIKED_SLOTS)

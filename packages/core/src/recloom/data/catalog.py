@@ -63,7 +63,7 @@ class Catalog:
         self.read: set[str] = set()
         """Which vectors somebody asked for: `items`, `users`, and `items NAME` of those with a name."""
         self.cache: Path | None = None
-        """Folder that may keep what is made of its texts, such as tokens: `.cache` in that of the dataset or the run."""
+        """Folder that may keep what is made of its texts, such as tokens: `.cache` in the dataset or the run."""
         self.num_items = self.items.height
         self.num_users = self.users.height
 

@@ -23,7 +23,7 @@ from ..local.chat_template import prompt_text, prompt_tokens
 from ..prompts import LinesField, PromptTemplate
 from .token_pieces import FIXED, Pieces, Place, PromptTexts, Side, cut
 from .token_slots import Answer, Slot, check_slots
-from .token_units import Chosen, UnitList, gather_units, or_empty
+from .token_units import Chosen, UnitList, gather_units, or_empty, sums_from
 from .tokens import Layout, TokenBatch, TokenTable, UncutError, fast, pad_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class TokenPrompt:
     layout: Layout
     width: int | None
     max_tokens: int | None
+    longest: int
+    """Tokens of the longest sequence without a limit. An exported graph pads to it, or to a smaller `max_tokens`."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class TokenPrompt:
         self.pieces = self._compiled(cache or (catalog.cache and catalog.cache / "tokens"))
         self._texts.kept.clear()
         self.layout, self.width, self.max_tokens = layout, width, max_tokens
+        self.longest = self._longest(history=True)
         self._check_budget()
 
     # -- compiling ------------------------------------------------------------------------------------
@@ -159,20 +162,23 @@ class TokenPrompt:
         tokens = self.tokenizer(said, add_special_tokens=not framed)["input_ids"]
         return [*tokens[: len(tokens) - behind], *self.pieces.tables[FIXED].row(self.pieces.end)]
 
-    def _check_budget(self) -> None:
-        if self.max_tokens is None:
-            return
+    def _longest(self, history: bool) -> int:
+        """Tokens of the longest sequence without a limit, with all items of the history that are shown, or none."""
         fixed, worst = self.pieces.tables[FIXED].lengths, self._answer_room
         for part in self.pieces.parts:
             if isinstance(part, int):
                 worst += int(fixed[part])
                 continue
             lengths, lines = self.pieces.tables[part.table].lengths, 1
-            if part.slot.of == "candidates":
+            if part.slot.of == "candidates" or (history and part.slot.of == "history"):
                 lines = part.lines
-            text = lengths[0] if part.slot.of == "history" else lengths.max()
+            text = lengths[0] if part.slot.of == "history" and not history else lengths.max()
             worst += int(text) * lines + int(part.mark_lengths[lines])
-        if worst > self.max_tokens:
+        return worst
+
+    def _check_budget(self) -> None:
+        worst = self._longest(history=False)
+        if self.max_tokens is not None and worst > self.max_tokens:
             raise RecloomError(
                 f"prompt {self.template.name!r} takes up to {worst} tokens without any item of the history, more than "
                 f"max_tokens={self.max_tokens}; instruction, candidates and answer are never cut. Raise it, or limit "
@@ -214,7 +220,7 @@ class TokenPrompt:
                     batch.user[:, None], torch.ones_like(batch.user[:, None], dtype=torch.bool)
                 )
             elif place.slot.of != "history":
-                row = batch.candidates.expand(len(batch), -1)
+                row = batch.candidates.expand(batch.user.shape[0], -1)
                 if place.slot.of == "candidates" and row.shape[1] > place.lines:
                     raise RecloomError(
                         f"prompt {self.template.name!r} lists at most {place.lines} candidates (max_items of "
@@ -250,7 +256,7 @@ class TokenPrompt:
         history = batch.history if batch.history.shape[1] else pad(batch.history, (1, 0))  # (B, L)
         tables, newest = self._tables(history.device), {}
         total = history.new_zeros(
-            len(history), history.shape[1] + 1
+            history.shape[0], history.shape[1] + 1
         )  # (B, L + 1) tokens of what begins at p or later
         for place in places:
             shown = history > 0
@@ -258,12 +264,12 @@ class TokenPrompt:
                 wanted = torch.tensor(place.slot.events, device=history.device)
                 event = pad(batch.history_event, (history.shape[1] - batch.history.shape[1], 0))
                 shown = shown & torch.isin(event, wanted)
-            shown = shown & (_from_here(shown.long())[:, :-1] <= place.lines)
+            shown = shown & (sums_from(shown.long())[:, :-1] <= place.lines)
             newest[place.name] = shown
             if room is not None:
                 lengths, marks = tables[place.table].lengths, place.mark_lengths.to(history.device)
-                count = _from_here(shown.long())  # (B, L + 1)
-                tokens = _from_here(lengths[history] * shown) + marks[count]
+                count = sums_from(shown.long())  # (B, L + 1)
+                tokens = sums_from(lengths[history] * shown) + marks[count]
                 total = total + torch.where(count > 0, tokens, lengths[0] + marks[1])
         if room is not None:
             first = (total <= room[:, None]).int().argmax(1)  # (B,)
@@ -282,7 +288,7 @@ class TokenPrompt:
         """
         chosen = self.choose(batch)
         times = batch.candidates.shape[1] if self._by_candidate else 1
-        return self._assembled(self.pieces.parts, chosen, len(batch), times, targets)
+        return self._assembled(self.pieces.parts, chosen, batch.user.shape[0], times, targets)
 
     def assemble_shared(self, batch: Batch) -> tuple[TokenBatch, TokenBatch]:
         """`assemble` in two: the B beginnings that candidates share, and the R rest, whose positions go on."""
@@ -296,8 +302,8 @@ class TokenPrompt:
                 "a beginning is shared where a place is filled by `candidate`, and nothing is packed"
             )
         chosen, times = self.choose(batch), batch.candidates.shape[1]
-        prefix = self._assembled(parts[:at], chosen, len(batch), 1, None)
-        rest = self._assembled(parts[at:], chosen, len(batch), times, None)
+        prefix = self._assembled(parts[:at], chosen, batch.user.shape[0], 1, None)
+        rest = self._assembled(parts[at:], chosen, batch.user.shape[0], times, None)
         size = prefix.mask.sum(1).repeat_interleave(times)[:, None]
         rest.positions = (rest.positions + size) * rest.mask
         return prefix, rest
@@ -338,7 +344,10 @@ class TokenPrompt:
             if self.side == "sequence":
                 units.add_answer(targets, len(self.pieces.tables), self.pieces.end)
         tables = self._tables(device)
-        batch, ends = gather_units(tables, units.joined(), self.pad, self.layout, self.width)
+        width = self.width
+        if torch.compiler.is_exporting():
+            width = min(self.longest, self.max_tokens or self.longest)
+        batch, ends = gather_units(tables, units.joined(), self.pad, self.layout, width)
         batch.answer = ends[:, prompt]
         if listed is not None:
             at, one = listed
@@ -389,8 +398,3 @@ class TokenPrompt:
             )
             for at in range(len(batch) * times)
         ]
-
-
-def _from_here(values: Tensor) -> Tensor:
-    """(B, L + 1) sums of (B, L) values from each column on, 0 behind the last."""
-    return pad(values.flip(1).cumsum(1).flip(1), (0, 1))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...errors import RecloomError
 from .token_pieces import FIXED, Place
@@ -43,7 +44,9 @@ def gather_units(
         units: what stands in each sequence.
         pad: token where nothing is.
         layout: padded on the left or right, or several sequences in a row (`packed`).
-        width: of a packed row; by default as wide as the longest sequence.
+        width: of a row; by default as wide as the longest sequence.
+
+    While it is exported nothing may depend on how long sequences are, so `width` must be given.
     """
     device, (rows, columns) = units.row.device, units.row.shape
     begin, length = torch.zeros_like(units.row), torch.zeros_like(units.row)
@@ -67,11 +70,16 @@ def gather_units(
         )
     )  # (R, U + 1): padding is one unit more, so that all units together fill the rows
 
-    count = length.flatten()
-    unit = torch.repeat_interleave(
-        torch.arange(count.numel(), device=device), count, output_size=height * width
-    )
-    place = torch.arange(height * width, device=device)
+    count, place = length.flatten(), torch.arange(height * width, device=device)
+    if (
+        torch.compiler.is_exporting()
+    ):  # as below, without the ragged operator, which runtimes lack: (R, W, U + 1)
+        ended = length.cumsum(1)[:, None, :-1] <= torch.arange(width, device=device)[None, :, None]
+        unit = (ended.long().sum(2) + torch.arange(rows, device=device)[:, None] * (columns + 1)).flatten()
+    else:
+        unit = torch.repeat_interleave(
+            torch.arange(count.numel(), device=device), count, output_size=height * width
+        )
     source = (begin.flatten() - count.cumsum(0) + count)[unit].add_(place)  # (H * W,)
     codes = code.flatten()[unit]
     of = (codes & (1 << TABLE_BITS) - 1).sub_(1)
@@ -106,11 +114,18 @@ def _places(size: Tensor, layout: Layout, width: int | None) -> tuple[Tensor, Te
 
     Returns (R,) places of their first tokens, (R,) padding beside each, how many rows there are, and their width.
     """
-    longest = int(size.max()) if size.numel() else 0
+    if torch.compiler.is_exporting():
+        if layout == "packed" or width is None:
+            raise RecloomError(
+                "prompts are exported padded, to a given width; choose layout='left' or 'right'"
+            )
+        longest = width
+    else:
+        longest = int(size.max()) if size.numel() else 0
     if layout != "packed":
         room = longest - size
-        row = torch.arange(len(size), device=size.device) * longest
-        return row + (room if layout == "left" else 0), room, len(size), longest
+        row = torch.arange(size.shape[0], device=size.device) * longest
+        return row + (room if layout == "left" else 0), room, size.shape[0], longest
     width = longest if width is None else width
     if longest > width:
         raise RecloomError(f"a sequence has {longest} tokens, and a packed row {width}. Raise the width.")
@@ -144,6 +159,11 @@ def or_empty(chosen: Chosen) -> Chosen:
     none = ~chosen.shown.any(1, keepdim=True)
     last = torch.arange(chosen.row.shape[1], device=chosen.row.device) == chosen.row.shape[1] - 1
     return Chosen(chosen.row.masked_fill(none & last, 0), chosen.shown | (none & last))
+
+
+def sums_from(values: Tensor) -> Tensor:
+    """(B, L + 1) sums of (B, L) values from each column on, 0 behind the last."""
+    return pad(values.flip(1).cumsum(1).flip(1), (0, 1))
 
 
 class UnitList:
