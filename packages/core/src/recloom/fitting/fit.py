@@ -59,6 +59,7 @@ class RecCLI(RunCLI):
         return f"val/{first}", "max" if metric.higher_is_better else "min"
 
     def before_fit(self) -> None:
+        super().before_fit()
         if training_free(self.model):
             self.trainer.fit_loop.max_epochs = 0
             self.trainer.num_sanity_val_steps = 0

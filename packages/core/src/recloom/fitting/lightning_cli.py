@@ -165,11 +165,11 @@ class RunCLI(LightningCLI):
         if self.subcommand == "fit" and (config.trainer.logger is None or _is_ours(config.trainer.logger)):
             config.trainer.logger = _component(CSV, save_dir=str(run), name="logs")
 
-    def fit(self, ckpt_path: str | None = None, **given: Any) -> None:
-        """As the trainer's; but `trainer.ckpt_path` says already during the set-up that state comes from a file."""
-        if ckpt_path is not None and Path(ckpt_path).is_file():
-            self.trainer.ckpt_path, ckpt_path = ckpt_path, None
-        self.trainer.fit(ckpt_path=ckpt_path, **given)
+    def before_fit(self) -> None:
+        """Let `trainer.ckpt_path` say already during the set-up that state comes from a file."""
+        given = self.config_init[self.subcommand]
+        if given.ckpt_path is not None and Path(given.ckpt_path).is_file():
+            self.trainer.ckpt_path, given.ckpt_path = given.ckpt_path, None
 
     def after_instantiate_classes(self) -> None:
         usual = (RichProgressBar, TQDMProgressBar)  # what Lightning puts there unasked
