@@ -4,7 +4,6 @@ import importlib.util
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -287,9 +286,9 @@ main(["test", "run", "--data.eval_rows", "8"])
 """
 
 
-def test_a_killed_test_sends_nothing_again_that_the_ledger_holds(run, place, monkeypatch):
+def test_a_killed_test_sends_nothing_again_that_the_ledger_holds(run, place, monkeypatch, warm_python):
     environment = {"PYTHONPATH": str(place / "site"), "OMP_NUM_THREADS": "1", "PATH": ""}
-    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
+    killed = warm_python.run("-c", KILLED, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     Ledger("llm-ledger.sqlite", offline=True).export(Path("kept.jsonl"))
     lines = [json.loads(line) for line in Path("kept.jsonl").read_text().splitlines()]

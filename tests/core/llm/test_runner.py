@@ -358,4 +358,6 @@ def test_asking_itself_takes_little(ledger):
         assert ask(model, requests, ledger).usage.calls == 2000
         spent.append((time.process_time() - begun) / 2000)
         assert model.calls.most == 32
+        if spent[-1] < 0.6e-3:
+            break
     assert min(spent) < 0.6e-3, spent
