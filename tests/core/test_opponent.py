@@ -31,15 +31,20 @@ def rows(users=20, items=15, length=6, seed=0, repeats=False):
     )
 
 
-@pytest.fixture
-def trained(tmp_path, write_dataset):
-    data = write_dataset(tmp_path / "data", rows())
-    run_command(["fit", "--model=ItemKNN", f"--data={data}", f"--run={tmp_path / 'run'}", *QUIET])
-    return data, tmp_path / "run"
+def train(folder, write_dataset):
+    data = write_dataset(folder / "data", rows())
+    run_command(["fit", "--model=ItemKNN", f"--data={data}", f"--run={folder / 'run'}", *QUIET])
+    return data, folder / "run"
 
 
-def test_data_prepared_again_in_another_order_give_the_same_recommendations(trained, write_dataset):
-    data, run = trained
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, write_dataset):
+    """Data and a run that tests only read."""
+    return train(tmp_path_factory.mktemp("trained"), write_dataset)
+
+
+def test_data_prepared_again_in_another_order_give_the_same_recommendations(tmp_path, write_dataset):
+    data, run = train(tmp_path, write_dataset)
     before = recloom.load(run).recommend(user="u3", k=5)
     shutil.rmtree(data)
     write_dataset(data, rows().reverse().sort("timestamp", maintain_order=True))

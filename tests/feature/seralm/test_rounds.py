@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 
 import numpy as np
 import polars as pl
@@ -68,12 +71,33 @@ class World:
 @pytest.fixture
 def shop(tmp_path, write_dataset):
     """A dataset of 12 items with titles, texts for 11 of them, and a short fit."""
+    return open_shop(tmp_path, write_dataset)
+
+
+def open_shop(folder, write_dataset):
     world = World.draw(0, items=12, topics=3)
     items = pl.DataFrame({"item_id": [f"i{n}" for n in range(12)], "title": [f"Film {n}" for n in range(12)]})
-    data = write_dataset(tmp_path / "shop", world.interactions(0, users=30, length=4), items)
-    world.texts(0).filter(pl.col("item_id") != "i11").write_parquet(tmp_path / "texts.parquet")
-    (tmp_path / "fit.yaml").write_text(FIT)
+    data = write_dataset(folder / "shop", world.interactions(0, users=30, length=4), items)
+    world.texts(0).filter(pl.col("item_id") != "i11").write_parquet(folder / "texts.parquet")
+    (folder / "fit.yaml").write_text(FIT)
     return data
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, write_dataset):
+    """A shop with two rounds done in `work`, which tests only read, or copy."""
+    shop = open_shop(tmp_path_factory.mktemp("done"), write_dataset)
+    given = (shop.parent / "texts.parquet").read_bytes()
+    folder, said = work_said(shop)
+    assert (shop.parent / "texts.parquet").read_bytes() == given
+    return folder, said
+
+
+@pytest.fixture
+def again(done, tmp_path):
+    """A copy of that shop, whose rounds a test may go on with."""
+    shutil.copytree(done[0].parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "shop"
 
 
 def work(shop, name="work", **options):
@@ -84,21 +108,25 @@ def work(shop, name="work", **options):
     return out
 
 
+def work_said(shop):
+    """The folder of two rounds, and what the command said."""
+    with redirect_stdout(StringIO()) as said:
+        folder = work(shop)
+    return folder, said.getvalue()
+
+
 def files(folder):
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.fact("A5.6")
-def test_rounds_choose_texts_and_state_that_no_language_model_is_trained(shop, capsys):
-    given = (shop.parent / "texts.parquet").read_bytes()
-    folder = work(shop)
-    said = capsys.readouterr().out
+def test_rounds_choose_texts_and_state_that_no_language_model_is_trained(done):
+    folder, said = done
     assert "selection only" in said
     assert "SeRALM (reconstruction" in said
     report = json.loads((folder / "report.json").read_text())
     assert "selection only" in report["language_model"]
     assert len(report["rounds"]) == 2
-    assert (shop.parent / "texts.parquet").read_bytes() == given
     vectors = pl.read_parquet(folder / "vectors.parquet")
     assert sorted(vectors["item_id"]) == sorted(f"i{n}" for n in range(11))
     made = provenance_of(folder / "vectors.parquet")
@@ -106,8 +134,8 @@ def test_rounds_choose_texts_and_state_that_no_language_model_is_trained(shop, c
         check_split(folder / "vectors.parquet", made["data_hash"], "another")
 
 
-def test_every_file_says_that_it_is_a_reconstruction(shop):
-    folder = work(shop)
+def test_every_file_says_that_it_is_a_reconstruction(done):
+    folder, _ = done
     names = [
         "texts",
         "variants",
@@ -140,8 +168,8 @@ def test_the_posterior_of_a_round_is_that_of_its_rewards(shop):
     )
 
 
-def test_the_likeliest_text_or_the_mean_is_served(shop):
-    folder = work(shop)
+def test_the_likeliest_text_or_the_mean_is_served(again):
+    folder = again.parent / "work"
     q = pl.read_parquet(folder / "round-2/posterior.parquet")
     variants = pl.read_parquet(folder / "variants.parquet").join(q, on=["item_id", "variant"])
     of_i4 = variants.filter(pl.col("item_id") == "i4").sort("q")
@@ -152,7 +180,7 @@ def test_the_likeliest_text_or_the_mean_is_served(shop):
         return np.array(table.filter(pl.col("item_id") == "i4")["vector"][0])
 
     assert np.allclose(served(), vectors[-1])
-    work(shop, serve="mean")
+    work(again, serve="mean")
     assert np.allclose(served(), weights @ vectors, atol=1e-6)
 
 
@@ -173,8 +201,8 @@ def test_the_informative_text_gets_over_half_the_weight_and_more_each_round(
     assert 0.5 < mass[0] < mass[1] < mass[2]
 
 
-def test_a_second_run_changes_nothing_and_more_rounds_go_on(shop, monkeypatch):
-    folder = work(shop)
+def test_a_second_run_changes_nothing_and_more_rounds_go_on(again, monkeypatch):
+    folder = again.parent / "work"
     before = files(folder)
 
     def never(*args, **options):
@@ -182,13 +210,20 @@ def test_a_second_run_changes_nothing_and_more_rounds_go_on(shop, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(seralm_rounds, "fit", never)
-        work(shop)
+        work(again)
     after = files(folder)
     assert {n for n in after if after[n] != before.get(n)} <= {"vectors.parquet", "report.json"}
-    work(shop, times=3)
+    work(again, times=3)
     kept = files(folder)
     assert all(kept[n] == before[n] for n in before if n.startswith("round-"))
     assert (folder / "round-3/posterior.parquet").is_file()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, write_dataset):
+    """The round that nothing interrupted."""
+    shop = open_shop(tmp_path_factory.mktemp("whole"), write_dataset)
+    return work(shop, "whole", times=1, max_epochs=3)
 
 
 STOPS = {
@@ -202,8 +237,7 @@ STOPS = {
 
 
 @pytest.mark.parametrize("when", STOPS)
-def test_an_interrupted_run_comes_to_the_same_end(shop, monkeypatch, when):
-    whole = work(shop, "whole", times=1, max_epochs=3)
+def test_an_interrupted_run_comes_to_the_same_end(shop, whole, monkeypatch, when):
     owner, name = STOPS[when]
     usual, calls = getattr(owner, name), []
 
