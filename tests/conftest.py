@@ -54,6 +54,16 @@ def one_table_of_operators():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def docstrings_are_parsed_once():
+    """Each command line that trains or tests parses the docstrings of Trainer and others for its help."""
+    import docstring_parser
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(docstring_parser, "parse", cache(docstring_parser.parse))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; a test that needs it is skipped where it is absent."""

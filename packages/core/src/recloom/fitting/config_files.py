@@ -25,6 +25,11 @@ def own_yaml() -> str:
     return MODE
 
 
+def read_yaml(text: str) -> Any:
+    """What YAML says, read by libyaml where that is installed: ten times as fast. Raises yaml.YAMLError."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 NAMING = ("--model.recommender", "--model.loss", "--model.recommender.class_path", "--model.loss.class_path")
 """Options whose value names a component."""
 

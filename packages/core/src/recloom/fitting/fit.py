@@ -29,6 +29,8 @@ from .words import expand, value, with_run_folder
 class RecCLI(RunCLI):
     """The command line of RecModule and RecDataModule."""
 
+    keeps_hyperparameters = False
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """The parsed model decides whose training defaults hold, where its words had told another one or none."""
         super().parse_arguments(parser, args)

@@ -36,7 +36,7 @@ from ..spec import refuse_foreign
 from ..training.callbacks import EarlyStop, TrainingBar
 from ..training.checkpoint import LastCheckpoint, RunCheckpoint
 from ..training.signals import silence, stopped_by_sigterm
-from .config_files import own_yaml
+from .config_files import own_yaml, read_yaml
 from .words import CONFIG_FLAGS
 
 SHARED_RUN = "RECLOOM_RUN"
@@ -99,7 +99,7 @@ def _refuse_fewer_epochs(trainer: Any, checkpoint: dict[str, Any]) -> None:
 
 def stored(config: str) -> str:
     """The YAML of a configuration without what is given anew at each command: ledger and limits of language models."""
-    given = yaml.safe_load(config)
+    given = read_yaml(config)
     kept = without_call_options(given)
     return config if kept == given else yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
@@ -109,6 +109,8 @@ class RunCLI(LightningCLI):
 
     defaults: ClassVar[dict[str, Any]] = {}
     """Values of options where neither words nor a config file say otherwise."""
+    keeps_hyperparameters: ClassVar[bool] = True
+    """Whether what is trained may call `save_hyperparameters`, for which Lightning writes out the configuration."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -266,6 +268,7 @@ def start(line: type[Line], module: type, data: type, args: Any) -> Line:
                     "enable_model_summary": False,
                 },
                 parser_kwargs=parsers | quiet,
+                load_from_checkpoint_support=line.keeps_hyperparameters,
             )
     except ArgumentError as error:
         raise RecloomError(explain(str(error), _options(args, module, data))) from error

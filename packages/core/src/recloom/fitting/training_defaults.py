@@ -11,6 +11,7 @@ import yaml
 
 from ..errors import RecloomError
 from ..spec import find, registered, unknown
+from .config_files import read_yaml
 from .words import options_in_order
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _content(given: str) -> Any:
     """The YAML of a file, or of the word itself where there is no such file."""
     try:
         path = Path(given)
-        return yaml.safe_load(path.read_text("utf-8") if path.is_file() else given)
+        return read_yaml(path.read_text("utf-8") if path.is_file() else given)
     except (OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
         return None
 
