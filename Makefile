@@ -63,7 +63,8 @@ demo: $(READY)
 # Bytecode is kept whatever the environment says, so that commands in tests start as fast as installed ones.
 test: $(READY)
 	@TIMEFORMAT='CPU seconds, all processes: %U user, %S system; %R seconds passed'; \
-		time OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope
+		time OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) \
+		--dist loadscope --no-loadscope-reorder
 
 lint: $(READY)
 	@$(BIN)/ruff check .

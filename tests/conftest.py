@@ -11,7 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from recloom.cli.deferred_imports import defer_heavy_imports
 from warm_python import WarmPython
+
+defer_heavy_imports()  # as the command does, so that a process that needs no transformers does not load them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import polars as pl
@@ -18,8 +19,7 @@ from recloom.testing.training import requests, train
 from recloom.training.checkpoint import read_checkpoint
 from torch import nn
 
-transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
-pytest.importorskip("peft", reason="the extra transformers is not installed")
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="the extra transformers is not installed")
 
 FIELDS = {"type": "lines", "max_items": 6, "max_chars": 40}
 SEEN = PromptTemplate(name="seen", user="Seen:\n{seen}\nNext:", fields={"seen": FIELDS})
@@ -32,6 +32,8 @@ class PromptVectors(VectorRecommender):
     default_loss = "CrossEntropy"
 
     def __init__(self, catalog, model=""):
+        import transformers
+
         super().__init__(catalog)
         self.backbone = Backbone(model, train="lora")
         self.codes = self.backbone.add_tokens(1)
@@ -80,6 +82,8 @@ def toy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, train_tokenizer):
     """A random Llama of 2 layers and its tokeniser, in a folder."""
+    import transformers
+
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = train_tokenizer(
         [f"Seen:\n- {word} field" for word in ("amber", "birch", "coral")], r" ?\p{L}+|\s|.", 300

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,13 +10,14 @@ from recloom.errors import RecloomError
 from recloom.llm.local.backbone import Backbone
 from recloom.llm.local.weights import LoRA
 
-transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
-pytest.importorskip("peft", reason="the extra transformers is not installed")
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="the extra transformers is not installed")
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     """A random Llama of 4 layers."""
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=4, num_attention_heads=4,
@@ -29,6 +31,8 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory):
     """A random T5 of 2 and 2 layers."""
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.T5Config(
         vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0, eos_token_id=1,
@@ -42,6 +46,8 @@ def t5(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A random RoBERTa of 2 layers, whose positions begin behind its padding token."""
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.RobertaConfig(
         vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -61,6 +67,8 @@ def left():
 
 @torch.no_grad()
 def test_a_causal_model_computes_what_transformers_computes_however_rows_are_laid_out(llama):
+    import transformers
+
     mine, theirs = (
         Backbone(str(llama)).eval(),
         transformers.AutoModelForCausalLM.from_pretrained(llama).eval(),
@@ -110,6 +118,8 @@ def test_layers_in_two_ranges_are_all_of_them(llama):
 
 @torch.no_grad()
 def test_an_encoder_computes_what_transformers_computes(bert):
+    import transformers
+
     mine, theirs = Backbone(str(bert), "encoder").eval(), transformers.AutoModel.from_pretrained(bert).eval()
     for tokens, mask in (left(), (torch.tensor([ROWS[0]]), None)):
         found = mine(tokens, mask=mask)[0]
@@ -138,6 +148,8 @@ def blocks(*sizes):
 
 @torch.no_grad()
 def test_an_encoder_decoder_computes_what_transformers_computes(t5):
+    import transformers
+
     mine, theirs = (
         Backbone(str(t5), "seq2seq").eval(),
         transformers.AutoModelForSeq2SeqLM.from_pretrained(t5).eval(),
@@ -155,6 +167,8 @@ def test_an_encoder_decoder_computes_what_transformers_computes(t5):
 
 @pytest.mark.parametrize("train", ["frozen", "lora", "dora", "full"])
 def test_what_is_trained_is_what_was_asked_for(llama, train):
+    import transformers
+
     torch.manual_seed(0)
     model = Backbone(str(llama), train=train, checkpointing=train == "lora")
     tokens, mask = left()
@@ -285,6 +299,8 @@ def test_two_checkpoints_of_an_adapter_hold_no_weight_of_the_folder(llama):
 
 
 def test_what_is_not_supported_is_said(llama, t5, bert, tmp_path):
+    import transformers
+
     causal, tokens = Backbone(str(llama)), torch.tensor([[5, 6]])
     with pytest.raises(RecloomError, match="kind is one of causal, encoder, seq2seq; found 'other'"):
         Backbone(str(llama), "other")
@@ -315,6 +331,8 @@ def test_what_is_not_supported_is_said(llama, t5, bert, tmp_path):
 @pytest.mark.slow
 @torch.no_grad()
 def test_smollm2_answers_behind_a_shared_prefix_as_behind_the_whole(smollm2_folder):
+    import transformers
+
     model = Backbone(str(smollm2_folder), train="lora").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_folder)
     beginning = tokenizer("Q: Is Paris the capital of France?\nA: Yes\n", return_tensors="pt")["input_ids"]
@@ -334,6 +352,8 @@ def test_smollm2_answers_behind_a_shared_prefix_as_behind_the_whole(smollm2_fold
 @pytest.mark.slow
 @torch.no_grad()
 def test_minilm_gives_the_vectors_of_its_own_library(minilm_folder):
+    import transformers
+
     model = Backbone(str(minilm_folder), "encoder").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_folder)
     read = tokenizer(

@@ -1,6 +1,7 @@
 """Prompts gathered from token tables are the prompts that a tokeniser makes of whole strings."""
 
 import copy
+from importlib.util import find_spec
 
 import polars as pl
 import pytest
@@ -15,7 +16,9 @@ from recloom.llm.texts.token_prompt import TokenPrompt
 from recloom.llm.texts.token_slots import Answer, Slot, TextColumn
 from recloom.llm.texts.tokens import ANSWER
 
-library = pytest.importorskip("transformers", reason="the extra transformers is not installed")
+pytestmark = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="the extra transformers is not installed"
+)
 
 LINES = {"type": "lines", "max_items": 30, "max_chars": 120}
 TITLE = {"type": "text", "max_chars": 120}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from recloom.llm.texts.text_rows import TextRows
 from recloom.llm.texts.tokens import ANSWER, TokenTable, UncutError
 from recloom.testing.toys import toy_dataset
 
-pytest.importorskip("transformers", reason="the extra transformers is not installed")
+pytestmark = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="the extra transformers is not installed"
+)
 
 
 @pytest.fixture(scope="module")

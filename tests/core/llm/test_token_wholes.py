@@ -1,6 +1,7 @@
 """Prompts gathered from token tables are the prompts that a tokeniser makes of whole strings, on real titles."""
 
 import time
+from importlib.util import find_spec
 
 import polars as pl
 import pytest
@@ -13,7 +14,9 @@ from recloom.llm.prompts import PromptTemplate
 from recloom.llm.texts.token_prompt import TokenPrompt
 from recloom.llm.texts.token_slots import Slot, TextColumn
 
-library = pytest.importorskip("transformers", reason="the extra transformers is not installed")
+pytestmark = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="the extra transformers is not installed"
+)
 
 LINES = {"type": "lines", "max_items": 30, "max_chars": 120}
 TITLE = {"type": "text", "max_chars": 120}
@@ -91,8 +94,10 @@ def corpus(catalog):
 @pytest.fixture(scope="module")
 def tokenizers_of(request, movies, train_tokenizer):
     """A function from a name to a tokeniser."""
-    return {"smollm2": lambda: library.AutoTokenizer.from_pretrained(request.getfixturevalue("smollm2_folder")),
-            "minilm": lambda: library.AutoTokenizer.from_pretrained(request.getfixturevalue("minilm_folder")),
+    import transformers
+
+    return {"smollm2": lambda: transformers.AutoTokenizer.from_pretrained(request.getfixturevalue("smollm2_folder")),
+            "minilm": lambda: transformers.AutoTokenizer.from_pretrained(request.getfixturevalue("minilm_folder")),
             "gemma3": lambda: request.getfixturevalue("gemma3_tokenizer"),
             "t5": lambda: train_tokenizer(corpus(movies[0]), None),
             "joins breaks": lambda: train_tokenizer(corpus(movies[0]), JOINS_BREAKS)}  # fmt: skip
