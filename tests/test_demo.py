@@ -12,7 +12,7 @@ import pytest
 from recloom.cli.main import main
 from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.synth.generator import World, synthesise
-from recloom.demo import steps as contest
+from recloom.demo import steps
 from recloom.demo.command import MARK, demo, make_room
 from recloom.demo.steps import entrants, exported
 from recloom.errors import RecloomError
@@ -37,7 +37,7 @@ def short():
     """One epoch of everything."""
     few = [replace(one, training={**one.training, "max_epochs": 1}) for one in entrants()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contest, "entrants", lambda: few)
+        patch.setattr(steps, "entrants", lambda: few)
         patch.setenv("COLUMNS", "80")
         yield
 
@@ -84,9 +84,9 @@ def test_the_file_answers_as_the_run_does(raw, demonstrated):
 
 
 def test_raw_files_are_prepared_and_a_model_that_needs_texts_is_left_out(raw, tmp_path, capsys, monkeypatch):
-    few = [one for one in contest.entrants() if one.model in ("TextMean", "EASE", "ItemKNN")]
+    few = [one for one in steps.entrants() if one.model in ("TextMean", "EASE", "ItemKNN")]
     assert len(few) == 3
-    monkeypatch.setattr(contest, "entrants", lambda: few)
+    monkeypatch.setattr(steps, "entrants", lambda: few)
     demo(raw, out=tmp_path / "out")
     shown = capsys.readouterr().out
     assert (tmp_path / "out" / "data" / "log.csv" / "dataset.json").is_file()
@@ -97,10 +97,10 @@ def test_raw_files_are_prepared_and_a_model_that_needs_texts_is_left_out(raw, tm
 
 
 def test_what_is_not_installed_is_left_out_with_the_package_that_has_it(raw, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(contest, "entrants", entrants)
+    monkeypatch.setattr(steps, "entrants", entrants)
     few = {name: one for name, one in collect_with_owner("register_models").items() if name == "Popularity"}
-    monkeypatch.setattr(contest, "collect_with_owner", {"register_models": few}.__getitem__)
-    monkeypatch.setattr(contest, "installed_artefacts", dict)
+    monkeypatch.setattr(steps, "collect_with_owner", {"register_models": few}.__getitem__)
+    monkeypatch.setattr(steps, "installed_artefacts", dict)
     demo(raw, out=tmp_path / "out")
     shown = capsys.readouterr().out
     assert re.search(r"^recloom-pretrain +left out: needs `pip install recloom-pretrain`", shown, re.M)
@@ -108,8 +108,8 @@ def test_what_is_not_installed_is_left_out_with_the_package_that_has_it(raw, tmp
 
 
 def test_where_nothing_can_be_trained_the_demo_says_so(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(contest, "collect_with_owner", lambda hook: {})
-    monkeypatch.setattr(contest, "entrants", list)
+    monkeypatch.setattr(steps, "collect_with_owner", lambda hook: {})
+    monkeypatch.setattr(steps, "entrants", list)
     with pytest.raises(RecloomError, match=r"none of the models could be trained; the reasons stand above"):
         demo(raw, out=tmp_path / "out")
 

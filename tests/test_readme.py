@@ -10,7 +10,7 @@ import pytest
 from recloom.cli.help import LIGHTNING
 from recloom.cli.main import main
 from recloom.data.synth.generator import World
-from recloom.demo import steps as contest
+from recloom.demo import steps
 from recloom.demo.steps import entrants
 from recloom.plugins import collect
 
@@ -35,9 +35,9 @@ def shape(line: str) -> str:
 def test_the_demo_prints_what_readme_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(contest, "World", lambda like: World(like=like, users=60, items=50, seed=3))
+    monkeypatch.setattr(steps, "World", lambda like: World(like=like, users=60, items=50, seed=3))
     few = [replace(one, training={**one.training, "max_epochs": 1}) for one in entrants()]
-    monkeypatch.setattr(contest, "entrants", lambda: few)
+    monkeypatch.setattr(steps, "entrants", lambda: few)
     main(["demo"])
     shown = shape(
         " ".join(re.sub(f"{AFTER}.*", AFTER, capsys.readouterr().out).split())
@@ -51,7 +51,7 @@ def test_the_demo_prints_what_readme_shows(tmp_path, monkeypatch, capsys):
     row = re.compile(r".+ \(\d{4}\) +(\d+)  .+ \(\d{4}\)")
     numbers = [int(row.fullmatch(line)[1]) for line in titles if line != "..."]
     assert numbers[:3] == [1, 2, 3]
-    assert numbers[-1] == contest.SHOWN
+    assert numbers[-1] == steps.SHOWN
 
 
 def test_readme_shows_every_model_of_the_demo_once_in_each_part():

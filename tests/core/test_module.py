@@ -49,7 +49,7 @@ def test_an_empty_history_gives_the_popularity_order(folder):
     assert not torch.equal(scores[1], scores[0])
 
 
-def test_newcomers_get_the_decayed_order_from_a_decayed_popularity(folder):
+def test_cold_start_users_get_the_decayed_order_from_a_decayed_popularity(folder):
     spec = {"class_path": "Popularity", "init_args": {"half_life_days": 20.0}}
     module, data = trained(folder, spec)
     empty, known = module.rank(everything(module, [[0], [1]]), mask_seen=False)
@@ -57,7 +57,7 @@ def test_newcomers_get_the_decayed_order_from_a_decayed_popularity(folder):
     assert not torch.equal(empty.argsort(), data.train.item_counts()[1:].argsort())
 
 
-def test_a_known_user_without_history_is_no_newcomer(folder):
+def test_a_known_user_without_history_is_no_cold_start_user(folder):
     module, _ = trained(folder, {"class_path": "LightGCN", "init_args": {"dim": 4}})
     unknown = module.unknown(everything(module, [[0], [0], [2]], user=[0, 3, 0]))
     assert unknown.tolist() == [True, False, False]

@@ -318,7 +318,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path, how, said, offline):
     assert not path.is_file() or path.read_bytes() == before
 
 
-def test_a_damaged_reply_is_told_as_such(ledger):
+def test_a_damaged_response_is_reported_as_such(ledger):
     key = put(ledger, request(), LLMResponse(("a",)))
     with sqlite3.connect(ledger.path) as db:
         db.execute("UPDATE replies SET reply = substr(reply, 1, 9)")

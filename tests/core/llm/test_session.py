@@ -178,7 +178,7 @@ def test_scores_are_paid_for_like_answers(tmp_path):
         limited.ask(requests)
 
 
-def test_a_bill_says_how_many_of_its_tokens_are_estimated():
+def test_usage_says_how_many_of_its_tokens_are_estimated():
     reported = Usage(calls=3, prompt_tokens=30, completion_tokens=3)
     assert "(estimated" not in str(reported)
     assert "33 prompt and 4 completion tokens (estimated for 1 of 4 calls), 0.0 s" in str(

@@ -196,9 +196,9 @@ def test_fold_in_of_a_cold_start_user_nears_the_extended_graph_as_items_get_popu
     errors = []
     for users in (10, 40, 160):
         pairs = [(u, i) for u in range(1, users + 1) for i in range(1, 7) if (u + i) % 3]
-        newcomer = [(users + 1, i) for i in (1, 2, 4)]
+        new_user = [(users + 1, i) for i in (1, 2, 4)]
         small = fitted(pairs, users + 1, 6, dim=4, num_layers=2)
-        extended = fitted(pairs + newcomer, users + 1, 6, dim=4, num_layers=2)
+        extended = fitted(pairs + new_user, users + 1, 6, dim=4, num_layers=2)
         generator = torch.Generator().manual_seed(1)
         rows = torch.randn(users + 2, 4, generator=generator)
         rows[[0, users + 1]] = 0

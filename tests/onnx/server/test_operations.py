@@ -162,9 +162,9 @@ def test_a_server_that_shuts_down_is_not_ready_and_refuses_new_connections(serve
     assert answer.status == 503
     assert answer.getheader("connection") == "close"
     assert b"not ready" in answer.read()
-    newcomer = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    another = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     with pytest.raises(ConnectionRefusedError):
-        newcomer.request("GET", "/v2/health/live")
+        another.request("GET", "/v2/health/live")
     assert server.end() == 0
 
 

@@ -192,7 +192,7 @@ def find_dataset(run: Path, path: str) -> Path:
 
 
 def find_data(run: Path, path: str) -> Path:
-    """The data that a standalone module was trained on: as they were named, or so seen from a folder above the run."""
+    """The data that a task module was trained on: as they were named, or so seen from a folder above the run."""
     found = next((place for place in _seen_from(run, path) if place.exists()), None)
     if found is None:
         raise RecloomError(
@@ -252,7 +252,7 @@ def finished(run: Path) -> bool:
 
 
 def task_name(config: Path) -> str | None:
-    """The standalone module that a config file is of; None where it is a recommender's, or no such file."""
+    """The task module that a config file is of; None where it is a recommender's, or no such file."""
     import yaml
 
     try:
@@ -264,7 +264,7 @@ def task_name(config: Path) -> str | None:
 
 
 def refuse_task(run: Path) -> None:
-    """Raise RecloomError for a run of a standalone module, which cannot recommend, be exported or compared."""
+    """Raise RecloomError for a run of a task module, which cannot recommend, be exported or compared."""
     name = task_name(run / "config.yaml")
     if name is not None:
         raise RecloomError(no_recommender(run, name))

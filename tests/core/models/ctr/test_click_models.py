@@ -182,7 +182,7 @@ def test_fields_are_chosen_by_column(name):
         MODELS[name](item_fields=())
 
 
-def test_newcomers_get_the_share_of_likes_as_a_logit():
+def test_cold_start_users_get_the_share_of_likes_as_a_logit():
     model = MODELS["DeepFM"]()
     rows = [("a", "i1", 5.0)] * 9 + [("b", "i1", 1.0)] + [("b", "i2", 1.0)] * 10
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "value"], orient="row")

@@ -31,24 +31,22 @@ def demo(
     make_room(out, data)
     import torch
 
-    from . import steps as contest
+    from . import steps
 
     torch.set_num_threads(threads)
-    folder = contest.prepared(data, out)
-    tried = [
-        contest.attempt(one, folder, out / "runs" / one.model, max_minutes) for one in contest.entrants()
-    ]
-    for package in contest.not_installed():
+    folder = steps.prepared(data, out)
+    tried = [steps.attempt(one, folder, out / "runs" / one.model, max_minutes) for one in steps.entrants()]
+    for package in steps.not_installed():
         print(f"{package:22}left out: needs `pip install {package}`", flush=True)
-    tested = contest.best_first([pair for pair in tried if pair is not None])
+    tested = steps.best_first([pair for pair in tried if pair is not None])
     if not tested:
         raise RecloomError(f"{folder}: none of the models could be trained; the reasons stand above")
-    contest.show(tested)
+    steps.show(tested)
     runs = [run for run, _ in tested]
     user = runs[0].catalog.users["user_id"][0]
-    best = contest.exported(runs, out / "model.onnx")
+    best = steps.exported(runs, out / "model.onnx")
     if best:
-        contest.ask(best, out / "model.onnx", user)
+        steps.ask(best, out / "model.onnx", user)
     recloom = "recloom" if shutil.which("recloom") else shlex.quote(sys.argv[0])
     print(f"\nNext:\n  {recloom} compare {' '.join(str(run.folder) for run in runs[:2])}")
     print(

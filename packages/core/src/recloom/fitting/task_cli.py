@@ -101,7 +101,7 @@ def show(results: ModuleResults) -> None:
 
 
 def chosen(words: Sequence[str]) -> type[TaskModule] | None:
-    """The standalone module that expanded words ask for, by name or by a config file; None = a recommender."""
+    """The task module that expanded words ask for, by name or by a config file; None = a recommender."""
     known: dict[str, type[TaskModule]] = collect("register_modules")
     named = next(reversed(values(list(words), "--model.recommender")), None)
     if named is not None:
@@ -116,7 +116,7 @@ def chosen(words: Sequence[str]) -> type[TaskModule] | None:
 
 
 def run_task(kind: type[TaskModule], words: Sequence[str]) -> TaskCLI:
-    """Run `fit`, `validate` or `test` of a standalone module from expanded words."""
+    """Run `fit`, `validate` or `test` of a task module from expanded words."""
     verb, *rest = without(list(words), "--model.recommender")
     if verb not in VERBS:
         raise RecloomError(

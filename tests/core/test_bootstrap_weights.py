@@ -9,12 +9,11 @@ import pytest
 import torch
 from recloom.evaluation.results import write_results
 from recloom.evaluation.significance import bounds_of_draws, intervals
-from recloom.metrics import bootstrap_weights as resampled
-from recloom.metrics import core_metrics, functional
+from recloom.metrics import bootstrap_weights, core_metrics, functional
 from recloom.metrics.accumulator import MetricAccumulator
 from recloom.schemas import Protocol, SplitSpec
 
-KINDS = {"auc": resampled.auc, "gauc": resampled.gauc, "log_loss": resampled.log_loss}
+KINDS = {"auc": bootstrap_weights.auc, "gauc": bootstrap_weights.gauc, "log_loss": bootstrap_weights.log_loss}
 METRICS = {metric.name: metric for metric in core_metrics()}
 # user 0 likes the pair of score 3 and not that of 1; user 1 likes the pair of score 2 and not that of 4
 SCORES, LABELS = torch.tensor([3.0, 1.0, 2.0, 4.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
@@ -130,7 +129,7 @@ def test_the_auc_interval_covers_the_truth():
         labels = random.random(1600) < 0.5
         scores = torch.from_numpy(random.normal(size=1600) + skill * labels)
         given = scores, torch.from_numpy(labels).float(), torch.arange(80).repeat_interleave(20)
-        of_draws = resampled.auc(*given)
+        of_draws = bootstrap_weights.auc(*given)
         bounds = bounds_of_draws(
             {"auc": lambda w, f=of_draws: f(torch.from_numpy(w)).numpy()}, 80, resamples=200
         )
