@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-PACKAGES := packages/core[testing,llm] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[draw,pyg,dgl] \
+PACKAGES := packages/core[testing,llm,transformers] packages/plugins-feature[text] packages/plugins-pretrain packages/plugins-graph[draw,pyg,dgl] \
 	packages/serve-onnx[cpu,index,server]
 TOOLS := pytest pytest-timeout pytest-xdist hypothesis scikit-learn ruff mypy types-PyYAML hatchling editables \
 	tritonclient[http] schemathesis selenium uv

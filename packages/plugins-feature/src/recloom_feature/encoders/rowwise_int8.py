@@ -3,9 +3,10 @@
 onnxruntime's `quantize_dynamic` gives a tensor of activations one scale, the whole batch's: a text's vector then
 depends on its neighbours (cosine down to .98 with all-MiniLM-L6-v2). Here every token has a scale of its own,
 
-    y = (q(x) W8) * s_x * s_W,   s_x = max|x| / 127 per token (row),   s_W = max|W| / 127 per output (column),
+    y = (q(x) W8) * s_x * s_W,   s_x = max|x| / 63 per token (row),   s_W = max|W| / 127 per output (column),
 
-q rounds x / s_x to -127..127, and products of integers are exact. Large embedding tables are int8 by row.
+q rounds x / s_x to -63..63. x has seven bits because processors without VNNI add two products in 16 bits:
+2 * 127 * 127 fits there, so products of integers are exact on every processor. Large embedding tables are int8 by row.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from onnx import helper, numpy_helper
 TABLE = 1000
 """Rows from which an embedding table is stored as int8."""
 PREFIX = "int8"
+CENTRE = 64
+"""What is added to the codes of x, so that they are unsigned."""
 
 
 def quantize(model: onnx.ModelProto) -> int:
@@ -83,7 +86,7 @@ class _Rewriting:
         self._add("Neg", [f"{q}/min"], f"{q}/negative")
         tiny = self._constant(f"{PREFIX}/tiny", np.float32(1e-12))
         self._add("Max", [f"{q}/max", f"{q}/negative", tiny], f"{q}/range")
-        step = self._constant(f"{PREFIX}/step", np.float32(1 / 127))
+        step = self._constant(f"{PREFIX}/step", np.float32(1 / (CENTRE - 1)))
         self._add("Mul", [f"{q}/range", step], f"{q}/scale")  # (rows,)
         self._add("Shape", [f"{q}/scale"], f"{q}/count")
         self._add("Expand", [self._zero(), f"{q}/count"], f"{q}/zero")
@@ -106,7 +109,7 @@ class _Rewriting:
         )
 
     def _zero(self) -> str:
-        return self._constant(f"{PREFIX}/zero", np.array(128, np.uint8))
+        return self._constant(f"{PREFIX}/zero", np.array(CENTRE, np.uint8))
 
     def _shape(self, x: str, width: int) -> str:
         """Name of the shape of x with another last size."""
