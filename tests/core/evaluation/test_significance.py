@@ -5,7 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 from recloom.errors import RecloomError
-from recloom.evaluation.significance import BLOCK, holm, intervals, paired_difference
+from recloom.evaluation.significance import (
+    BLOCK,
+    holm,
+    intervals,
+    paired_difference,
+    seeds_difference,
+    seeds_interval,
+)
+from scipy.special import stdtr, stdtrit
 
 
 def test_the_interval_covers_the_truth_19_times_in_20():
@@ -118,3 +126,94 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def by_hand(ours, theirs):
+    """The difference, its variance and the degrees of freedom, as docs/evaluation.md says them; a request a user."""
+    users = ours.shape[1]
+    parts, noise = [], 0.0
+    for side in (ours, theirs):
+        means = [row.mean() for row in side]
+        if len(side) > 1:
+            rest = [
+                side[s, u] - side[:, u].mean() - (means[s] - np.mean(means))
+                for s in range(len(side))
+                for u in range(users)
+            ]
+            noise += sum(r * r for r in rest) / (len(side) - 1) / (users - 1) / users / len(side)
+            parts.append((np.var(means, ddof=1) / len(side), len(side) - 1))
+    gaps = ours.mean(axis=0) - theirs.mean(axis=0)
+    parts.append((max(0.0, np.var(gaps, ddof=1) / users - noise), users - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / of for part, of in parts)
+    return gaps.mean(), variance, freedom
+
+
+@pytest.mark.parametrize("runs", [(3, 3), (5, 2), (3, 1)])
+def test_seeds_and_users_both_count_in_a_difference_of_methods(runs):
+    rng = np.random.default_rng(8)
+    users = rng.normal(size=(2, 40))
+    ours, theirs = (
+        side + 0.1 * rng.normal(size=(n, 1)) + 0.3 * rng.normal(size=(n, 40))
+        for side, n in zip(users, runs, strict=True)
+    )
+    mean, variance, freedom = by_hand(ours, theirs)
+    found = seeds_difference(ours, theirs)
+    assert found.mean == pytest.approx(mean)
+    assert found.p_value == pytest.approx(2 * stdtr(freedom, -abs(mean) / variance**0.5))
+    reach = stdtrit(freedom, 0.975) * variance**0.5
+    assert (found.low, found.high) == pytest.approx((mean - reach, mean + reach))
+    assert found.n == 40
+    twice = seeds_difference(
+        np.repeat(ours, 3, axis=1), np.repeat(theirs, 3, axis=1), np.repeat(np.arange(40), 3)
+    )
+    assert (twice.p_value, twice.low) == pytest.approx((found.p_value, found.low))  # copies say no more
+
+
+def test_seeds_of_one_method_differ_by_luck_in_1_of_20_comparisons():
+    """Whether the seeds' luck is a run's as a whole, single users' or both; two methods of equal merit."""
+    rng = np.random.default_rng(9)
+    for luck, noise, taste in ((0.02, 0.2, 0.0), (0.0, 0.2, 0.0), (0.01, 0.1, 0.1)):
+        p = []
+        for _ in range(400):
+            merit = rng.random(150)
+            ours, theirs = (
+                merit
+                + taste * rng.normal(size=150)
+                + luck * rng.normal(size=(3, 1))
+                + noise * rng.normal(size=(3, 150))
+                for _ in range(2)
+            )
+            p.append(seeds_difference(ours, theirs).p_value)
+        assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.08
+
+
+def test_equal_methods_do_not_differ():
+    values = np.random.default_rng(10).random((1, 20)).repeat(3, axis=0)
+    found = seeds_difference(values, values[:2])
+    assert (found.mean, found.p_value) == pytest.approx((0, 1))
+    assert seeds_difference(values + 1.0, values).p_value < 1e-9
+
+
+def test_the_mean_of_seeds_has_an_interval_over_users_and_seeds():
+    rng = np.random.default_rng(11)
+    values = rng.random(60) + 0.05 * rng.normal(size=(4, 1)) + 0.2 * rng.normal(size=(4, 60))
+    mean, variance, freedom = by_hand(values, np.zeros((1, 60)))
+    found = seeds_interval(values)
+    reach = stdtrit(freedom, 0.975) * variance**0.5
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach))
+    some = values.copy()
+    some[1, :7] = np.nan
+    assert (seeds_interval(some).n, seeds_interval(some).undefined) == (53, 7)
+    assert math.isnan(seeds_interval(values[:1]).low)
+
+
+def test_a_small_p_value_survives_many_comparisons():
+    rng = np.random.default_rng(12)
+    theirs = rng.random(100)
+    clear = theirs + 0.1 + 0.05 * rng.normal(size=100)
+    one, many = (paired_difference(clear, theirs, tests=tests).p_value for tests in (1, 200))
+    assert one == pytest.approx(1 / 2001)
+    assert 200 * one > 0.05 > 200 * many
+    close = paired_difference(theirs + 0.05 * rng.normal(size=100), theirs, tests=200)
+    assert close.p_value > 0.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..runs.run import Run
     from .results import MetricValue, Results
-    from .significance import Difference
 
 WIDTH = 120
 """Columns of a comparison as text."""
@@ -30,6 +29,7 @@ class Cell:
     """One metric of one run, and how it differs from the reference run (None for that run itself)."""
 
     run: str
+    """The folder of the run; of several seeds, of the first."""
     model: str
     metric: str
     mean: float | None
@@ -41,14 +41,32 @@ class Cell:
     difference_low: float | None = None
     difference_high: float | None = None
     p_value: float | None = None
-    """By sign flips over the users common to both runs."""
+    """Of the methods: by t over users and seeds, or by sign flips over users where neither side is trained; None
+    where a trained side has one run only, since that tells of this run and not of its method."""
     p_holm: float | None = None
     """The same, adjusted for every test of this comparison."""
+    seeds: int = 1
+    """How many runs the mean is over."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that differ in nothing but their seed."""
+
+    runs: tuple[str, ...]
+    """Folders; the first names the method."""
+    trained: bool
+    """Whether another seed would give another model; so it is believed of a run without a record too."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether its runs tell what the method gives, and not only what one training gave."""
+        return len(self.runs) > 1 or not self.trained
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Runs of one protocol; `cells` by run in the order given, then by metric. It prints as its table."""
+    """Runs of one protocol; `cells` by method in the order given, then by metric. It prints as its table."""
 
     protocol: dict[str, Any]
     reference: str
@@ -57,6 +75,8 @@ class Comparison:
     """Runs whose fit did not come to its end; an asterisk marks them in the table."""
     comparisons: int = 0
     """Tests of this comparison: over so many `p_holm` is adjusted."""
+    methods: list[Method] = field(default_factory=list)
+    """Who is compared, in the order of `cells`."""
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -84,7 +104,9 @@ class Comparison:
         table = Table(box=None, pad_edge=False)
         for column in ("metric", "run"):
             table.add_column(column, overflow="fold")
-        numbers = ("value", "95 % interval", *(("difference", "p (Holm)") if self.comparisons else ()))
+        paired = any(cell.difference is not None for cell in self.cells)
+        numbers = ["value", "95 % interval", *(["difference ± 95 %"] if paired else [])]
+        numbers += ["p (Holm)"] if self.comparisons else []
         for column in numbers:
             table.add_column(column, justify="right", no_wrap=True)
         labels = self._labels()
@@ -101,9 +123,13 @@ class Comparison:
         from rich.markup import escape
 
         models = {cell.run: cell.model for cell in self.cells}
+        seeds = {cell.run: f" ({cell.seeds} seeds)" if cell.seeds > 1 else "" for cell in self.cells}
         alone = len(set(models.values())) == len(models)
-        marks = {run: "*" if run in self.interrupted else "" for run in models}
-        return {run: escape((model if alone else run) + marks[run]) for run, model in models.items()}
+        broken = {method.runs[0] for method in self.methods if set(method.runs) & set(self.interrupted)}
+        marks = {run: "*" if run in broken else "" for run in models}
+        return {
+            run: escape((model if alone else run) + seeds[run] + marks[run]) for run, model in models.items()
+        }
 
     def notes(self) -> list[str]:
         """Lines to print below the table: what the numbers hold for, and how they were compared."""
@@ -112,18 +138,34 @@ class Comparison:
             for key in ("dataset", "part", "candidates", "seen", "users", "added")
             if self.protocol.get(key)
         )
-        how = ["Intervals over users. Differences are tested for metrics with a value per user only."]
-        if self.comparisons:
-            how = [
-                f"Intervals over users; difference to {self.reference}, paired by user.",
-                f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table.",
-            ]
         parts = [LEGEND] if any("/" in cell.metric for cell in self.cells) else []
         broken = [
             f"* {run}: training was interrupted, this is the state it had reached."
             for run in self.interrupted
         ]
-        return [visible(line) for line in (protocol, *how, *parts, *broken)]
+        return [visible(line) for line in (protocol, *self._how(), *parts, *broken)]
+
+    def _how(self) -> list[str]:
+        """How intervals, differences and p-values were made, and which of them say nothing of a method."""
+        if not any(cell.difference is not None for cell in self.cells):
+            return ["Intervals over users. Differences are given for metrics with a value per user only."]
+        over = "users, and over seeds where there are several" if self._seeded() else "users"
+        how = [f"Intervals over {over}; difference to {self.reference}, paired by user."]
+        if single := [method.runs[0] for method in self.methods if not method.settled]:
+            names = ", ".join(single[:3]) + (f" and {len(single) - 3} more" if len(single) > 3 else "")
+            how.append(
+                f"One trained run of {names}: a difference is one between trained runs, whose seeds alone may make it, "
+                "so no p-value of the methods is given. Train several seeds (--seed_everything 1, 2, ...) and compare "
+                "all runs."
+            )
+        if self.comparisons:
+            how.append(
+                f"p is corrected by Holm's method over the {self.comparisons} comparisons of this table."
+            )
+        return how
+
+    def _seeded(self) -> bool:
+        return any(len(method.runs) > 1 for method in self.methods)
 
 
 def compare(
@@ -131,15 +173,18 @@ def compare(
     metrics: Sequence[str] | None = None,
     *,
     reference: str | Path | Run | None = None,
+    each: bool = False,
 ) -> Comparison:
     """Compare tested runs, by default in every metric that all of them have, each with the reference run.
 
+    Runs that differ in nothing but their seed are one method, and their mean is compared; `each` keeps them apart.
     Runs are given as `Run` or as their folders; reference is one of them, by default the first. Raises
     RecloomError when there are fewer than two runs, when their protocols differ (each differing field is
-    named with its values), or for an unknown metric.
+    named with its values), for an unknown metric, or where two runs are one model with one seed.
     """
     from ..run_folder import CHECKPOINTS, finished
     from .results import read_results
+    from .significance import holm
 
     names = [_folder(run) for run in runs]
     if len(set(names)) < 2 or len(set(names)) < len(names):
@@ -152,26 +197,34 @@ def compare(
     results = {name: read_results(name) for name in names}
     _check_protocols(results)
     chosen = _choose(results, metrics)
-    tests = _tests(names, base, chosen)
-    cells = [
-        _cell(name, results[name], metric, tests.get((name, metric))) for name in names for metric in chosen
-    ]
+    methods = _methods(names, each=each)
+    of_base = next(method for method in methods if base in method.runs)
+    cells = _cells(methods, of_base, results, chosen)
+    tested = [(place, cell.p_value) for place, cell in enumerate(cells) if cell.p_value is not None]
+    for (place, _), adjusted in zip(tested, holm([p for _, p in tested]), strict=True):
+        cells[place] = replace(cells[place], p_holm=adjusted)
     interrupted = [name for name in names if (Path(name) / CHECKPOINTS).is_dir() and not finished(Path(name))]
-    return Comparison(results[base].protocol.model_dump(mode="json"), base, cells, interrupted, len(tests))
+    protocol = results[base].protocol.model_dump(mode="json")
+    return Comparison(protocol, of_base.runs[0], cells, interrupted, len(tested), methods)
 
 
 @command("compare")
-def compare_command(runs: list[str], *, metrics: str | None = None, out: Path | None = None) -> None:
+def compare_command(
+    runs: list[str], *, metrics: str | None = None, each: bool = False, out: Path | None = None
+) -> None:
     """Show tested runs side by side, with intervals and the difference to the first.
+
+    Runs that differ in nothing but their seed are one method: the table has their mean.
 
     Args:
         runs: folders that hold a metrics.json; the first is what the others are compared with.
         metrics: names separated by commas, such as ndcg@10,hit@10; by default all that the runs share.
+        each: a row for each run, also where several differ in their seed only.
         out: also write the comparison to this JSON file.
     """
     from rich.console import Console
 
-    found = compare(runs, metrics.split(",") if metrics else None)
+    found = compare(runs, metrics.split(",") if metrics else None, each=each)
     Console(highlight=False).print(found.table())
     print("\n".join(found.notes()))
     if out is not None:
@@ -230,42 +283,151 @@ def _worth_showing(results: dict[str, Results], shared: list[str]) -> list[str]:
     return [name for name in shared if "/" not in name or name.partition("/")[2] in apart]
 
 
-def _tests(
-    names: list[str], base: str, metrics: list[str]
-) -> dict[tuple[str, str], tuple[Difference, float]]:
-    """(run, metric) to the paired difference and its adjusted p-value, for metrics with values per user."""
+UNRELATED = ("seed_everything", "run", "overwrite", "ckpt_path", "verbose")
+UNRELATED_TRAINER = (
+    "logger", "default_root_dir", "callbacks", "devices", "num_nodes", "accelerator", "enable_progress_bar",
+)  # fmt: skip
+"""Keys of a config that may differ between seeds of one method."""
+
+
+def _methods(names: Sequence[str], *, each: bool) -> list[Method]:
+    """Runs with the same configuration but for the seed, together; in the order of their first runs."""
+    found: dict[str, dict[str, int | None]] = {}
+    trained: dict[str, bool] = {}
+    for name in names:
+        key, seed, trains = _identity(Path(name))
+        key = name if each or key is None else key
+        same = found.setdefault(key, {})
+        trained[key] = trains
+        if twin := next((other for other, its in same.items() if its == seed), None):
+            raise RecloomError(
+                f"compare: {twin} and {name} are one model with one seed ({seed}), so the second tells nothing new. "
+                "Leave one out, or train it with another --seed_everything; --each compares them nevertheless."
+            )
+        same[name] = seed
+    return [Method(tuple(runs), trained[key]) for key, runs in found.items()]
+
+
+def _identity(run: Path) -> tuple[str | None, int | None, bool]:
+    """What is configured in a run but for its seed (None where it is not recorded), the seed, whether it is trained."""
+    import yaml
+    from pydantic import ValidationError
+
+    from ..run_folder import RECORD
+    from ..schemas import RunRecord
+
+    try:
+        record = RunRecord.model_validate_json((run / RECORD).read_bytes())
+        config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    except (OSError, ValidationError, yaml.YAMLError):
+        return None, None, True
+    for key in UNRELATED:
+        config.pop(key, None)
+    for key in UNRELATED_TRAINER:
+        (config.get("trainer") or {}).pop(key, None)
+    config["runs"] = {place: used.digest for place, used in record.runs.items()}
+    config["added"] = [added.sha256 for added in record.added]
+    return (
+        json.dumps([record.model, config], sort_keys=True, default=str),
+        record.seed,
+        record.loss is not None,
+    )
+
+
+def _cells(
+    methods: Sequence[Method], base: Method, results: dict[str, Results], metrics: Sequence[str]
+) -> list[Cell]:
+    """By method, then by metric; adjusting p-values is left to the caller."""
     import polars as pl
 
-    from .results import KEYS, read_per_user
-    from .significance import holm, paired_difference
+    from .results import read_per_user
 
-    frames = {name: read_per_user(name).with_columns(pl.col("user_id").cast(pl.String)) for name in names}
-    found: dict[tuple[str, str], Difference] = {}
-    for name in names:
-        if name == base:
-            continue
-        both = frames[name].join(frames[base], on=list(KEYS), suffix="/reference", maintain_order="left")
-        if both.is_empty():
-            raise RecloomError(
-                f"compare: expected users common to {base} and {name}, found none; were ids renamed?"
-            )
+    frames = {
+        name: read_per_user(name).with_columns(pl.col("user_id").cast(pl.String))
+        for method in methods
+        for name in method.runs
+    }
+    tests = len(metrics) * (len(methods) - 1)
+    cells = []
+    for method in methods:
+        both = None if method is base else _joined([*method.runs, *base.runs], frames)
         for metric in metrics:
-            if metric in frames[name].columns and metric in frames[base].columns:
-                pairs = both.select("user_id", metric, theirs=f"{metric}/reference").drop_nans()
-                if pairs["user_id"].n_unique() > 1:
-                    columns = (pairs[column].to_numpy() for column in (metric, "theirs", "user_id"))
-                    found[name, metric] = paired_difference(*columns)
-    adjusted = holm([test.p_value for test in found.values()])
-    return {key: (test, p) for (key, test), p in zip(found.items(), adjusted, strict=True)}
+            cell = _mean(method, results, metric, frames)
+            cells.append(cell if both is None else _compared(cell, method, base, both, tests))
+    return cells
 
 
-def _cell(name: str, results: Results, metric: str, test: tuple[Difference, float] | None) -> Cell:
-    value: MetricValue = results.metrics[metric]
-    whole = (value.mean, value.low, value.high, value.n, value.higher_is_better)
-    if test is None:
-        return Cell(name, results.model, metric, *whole)
-    found, p_holm = test
-    return Cell(name, results.model, metric, *whole, found.mean, found.low, found.high, found.p_value, p_holm)
+def _joined(runs: Sequence[str], frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """The requests that all of these runs have; columns `METRIC@@PLACE`, for the place of a run."""
+    from .results import KEYS
+
+    table: pl.DataFrame | None = None
+    for place, run in enumerate(runs):
+        named = {name: f"{name}@@{place}" for name in frames[run].columns if name not in KEYS}
+        other = frames[run].rename(named)
+        table = other if table is None else table.join(other, on=list(KEYS), maintain_order="left")
+    assert table is not None
+    if table.is_empty():
+        raise RecloomError(
+            f"compare: expected users common to {runs[-1]} and {runs[0]}, found none; were ids renamed?"
+        )
+    return table
+
+
+def _mean(method: Method, results: dict[str, Results], metric: str, frames: dict[str, pl.DataFrame]) -> Cell:
+    """The value of one run as it was written; of several, the mean, with an interval where users have values."""
+    import numpy as np
+
+    from .significance import seeds_interval
+
+    values: list[MetricValue] = [results[run].metrics[metric] for run in method.runs]
+    first, one = method.runs[0], values[0]
+    model, higher, seeds = results[first].model, one.higher_is_better, len(values)
+    if seeds == 1:
+        return Cell(first, model, metric, one.mean, one.low, one.high, one.n, higher)
+    if any(value.mean is None for value in values) or any(metric not in frames[run] for run in method.runs):
+        means = [value.mean for value in values if value.mean is not None]
+        mean = float(np.mean(means)) if len(means) == seeds else None
+        return Cell(first, model, metric, mean, None, None, one.n, higher, seeds=seeds)
+    columns, users = _columns(_joined(method.runs, frames), metric, range(seeds))
+    spread = seeds_interval(columns, users)
+    return Cell(first, model, metric, spread.mean, spread.low, spread.high, spread.n, higher, seeds=seeds)
+
+
+def _columns(table: pl.DataFrame, metric: str, places: range) -> tuple[Any, Any]:
+    """(S, R) values of runs by place, and (R,) users."""
+    import numpy as np
+
+    return np.stack([table[f"{metric}@@{place}"].to_numpy() for place in places]), table["user_id"].to_numpy()
+
+
+def _compared(cell: Cell, method: Method, base: Method, both: pl.DataFrame, tests: int) -> Cell:
+    """The cell with its difference to the reference, where both have a value per user."""
+    from .significance import paired_difference, seeds_difference
+
+    mine, all_runs = len(method.runs), len(method.runs) + len(base.runs)
+    if any(f"{cell.metric}@@{place}" not in both.columns for place in range(all_runs)):
+        return cell
+    ours, users = _columns(both, cell.metric, range(mine))
+    theirs, _ = _columns(both, cell.metric, range(mine, all_runs))
+    known = both.select("user_id").filter(~(_undefined(ours) | _undefined(theirs)))
+    if known["user_id"].n_unique() < 2:
+        return cell
+    if all_runs == 2:
+        found = paired_difference(ours[0], theirs[0], users, tests=tests)
+    else:
+        found = seeds_difference(ours, theirs, users)
+    p = found.p_value if method.settled and base.settled else None
+    return replace(
+        cell, difference=found.mean, difference_low=found.low, difference_high=found.high, p_value=p
+    )
+
+
+def _undefined(values: Any) -> Any:
+    """(R,) bool: whether any of (S, R) is undefined."""
+    import numpy as np
+
+    return np.isnan(values).any(axis=0)
 
 
 def _best(cells: list[Cell], metric: str) -> float | None:
@@ -280,6 +442,8 @@ def _shown(cell: Cell, best: bool) -> tuple[str, str, str, str]:
         return "undefined", "", "", ""
     value = f"[bold]{cell.mean:.4f}[/bold]" if best else f"{cell.mean:.4f}"
     spread = "" if cell.low is None else f"{cell.low:.4f} to {cell.high:.4f}"
-    if cell.difference is None or cell.p_holm is None:
+    if cell.difference is None or cell.difference_low is None or cell.difference_high is None:
         return value, spread, "", ""
-    return value, spread, f"{cell.difference:+.4f}", f"{cell.p_holm:.2g}"
+    reach = (cell.difference_high - cell.difference_low) / 2
+    p = "" if cell.p_holm is None else f"{cell.p_holm:.2g}"
+    return value, spread, f"{cell.difference:+.4f} ± {reach:.4f}", p
