@@ -12,6 +12,7 @@ from ..command import command
 from ..errors import RecloomError
 from ..metrics.segments import LEGEND
 from ..terminal import visible
+from .methods import Method, group_seeds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,21 +48,6 @@ class Cell:
     """The same, adjusted for every test of this comparison."""
     seeds: int = 1
     """How many runs the mean is over."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """Runs that differ in nothing but their seed."""
-
-    runs: tuple[str, ...]
-    """Folders; the first names the method."""
-    trained: bool
-    """Whether another seed would give another model; so it is believed of a run without a record too."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether its runs tell what the method gives, and not only what one training gave."""
-        return len(self.runs) > 1 or not self.trained
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +183,7 @@ def compare(
     results = {name: read_results(name) for name in names}
     _check_protocols(results)
     chosen = _choose(results, metrics)
-    methods = _methods(names, each=each)
+    methods = group_seeds(names, each=each)
     of_base = next(method for method in methods if base in method.runs)
     cells = _cells(methods, of_base, results, chosen)
     tested = [(place, cell.p_value) for place, cell in enumerate(cells) if cell.p_value is not None]
@@ -283,57 +269,6 @@ def _worth_showing(results: dict[str, Results], shared: list[str]) -> list[str]:
     return [name for name in shared if "/" not in name or name.partition("/")[2] in apart]
 
 
-UNRELATED = ("seed_everything", "run", "overwrite", "ckpt_path", "verbose")
-UNRELATED_TRAINER = (
-    "logger", "default_root_dir", "callbacks", "devices", "num_nodes", "accelerator", "enable_progress_bar",
-)  # fmt: skip
-"""Keys of a config that may differ between seeds of one method."""
-
-
-def _methods(names: Sequence[str], *, each: bool) -> list[Method]:
-    """Runs with the same configuration but for the seed, together; in the order of their first runs."""
-    found: dict[str, dict[str, int | None]] = {}
-    trained: dict[str, bool] = {}
-    for name in names:
-        key, seed, trains = _identity(Path(name))
-        key = name if each or key is None else key
-        same = found.setdefault(key, {})
-        trained[key] = trains
-        if twin := next((other for other, its in same.items() if its == seed), None):
-            raise RecloomError(
-                f"compare: {twin} and {name} are one model with one seed ({seed}), so the second tells nothing new. "
-                "Leave one out, or train it with another --seed_everything; --each compares them nevertheless."
-            )
-        same[name] = seed
-    return [Method(tuple(runs), trained[key]) for key, runs in found.items()]
-
-
-def _identity(run: Path) -> tuple[str | None, int | None, bool]:
-    """What is configured in a run but for its seed (None where it is not recorded), the seed, whether it is trained."""
-    import yaml
-    from pydantic import ValidationError
-
-    from ..run_folder import RECORD
-    from ..schemas import RunRecord
-
-    try:
-        record = RunRecord.model_validate_json((run / RECORD).read_bytes())
-        config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
-    except (OSError, ValidationError, yaml.YAMLError):
-        return None, None, True
-    for key in UNRELATED:
-        config.pop(key, None)
-    for key in UNRELATED_TRAINER:
-        (config.get("trainer") or {}).pop(key, None)
-    config["runs"] = {place: used.digest for place, used in record.runs.items()}
-    config["added"] = [added.sha256 for added in record.added]
-    return (
-        json.dumps([record.model, config], sort_keys=True, default=str),
-        record.seed,
-        record.loss is not None,
-    )
-
-
 def _cells(
     methods: Sequence[Method], base: Method, results: dict[str, Results], metrics: Sequence[str]
 ) -> list[Cell]:
@@ -359,12 +294,13 @@ def _cells(
 
 def _joined(runs: Sequence[str], frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """The requests that all of these runs have; columns `METRIC@@PLACE`, for the place of a run."""
+    import polars as pl
+
     from .results import KEYS
 
     table: pl.DataFrame | None = None
     for place, run in enumerate(runs):
-        named = {name: f"{name}@@{place}" for name in frames[run].columns if name not in KEYS}
-        other = frames[run].rename(named)
+        other = frames[run].select(*KEYS, pl.exclude(KEYS).name.suffix(f"@@{place}"))
         table = other if table is None else table.join(other, on=list(KEYS), maintain_order="left")
     assert table is not None
     if table.is_empty():
