@@ -12,8 +12,8 @@ from ..io import sha256
 from ..schemas import DatasetCard
 
 CARD = "dataset.json"
-Layout = Literal["auto", "pairs", "users"]
-"""Sequence files: one `user item` pair a line, or one user a line."""
+Layout = Literal["auto", "pairs", "users", "items"]
+"""Sequence files: one `user item` pair a line, one user and its items a line, or items alone."""
 Quote = Literal["double", "none"]
 """Whether double quotes enclose fields of a table."""
 Domain = Literal["movies", "news", "shop", "jobs"]

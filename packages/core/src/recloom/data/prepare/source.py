@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 from ...errors import DataError
 from ...io import refuse_existing
 from ...schemas import DatasetCard, Source
-from ..readers import RawTables, Reader, typed_options
+from ..readers import RawTables, Reader, prepare_command
+from ..readers.evidence import LINES, roles_by_value
+from ..readers.sequences import sequence_files, sequence_shape
+from ..readers.text import opening
 from .dataset import Prepared, arrange, source_files, write_dataset
 from .reader_options import given, make_reader, reader_named, readers, recorded, taken_by
 
@@ -93,6 +95,8 @@ def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Read
     if of_tables and path.is_file():
         return reader_named(FALLBACK)
     matches = _matches(path)
+    if not matches and (question := _two_readings(path)):
+        raise DataError(question)
     if not matches and path.is_file():
         raise DataError(f"{path}: no reader recognises it.{_not_a_table(path, options)}")
     if not matches or of_tables:
@@ -110,6 +114,26 @@ def _matches(path: Path) -> list[type[Reader]]:
     return sorted(found, key=lambda reader: (reader.name in GENERAL, reader.name))
 
 
+def _two_readings(path: Path) -> str:
+    """The question to ask where lines of words may be sequences or a table; empty where they may not."""
+    shape = sequence_shape(path)
+    if shape.kind != "unclear":
+        return ""
+    lines = opening(sequence_files(path)[0], LINES)
+    columns = roles_by_value([line.split() for line in lines if line.strip()])
+    holds = "a user and an item" if shape.layout == "pairs" else "one user's items in order"
+    readings: list[tuple[str, str, dict[str, Any]]]
+    readings = [(f"If each line is {holds}", "sequences", {"layout": shape.layout})]
+    if shape.layout == "items":
+        readings.append(("If the first word of a line is its user", "sequences", {"layout": "users"}))
+    else:
+        readings.append(("If the words of a line are columns", "table", {"columns": columns}))
+    asked = "".join(
+        f"\n{when}:\n  {prepare_command(name, path, options)}" for when, name, options in readings
+    )
+    return f"{path}: two readings are possible: {shape.why}.{asked}"
+
+
 def _not_a_table(path: Path, options: Mapping[str, Any]) -> str:
     """What keeps a file from being read as a table: the most general format."""
     try:
@@ -125,10 +149,6 @@ def _readable(folder: Path, options: Mapping[str, Any]) -> str:
     found = [(path, matches[0].name) for path in inside[:LOOKED_AT] if (matches := _matches(path))]
     if not found:
         return " Nor any file in it. Name a file in --path and a reader (`recloom data list` shows them)."
-    typed = " ".join(["", typed_options(options)]).rstrip()
-    commands = [
-        f"\n  recloom data prepare {reader} --path {shlex.quote(str(path))}{typed} --out DIR"
-        for path, reader in found[:LISTED]
-    ]
+    commands = [f"\n  {prepare_command(reader, path, options)}" for path, reader in found[:LISTED]]
     side = "Files with titles, and maps of ids before them, go to --items-path."
     return f" These can be read:{''.join(commands)}\n{side}"

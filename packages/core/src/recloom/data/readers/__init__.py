@@ -28,6 +28,12 @@ def typed_options(options: Mapping[str, Any]) -> str:
     return " ".join(typed)
 
 
+def prepare_command(reader: str, path: Path, options: Mapping[str, Any]) -> str:
+    """The command that reads a path with these options of a reader."""
+    where = " ".join([reader, "--path", shlex.quote(str(path)), typed_options(options)]).rstrip()
+    return f"recloom data prepare {where} --out DIR"
+
+
 def column_list(names: Sequence[str] | None) -> list[str]:
     """Names of columns that were separated by spaces or by commas."""
     return [name for word in names or [] for name in word.split(",")]

@@ -11,9 +11,15 @@ from ...errors import DataError
 from ..card import Layout
 from . import RawTables
 from .attributes import read_side
+from .evidence import LINES, Shape, shape_of
 from .text import content, opening, rejections
 
 SETS = ("train.txt", "test.txt")
+LAYOUTS = {
+    "pairs": "`user item` pairs",
+    "users": "one user a line",
+    "items": "one line of items a user, who is called by the number of the line",
+}
 
 
 class Sequences:
@@ -23,7 +29,8 @@ class Sequences:
         items_path: files with item titles and attributes; an id map comes before the file it leads to.
         users_path: the same for users.
         title_column: column of titles in the file with item attributes, where the guess is wrong.
-        layout: `pairs` of user and item a line, or `users`, one user and its items a line; by default as it looks.
+        layout: `pairs` of user and item a line, `users`, one user and its items a line, or `items`, items alone, the
+            user being the number of the line; by default as it looks.
     """
 
     name: ClassVar[str] = "sequences"
@@ -42,19 +49,12 @@ class Sequences:
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
-        """Whether the first lines hold two or more ids each, plain words of which most have a digit."""
-        try:
-            lines = [line.split() for file in _files(path) for line in opening(file, 20)]
-        except DataError:
-            return False
-        words = [word for line in lines for word in line]
-        plain = all(word.replace("-", "").replace("_", "").isalnum() for word in words)
-        numbered = sum(any(letter.isdigit() for letter in word) for word in words)
-        return plain and 2 * numbered > len(words) and all(len(line) >= 2 for line in lines)
+        """Whether the first lines are sequences of ids and nothing else, such as rows of a table."""
+        return sequence_shape(path).kind == "sequences"
 
     def read(self, path: Path) -> RawTables:
         """Read sequences; of a folder, train.txt and then test.txt, marked in column `part`."""
-        files = _files(path)
+        files = sequence_files(path)
         layout = self.layout if self.layout != "auto" else _layout(files[0])
         tables = [_read(file, layout) for file in files]
         rows = [
@@ -64,7 +64,12 @@ class Sequences:
         raw = RawTables(pl.concat(rows), files, rejected=pl.concat([bad for _, bad in tables]))
         if len(files) == 1:
             raw.interactions = raw.interactions.drop("part")
-        raw.notes.append("layout: " + ("`user item` pairs" if layout == "pairs" else "one user a line"))
+        raw.notes.append(f"layout: {LAYOUTS[layout]}")
+        shape = sequence_shape(path) if self.layout == "auto" else Shape("other")
+        if shape.kind in ("table", "unclear"):
+            raw.notes.append(
+                f"it may be no file of sequences: {shape.why}. The reader `table` keeps columns apart"
+            )
         if len(files) > 1:
             raw.notes.append(
                 f"{' and '.join(file.name for file in files)} are joined, and this split of the source is not kept: "
@@ -75,7 +80,17 @@ class Sequences:
         return raw
 
 
-def _files(path: Path) -> list[Path]:
+def sequence_shape(path: Path) -> Shape:
+    """How the first lines of a file look; of train.txt and test.txt in a folder, that which is no sequences."""
+    try:
+        shapes = [shape_of(opening(file, LINES)) for file in sequence_files(path)]
+    except DataError:
+        return Shape("other")
+    return next((shape for shape in shapes if shape.kind != "sequences"), shapes[0])
+
+
+def sequence_files(path: Path) -> list[Path]:
+    """The file itself, train.txt and test.txt of a folder, or its only .txt file. Raises DataError."""
     if path.is_file():
         return [path]
     if not path.exists():
@@ -98,18 +113,19 @@ def _layout(path: Path) -> str:
 def _read(path: Path, layout: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     opening(path, 1)
     lines = _lines(path).with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
+    nameless = layout == "items"
     cells = pl.col("text").str.extract_all(r"\S+")
     count = pl.col("cells").list.len()
-    wrong = (
-        pl.when(count == 0).then(pl.lit("empty line")).when(count == 1).then(pl.lit("a user without items"))
-    )
+    alone = pl.lit(False) if nameless else count == 1
+    wrong = pl.when(count == 0).then(pl.lit("empty line")).when(alone).then(pl.lit("a user without items"))
     if layout == "pairs":
         wrong = wrong.when(count != 2).then(pl.format("{} fields instead of 2", count))
     wrong = wrong.when(pl.col("text").str.contains("\ufffd", literal=True)).then(pl.lit("not valid UTF-8"))
     lines = lines.with_columns(cells.alias("cells")).with_columns(wrong.alias("reason")).drop("text")
     bad = lines.filter(pl.col("reason").is_not_null())
     good = lines.filter(pl.col("reason").is_null())
-    rows = good.select("line", pl.col("cells").list.first().alias("user_id"), pl.col("cells").list.slice(1))
+    user = pl.col("line").cast(pl.String) if nameless else pl.col("cells").list.first()
+    rows = good.select("line", user.alias("user_id"), pl.col("cells").list.slice(0 if nameless else 1))
     table = rejections(path, bad["line"], bad["reason"])
     return rows.explode("cells").select("user_id", pl.col("cells").alias("item_id"), "line"), table
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from inspect import signature
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
 from ...errors import DataError
 from ..card import Quote
-from . import RawTables, column_list, no_rejections, typed_options
+from . import RawTables, column_list, no_rejections, prepare_command
 from .attributes import read_side
 from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
+from .evidence import LINES, first_line_is_data, roles_by_value
 from .jsonlines import read_json_lines
 from .text import SHOWN, opening, rejections
 from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds
@@ -121,7 +121,7 @@ def column_names(path: Path, reader: Table) -> list[str]:
         if len(guess_columns(names)) > 1:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
         return reader.columns
-    if len(names) != len(set(names)):
+    if len(names) != len(set(names)) and not _headerless(path, names, separator):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
     return names
 
@@ -172,11 +172,9 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
         better = guess_separator(path)
         if len(names) == 1 and reader.separator and better != reader.separator:
             return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
-        if any(_is_number(name) for name in names):
-            return (
-                f"{what} Line 1 looks like data, so the header row may be missing: name the columns in order "
-                "with --columns, such as --columns user_id item_id value timestamp."
-            )
+        separator = reader.separator or better
+        if _headerless(path, names, separator):
+            return what + _name_columns(path, separator, reader)
     free = [name for name in names if name not in found.values()]
     example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
     if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
@@ -186,23 +184,39 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
 
 def _command(path: Path, roles: dict[str, str], reader: Table) -> str:
     """The whole command line that reads a file with these columns."""
-    known = {"user_column": roles["user_id"], "item_column": roles["item_id"],
-             "time_column": _valid(reader.time_column, roles), "value_column": _valid(reader.value_column, roles),
-             "quote": None if reader.quote == "double" else reader.quote}  # fmt: skip
-    typed = typed_options({name: getattr(reader, name) for name in signature(Table).parameters} | known)
-    return f"recloom data prepare table --path {shlex.quote(str(path))} {typed} --out DIR"
+    known = {
+        "user_column": roles["user_id"], "item_column": roles["item_id"],
+        "time_column": _valid(reader.time_column, roles), "value_column": _valid(reader.value_column, roles),
+    }  # fmt: skip
+    return prepare_command("table", path, _options(reader) | known)
+
+
+def _options(reader: Table) -> dict[str, Any]:
+    """The options of a reader that are no defaults."""
+    given = {name: (getattr(reader, name), one.default) for name, one in signature(Table).parameters.items()}
+    return {name: value if value != default else None for name, (value, default) in given.items()}
 
 
 def _valid(column: str | None, roles: dict[str, str]) -> str | None:
     return column if column == "none" or column in roles.values() else None
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _cells(path: Path, separator: str) -> list[list[str]]:
+    return [line.split(separator) for line in opening(path, LINES) if line.strip()]
+
+
+def _headerless(path: Path, names: list[str], separator: str) -> bool:
+    return len(names) > 1 and first_line_is_data(names, _cells(path, separator)[1:])
+
+
+def _name_columns(path: Path, separator: str, reader: Table) -> str:
+    """What to type for a file without a header: its columns named by what they hold."""
+    columns = roles_by_value(_cells(path, separator))
+    options = _options(reader) | {"columns": columns}
+    return (
+        " Line 1 looks like data, so the header row may be missing: name the columns in order with --columns. By what "
+        f"they hold they may be:\n  {prepare_command('table', path, options)}\nSwap the names where the guess is wrong."
+    )
 
 
 def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:

@@ -33,7 +33,9 @@ ROLES = {
                 "client", "buyer_id", "buyer"),
     "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
                 "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
-                "product", "sku", "movie", "book"),
+                "product", "sku", "movie", "book", "artistid", "artist_id", "trackid", "bookid", "songid", "song_id",
+                "videoid", "video_id", "gameid", "game_id", "newsid", "articleid", "content_id", "venue_id", "poi_id",
+                "recipe_id", "listing_id", "isbn"),
     "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
     "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
 }  # fmt: skip
