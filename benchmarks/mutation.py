@@ -1,0 +1,373 @@
+"""Which one-line mistakes in the formulas would the tests not see? Mutation of losses, metrics, split and selection.
+
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py            draws, runs what has no outcome yet, writes mutation.json
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py --again    the survivors once more, after a test was added
+
+400 mutants are drawn with a fixed seed, as many from each stratum as it has, up to an equal share, and
+of its kinds of change in turn; NAMED are mistakes
+that were once made or nearly made, and always run. A mutant is a changed expression or statement of the source, which
+an import hook gives to a forked process in place of the file; nothing on disk is changed. The parent has imported torch
+and Lightning, so that a mutant takes little more than its nearest tests (STRATA). mutmut and cosmic-ray start a new
+process for each mutant, or change a copy of the project, and draw no stratified sample.
+
+Outcomes are kept in .data/mutation.jsonl, one a line, and a run goes on where it was ended. A survivor that no test can
+kill has a sentence in mutation_equivalent.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+from mutants import CORE, GRAPH, NAMED, changes
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+DRAWN, SEED, SPARE_SECONDS = 400, 14, 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, the tests nearest to it, and the functions of it that are mutated (none = all)."""
+
+    path: str
+    tests: tuple[str, ...]
+    only: tuple[str, ...] = ()
+
+
+_GRAPH_LOSSES = tuple(f"tests/graph/losses/test_{name}.py" for name in ("references", "contrast", "rlmrec"))
+_SELECTION = ("tests/core/fitting/test_selection.py",)
+STRATA: dict[str, tuple[Source, ...]] = {
+    "losses": (
+        Source(CORE + "losses.py", ("tests/core/test_losses.py", "tests/core/test_loss_contract.py")),
+    ),
+    "contrast": (
+        Source(GRAPH + "losses/contrast.py", _GRAPH_LOSSES[:2]),
+        Source(GRAPH + "models/propagation.py", _GRAPH_LOSSES[:2]),
+    ),
+    "info_nce": (Source(GRAPH + "losses/info_nce.py", _GRAPH_LOSSES),),
+    "rlmrec": (Source(GRAPH + "losses/rlmrec.py", (_GRAPH_LOSSES[0], _GRAPH_LOSSES[2])),),
+    "lightgcn": (
+        Source(GRAPH + "models/lightgcn.py", ("tests/graph/models/test_lightgcn.py", *_GRAPH_LOSSES)),
+    ),
+    "ranking": (
+        Source(
+            CORE + "training/ranking.py",
+            ("tests/core/training/test_ranking.py", "tests/core/training/test_retrieved_lists.py"),
+        ),
+    ),
+    "split": (
+        Source(
+            CORE + "data/split.py", ("tests/core/data/test_split.py", "tests/core/data/test_split_digests.py")
+        ),
+    ),
+    "metrics": (
+        Source(
+            CORE + "metrics/functional.py", ("tests/core/test_functional.py", "tests/core/test_metrics.py")
+        ),
+    ),
+    "checkpoint": (
+        Source(
+            CORE + "training/checkpoint.py",
+            ("tests/core/training/test_checkpoint.py", "tests/core/training/test_moved_runs.py"),
+        ),
+    ),
+    "selection": (
+        Source(
+            CORE + "fitting/lightning_cli.py", _SELECTION, ("_watch", "add_arguments_to_parser", "how_far")
+        ),
+        Source(CORE + "fitting/fit.py", _SELECTION, ("watched",)),
+        Source(
+            CORE + "fitting/task_cli.py",
+            _SELECTION,
+            ("watched",),
+        ),
+        Source(CORE + "run_folder.py", _SELECTION, ("best_checkpoint", "checkpoint_of")),
+        Source(
+            GRAPH + "property/node_property.py",
+            ("tests/graph/property/test_node_labels.py",),
+            ("training_step", "validation_step", "test_step", "_measure", "accuracy"),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed piece of one file: the text between two offsets of it and what stands there instead."""
+
+    id: str
+    stratum: str
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    start: int
+    stop: int
+
+
+def mutants_of(stratum: str, source: Source) -> list[Mutant]:
+    """All that the operators make of a file."""
+    text = (ROOT / source.path).read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    starts = [0, *(at + 1 for at, letter in enumerate(text.encode()) if letter == 10)]
+
+    def place(node: Any) -> tuple[int, int]:
+        return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+
+    found, seen = [], Counter[str]()
+    for where, node, kind, after in changes(tree, source.only):
+        start, stop = place(node)
+        before = text.encode()[start:stop].decode()
+        if not compiles(text.encode()[:start] + after.encode() + text.encode()[stop:]):
+            continue
+        name = f"{source.path}|{where}|{kind}|{ast.unparse(node)}|{after}"
+        seen[name] += 1
+        key = hashlib.sha256(f"{name}|{seen[name]}".encode()).hexdigest()[:10]
+        found.append(Mutant(key, stratum, source.path, node.lineno, kind, before, after, start, stop))
+    return found
+
+
+def compiles(text: bytes) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
+def drawn(count: int, seed: int) -> list[Mutant]:
+    """Of each stratum its share of `count`; what a small one lacks is spread over the others."""
+    pools = {
+        name: sorted(
+            (mutant for source in sources for mutant in mutants_of(name, source)),
+            key=lambda one: hashlib.sha256(f"{seed}|{one.id}".encode()).hexdigest(),
+        )
+        for name, sources in STRATA.items()
+    }
+    for pool in pools.values():
+        rank = Counter[str]()
+        order = {one.id: rank.update([one.kind]) or rank[one.kind] for one in pool}
+        pool.sort(key=lambda one: order[one.id])  # one of each kind, then a second of each: sorting is stable
+    chosen: list[Mutant] = []
+    for left, name in zip(
+        range(len(pools), 0, -1), sorted(pools, key=lambda one: len(pools[one])), strict=True
+    ):
+        chosen += pools[name][: round((count - len(chosen)) / left)]
+    return chosen
+
+
+def named() -> list[Mutant]:
+    """NAMED as mutants; an entry that no longer occurs in its file is an error."""
+    stratum = {source.path: name for name, sources in STRATA.items() for source in sources}
+    found = []
+    for file, before, after in NAMED:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        start = text.index(before)
+        key = "named-" + hashlib.sha256(f"{file}|{before}|{after}".encode()).hexdigest()[:10]
+        place, line = len(text[:start].encode()), text[:start].count("\n") + 1
+        found.append(
+            Mutant(
+                key, stratum[file], file, line, "named", before, after, place, place + len(before.encode())
+            )
+        )
+    return found
+
+
+class Changed(SourceFileLoader):
+    """Loads a module from a given text instead of its file."""
+
+    text = b""
+
+    def get_code(self, fullname: str) -> Any:
+        return compile(self.text, self.path, "exec", dont_inherit=True)
+
+
+class Finder:
+    """Finds one module in a given text."""
+
+    def __init__(self, path: Path, text: bytes) -> None:
+        self.path, self.text = path, text
+        self.name = ".".join(
+            path.relative_to(next(p for p in path.parents if p.name == "src")).with_suffix("").parts
+        )
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname != self.name:
+            return None
+        loader = Changed(fullname, str(self.path))
+        loader.text = self.text
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=loader)
+
+
+def warm() -> None:
+    """Import what takes long; none of the mutated modules is among it."""
+    from recloom.cli.deferred_imports import defer_heavy_imports
+
+    defer_heavy_imports()
+    import torch
+
+    for name in [
+        "jsonargparse",
+        "lightning.pytorch.cli",
+        "polars",
+        "pyarrow",
+        "pytest",
+        "scipy.sparse",
+        "torch_geometric.nn",
+    ]:
+        if importlib.util.find_spec(name.partition(".")[0]):
+            importlib.import_module(name)
+    torch.set_num_threads(1)
+    mutated = {Finder(ROOT / source.path, b"").name for sources in STRATA.values() for source in sources}
+    assert not mutated & set(sys.modules), mutated & set(sys.modules)
+
+
+def run_tests(path: str, text: bytes, tests: tuple[str, ...], seconds: float) -> tuple[str, float]:
+    """`survived`, `killed` or `timeout` of the tests with that text as the file, and how long they took."""
+    folder, began = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
+    child = os.fork()
+    if not child:
+        _child(Path(folder), path, text, [test for test in tests if (ROOT / test).is_file()])
+    status, outcome = None, "timeout"
+    while time.monotonic() - began < seconds:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            outcome = "killed" if status else "survived"
+            break
+        time.sleep(0.02)
+    else:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    log = (Path(folder) / "log").read_text(encoding="utf-8", errors="replace")
+    if outcome != "timeout" and "no tests ran" in log and "error" not in log:
+        raise SystemExit(f"no test of {tests} ran: {log[-2000:]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome, time.monotonic() - began
+
+
+def _child(folder: Path, path: str, text: bytes, tests: list[str]) -> None:
+    code: int = 99
+    try:
+        os.setsid()
+        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.chdir(ROOT)
+        sys.meta_path.insert(0, Finder(ROOT / path, text))
+        import pytest
+
+        words = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore",
+            f"--basetemp={folder / 'tmp'}",
+            "--tb=line",
+        ]
+        code = int(pytest.main([*words, *tests]))
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="mutation run over the formulas")
+    parser.add_argument("--count", type=int, default=DRAWN)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--log", type=Path, default=HERE / ".data" / "mutation.jsonl", help="outcomes so far, one a line"
+    )
+    parser.add_argument("--out", type=Path, default=HERE / "mutation.json")
+    parser.add_argument("--again", action="store_true", help="run survivors without a sentence once more")
+    parser.add_argument("--strata", nargs="*", default=list(STRATA), help="only these")
+    given = parser.parse_args()
+    sentences = json.loads((HERE / "mutation_equivalent.json").read_text(encoding="utf-8"))
+    todo = [*named(), *drawn(given.count, given.seed)]
+    outcomes: dict[str, dict[str, Any]] = {}
+    if given.log.is_file():
+        outcomes = {
+            one["id"]: one for one in map(json.loads, given.log.read_text(encoding="utf-8").splitlines())
+        }
+    by_path = {source.path: source for sources in STRATA.values() for source in sources}
+    waiting: dict[str, list[Mutant]] = defaultdict(list)
+    for mutant in todo:
+        known = outcomes.get(mutant.id, {}).get("outcome")
+        again = given.again and known == "survived" and mutant.id not in sentences
+        if mutant.stratum in given.strata and (known is None or again):
+            waiting[mutant.file].append(mutant)
+    if waiting:
+        warm()
+    given.log.parent.mkdir(exist_ok=True)
+    with given.log.open("a", encoding="utf-8") as log:
+        for file, mutants in waiting.items():
+            text = (ROOT / file).read_bytes()
+            clean, took = run_tests(file, text, by_path[file].tests, 600)
+            if clean != "survived":
+                raise SystemExit(
+                    f"the tests of {file} do not pass on the file as it is: {by_path[file].tests}"
+                )
+            print(f"{file}: {len(mutants)} mutants, tests {took:.1f} s", flush=True)
+            for mutant in mutants:
+                changed = text[: mutant.start] + mutant.after.encode() + text[mutant.stop :]
+                outcome, seconds = run_tests(file, changed, by_path[file].tests, 5 * took + SPARE_SECONDS)
+                outcomes[mutant.id] = asdict(mutant) | {"outcome": outcome, "seconds": round(seconds, 2)}
+                log.write(json.dumps(outcomes[mutant.id]) + "\n")
+                log.flush()
+                if outcome == "survived" and mutant.id not in sentences:
+                    print(f"  {mutant.id} {file}:{mutant.line} {mutant.kind}: {mutant.before!r} -> {mutant.after!r}",
+                          flush=True)  # fmt: skip
+    write(given.out, given.seed, [outcomes[one.id] for one in todo if one.id in outcomes], sentences)
+
+
+def write(path: Path, seed: int, results: list[dict[str, Any]], sentences: dict[str, str]) -> None:
+    """The summary: counts of every stratum, the survivors, and what no test can tell apart."""
+    equivalent = [one for one in results if one["outcome"] == "survived" and one["id"] in sentences]
+    survivors = [one for one in results if one["outcome"] == "survived" and one["id"] not in sentences]
+    shown = ("id", "file", "line", "kind", "before", "after")
+    strata = {
+        name: {
+            "mutants": sum(one["stratum"] == name for one in results),
+            "equivalent": sum(one["stratum"] == name for one in equivalent),
+            "survived": sum(one["stratum"] == name for one in survivors),
+        }
+        for name in STRATA
+    }
+    real = len(results) - len(equivalent)
+    summary = {
+        "seed": seed,
+        "mutants": len(results),
+        "named": sum(one["kind"] == "named" for one in results),
+        "timeouts": sum(one["outcome"] == "timeout" for one in results),
+        "equivalent": len(equivalent),
+        "survived": len(survivors),
+        "share_survived": round(len(survivors) / max(1, real), 4),
+        "strata": strata,
+        "survivors": [{key: one[key] for key in shown} for one in survivors],
+        "equivalents": [
+            {key: one[key] for key in shown} | {"why": sentences[one["id"]]} for one in equivalent
+        ],
+    }
+    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{len(results)} mutants, {len(equivalent)} equivalent, {len(survivors)} survived")
+
+
+if __name__ == "__main__":
+    main()
