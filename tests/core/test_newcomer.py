@@ -238,3 +238,16 @@ def test_python_warns_of_what_it_ignores(data, tmp_path):
     with pytest.warns(UserWarning, match="not known, so ignored: 'nonsense'"):
         run.recommend(history=["i1", "nonsense"])
     assert "ItemKNN, 20 items" in repr(run)
+
+
+def test_a_history_may_be_a_list_an_array_a_series_or_a_tensor(data, tmp_path):
+    fit(data, tmp_path / "knn", model="ItemKNN")
+    run = recloom.load(tmp_path / "knn")
+    ids = ["i1", "i2"]
+    kinds = (ids, tuple(ids), np.array(ids), pl.Series(ids), np.array(ids, object))
+    answers = [[one.item_id for one in run.recommend(history=history, k=3)] for history in kinds]
+    assert answers == [answers[0]] * len(kinds)
+    with pytest.raises(RecloomError, match="must be one list of ids or titles, found lists in it"):
+        run.recommend(history=np.array([ids]))
+    with pytest.raises(RecloomError, match="must be a list of ids or titles, found 7"):
+        run.recommend(history=7)

@@ -134,8 +134,9 @@ class Run:
             raise RecloomError(f"history must be a list of ids or titles, found the text {history!r}")
         if user is not None and history is None:
             return self.recommend_users([user], k=k, exclude=exclude)[0]
-        items = torch.from_numpy(find_items(self.catalog, history or []))
-        tell_unknown(history or [], items)
+        history = plain_list(history)
+        items = torch.from_numpy(find_items(self.catalog, history))
+        tell_unknown(history, items)
         happened = self._events(events, items) if events is not None else None
         number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
         batch = Batch.of(items[items > 0][None], user=number, history_event=happened)
@@ -279,6 +280,19 @@ class Run:
             batch.history_time = batch.history_event = torch.zeros_like(batch.history)
         batch.candidates = torch.arange(1, self.catalog.num_items + 1)[None]
         return self.module.top(batch, k, torch.cat([batch.history, excluded.expand(len(batch), -1)], 1))
+
+
+def plain_list(history: Any) -> list[Any]:
+    """The members of a list, an array, a series or a tensor; none of None. Raises RecloomError for anything else."""
+    if history is None:
+        return []
+    found = history.tolist() if hasattr(history, "tolist") else history
+    if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+        raise RecloomError(f"history must be a list of ids or titles, found {found!r}")
+    found = list(found)
+    if any(isinstance(one, list | tuple | np.ndarray) for one in found):
+        raise RecloomError(f"history must be one list of ids or titles, found lists in it: {found[0]!r}")
+    return found
 
 
 def tell_unknown(history: Sequence[str], items: Tensor) -> None:

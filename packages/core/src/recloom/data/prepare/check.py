@@ -15,6 +15,7 @@ from ...schemas import DatasetCard
 from ..card import CARD, read_card
 from ..readers import RawTables
 from ..readers.values import ACCEPTED
+from .ids import clean_ids, unknown_items
 from .reader_options import make_reader, refuse_options
 from .source import recognise
 
@@ -54,6 +55,7 @@ def check_raw(path: Path, options: Mapping[str, Any]) -> list[Finding]:
     """Read raw files as `data prepare auto` would, and report columns, times and rejected rows."""
     reader = recognise(path, options)
     raw = make_reader(reader, options).read(path)
+    clean_ids(raw)
     findings = [Finding("good", f"recognised as {reader.name}: {', '.join(f.name for f in raw.files)}")]
     findings += [Finding("note", note) for note in raw.notes]
     rows = raw.interactions
@@ -106,7 +108,9 @@ def _raw_rows(raw: RawTables) -> list[Finding]:
         )
     if raw.items is not None:
         lost = rows.select("item_id").unique().join(raw.items, on="item_id", how="anti").height
-        if lost:
+        if warning := unknown_items(raw):
+            found.append(Finding("note", warning))
+        elif lost:
             found.append(Finding("note", f"{lost:,} items of the interactions have no row of attributes"))
     return found
 

@@ -17,10 +17,11 @@ from ...io import sha256, whole_folder
 from ...schemas import ContextField, DatasetCard, EventCodes, Source, SourceFile
 from ..card import CARD
 from ..readers import RawTables, no_rejections
-from ..readers.text import rejections
 from ..readers.values import ACCEPTED
 from .codes import choose_context, choose_events
-from .encode import factorise, in_order, positions, repeats
+from .encode import factorise, in_order, positions, repeats, settle_numpy
+from .ids import clean_ids, unknown_items
+from .rejected import rejected_rows
 
 FEW = 0.05
 """The share of malformed rows up to which leaving them out is a way to go on."""
@@ -75,6 +76,9 @@ def arrange(
     timed = raw.timed
     counts = {"read": raw.interactions.height + raw.rejected.height}
     _check_share(raw, counts["read"], max_rejected)
+    clean_ids(raw)
+    raw.notes += filter(None, [unknown_items(raw)])
+    settle_numpy()
     rows, below = _filter_values(raw.interactions, min_value)
     raw.interactions = pl.DataFrame()  # free what was filtered away
     rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files)
@@ -161,14 +165,9 @@ def _duplicate_rows(
 ) -> list[pl.DataFrame]:
     if not len(places):
         return []
-    origin = rows.select(
-        pl.col("line"), (pl.col("file") if "file" in rows.columns else pl.lit(0)).alias("file")
-    )[np.sort(places)]  # fmt: skip
+    again = rows[np.sort(places)]
     reason = "duplicate of an earlier row (same user, item and time)"
-    return [
-        rejections(files[key[0]], part["line"], pl.repeat(reason, part.height, eager=True))
-        for key, part in origin.group_by("file", maintain_order=True)
-    ]
+    return [rejected_rows(again, files, pl.repeat(reason, again.height, eager=True))]
 
 
 def _item_table(raw: RawTables, ids: pl.Series, keep_all: bool) -> pl.DataFrame:

@@ -13,6 +13,14 @@ Keys = np.ndarray[Any, np.dtype[np.uint64]]
 Times = np.ndarray[Any, np.dtype[np.int64]]
 
 
+def settle_numpy() -> None:
+    """Let Polars find numpy once, in this thread: two threads that do it together can fail.
+
+    Polars refers to numpy by a proxy that replaces itself with the module when it is first used.
+    """
+    pl.Series(np.zeros(1))
+
+
 def factorise(ids: pl.Series) -> tuple[Codes, pl.Series]:
     """Codes (N,) from 0 in order of first appearance, and the distinct ids (String) by code."""
     whole = _small_integers(ids)

@@ -1,0 +1,110 @@
+"""Ids as they are meant: 101.0 is 101 where a whole column is written so, and NULL is no id; all of it is noted."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ..readers import RawTables
+from .rejected import rejected_rows
+
+IDS = ("user_id", "item_id")
+MISSING = {"null", "\\n", "na", "n/a", "nan", "none", "nil", "<na>", "undefined"}
+"""Words, in lower case, that programs write for no value."""
+UNKNOWN = 0.05
+"""The share of items without a record from which on this is a warning."""
+_WHOLE = r"^-?\d+(\.0*)?$"
+_NUMBER = r"^[+-]?\d+([.,]\d+)?$"
+
+
+def clean_ids(raw: RawTables) -> None:
+    """Mend the ids of a reader's tables: whole numbers lose their `.0`, rows whose id is a word for none are rejected.
+
+    A word such as NULL is no id where most others of the column are numbers; elsewhere it may be a name, and is noted.
+    """
+    texts = [name for name in IDS if _some_text(raw.interactions[name])]
+    for name in texts:
+        _reject_missing(raw, name)
+        raw.interactions = _whole(raw, raw.interactions, name, "interactions")
+    for name, table in (("item_id", raw.items), ("user_id", raw.users)):
+        if table is not None and table.height and _some_text(table[name]):
+            table = _whole(raw, table, name, f"table of {name.partition('_')[0]}s")
+            table = table.unique(name, keep="first", maintain_order=True)
+            raw.items, raw.users = (
+                (table, raw.users) if name == "item_id" else (raw.items, table)
+            )  # fmt: skip
+    if texts and raw.impressions is None:
+        raw.notes += _lists(raw)
+
+
+def unknown_items(raw: RawTables) -> str:
+    """A warning where many items of the interactions have no record; empty where few have none."""
+    if raw.items is None or not raw.interactions.height:
+        return ""
+    met = raw.interactions.select("item_id").unique(maintain_order=True)
+    lost = met.join(raw.items, on="item_id", how="anti", maintain_order="left")
+    if lost.height <= UNKNOWN * met.height:
+        return ""
+    example = f", and records have ids such as {raw.items['item_id'][0]!r}" if raw.items.height else ""
+    return (
+        f"warning: {lost.height:,} of {met.height:,} items of the interactions ({lost.height / met.height:.0%}) have "
+        f"no record, such as {lost['item_id'][0]!r}{example}. Are the ids of both files the same?"
+    )
+
+
+def _some_text(ids: pl.Series) -> bool:
+    """Whether not all ids are plain whole numbers; these need no look at single ones."""
+    return ids.cast(pl.Int64, strict=False).null_count() > ids.null_count()
+
+
+def _reject_missing(raw: RawTables, name: str) -> None:
+    rows = raw.interactions
+    short = (
+        rows[name].filter(rows[name].str.len_bytes() <= max(map(len, MISSING))).unique(maintain_order=True)
+    )
+    words = short.filter(short.str.strip_chars().str.to_lowercase().is_in(list(MISSING))).to_list()
+    if not words:
+        return
+    missing = rows[name].is_in(words)
+    count, others = int(missing.sum()), rows[name].filter(~missing).head(1000)
+    listed = ", ".join(words)
+    if not len(others) or 2 * others.str.contains(_NUMBER).sum() <= len(others):
+        raw.notes.append(
+            f"warning: {count:,} of {rows.height:,} rows have the {name} {listed}, kept as it is written. Where it "
+            "means no value, leave these rows out of the file"
+        )
+        return
+    gone = rows.filter(missing)
+    reasons = gone.select(pl.format(f"{name} is empty ({{}})", pl.col(name)).alias("reason"))["reason"]
+    raw.rejected = pl.concat([raw.rejected, rejected_rows(gone, raw.files, reasons)])
+    raw.interactions = rows.filter(~missing)
+    raw.notes.append(f"{count:,} of {rows.height:,} rows have no {name} ({listed}), and are left out")
+
+
+def _whole(raw: RawTables, table: pl.DataFrame, name: str, where: str) -> pl.DataFrame:
+    """The table with `101.0` as `101`, where all ids are whole numbers and some are written so."""
+    ids = table[name]
+    ended = ids.str.contains(r"\.0*$")
+    if not ended.any() or not ids.str.contains(_WHOLE).all():
+        return table
+    example = ids.filter(ended.fill_null(False))[0]
+    plain = ids.str.replace(r"\.0*$", "")
+    raw.notes.append(
+        f"{name} in the {where}: all are whole numbers, so {example} is read as {example.split('.')[0]}"
+    )
+    return table.with_columns(plain)
+
+
+def _lists(raw: RawTables) -> list[str]:
+    """A warning where ids are lists of ids."""
+    found = []
+    for name in IDS:
+        sample = raw.interactions[name].head(1000)
+        lists = sample.str.contains(r"^\s*[\[({].*[\])}]\s*$") | sample.str.contains(
+            r"^(\w*\d\w*[ |;,]+){2,}\w*\d\w*$"
+        )
+        if len(sample) and 2 * lists.sum() > len(sample):
+            found.append(
+                f"warning: {name} holds lists, such as {sample.filter(lists)[0][:60]!r}, each of which is taken for "
+                "one id. Write one row for each of its members"
+            )
+    return found
