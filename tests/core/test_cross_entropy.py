@@ -74,3 +74,19 @@ def test_memory_is_bounded_by_blocks(monkeypatch):
     )
     linear_cross_entropy(torch.randn(5000, 4), torch.randn(100, 4), torch.zeros(5000, dtype=torch.long))
     assert seen == [(10, 100)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True], ids=["given in half", "under autocast"])
+def test_half_precision_gives_the_loss_of_float32(dtype, autocast):
+    # logits 16 and 32: -log(e^16 / (e^16 + e^32)) = 16 + log(1 + e^-16) = 16.0000001; e^16 overflows float16
+    x, w = torch.tensor([[4.0]]).to(dtype).requires_grad_(), torch.tensor([[4.0], [8.0]])
+    w = (w if autocast else w.to(dtype)).requires_grad_()
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        loss = linear_cross_entropy(x, w, torch.tensor([0]))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(16.0, abs=1e-5)
+    assert x.grad.item() == pytest.approx(4.0, rel=1e-2)  # w of the other class less that of the target
+    assert w.grad.flatten().tolist() == pytest.approx([-4.0, 4.0], rel=1e-2)
+    assert (x.grad.dtype, w.grad.dtype) == (x.dtype, w.dtype)

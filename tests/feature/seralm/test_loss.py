@@ -153,3 +153,14 @@ def test_other_wrong_files_are_reported(catalog, tmp_path):
     pl.DataFrame({"item_id": ["a"], "variant": ["0"], "q": [1.0]}).write_parquet(path)
     with pytest.raises(DataError, match="variant must hold whole numbers"):
         read_posterior(path, variants, catalog)
+
+
+def test_in_bfloat16_it_is_near_that_in_float32(catalog, tmp_path):
+    model, loss = sasrec(catalog, "vector"), SampledTexts(variant_file(tmp_path))
+    found = []
+    for half in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found.append(loss(model, BATCH))
+    found[1].float().backward()
+    assert float(found[1]) == pytest.approx(float(found[0]), rel=0.02)

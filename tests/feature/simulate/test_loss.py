@@ -290,3 +290,18 @@ def test_options_and_order_of_calls(data, tmp_path):
 
     with pytest.raises(RecloomError, match="Popularity is not trained"):
         ColdStart(path).prepare(Popularity(Catalog.load(data)), Catalog.load(data))
+
+
+@pytest.mark.parametrize("augment", ["pairwise", "positive"])
+def test_in_bfloat16_it_is_near_that_in_float32(augment, data, tmp_path):
+    other = "c3" if augment == "pairwise" else None
+    path = write_pairs(tmp_path / "p.parquet", data, [("u3", "c2", other)], augment)
+    recommender, loss = ready(BERT4Rec, ColdStart(path), data, **SMALL)
+    batch = Batch.of(torch.tensor([[1, 2, 3]]), user=torch.tensor([2]), labels=torch.tensor([[2, 3, 4]]))
+    found = []
+    for half in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found.append(loss(recommender, batch))
+    found[1].float().backward()
+    assert float(found[1]) == pytest.approx(float(found[0]), rel=0.02)

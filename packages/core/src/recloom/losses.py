@@ -62,7 +62,7 @@ class SampledLoss(Loss):
         return torch.randint(1, q.items.shape[0], (rows, self.negatives), device=q.vectors.device)
 
     def scores(self, q: Queries, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of the targets (N,) and of the negatives (N, n)."""
+        """Scores of the targets (N,) and of the negatives (N, n), in float32 at least under autocast too."""
         positive = (q.vectors * q.items[q.targets]).sum(1)
         if negatives.shape[0] == 1:
             negative = q.vectors @ q.items[negatives[0]].T
@@ -72,7 +72,8 @@ class SampledLoss(Loss):
             negative = torch.einsum("nd,nkd->nk", q.vectors, q.items[negatives])
         if q.bias is not None:
             positive, negative = positive + q.bias[q.targets], negative + q.bias[negatives]
-        return positive, negative
+        dtype = torch.promote_types(positive.dtype, torch.float32)
+        return positive.to(dtype), negative.to(dtype)
 
 
 class SampledSoftmax(SampledLoss):

@@ -4,6 +4,8 @@ A linear layer and its cross-entropy are computed together in blocks of rows; th
 the forward pass, so that a block's logits live only while the block is processed. Memory is bounded by
 `BLOCK` elements instead of queries times items. The idea is that of fused linear cross-entropy kernels
 (Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2024).
+
+Under autocast too it is computed in float32, as torch's own cross-entropy is: in half precision exp(60) is infinite.
 """
 
 from __future__ import annotations
@@ -35,10 +37,17 @@ def linear_cross_entropy(
         bias: (V,) or None.
         weights: (N,) of the rows in the mean, such as how often a row occurs; None = 1 each.
 
+    Vectors of different or of half precision are taken to float32 first.
+
     Returns:
-        A scalar; 0 when N is 0. Gradients reach vectors, items and bias.
+        A scalar of float32, or float64 where an argument is; 0 when N is 0. Gradients reach vectors, items and bias.
     """
-    return _LinearCrossEntropy.apply(vectors, items, targets, bias, weights)  # type: ignore[no-untyped-call, no-any-return]
+    dtype = torch.promote_types(torch.promote_types(vectors.dtype, items.dtype), torch.float32)
+    with torch.autocast(vectors.device.type, enabled=False):
+        found: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            vectors.to(dtype), items.to(dtype), targets, None if bias is None else bias.to(dtype), weights
+        )
+        return found
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

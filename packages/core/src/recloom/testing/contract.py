@@ -10,7 +10,7 @@ class TestSASRec(RecommenderTests):
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..data.batches.module import RecDataModule
 from ..data.batches.sampler import BatchSampler, loader
 from ..data.batches.training_rows import Rows
 from ..errors import RecloomError
@@ -31,10 +30,12 @@ from ..training.module import RecModule
 from ..training.optimizer import optimizer_groups
 from .exported import exported_scores, searched_scores
 from .toys import checkerboard, toy_dataset
-from .training import advice, requests, train, training_vectors
+from .training import advice, data_of, mixed_precision_losses, requests, train, training_vectors
 
 STEPS = 6
 """Training steps wherever it matters that something was learnt, not what."""
+HALF = 0.05
+"""How far a loss in bfloat16, which has three digits, may be from that in float32, relative to 1 or the loss."""
 
 
 class RecommenderTests:
@@ -87,7 +88,7 @@ class RecommenderTests:
     @pytest.fixture
     def batch(self, module: RecModule) -> Batch:
         """Requests of known users, ranking the whole catalogue."""
-        return requests(_data(module).visible["test"])
+        return requests(data_of(module).visible["test"])
 
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest) -> None:
@@ -103,7 +104,7 @@ class RecommenderTests:
     def test_scores_are_finite_numbers_of_the_right_shape(self, module: RecModule, batch: Batch) -> None:
         """(B, C) floating-point scores, finite for every real item."""
         for candidates in (batch.candidates, batch.candidates.expand(len(batch), -1)[:, :7]):
-            scores = self.score(module, _with(batch, candidates=candidates))
+            scores = self.score(module, replace(batch, candidates=candidates))
             expected = (len(batch), candidates.shape[1])
             assert tuple(scores.shape) == expected, self._says(
                 f"score() gave shape {tuple(scores.shape)}; expected (B, C) = {expected}"
@@ -120,13 +121,13 @@ class RecommenderTests:
     def test_scores_follow_their_candidates(self, module: RecModule, batch: Batch) -> None:
         """Permuted candidates get permuted scores, and (1, C) candidates mean the same as (B, C)."""
         scores = self.score(module, batch)
-        spread = self.score(module, _with(batch, candidates=batch.candidates.expand(len(batch), -1)))
+        spread = self.score(module, replace(batch, candidates=batch.candidates.expand(len(batch), -1)))
         self._same(scores, spread, "shared candidates (1, C) get other scores than the same ones as (B, C)")
         order = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)).argsort(1)
         shuffled = batch.candidates.expand(len(batch), -1).gather(1, order)  # another order in each row
-        permuted = self.score(module, _with(batch, candidates=shuffled))
+        permuted = self.score(module, replace(batch, candidates=shuffled))
         self._same(scores.gather(1, order), permuted, "scores do not move with their candidates")
-        few = self.score(module, _with(batch, candidates=batch.candidates[:, 3:9]))
+        few = self.score(module, replace(batch, candidates=batch.candidates[:, 3:9]))
         self._same(scores[:, 3:9], few, "an item's score depends on which other candidates there are")
 
     def test_retrieve_gives_the_best_first(self, module: RecModule, batch: Batch) -> None:
@@ -145,7 +146,7 @@ class RecommenderTests:
         few = batch.candidates.expand(len(batch), -1).clone()  # (B, C)
         few[:, ::2] = 0  # as if these were masked
         with torch.no_grad(), module.llm_sessions():
-            items, scores = module.recommender.retrieve(_with(batch, candidates=few), 5)
+            items, scores = module.recommender.retrieve(replace(batch, candidates=few), 5)
         masked = (~(items[:, :, None] == few[:, None]).any(2) | (items == 0)) & scores.isfinite()
         assert not masked.any(), self._says("retrieve() gave items that are masked (0 among the candidates)")
 
@@ -160,7 +161,7 @@ class RecommenderTests:
     def test_padding_changes_nothing(self, module: RecModule, batch: Batch) -> None:
         """More zeros on the left of a history leave the scores as they are."""
         zeros = torch.zeros(len(batch), 3, dtype=torch.long)
-        padded = _with(
+        padded = replace(
             batch,
             history=torch.cat([zeros, batch.history], 1),
             history_time=torch.cat([zeros, batch.history_time], 1),
@@ -171,7 +172,7 @@ class RecommenderTests:
 
     def test_events_are_read_where_they_are_declared(self, module: RecModule, batch: Batch) -> None:
         """Without `history_event` in `inputs` what happened with an item changes nothing; unknown events are scored."""
-        unknown = self.score(module, _with(batch, history_event=torch.zeros_like(batch.history)))
+        unknown = self.score(module, replace(batch, history_event=torch.zeros_like(batch.history)))
         self._finite(unknown, "a history of unknown events")
         if "history_event" not in module.recommender.inputs:
             what = "events of the history change the scores, and `inputs` does not name history_event"
@@ -187,7 +188,7 @@ class RecommenderTests:
             "an unknown user with an empty history": {"user": nobody, **empty},
         }
         for what, change in cases.items():
-            scores = self.score(module, _with(batch, **change))
+            scores = self.score(module, replace(batch, **change))
             self._finite(scores, what)
 
     def test_a_long_history_counts_as_its_end(self, module: RecModule, batch: Batch) -> None:
@@ -199,10 +200,10 @@ class RecommenderTests:
         history = torch.randint(1, module.recommender.num_items + 1, shape, generator=random)
         times = batch.request_time[:, None] - 60 * torch.arange(width, 0, -1)
         events = 1 + history % 3
-        scores = self.score(module, _with(batch, history=history, history_time=times, history_event=events))
+        scores = self.score(module, replace(batch, history=history, history_time=times, history_event=events))
         self._finite(scores, f"a history of {width} items")
         if limit is not None:
-            end = _with(
+            end = replace(
                 batch, history=history[:, -limit:], history_time=times[:, -limit:],
                 history_event=events[:, -limit:],
             )  # fmt: skip
@@ -233,7 +234,7 @@ class RecommenderTests:
         """`training_rows(data)`: rows by number, and an order of each epoch that a seed decides."""
         if module.loss is None:
             pytest.skip("training-free")
-        data = _data(module)
+        data = data_of(module)
         rows = module.recommender.training_rows(data)
         assert isinstance(rows, Rows), self._says(
             f"training_rows() gave a {type(rows).__name__}, which is no Rows"
@@ -257,13 +258,27 @@ class RecommenderTests:
         except RecloomError as error:
             raise AssertionError(self._says(str(error))) from None
 
+    def test_a_step_in_bfloat16_is_near_one_in_float32(self, module: RecModule) -> None:
+        """Under autocast to bfloat16 (`--trainer.precision bf16-mixed`) the loss is near that in float32."""
+        if module.loss is None:
+            pytest.skip("training-free")
+        rows = module.recommender.training_rows(data_of(module))
+        batch = next(iter(loader(rows, BatchSampler(len(rows), 8))))
+        try:
+            whole, half = mixed_precision_losses(module, batch)
+        except RuntimeError as error:
+            raise AssertionError(self._says(f"a step under autocast to bfloat16 fails ({error})")) from None
+        assert abs(whole - half) <= HALF * max(1.0, abs(whole)), self._says(
+            f"its loss under autocast to bfloat16 is {half:.4g}, and {whole:.4g} in float32"
+        )
+
     def test_held_out_rows_are_never_seen(self, toy: Path, module: RecModule, tmp_path: Path) -> None:
         """Data that differ in validation and test rows alone give the same recommender."""
         folder = toy_dataset(tmp_path / "toy", held_out=1, vectors=self.vectors)
         other = self.trained(folder, steps=STEPS)
         what = "other held-out rows gave another recommender: its state depends on rows it must not see"
         self._same_state(module, other, what)
-        batch = requests(_data(module).train)
+        batch = requests(data_of(module).train)
         self._same(self.score(module, batch), self.score(other, batch), what)
 
     def test_a_checkpoint_holds_everything(self, module: RecModule, batch: Batch, tmp_path: Path) -> None:
@@ -313,7 +328,7 @@ class RecommenderTests:
 
     def _of_colours(self, module: RecModule) -> tuple[Tensor, Tensor]:
         """(B,) twice: a user's lowest score of an unseen item of their colour, and the highest of the other."""
-        train_part = _data(module).train
+        train_part = data_of(module).train
         batch = requests(train_part, users=train_part.num_users)
         items = batch.candidates  # (1, C)
         scores = self.score(module, batch)
@@ -378,16 +393,3 @@ class RecommenderTests:
         for name, value in mine.items():
             if value.numel():
                 self._same(value, theirs[name], f"{what} ({name} differs)", 1e-6)
-
-
-def _data(module: RecModule) -> RecDataModule:
-    data = module.trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, RecDataModule)
-    return data
-
-
-def _with(batch: Batch, **changes: Tensor) -> Batch:
-    changed = copy(batch)
-    for name, value in changes.items():
-        setattr(changed, name, value)
-    return changed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.interactions import Interactions
+from ..losses import Loss
 from ..recommender import Recommender, VectorRecommender
 from ..spec import build
 from ..training.checkpoint import AtomicCheckpointIO
@@ -125,6 +126,46 @@ def training_vectors(model: VectorRecommender, history: Tensor, labels: Tensor, 
     wanted = labels[:, :cut].flatten()
     rows = [torch.nonzero(q.targets == target)[:, 0] for target in wanted]
     return q.vectors[torch.cat(rows)]
+
+
+def data_of(module: RecModule) -> RecDataModule:
+    """The data that the module was trained on."""
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, RecDataModule)
+    return data
+
+
+def mixed_precision_losses(module: RecModule, batch: Batch) -> tuple[float, float]:
+    """The loss of a batch in float32 and under autocast to bfloat16, without dropout; the module stays as it was.
+
+    Before these a step with dropout is made under autocast, whose gradients must be finite.
+    Raises AssertionError where they are not, and what torch raises where a step is not possible.
+    """
+    assert module.loss is not None
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+    def loss(enabled: bool) -> Tensor:
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found: Tensor = cast(Loss, module.loss)(module.recommender, batch)
+        return found
+
+    try:
+        module.train()
+        torch.autograd.backward(loss(True).float())
+        bad = [
+            name
+            for name, p in module.named_parameters()
+            if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        assert not bad, f"under autocast to bfloat16 the gradient of {bad[0]} is not finite"
+        module.eval()
+        with torch.no_grad():
+            return float(loss(False)), float(loss(True))
+    finally:
+        module.eval().zero_grad()
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def advice(module: RecModule) -> str:

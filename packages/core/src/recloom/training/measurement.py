@@ -52,9 +52,10 @@ class Measurement:
     def update(self, module: RecModule, batch: Batch) -> None:
         """Take one batch: by scores, or by lists where the recommender retrieves and the candidates have no labels.
 
+        Scores are those that are served: without autocast, since near ones would tie in bfloat16.
         Nothing is taken where the requests of a recommender that asks a language model are only planned.
         """
-        with suppress(BatchPlanned):
+        with suppress(BatchPlanned), torch.autocast(batch.user.device.type, enabled=False):
             self._update(module, batch)
 
     def _update(self, module: RecModule, batch: Batch) -> None:

@@ -66,11 +66,12 @@ class DIN(ClickModel):
         h, c = history[:, None].expand(shape), candidates[:, :, None].expand(shape)  # (B, C, L, D)
         there = real[:, None].expand(h.shape[:-1])  # (B, C, L)
         if self.training:  # padding neither costs time nor enters the statistics of Dice
-            weights = h.new_zeros(h.shape[:-1]).masked_scatter(there, self._weights(h[there], c[there]))
+            found = self._weights(h[there], c[there])
+            weights = found.new_zeros(there.shape).masked_scatter(there, found)
         else:
             weights = self._weights(h, c) * there
-        found: Tensor = weights @ history
-        return found
+        interest: Tensor = weights @ history
+        return interest
 
     def numbers(self, batch: Batch) -> int:
         return 8 * self.width * batch.history.shape[1]
