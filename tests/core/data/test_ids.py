@@ -31,7 +31,8 @@ def test_whole_numbers_with_a_point_are_whole_numbers(tmp_path, ending):
     assert data.interactions["user_id"].to_list() == ["3", "3", "11"]
     assert data.items.rows() == [("20", "Film 20"), ("21", "Film 21")]
     assert not any(note.startswith("warning") for note in raw.notes)
-    assert ending == "jsonl" or any("so 20.0 is read as 20" in note for note in raw.notes)
+    assert ending == "jsonl" or any("such as 20.0 are read" in note for note in raw.notes)
+    assert "films.csv: 2 of 2 ids found" in raw.notes
 
 
 def test_records_with_a_point_meet_plain_ids(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Part = Literal["train", "valid", "test", "context"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test", "context")
@@ -19,7 +20,12 @@ class Record(BaseModel):
 
     def digest(self) -> str:
         """The first 16 hex digits of the sha256 of the canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return self._digest_of(set())
+
+    def _digest_of(self, without: set[str]) -> str:
+        text = json.dumps(
+            self.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -108,6 +114,44 @@ class SplitSpec(Record):
     min_item: int = Field(default=1, ge=1)
     """The k-core filter: rows are dropped until every user and item has this many."""
     seed: int = 0
+    valid_from: str | None = None
+    """Of `time`: the day or moment, as 2016-01-01 or 2016-01-01T12:00 in UTC, from which on rows are validation."""
+    test_from: str | None = None
+    """The same for test. Where one of the two is given, the other is by default as its share says."""
+
+    @field_validator("valid_from", "test_from", mode="before")
+    @classmethod
+    def _moment(cls, text: Any) -> Any:
+        if text is None:
+            return None
+        try:
+            datetime.fromisoformat(str(text))
+        except ValueError:
+            raise ValueError(f"expected a day or a moment such as 2016-01-01, found {text!r}") from None
+        return str(text)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SplitSpec:
+        if (self.valid_from or self.test_from) and self.strategy != "time":
+            raise ValueError(
+                f"valid_from and test_from are of the strategy time, and this is {self.strategy}: say strategy time"
+            )
+        low, high = self.moment("valid"), self.moment("test")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"valid_from ({self.valid_from}) must be before test_from ({self.test_from})")
+        return self
+
+    def moment(self, part: Literal["valid", "test"]) -> int | None:
+        """Unix seconds from which on rows belong to a part (of test: and all later ones); None = by its share."""
+        text = self.valid_from if part == "valid" else self.test_from
+        if text is None:
+            return None
+        found = datetime.fromisoformat(text)
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+    def digest(self) -> str:
+        """As of any record; what is not given does not count, so that specs of before keep their digests."""
+        return self._digest_of({name for name in ("valid_from", "test_from") if getattr(self, name) is None})
 
 
 class Protocol(Record):

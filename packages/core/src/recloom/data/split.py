@@ -45,8 +45,8 @@ def assign(
 
     * `last`: each user's last row is test and the one before it valid; users with fewer than 3 rows
       are train altogether.
-    * `time`: the newest `test` share of all rows is test, the `valid` share before it valid. Rows of
-      equal time are never divided: those at a cut go to the later part.
+    * `time`: the newest `test` share of all rows is test, the `valid` share before it valid; or by the dates
+      `valid_from` and `test_from`. Rows of equal time are never divided: those at a cut go to the later part.
     * `random`: a share of each user's rows, rounded, at least one row stays in train.
     * `users`: a share of the users is held out; the last row of each is the part, the rows before it
       are context. Users with one row are never held out.
@@ -126,13 +126,36 @@ def _by_time(times: Ints, spec: SplitSpec, time: str) -> PartCodes:
     if spec.valid + spec.test >= 1:
         raise _shares(spec)
     total = len(times)
-    first_test = total - round(total * spec.test)
-    first_valid = first_test - round(total * spec.valid)
+    from_valid, from_test = spec.moment("valid"), spec.moment("test")
+    first_test = total - round(total * spec.test) if from_test is None else int((times < from_test).sum())
+    from_test = _cut(times, first_test) if from_test is None else from_test
+    from_valid = _cut(times, first_test - round(total * spec.valid)) if from_valid is None else from_valid
     codes = np.full(total, TRAIN, np.int8)
-    for first, part in ((first_valid, VALID), (first_test, TEST)):
-        if first < total:
-            codes[times >= np.partition(times, first)[first]] = part
+    for moment, part in ((from_valid, VALID), (from_test, TEST)):
+        if moment is not None:
+            codes[times >= moment] = part
+    _refuse_empty(times, codes, spec)
     return codes
+
+
+def _cut(times: Ints, first: int) -> int | None:
+    """The time of the row that is `first` in order of time, which begins a part; None behind the last."""
+    return int(np.partition(times, first)[first]) if 0 <= first < len(times) else None
+
+
+def _refuse_empty(times: Ints, codes: PartCodes, spec: SplitSpec) -> None:
+    """Raise DataError where a date that was given leaves a part without a row."""
+    for name, code in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        if (spec.valid_from or spec.test_from) and len(times) and not (codes == code).any():
+            first, last = pl.from_epoch(pl.Series([times.min(), times.max()]), time_unit="s").dt.date()
+            said = " and ".join(
+                f"{flag} {text}"
+                for flag, text in (("valid_from", spec.valid_from), ("test_from", spec.test_from))
+                if text
+            )
+            raise DataError(
+                f"the split by {said} leaves no row in {name}: times run from {first} to {last}. Choose dates between."
+            )
 
 
 def _shares(spec: SplitSpec) -> DataError:

@@ -18,6 +18,8 @@ from ..readers.values import ACCEPTED
 from .ids import clean_ids, unknown_items
 from .reader_options import make_reader, refuse_options
 from .source import recognise
+from .times import time_notes
+from .unrated import no_rating_note
 
 State = Literal["good", "note", "bad"]
 NEEDED: dict[str, dict[str, type[pl.DataType]]] = {
@@ -89,7 +91,7 @@ def _rejected_findings(raw: RawTables) -> list[Finding]:
 def _raw_rows(raw: RawTables) -> list[Finding]:
     rows, found = raw.interactions, []
     if raw.timed and rows.height:
-        found.append(Finding("note", "times run from {} to {}".format(*_dates(rows["timestamp"]))))
+        found += [Finding("note", note) for note in time_notes(rows["timestamp"])]
         twice = rows.select(pl.struct("user_id", "item_id", "timestamp").is_duplicated().sum()).item()
         if twice:
             found.append(
@@ -98,6 +100,7 @@ def _raw_rows(raw: RawTables) -> list[Finding]:
                 )
             )
     if "value" in rows.columns and rows.height:
+        found += [Finding("note", note) for note in no_rating_note(rows["value"])]
         found.append(
             Finding(
                 "note",
@@ -113,13 +116,6 @@ def _raw_rows(raw: RawTables) -> list[Finding]:
         elif lost:
             found.append(Finding("note", f"{lost:,} items of the interactions have no row of attributes"))
     return found
-
-
-def _dates(times: pl.Series) -> list[str]:
-    """The first and the last day."""
-    return (
-        pl.from_epoch(pl.Series([times.min(), times.max()]), time_unit="s").dt.strftime("%Y-%m-%d").to_list()
-    )
 
 
 def check_prepared(folder: Path) -> list[Finding]:

@@ -31,6 +31,7 @@ def prepare(
     download: str | None = None,
     name: str | None = None,
     min_value: float | None = None,
+    missing_value: list[float] | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
     event_column: str | None = None,
@@ -50,6 +51,7 @@ def prepare(
         download: fetch this known set (see `recloom data list`) from its publisher instead of giving a path.
         name: name of the dataset, by default that of the folder written.
         min_value: keep only rows whose value is at least this, such as 4.
+        missing_value: values that mean that there is no rating, such as 0; rows that have them are left out.
         keep_all_items: keep items that occur in no interaction too.
         max_rejected: share of malformed rows above which the data are refused.
         event_column: column that says what happened, for models that read events; by default `event`, else `value`.
@@ -63,8 +65,8 @@ def prepare(
     from .source import prepare_source
 
     raw, data, card = prepare_source(
-        reader, out, path, download, options, name=name, min_value=min_value, keep_all_items=keep_all_items,
-        max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
+        reader, out, path, download, options, name=name, min_value=min_value, missing_value=missing_value,
+        keep_all_items=keep_all_items, max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
         context_columns=column_list(context_columns), overwrite=overwrite,
     )  # fmt: skip
     show_prepared(out, card, raw.notes, data.rejected)
@@ -80,6 +82,8 @@ def split(
     min_user: int = 1,
     min_item: int = 1,
     seed: int = 0,
+    valid_from: str | None = None,
+    test_from: str | None = None,
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -94,16 +98,27 @@ def split(
         min_user: drop users with fewer rows, together with min_item until nothing changes.
         min_item: drop items with fewer rows.
         seed: of `random` and `users`.
+        valid_from: with `time`, the day or moment from which on rows are validation, such as 2016-01-01, in UTC.
+        test_from: the same for test; a date that is not given is found by its share.
         out: folder to write, by default `splits/...` in the dataset.
         overwrite: replace an existing split.
     """
+    from pydantic import ValidationError
+
+    from ...errors import RecloomError
     from ...schemas import SplitSpec
     from ..split import write_split
     from .display import show_split
 
-    spec = SplitSpec(
-        strategy=strategy, valid=valid, test=test, min_user=min_user, min_item=min_item, seed=seed
-    )
+    try:
+        spec = SplitSpec(
+            strategy=strategy, valid=valid, test=test, min_user=min_user, min_item=min_item, seed=seed,
+            valid_from=valid_from, test_from=test_from,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise RecloomError(
+            f"data split: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
+        ) from error
     show_split(*write_split(folder, spec, out, overwrite=overwrite))
 
 

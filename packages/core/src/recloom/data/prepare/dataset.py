@@ -22,6 +22,8 @@ from .codes import choose_context, choose_events
 from .encode import factorise, in_order, positions, repeats, settle_numpy
 from .ids import clean_ids, unknown_items
 from .rejected import rejected_rows
+from .times import time_notes
+from .unrated import drop_unrated, no_rating_note
 
 FEW = 0.05
 """The share of malformed rows up to which leaving them out is a way to go on."""
@@ -56,6 +58,7 @@ def arrange(
     raw: RawTables,
     *,
     min_value: float | None = None,
+    missing_value: Sequence[float] = (),
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
     event_column: str | None = None,
@@ -66,6 +69,7 @@ def arrange(
 
     Args:
         min_value: keep rows whose value is at least this, such as 4 for ratings of 4 and 5.
+        missing_value: values that mean that there is no rating; rows that have them are left out.
         keep_all_items: keep items that occur in no interaction or impression too.
         max_rejected: the share of malformed rows above which the data are refused.
         event_column, event_cuts: what tells events apart, as `choose_events` says.
@@ -79,6 +83,9 @@ def arrange(
     clean_ids(raw)
     raw.notes += filter(None, [unknown_items(raw)])
     settle_numpy()
+    if "value" in raw.interactions.columns and not missing_value:
+        raw.notes += no_rating_note(raw.interactions["value"])
+    raw.interactions, unrated = drop_unrated(raw.interactions, missing_value)
     rows, below = _filter_values(raw.interactions, min_value)
     raw.interactions = pl.DataFrame()  # free what was filtered away
     rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files)
@@ -87,6 +94,7 @@ def arrange(
             f"no interaction is left of {counts['read']:,} rows read ({raw.rejected.height:,} rejected, "
             f"{below:,} below --min-value). See the reasons with `recloom data check PATH`."
         )
+    raw.notes += time_notes(rows["timestamp"]) if timed else []
     events, note = choose_events(rows, event_column, event_cuts)
     raw.notes += [note] if note else []
     context = choose_context(rows, context_columns)
@@ -100,6 +108,7 @@ def arrange(
         "rejected": raw.rejected.height + duplicates.height,
         "duplicates": duplicates.height,
         "below_min_value": below,
+        "missing_value": unrated,
         "rejected_side_rows": raw.rejected_items.height,
     }
     if raw.impressions is not None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from ..readers import RawTables
+from ..readers.values import MISSING, whole_ids
 from .rejected import rejected_rows
 
 IDS = ("user_id", "item_id")
-MISSING = {"null", "\\n", "na", "n/a", "nan", "none", "nil", "<na>", "undefined"}
-"""Words, in lower case, that programs write for no value."""
 UNKNOWN = 0.05
 """The share of items without a record from which on this is a warning."""
-_WHOLE = r"^-?\d+(\.0*)?$"
 _NUMBER = r"^[+-]?\d+([.,]\d+)?$"
 
 
@@ -24,11 +22,10 @@ def clean_ids(raw: RawTables) -> None:
     texts = [name for name in IDS if _some_text(raw.interactions[name])]
     for name in texts:
         _reject_missing(raw, name)
-        raw.interactions = _whole(raw, raw.interactions, name, "interactions")
+        raw.interactions = whole_ids(raw.interactions, name, raw.notes)
     for name, table in (("item_id", raw.items), ("user_id", raw.users)):
         if table is not None and table.height and _some_text(table[name]):
-            table = _whole(raw, table, name, f"table of {name.partition('_')[0]}s")
-            table = table.unique(name, keep="first", maintain_order=True)
+            table = whole_ids(table, name, raw.notes).unique(name, keep="first", maintain_order=True)
             raw.items, raw.users = (
                 (table, raw.users) if name == "item_id" else (raw.items, table)
             )  # fmt: skip
@@ -78,20 +75,6 @@ def _reject_missing(raw: RawTables, name: str) -> None:
     raw.rejected = pl.concat([raw.rejected, rejected_rows(gone, raw.files, reasons)])
     raw.interactions = rows.filter(~missing)
     raw.notes.append(f"{count:,} of {rows.height:,} rows have no {name} ({listed}), and are left out")
-
-
-def _whole(raw: RawTables, table: pl.DataFrame, name: str, where: str) -> pl.DataFrame:
-    """The table with `101.0` as `101`, where all ids are whole numbers and some are written so."""
-    ids = table[name]
-    ended = ids.str.contains(r"\.0*$")
-    if not ended.any() or not ids.str.contains(_WHOLE).all():
-        return table
-    example = ids.filter(ended.fill_null(False))[0]
-    plain = ids.str.replace(r"\.0*$", "")
-    raw.notes.append(
-        f"{name} in the {where}: all are whole numbers, so {example} is read as {example.split('.')[0]}"
-    )
-    return table.with_columns(plain)
 
 
 def _lists(raw: RawTables) -> list[str]:

@@ -33,6 +33,7 @@ def prepare_source(
     *,
     name: str | None = None,
     min_value: float | None = None,
+    missing_value: list[float] | None = None,
     keep_all_items: bool = False,
     max_rejected: float = 0.01,
     event_column: str | None = None,
@@ -46,7 +47,8 @@ def prepare_source(
         reader: name of a reader, or `auto`.
         path, download: exactly one of them: a file or folder, or the name of a known set.
         options: arguments of the reader's constructor, such as `{"separator": ";"}`.
-        min_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for `arrange`.
+        min_value, missing_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for
+            `arrange`.
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
@@ -68,13 +70,14 @@ def prepare_source(
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
         data = arrange(
-            raw, min_value=min_value, keep_all_items=keep_all_items, max_rejected=max_rejected,
-            event_column=event_column, event_cuts=event_cuts, context_columns=context_columns or (),
+            raw, min_value=min_value, missing_value=missing_value or (), keep_all_items=keep_all_items,
+            max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
+            context_columns=context_columns or (),
         )  # fmt: skip
     chosen = recorded(found, options)
     own = {
-        "min_value": min_value, "keep_all_items": keep_all_items, "event_column": event_column,
-        "event_cuts": event_cuts, "context_columns": context_columns,
+        "min_value": min_value, "missing_value": missing_value, "keep_all_items": keep_all_items,
+        "event_column": event_column, "event_cuts": event_cuts, "context_columns": context_columns,
     }  # fmt: skip
     chosen |= {name: value for name, value in own.items() if value not in (None, False, [])}
     card = write_dataset(

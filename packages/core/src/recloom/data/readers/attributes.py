@@ -13,6 +13,7 @@ from . import RawTables, no_rejections
 from .delimited import Delimited, guess_separator, header_of, keyed_rows
 from .movielens import movies_csv, movies_dat
 from .text import opening
+from .values import whole_ids
 
 KEYS = {
     "item_id": (
@@ -58,6 +59,8 @@ def read_side(
         table = _read_map(path, key).join(
             table.rename({key: "original_id"}), on="original_id", how="left", maintain_order="left"
         )
+    raw.interactions = whole_ids(raw.interactions, key, raw.notes)
+    table = whole_ids(table, key, raw.notes)
     raw.files += paths
     raw.rejected_items = pl.concat([raw.rejected_items, rejected])
     ids = raw.interactions.select(key).unique()

@@ -7,18 +7,17 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from .numeric_times import DAY, OLDEST
 from .values import guess_columns
 
 LINES = 1000
 """So many lines are looked at."""
-OLDEST = 788_918_400
-"""1995-01-01 in Unix seconds: older times in logs of interactions are rather no times."""
-YEAR = 366 * 86_400
 MOST = 0.9
 """The share of cells that must be of a kind for a column to be."""
 RATINGS = 21
 """So many different values a column of ratings has at most: -10 to 10, or 0 to 10 in halves."""
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?")
+_DIGITS = re.compile(r"(19[89]\d|20[0-4]\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 Kind = Literal["sequences", "table", "unclear", "other"]
 Cells = Sequence[Sequence[str]]
 
@@ -42,15 +41,15 @@ def is_number(text: str) -> bool:
 
 
 def is_time(text: str) -> bool:
-    """Whether a text is a date, or Unix seconds or milliseconds from 1995 to a year from now."""
+    """Whether a text is a date (20231231 too), or Unix seconds or milliseconds from 1995 to a year from now."""
     text = text.strip()
-    if _DATE.fullmatch(text):
+    if _DATE.fullmatch(text) or _DIGITS.fullmatch(text):
         return True
     digits = text.partition(".")[0]
     if not digits.isascii() or not digits.isdigit() or not is_number(text):
         return False
     seconds = int(digits) // (1000 if len(digits) >= 12 else 1)
-    return OLDEST <= seconds <= time.time() + YEAR
+    return OLDEST <= seconds <= time.time() + 366 * DAY
 
 
 def first_line_is_data(first: Sequence[str], rows: Cells) -> bool:

@@ -42,7 +42,8 @@ class Table:
         item_column: column of item ids, where the guess is wrong.
         time_column: column of times, where the guess is wrong; `none` to use the order of rows.
         value_column: column of values such as ratings, where the guess is wrong; `none` to leave them out.
-        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused.
+        time_format: how times are written, such as `%d.%m.%Y %H:%M`, where the guess is wrong or refused; for numbers
+            `seconds`, `milliseconds`, `days` (since 1970) or `excel` (days as spreadsheets count them).
         title_column: column of titles in the file with item attributes, where the guess is wrong.
         keep_columns: further columns to keep beside each interaction.
     """

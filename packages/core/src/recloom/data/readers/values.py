@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from ...errors import DataError
+from .numeric_times import WORDS, numbers_to_seconds
 
 FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
@@ -25,8 +26,6 @@ FORMATS = (
 )
 DAY_AND_MONTH = r"^\s*(?<one>\d{1,2})[./-](?<two>\d{1,2})[./-](?<year>\d{4})(?<rest>\D.*)?$"
 """Dates that begin with the day or with the month."""
-UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
-"""A typical value from which on numbers are no seconds: 1e11 seconds would be the year 5138."""
 ROLES = {
     "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
                 "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id", "customer", "client_id",
@@ -40,6 +39,8 @@ ROLES = {
     "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
 }  # fmt: skip
 """Names, in lower case, that a column of each role usually has; the first found is taken."""
+MISSING = {"null", "\\n", "na", "n/a", "nan", "none", "nil", "<na>", "undefined"}
+"""Words, in lower case, that programs write for no value."""
 GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
 """`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
 Check = tuple[pl.Expr, str]
@@ -55,6 +56,23 @@ ACCEPTED = {
 """Reason to what would have been accepted."""
 
 
+def whole_ids(table: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
+    """The table with ids such as `101.0` as `101`, where all are whole numbers and some are written so; noted once."""
+    ids = table[name]
+    if not ids.str.contains(".", literal=True).any():
+        return table
+    ended = ids.str.contains(r"\d\.0*$")
+    missing = ids.str.strip_chars().str.to_lowercase().is_in(list(MISSING))
+    if not (ids.str.contains(r"^-?\d+(\.0*)?$") | missing).all():
+        return table
+    example = ids.filter(ended.fill_null(False))
+    if not len(example):
+        return table
+    note = f"{name}: all are whole numbers, and those such as {example[0]} are read without .0"
+    notes += [] if any(one.startswith(f"{name}: all are whole") for one in notes) else [note]
+    return table.with_columns(ids.str.replace(r"\.0*$", ""))
+
+
 def guess_columns(names: list[str]) -> dict[str, str]:
     """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
     plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
@@ -66,10 +84,12 @@ def to_seconds(times: pl.Series, form: str | None = None) -> tuple[pl.Series, st
     """Unix seconds (Int64, null where a value cannot be read), and what the values were taken for.
 
     Texts without a zone are read as UTC. Fractions of a second are cut off. `form` is how texts are written,
-    such as `%d.%m.%y`; without it, the usual forms are tried.
+    such as `%d.%m.%y`, or what numbers are (WORDS); without it, the usual forms are tried.
 
     Raises DataError where dates may have the day or the month first, and none of them says which.
     """
+    if form in WORDS:
+        return numbers_to_seconds(times.cast(pl.Float64, strict=False), form)
     if form is not None:
         return _with_form(times.cast(pl.String), form)
     if times.dtype.is_temporal():
@@ -80,17 +100,7 @@ def to_seconds(times: pl.Series, form: str | None = None) -> tuple[pl.Series, st
             return _from_text(times, sample)
         whole = times.cast(pl.Int64, strict=False)
         times = times.cast(pl.Float64, strict=False) if whole.null_count() > times.null_count() else whole
-    if times.dtype.is_float():
-        times = times.set(~times.is_finite(), None)
-    typical = times.head(10_000).drop_nulls().abs().median()
-    for limit, divisor, unit in UNITS:
-        if isinstance(typical, (int, float)) and typical > limit:
-            return _whole(times.cast(pl.Int64, strict=False) // divisor), unit
-    return _whole(times), "seconds"
-
-
-def _whole(times: pl.Series) -> pl.Series:
-    return times.cast(pl.Int64, strict=False)
+    return numbers_to_seconds(times)
 
 
 def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:

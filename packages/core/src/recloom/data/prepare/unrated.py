@@ -1,0 +1,53 @@
+"""Values that mean that there is no rating, such as 0 or -1 beside 1 to 10: noted, and left out where named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ...errors import DataError
+
+SPECIAL = (-1.0, 0.0)
+"""Numbers that programs write where there is no rating."""
+SCALE = 10.0
+"""The highest rating of usual scales."""
+
+
+def no_rating_note(values: pl.Series) -> list[str]:
+    """A note where 0 or -1 stands beside ratings from 1 (or 0.5) to at most 10; else nothing."""
+    distinct = values.unique()
+    if len(distinct) > 2 * SCALE + 2:
+        return []
+    special = [value for value in SPECIAL if value in distinct.to_list()]
+    ratings = [value for value in distinct.to_list() if value not in special]
+    if not special or len(ratings) < 3 or min(ratings) < 0.5 or max(ratings) > SCALE:
+        return []
+    count = int(values.is_in(special).sum())
+    shown = " and ".join(f"{value:g}" for value in special)
+    return [
+        f"warning: {count:,} of {len(values):,} values are {shown} beside {min(ratings):g} to {max(ratings):g}. Where "
+        f"that means that there is no rating, leave these rows out with --missing-value {special[0]:g}"
+    ]
+
+
+def drop_unrated(rows: pl.DataFrame, missing: Sequence[float]) -> tuple[pl.DataFrame, int]:
+    """The rows without those whose value is one of `missing`, and how many these are.
+
+    Raises DataError where there are no values, or a number in `missing` is the value of no row.
+    """
+    if not missing:
+        return rows, 0
+    if "value" not in rows.columns:
+        raise DataError(
+            "--missing-value needs a value column, and these data have none. Leave the option out."
+        )
+    found = pl.Series(missing, dtype=pl.Float32)
+    absent = [value for value in found.to_list() if not (rows["value"] == value).any()]
+    if absent:
+        low, high = rows.select(low=pl.min("value"), high=pl.max("value")).row(0)
+        raise DataError(
+            f"--missing-value {absent[0]:g} is the value of no row; values run from {low:g} to {high:g}. Leave it out."
+        )
+    kept = rows.filter(~pl.col("value").is_in(found.implode()))
+    return kept, rows.height - kept.height
