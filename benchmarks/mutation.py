@@ -300,13 +300,16 @@ def main() -> None:
     parser.add_argument("--strata", nargs="*", default=list(STRATA), help="only these")
     given = parser.parse_args()
     sentences = json.loads((HERE / "mutation_equivalent.json").read_text(encoding="utf-8"))
+    by_path = {source.path: source for sources in STRATA.values() for source in sources}
+    texts = {
+        path: (ROOT / path).read_bytes() for path in by_path
+    }  # as they are drawn from, whatever happens to them
     todo = [*named(), *drawn(given.count, given.seed)]
     outcomes: dict[str, dict[str, Any]] = {}
     if given.log.is_file():
         outcomes = {
             one["id"]: one for one in map(json.loads, given.log.read_text(encoding="utf-8").splitlines())
         }
-    by_path = {source.path: source for sources in STRATA.values() for source in sources}
     waiting: dict[str, list[Mutant]] = defaultdict(list)
     for mutant in todo:
         known = outcomes.get(mutant.id, {}).get("outcome")
@@ -318,7 +321,7 @@ def main() -> None:
     given.log.parent.mkdir(exist_ok=True)
     with given.log.open("a", encoding="utf-8") as log:
         for file, mutants in waiting.items():
-            text = (ROOT / file).read_bytes()
+            text = texts[file]
             clean, took = run_tests(file, text, by_path[file].tests, 600)
             if clean != "survived":
                 raise SystemExit(

@@ -264,6 +264,19 @@ def test_every_query_has_negatives_of_its_own_from_all_items_but_padding(loss):
     assert drawn.unique().tolist() == [1, 2, 3, 4]
 
 
+def test_negatives_of_bce_may_be_unseen_by_their_user():
+    unseen, all_items = BCE(60, unseen=True), BCE(60)
+    for loss in (unseen, all_items):
+        loss.fit(interactions())
+    drawn = unseen.draw(golden().queries)  # of users 1, 2, 1: u1 has had 1, 2, 3 and u2 has had 4
+    assert [row.unique().tolist() for row in drawn] == [[4], [1, 2, 3], [4]]
+    assert all_items.draw(golden().queries).unique().tolist() == [1, 2, 3, 4]
+    with pytest.raises(
+        RecloomError, match=r"\(shared\) that none of them had \(unseen\)\. Choose one of the two"
+    ):
+        BCE(shared=True, unseen=True)
+
+
 @pytest.mark.parametrize("sampling", ["popularity", "uniform"])
 def test_shared_negatives_are_one_row(sampling):
     loss = SampledSoftmax(40, sampling=sampling)
@@ -326,7 +339,7 @@ def test_the_exponent_of_gbce_at_its_limits():
 
 def test_defaults_and_limits_of_options():
     assert (BPR().negatives, BPR().shared, BPR().l2) == (1, False, 0.0)
-    assert (BCE().negatives, BCE().shared) == (1, False)
+    assert (BCE().negatives, BCE().shared, BCE().unseen) == (1, False, False)
     assert (GBCE().negatives, GBCE().calibration, GBCE().shared) == (256, 0.75, False)
     sampled = SampledSoftmax()
     assert (sampled.negatives, sampled.shared, sampled.sampling, sampled.logq) == (256, True, "uniform", True)

@@ -124,6 +124,18 @@ def test_views_are_compared_node_by_node():
     assert view_contrast(one, other, torch.tensor(nodes), 0.3).item() == pytest.approx(expected, **CLOSE)
 
 
+def test_the_pool_of_sgl_may_be_all_users_and_all_items():
+    loss = DroppedEdges(base=Nothing(), weight=0.3, temperature=0.4, drop=0.35, pool="all")
+    model, _ = prepared(loss, SGL)
+    found = loss(model, STEP).item()
+    one, other = (view.detach().numpy().astype(float) for view in loss.views(model, STEP))
+    users, items = np.arange(1, FIRST), np.arange(FIRST + 1, FIRST + ITEMS + 1)
+    total = nce(one[[1, 3, 4]], other[users], [0, 2, 3], 0.4).mean()
+    total += nce(one[[FIRST + i for i in (1, 2, 5, 6)]], other[items], [0, 1, 4, 5], 0.4).mean()
+    assert found == pytest.approx(0.3 * total, **CLOSE)
+    assert found > 0.3 * between(one, other, 0.4)  # there is more to be told apart from
+
+
 @pytest.mark.parametrize("base", [Nothing(), Sum()])
 def test_sgl_is_the_ranking_loss_and_the_contrast_of_two_graphs_that_lack_edges(base):
     loss = DroppedEdges(base=base, weight=0.3, temperature=0.4, drop=0.35)
@@ -255,7 +267,7 @@ def test_a_shuffled_control_is_a_function_of_nothing_but_the_data():
 @pytest.mark.parametrize(
     ("kind", "published"),
     [
-        (DroppedEdges, {"weight": 0.1, "temperature": 0.2, "drop": 0.1}),
+        (DroppedEdges, {"weight": 0.1, "temperature": 0.2, "drop": 0.1, "pool": "batch"}),
         (NoisyViews, {"weight": 0.5, "temperature": 0.2, "noise": 0.1}),
         (RLMRecCon, {"weight": 0.01, "temperature": 0.2, "shuffled": False}),
         (RLMRecGen, {"weight": 0.1, "temperature": 0.5, "ratio": 0.15, "shuffled": False}),

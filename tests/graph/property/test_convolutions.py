@@ -102,3 +102,16 @@ def test_ogbn_arxiv_has_the_published_number_of_parameters():
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(RecloomError, match=message):
         network(**options)
+
+
+@pytest.mark.parametrize(("activation", "lowest"), [("relu", 0.0), ("elu", -1.0)])
+def test_what_stands_between_convolutions(activation, lowest):
+    x, edges = graph()
+    model = network("GAT", activation=activation)
+    plain = getattr(torch.nn.functional, activation)(model.convs[0](x, edges))
+    found = model.before_last(x, edges)
+    assert torch.allclose(found, plain, atol=1e-6)
+    assert lowest <= found.min().item() < lowest + 1
+    assert (found < 0).any().item() == (activation == "elu")
+    with pytest.raises(RecloomError, match="activation must be relu or elu; found 'tanh'"):
+        network(activation="tanh")

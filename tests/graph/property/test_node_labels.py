@@ -48,3 +48,20 @@ def test_the_accuracy_of_one_label_and_of_several():
     assert accuracy(logits, torch.tensor([0, 1, 2, 1])).item() == pytest.approx(0.75)
     several = torch.tensor([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]])
     assert accuracy(logits, several).item() == pytest.approx(0.5)
+
+
+def test_weight_decay_may_be_on_the_first_layer_alone():
+    pytest.importorskip("torch_geometric", reason="needs torch-geometric: pip install 'recloom-graph[pyg]'")
+
+    def decays(**options):
+        torch.manual_seed(0)
+        module = NodeProperty(dim=4, lr=0.5, weight_decay=0.1, **options)
+        module.build(3, 2)
+        names = {weight: name.split(".")[2] for name, weight in module.named_parameters()}
+        groups = module.configure_optimizers().param_groups
+        assert all(group["lr"] == pytest.approx(0.5) for group in groups)
+        return {(names[weight], group["weight_decay"]) for group in groups for weight in group["params"]}
+
+    assert decays() == {("0", 0.1), ("1", 0.1)}
+    assert decays(decay_layers="first") == {("0", 0.1), ("1", 0.0)}
+    assert decays(decay_layers="first", num_layers=1) == {("0", 0.1)}

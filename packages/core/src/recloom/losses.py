@@ -55,11 +55,22 @@ class SampledLoss(Loss):
         if negatives < 1:
             raise RecloomError(f"{type(self).__name__} needs negatives >= 1, found {negatives}")
         self.negatives, self.shared = negatives, shared
+        self.interactions: Interactions | None = None
+
+    def fit(self, interactions: Interactions) -> None:
+        self.interactions = interactions
 
     def draw(self, q: Queries) -> Tensor:
         """Uniform negatives from the catalogue: (N, n), or (1, n) when shared."""
         rows = 1 if self.shared else q.vectors.shape[0]
         return torch.randint(1, q.items.shape[0], (rows, self.negatives), device=q.vectors.device)
+
+    def draw_unseen(self, q: Queries) -> Tensor:
+        """Uniform over the items that each query's user has not had in training: (N, n); as `draw` when shared."""
+        if self.interactions is None or self.shared:
+            return SampledLoss.draw(self, q)
+        drawn = self.interactions.draw_unseen(q.users.cpu(), self.negatives)
+        return drawn.to(q.vectors.device, non_blocking=True)
 
     def scores(self, q: Queries, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of the targets (N,) and of the negatives (N, n), in float32 at least under autocast too."""
@@ -141,17 +152,9 @@ class BPR(SampledLoss):
     def __init__(self, negatives: int = 1, shared: bool = False, l2: float = 0.0) -> None:
         super().__init__(negatives, shared)
         self.l2 = l2
-        self.interactions: Interactions | None = None
-
-    def fit(self, interactions: Interactions) -> None:
-        self.interactions = interactions
 
     def draw(self, q: Queries) -> Tensor:
-        """Uniform over the items that the query's user has not had in training: (N, n)."""
-        if self.interactions is None or self.shared:
-            return super().draw(q)
-        drawn = self.interactions.draw_unseen(q.users.cpu(), self.negatives)
-        return drawn.to(q.vectors.device, non_blocking=True)
+        return self.draw_unseen(q)
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
         q = queries(recommender, batch, self)
@@ -169,7 +172,29 @@ class BPR(SampledLoss):
 
 
 class BCE(SampledLoss):
-    """Binary cross-entropy of the target against sampled negatives (SASRec's original loss)."""
+    """Binary cross-entropy of the target against sampled negatives, averaged over all of them.
+
+    With one negative that the user never had it is the loss of SASRec (Kang and McAuley, ICDM 2018) halved: the paper
+    adds the two terms and does not average them.
+
+    Args:
+        negatives: negatives for each query.
+        shared: draw one set for the whole batch, from all items.
+        unseen: draw items that the query's user has not had in training, as the paper does; else from all items, as
+            the replications with many negatives do.
+    """
+
+    def __init__(self, negatives: int = 1, shared: bool = False, unseen: bool = False) -> None:
+        super().__init__(negatives, shared)
+        if unseen and shared:
+            raise RecloomError(
+                "BCE cannot draw one set of negatives for all users (shared) that none of them had (unseen). "
+                "Choose one of the two."
+            )
+        self.unseen = unseen
+
+    def draw(self, q: Queries) -> Tensor:
+        return self.draw_unseen(q) if self.unseen else super().draw(q)
 
     def forward(self, recommender: Recommender, batch: Batch) -> Tensor:
         q = queries(recommender, batch, self)

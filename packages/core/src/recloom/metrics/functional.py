@@ -145,9 +145,11 @@ def gini(top: Tensor, num_items: int) -> Tensor:
 
 
 def novelty(top: Tensor, popularity: Tensor) -> Tensor:
-    """Mean surprise -log2(p) in bits, p the item's share of the training interactions (Zhou et al. 2010).
+    """Mean surprise -log2(p) in bits, p the item's share of the training interactions.
 
-    popularity (num_items + 1,) counts; an item that never occurs in training counts as seen once.
+    popularity (num_items + 1,) counts; an item that never occurs in training counts as seen once. The self-information
+    of Zhou et al. 2010 (PNAS 107, 4511) takes the share of users instead, log2(users / count): it is less by
+    log2(interactions / users) for every item, which changes no comparison on one dataset.
     """
     share = popularity[top].double().clamp_min(1) / popularity.sum()
     return _list_mean(-share.log2(), top)

@@ -10,13 +10,18 @@ from ..errors import RecloomError
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over (B, L, d); `mask` (B, 1, L, L) or (B, 1, 1, L) bool, True = may be read."""
+    """Multi-head self-attention over (B, L, d); `mask` (B, 1, L, L) or (B, 1, 1, L) bool, True = may be read.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    Args:
+        dim, num_heads: width, and heads that divide it.
+        dropout: share of the attention weights that training drops.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % num_heads:
             raise RecloomError(f"dim must be a multiple of num_heads; found dim={dim}, num_heads={num_heads}")
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, checked_share(dropout)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -26,7 +31,8 @@ class Attention(nn.Module):
         if causal and torch.compiler.is_exporting():
             read = causal_attention(q, k, v)
         else:
-            read = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)  # (B, h, L, d / h)
+            dropped = self.dropout if self.training else 0.0
+            read = scaled_dot_product_attention(q, k, v, mask, dropped, causal)  # (B, h, L, d / h)
         out: Tensor = self.out(read.transpose(1, 2).reshape(b, n, d))
         return out
 
@@ -38,7 +44,7 @@ class Attention(nn.Module):
         q = linear(here, weight[:d], bias[:d]).view(b, 1, *heads).transpose(1, 2)  # (B, h, 1, d / h)
         k, v = linear(x, weight[d:], bias[d:]).view(b, n, 2, *heads).permute(2, 0, 3, 1, 4)
         readable = (torch.arange(n, device=x.device) <= place[:, None])[:, None, None]  # (B, 1, 1, L)
-        read = scaled_dot_product_attention(q, k, v, attn_mask=readable)
+        read = scaled_dot_product_attention(q, k, v, readable, self.dropout if self.training else 0.0)
         out: Tensor = self.out(read.transpose(1, 2).reshape(b, 1, d))
         return out
 
@@ -55,6 +61,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.where(column <= column[:, None], scores, own - 60).softmax(3) @ v
 
 
+def checked_share(dropout: float) -> float:
+    """The share as it is; RecloomError where it is none that dropout can drop."""
+    if not 0 <= dropout < 1:
+        raise RecloomError(f"dropout must be at least 0 and below 1; found {dropout}")
+    return dropout
+
+
 class ByteDropout(nn.Module):
     """Dropout whose mask on a CPU is drawn eight elements to a random number, several times faster than torch's.
 
@@ -64,9 +77,7 @@ class ByteDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise RecloomError(f"dropout must be at least 0 and below 1; found {p}")
-        self.p = p
+        self.p = checked_share(p)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -80,25 +91,53 @@ class ByteDropout(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm attention and feed-forward, each with dropout on its output."""
+    """Attention and feed-forward, each with dropout on its output and around it a residual.
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, activation: nn.Module) -> None:
+    Args:
+        dim, num_heads, ffn_dim: widths, and heads that divide `dim`.
+        dropout: on the output of each of the two.
+        activation: of the feed-forward layer.
+        norm_first: x + f(norm(x)), which trains without warm-up; else norm(x + f(x)), as the first Transformers.
+        attention_dropout: of the attention weights.
+        ffn_dropout: behind the activation.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        ffn_dim: int,
+        dropout: float,
+        activation: nn.Module,
+        norm_first: bool = True,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.attention = Attention(dim, num_heads)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), activation, nn.Linear(ffn_dim, dim))
+        self.norm_first = norm_first
+        self.attention = Attention(dim, num_heads, attention_dropout)
+        inner = nn.Sequential(activation, ByteDropout(ffn_dropout)) if ffn_dropout else activation
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), inner, nn.Linear(ffn_dim, dim))
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x), mask, causal))
-        out: Tensor = x + self.dropout(self.ffn(self.norm2(x)))
-        return out
+        if not self.norm_first:
+            return self.onward(self.norm1(x + self.dropout(self.attention(x, mask, causal))))
+        return self.onward(x + self.dropout(self.attention(self.norm1(x), mask, causal)))
+
+    def onward(self, x: Tensor) -> Tensor:
+        """The feed-forward layer with its residual and norm."""
+        if not self.norm_first:
+            return self.norm2(x + self.dropout(self.ffn(x)))  # type: ignore[no-any-return]
+        return x + self.dropout(self.ffn(self.norm2(x)))  # type: ignore[no-any-return]
 
     def at(self, x: Tensor, place: Tensor) -> Tensor:
         """The (B, d) vectors at (B,) places, each of which reads (B, L, d) up to itself; nothing else is computed."""
-        here = rows_at(x, place) + self.dropout(self.attention.at(self.norm1(x), place))
-        out: Tensor = here + self.dropout(self.ffn(self.norm2(here)))
-        return out[:, 0]
+        here = rows_at(x, place)
+        if not self.norm_first:
+            return self.onward(self.norm1(here + self.dropout(self.attention.at(x, place))))[:, 0]
+        return self.onward(here + self.dropout(self.attention.at(self.norm1(x), place)))[:, 0]
 
 
 class Positions(nn.Embedding):

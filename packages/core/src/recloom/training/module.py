@@ -39,7 +39,7 @@ class RecModule(AskingModule):
         metrics: computed in validation and test, each user's value kept; in the test also for `segments`.
         lr: learning rate of AdamW.
         weight_decay: of AdamW.
-        betas: of AdamW.
+        betas: of AdamW; .98 as in SASRec's code, where most others (LightGCN, SimGCL, BERT4Rec, KAR) have Adam's .999.
         warmup_steps: optimiser steps over which the learning rate rises from 0.
         schedule: what it does then: it stays (`constant`), or falls to 0 at the last optimiser step (`cosine`).
     """

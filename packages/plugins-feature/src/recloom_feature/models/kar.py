@@ -8,6 +8,12 @@ Xi et al. 2024, "Towards Open-World Recommendation with Knowledge Augmentation f
 
 n_s experts are shared by both sides, n_p are dedicated to each. x_user and x_item are the vectors of texts that a
 language model wrote; they are made once (`recloom embed`), so that serving asks no language model.
+
+Unlike the authors' code:
+* z joins the backbone's last network only, and no crossing or attention layer: one place fits every backbone. There it
+  is another field beside the embeddings, so that cross layers and factorisation machines multiply it too.
+* A user or item without a text gets z = 0; there, all must have one.
+* The epoch is chosen on the validation part; the code chooses it on the test part.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ Leskovec, KDD 2016) multiplies them, coming from t, standing at v and looking at
 Its steps are drawn by rejection: a neighbour is proposed as DeepWalk would, and accepted with the factor above over
 the largest of the three. That is exact and needs no table of pairs of edges. All walks draw together, and each goes
 on at its own pace: none waits for another whose proposal was rejected.
+
+Unlike the reference code: on a directed graph x is a neighbour of t where an edge leads from t to x, the way that the
+walk went; the code asks for an edge from x to t, and the paper says nothing of directions. On undirected graphs it is
+the same.
 """
 
 from __future__ import annotations

@@ -8,9 +8,20 @@ DroppedEdges    both views lack edges drawn at random, and are normalised by the
                 "Self-supervised Graph Learning for Recommendation", SIGIR 2021, edge dropout)
 
 The ranking loss sees the whole graph without noise. Users and items of a batch count once, however often they occur.
+
+Unlike the papers and the authors' code:
+* InfoNCE is a mean over distinct users and over distinct items, so that `weight` does not depend on the batch; SGL's
+  code sums over the pairs of a batch, where a node counts as often as it occurs.
+* SGL's softmax runs over all users and over all items of the graph. The default here is those of the batch, whose cost
+  does not grow with the graph, as in SimGCL: `DroppedEdges(pool="all")` is SGL's.
+* SGL drops nodes or edges, or walks at random; here it drops edges, which did best in most of its
+  paper's comparisons.
+* The penalty on the size of vectors is that of the ranking loss (layer 0 of the batch), averaged over its pairs.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from recloom.batch import Batch
@@ -53,9 +64,16 @@ class ViewContrast(Loss):
         one, other = self.views(model, batch)
         users, items = torch.unique(batch.user), model.num_users + 1 + torch.unique(batch.labels[:, 0])
         return loss + self.weight * sum(
-            (view_contrast(one, other, nodes, self.temperature) for nodes in (users, items)),
+            (
+                view_contrast(one, other, nodes, self.temperature, pool)
+                for nodes, pool in zip((users, items), self.pools(model, users.device), strict=True)
+            ),
             loss.new_zeros(()),
         )
+
+    def pools(self, model: LightGCN, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """(M,) users and (M,) items that those of a batch are told apart from; None = those of the batch."""
+        return None, None
 
     def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two (N, d) tables of final vectors."""
@@ -91,24 +109,38 @@ class DroppedEdges(ViewContrast):
         weight: of the contrast; 0 leaves the ranking loss as it is.
         temperature: of InfoNCE.
         drop: share of the edges that a view lacks.
+        pool: what a user or item of the batch is told apart from: those of the `batch`, or `all` users and all items
+            of the graph, as in the paper, at a cost that grows with the graph.
     """
 
     progress: Tensor
     """(2,) int64: pairs seen since the views were drawn, and the seed they were drawn with."""
 
     def __init__(
-        self, base: Loss | None = None, weight: float = 0.1, temperature: float = 0.2, drop: float = 0.1
+        self,
+        base: Loss | None = None,
+        weight: float = 0.1,
+        temperature: float = 0.2,
+        drop: float = 0.1,
+        pool: Literal["batch", "all"] = "batch",
     ) -> None:
         super().__init__(base, weight, temperature)
         if not 0 < drop < 1:
             raise RecloomError(f"drop must be above 0 and below 1; found {drop}")
-        self.drop, self.epoch = drop, 0
+        self.drop, self.pool, self.epoch = drop, pool, 0
         self.register_buffer("progress", torch.zeros(2, dtype=torch.long))
         self._drawn: tuple[int, Product, Product] | None = None
 
     def fit(self, interactions: Interactions) -> None:
         super().fit(interactions)
         self.epoch = len(interactions)
+
+    def pools(self, model: LightGCN, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        if self.pool == "batch":
+            return None, None
+        first = model.num_users + 1  # the node of the padding item
+        users, items = torch.arange(1, first), torch.arange(first + 1, first + 1 + model.num_items)
+        return users.to(device), items.to(device)
 
     def views(self, model: LightGCN, batch: Batch) -> tuple[Tensor, Tensor]:
         seen, seed = self.progress.tolist()

@@ -43,6 +43,15 @@ def require_positive(name: str, value: float) -> None:
         raise RecloomError(f"{name} must be above 0; found {value}")
 
 
-def view_contrast(one: Tensor, other: Tensor, nodes: Tensor, temperature: float) -> Tensor:
-    """InfoNCE between two views (N, d) of some nodes, each against all these nodes in the other view."""
-    return info_nce(one[nodes], other[nodes], torch.arange(len(nodes), device=nodes.device), temperature)
+def view_contrast(
+    one: Tensor, other: Tensor, nodes: Tensor, temperature: float, pool: Tensor | None = None
+) -> Tensor:
+    """InfoNCE between two views (N, d) of some nodes, each against the nodes of a pool in the other view.
+
+    Args:
+        nodes: (n,) distinct.
+        pool: (M,) sorted, the nodes among them; None = the nodes.
+    """
+    if pool is None:
+        return info_nce(one[nodes], other[nodes], torch.arange(len(nodes), device=nodes.device), temperature)
+    return info_nce(one[nodes], other[pool], torch.searchsorted(pool, nodes), temperature)

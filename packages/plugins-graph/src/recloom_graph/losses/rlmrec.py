@@ -11,10 +11,16 @@ A graph model learns beside frozen vectors s of texts about users and items, by 
                      -cos(MLP(e_n), s_n)/t + log sum over the hidden j of exp(cos(MLP(e_n), s_j)/t),
                      MLP: d -> (d + d_s) // 2 -> d_s
 
-The positive pair is a vector and the text of the SAME user or item. Nothing of this is needed to serve. Formulas of
-the authors' code; unlike there, weight 0 and ratio 0 leave the ranking loss exactly as it is, an item that occurs
-twice in a batch is no negative of itself, and the penalty on the size of vectors is that of the base loss alone.
-The paper's Gen loss has neither temperature nor weight; the code has both.
+The positive pair is a vector and the text of the SAME user or item. Nothing of this is needed to serve.
+
+The formulas are those of the authors' code, whose Gen loss has a temperature and a weight that the paper has not.
+Unlike there:
+* Con draws negatives of its own, so that it stands beside any ranking loss; the code takes those of its BPR.
+* The model beneath is the mean of its layers, as in LightGCN's paper; the code adds them up, which scales the scores.
+* No edges are dropped from the graph; the code keeps a share of them (.8 of its configurations) in every step.
+* An item that occurs twice in a batch is no negative of itself, and nodes without text are left out.
+* Weight 0 and ratio 0 leave the ranking loss exactly as it is.
+* The penalty on the size of vectors is that of the base loss alone: layer 0 of the batch, not all parameters.
 """
 
 from __future__ import annotations

@@ -3,6 +3,11 @@
 GCN    H' = D^-1/2 (A + I) D^-1/2 H W            Kipf and Welling, ICLR 2017
 SAGE   h' = W1 h + W2 mean of the neighbours     Hamilton et al., NeurIPS 2017
 GAT    h' = sum of neighbours W h by attention   Velickovic et al., ICLR 2018
+
+Unlike the papers:
+* ReLU stands between all convolutions; GAT's paper has ELU: `activation`.
+* GraphSAGE reads all neighbours and does not scale its outputs to length 1; the paper samples neighbours.
+* GAT's last convolution has one head, as on Cora; the paper has eight of them on PubMed.
 """
 
 from __future__ import annotations
@@ -12,15 +17,16 @@ from typing import Any, Literal
 
 from recloom.errors import RecloomError, at_least
 from torch import Tensor, nn
-from torch.nn.functional import dropout, relu
+from torch.nn.functional import dropout, elu, relu
 
 from ..graphs.convert import needed
 
 Convolution = Literal["GCN", "SAGE", "GAT"]
+Activation = Literal["relu", "elu"]
 
 
 class Convolutions(nn.Module):
-    """`num_layers` convolutions, with normalisation, ReLU and dropout between two of them and nowhere else.
+    """`num_layers` convolutions, with normalisation, activation and dropout between two of them and nowhere else.
 
     Args:
         in_dim, dim, out_dim: of the input, between convolutions, and of the output.
@@ -30,6 +36,7 @@ class Convolutions(nn.Module):
         input_dropout: the same of the input.
         batch_norm: whether values are normalised over the nodes between convolutions.
         heads: of GAT between convolutions; `dim` is divided among them. The last convolution has one.
+        activation: `relu`, or `elu` as in GAT's paper.
 
     Raises RecloomError where PyG is not installed or an option cannot be.
     """
@@ -45,6 +52,7 @@ class Convolutions(nn.Module):
         input_dropout: float = 0.0,
         batch_norm: bool = False,
         heads: int = 8,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         at_least(1, dim=dim, num_layers=num_layers, heads=heads)
@@ -53,7 +61,10 @@ class Convolutions(nn.Module):
                 raise RecloomError(f"{name} must be at least 0 and below 1; found {share}")
         if conv == "GAT" and dim % heads:
             raise RecloomError(f"heads must divide dim; found heads {heads} and dim {dim}")
+        if activation not in ("relu", "elu"):
+            raise RecloomError(f"activation must be relu or elu; found {activation!r}")
         self.dropout, self.input_dropout = dropout, input_dropout
+        self.activation = elu if activation == "elu" else relu
         sizes = [in_dim, *[dim] * (num_layers - 1), out_dim]
         last = num_layers - 1
         self.convs = nn.ModuleList(
@@ -71,7 +82,7 @@ class Convolutions(nn.Module):
         """(N, dim), what enters the last convolution."""
         x = dropout(x, self.input_dropout, self.training)
         for conv, norm in zip(self.convs[:-1], self.norms, strict=True):
-            x = dropout(relu(norm(conv(x, edges))), self.dropout, self.training)
+            x = dropout(self.activation(norm(conv(x, edges))), self.dropout, self.training)
         return x
 
 

@@ -2,6 +2,16 @@
 
 Training hides a share of the items of a sequence and predicts them from both sides; a share of the rows hides
 the last item only, as the official data generation does. At inference a [MASK] is appended and read.
+
+Unlike the paper and the authors' code:
+* Norms stand before each sublayer, which trains without warm-up; the code's stand behind it and on the embeddings:
+  `norm_first`.
+* No dropout on attention weights, which slows a CPU: `attention_dropout`.
+* Long histories are cut into windows side by side (`--data.windows`); the code's overlap by a stride, and ten masks of
+  each are drawn beforehand. Here masks are drawn anew in every epoch.
+* Positions are counted from the end of the history, so that padding changes nothing.
+* AdamW with betas .9 and .98 at a constant rate; the code has .9 and .999, 100 steps of warm-up and weight decay .01:
+  `--model.betas`, `--model.warmup_steps`, `--model.weight_decay`.
 """
 
 from __future__ import annotations
@@ -36,6 +46,8 @@ class BERT4Rec(VectorRecommender):
         ffn_dim: width of the feed-forward layer; four times `dim` where not given.
         max_len: how many of the most recent items are read.
         dropout: on the embeddings and on the output of each sublayer.
+        norm_first: norms before each sublayer; else behind it and on the embeddings, as the authors' code.
+        attention_dropout: of the attention weights; the authors' code has that of `dropout`.
         mask_share: share of a sequence that training hides, at least one item.
         mask_cap: how many items are hidden at most.
         last_only: share of the training rows in which just the last item is hidden.
@@ -54,6 +66,8 @@ class BERT4Rec(VectorRecommender):
         ffn_dim: int | None = None,
         max_len: int = 50,
         dropout: float = 0.2,
+        norm_first: bool = True,
+        attention_dropout: float = 0.0,
         mask_share: float = 0.2,
         mask_cap: int = 40,
         last_only: float = 0.1,
@@ -73,10 +87,14 @@ class BERT4Rec(VectorRecommender):
         self.items = ItemEmbedding(catalog, dim, item_input, special=1, vectors=vectors)
         self.positions = Positions(max_len + 1, dim)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, num_heads, ffn_dim or 4 * dim, dropout, nn.GELU())
+            TransformerBlock(
+                dim, num_heads, ffn_dim or 4 * dim, dropout, nn.GELU(), norm_first, attention_dropout
+            )
             for _ in range(num_layers)
         )
-        self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
+        before, within = (nn.LayerNorm, nn.Identity) if norm_first else (nn.Identity, nn.LayerNorm)
+        self.norm = within(dim)  # of the embeddings
+        self.head = nn.Sequential(before(dim), nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
         self.dropout = ByteDropout(dropout)
 
@@ -94,7 +112,8 @@ class BERT4Rec(VectorRecommender):
 
     def read(self, blocks: Iterable[nn.Module], sequence: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """What some of the blocks make of sequences: (B, L, d)."""
-        x: Tensor = self.dropout(self.items(sequence, table) + self.positions(lengths, sequence.shape[1]))
+        places = self.positions(lengths, sequence.shape[1])
+        x: Tensor = self.dropout(self.norm(self.items(sequence, table) + places))
         readable = (sequence > 0)[:, None, None, :]  # (B, 1, 1, L)
         for block in blocks:
             x = block(x, mask=readable)

@@ -1,8 +1,16 @@
 """SASRec: self-attentive sequential recommendation (Kang and McAuley, ICDM 2018).
 
 A causal Transformer reads the history; the vector at position i is to rank the item at i + 1 first.
-The paper trains with one sampled negative per position (`--model.loss BCE`); the default here is the full
-cross-entropy, which the replications of the paper found to close its gap to BERT4Rec.
+
+Unlike the paper and the authors' code:
+* The default loss is the full cross-entropy, which replications found to close the gap to BERT4Rec. The paper's is
+  one negative per position that the user never had: `--model.loss BCE --model.loss.unseen true`, see `BCE`.
+* Queries, keys and values are normalised, as the paper's equations have it; the code normalises queries alone and
+  adds the residual to them, which no equation of the paper says.
+* Items are not multiplied by the square root of d, as the code does and the paper does not: `scale_items`.
+* No dropout on attention weights and within the feed-forward layer, which slows a CPU: `inner_dropout`.
+* Positions are counted from the end of the history, so that padding changes nothing; embeddings begin at N(0, .02).
+* AdamW with betas .9 and .98, as the code (Adam); without weight decay the two are one.
 """
 
 from __future__ import annotations
@@ -42,6 +50,8 @@ class SASRec(VectorRecommender):
         ffn_dim: width of the feed-forward layer; `dim` where not given.
         max_len: how many of the most recent items are read.
         dropout: on the embeddings and on the output of each sublayer.
+        scale_items: multiply items by the square root of `dim` before positions are added, as the authors' code.
+        inner_dropout: of attention weights and behind the activation; the authors' code has that of `dropout`.
         item_input: how items enter, see `recloom.nn.item_embedding`.
         vectors: name of the vectors that are read, where `--data.vectors` gives several; by default the first.
     """
@@ -59,6 +69,8 @@ class SASRec(VectorRecommender):
         ffn_dim: int | None = None,
         max_len: int = 50,
         dropout: float = 0.2,
+        scale_items: bool = False,
+        inner_dropout: float = 0.0,
         item_input: ItemInput = "id",
         vectors: str | None = None,
     ) -> None:
@@ -66,11 +78,16 @@ class SASRec(VectorRecommender):
         at_least(1, dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, max_len=max_len)
         at_least(0, num_layers=num_layers)
         self.max_len = max_len
+        self.scale = dim**0.5 if scale_items else 1.0
         self.items = ItemEmbedding(catalog, dim, item_input, vectors=vectors)
         self.positions = Positions(max_len, dim)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, num_heads, ffn_dim or dim, dropout, nn.ReLU()) for _ in range(num_layers)
-        )
+            TransformerBlock(
+                dim, num_heads, ffn_dim or dim, dropout, nn.ReLU(),
+                attention_dropout=inner_dropout, ffn_dropout=inner_dropout,
+            )
+            for _ in range(num_layers)
+        )  # fmt: skip
         self.norm = nn.LayerNorm(dim)
         self.dropout = ByteDropout(dropout)
 
@@ -88,7 +105,9 @@ class SASRec(VectorRecommender):
 
     def read(self, blocks: Iterable[nn.Module], history: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
         """What some of the blocks make of a history: (B, L, d)."""
-        x: Tensor = self.dropout(self.items(history, table) + self.positions(lengths, history.shape[1]))
+        items = self.items(history, table)  # (B, L, d)
+        items = items if self.scale == 1.0 else items * self.scale
+        x: Tensor = self.dropout(items + self.positions(lengths, history.shape[1]))
         for block in blocks:
             x = block(x, causal=True)
         return x
