@@ -97,7 +97,9 @@ def core_readers() -> list[type[Reader]]:
     from .amazon import Amazon
     from .mind import Mind
     from .movielens import MovieLens
+    from .netflix import Netflix
+    from .recbole import RecBole
     from .sequences import Sequences
     from .table import Table
 
-    return [MovieLens, Mind, Amazon, Sequences, Table]
+    return [MovieLens, Mind, Amazon, Netflix, RecBole, Sequences, Table]

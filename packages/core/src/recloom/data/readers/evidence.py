@@ -71,11 +71,12 @@ def roles_by_value(rows: Cells) -> list[str]:
     width = max(len(row) for row in rows)
     columns = [[row[place].strip() for row in rows if len(row) > place] for place in range(width)]
     times = [place for place, column in enumerate(columns) if _mostly_times(column)]
-    free = [place for place in range(width) if place not in times]
+    free = [place for place in range(width) if place not in times and not _fractions(columns[place])]
     names = {place: f"column_{place + 1}" for place in range(width)}
     names |= dict(zip(times[:1], ["timestamp"], strict=False))
     names |= dict(zip(free[:2], ["user_id", "item_id"], strict=False))
-    values = [place for place in free[2:] if all(map(is_number, columns[place]))]
+    rest = [place for place in range(width) if place not in (*times, *free[:2])]
+    values = [place for place in rest if all(map(is_number, columns[place]))]
     best = [place for place in values if _ratings(columns[place])] or values
     names |= dict(zip(best[:1], ["value"], strict=False))
     return [names[place] for place in range(width)]
@@ -167,6 +168,11 @@ def _repeated(rows: Cells) -> bool:
 
 def _mostly_times(column: Sequence[str]) -> bool:
     return bool(column) and sum(map(is_time, column)) >= MOST * len(column)
+
+
+def _fractions(column: Sequence[str]) -> bool:
+    """Whether some of a column's numbers are not whole, as places on earth and ratings may be, and ids are not."""
+    return all(map(is_number, column)) and any(not float(cell).is_integer() for cell in column)
 
 
 def _ratings(column: Sequence[str]) -> bool:

@@ -73,9 +73,15 @@ def whole_ids(table: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
     return table.with_columns(ids.str.replace(r"\.0*$", ""))
 
 
+def untyped(name: str) -> str:
+    """The name of a column in lower case, without the type that RecBole writes behind it (`title:token_seq`)."""
+    plain, _, kind = name.strip().lower().rpartition(":")
+    return plain if plain and kind in ("token", "token_seq", "float", "float_seq") else name.strip().lower()
+
+
 def guess_columns(names: list[str]) -> dict[str, str]:
     """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
-    plain = {name.split(":")[0].strip().lower(): name for name in reversed(names)}
+    plain = {untyped(name): name for name in reversed(names)}
     found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
     return {role: name for role, name in found.items() if name is not None}
 
