@@ -57,6 +57,12 @@ class Recommender(nn.Module):
         """Return (B, C) scores of `batch.candidates`, higher is better, finite for every real item."""
         raise NotImplementedError(f"{type(self).__name__} must define score(batch)")
 
+    @property
+    def tells_cold_items(self) -> bool:
+        """Whether items without training interactions get scores of their own, by texts, attributes or vectors. Where
+        not, tables show a dash in place of what chance or a constant score gives them."""
+        return True
+
     def fit(self, interactions: Interactions) -> None:
         """Compute state without gradients from the training interactions; nothing by default."""
 

@@ -175,7 +175,10 @@ class Protocol(Record):
     item is missed."""
     history: Literal["train and valid", "train"] = "train and valid"
     """What a test request may look back on (validation requests look back on train)."""
+    new_users: Literal["kept", "dropped"] = "kept"
+    """Whether requests without a history are measured too."""
     users: int
+    """Requests."""
     num_items: int
     added: int = 0
     """Of these items, those added after training: they have no interactions, and all are ranked."""

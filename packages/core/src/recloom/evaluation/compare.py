@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..command import command
 from ..errors import RecloomError
-from ..metrics.segments import LEGEND
+from ..metrics.segments import FLOOR, LEGEND, OF_REQUESTS, USERS_LEGEND
 from ..terminal import visible
 from .methods import Method, group_seeds
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a comparison as text."""
+NOT_TRAINED = "–: not trained on these items, which the model cannot score"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Cell:
     """The same, adjusted for every test of this comparison."""
     seeds: int = 1
     """How many runs the mean is over."""
+    trained: bool = True
+    """Whether the run can tell items of the metric's segment apart; where not, tables show a dash."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +66,10 @@ class Comparison:
     """Tests of this comparison: over so many `p_holm` is adjusted."""
     methods: list[Method] = field(default_factory=list)
     """Who is compared, in the order of `cells`."""
+    floor: dict[str, float | None] = field(default_factory=dict)
+    """The values of `Popularity` on the same requests, by metric; empty where it is one of the runs."""
+    remarks: list[str] = field(default_factory=list)
+    """What is to be known of the requests before a number is read."""
 
     def __repr__(self) -> str:
         from rich.console import Console
@@ -101,6 +108,8 @@ class Comparison:
             for place, cell in enumerate(c for c in self.cells if c.metric == metric):
                 shown = _shown(cell, cell.mean == best)[: len(numbers)]
                 table.add_row(metric if place == 0 else "", labels[cell.run], *shown)
+            if (low := self.floor.get(metric)) is not None and not metric.endswith("/cold"):
+                table.add_row("", "Popularity (floor)", f"{low:.4f}", *[""] * (len(numbers) - 1))
             table.add_section()
         return table
 
@@ -124,7 +133,14 @@ class Comparison:
             for key in ("dataset", "part", "candidates", "seen", "users", "added")
             if self.protocol.get(key)
         )
-        parts = [LEGEND] if any("/" in cell.metric for cell in self.cells) else []
+        if self.protocol.get("new_users") == "dropped":
+            protocol += ", requests without history left out"
+        segments = {cell.metric.partition("/")[2] for cell in self.cells}
+        parts = [LEGEND] if segments - {"", *OF_REQUESTS} else []
+        parts += [USERS_LEGEND] if segments & set(OF_REQUESTS) else []
+        parts += [NOT_TRAINED] if any(not cell.trained for cell in self.cells) else []
+        parts += [FLOOR] if self.floor else []
+        parts += self.remarks
         broken = [
             f"* {run}: training was interrupted, this is the state it had reached."
             for run in self.interrupted
@@ -169,7 +185,7 @@ def compare(
     named with its values), for an unknown metric, or where two runs are one model with one seed.
     """
     from ..run_folder import CHECKPOINTS, finished
-    from .results import read_results
+    from .results import check_protocols, read_results, remarks
     from .significance import holm
 
     names = [_folder(run) for run in runs]
@@ -181,17 +197,19 @@ def compare(
     if base not in names:
         raise RecloomError(f"compare: expected the reference to be one of {', '.join(names)}; found {base}.")
     results = {name: read_results(name) for name in names}
-    _check_protocols(results)
+    check_protocols(results)
     chosen = _choose(results, metrics)
     methods = group_seeds(names, each=each)
     of_base = next(method for method in methods if base in method.runs)
-    cells = _cells(methods, of_base, results, chosen)
+    cells = [_dashed(cell, results[cell.run]) for cell in _cells(methods, of_base, results, chosen)]
     tested = [(place, cell.p_value) for place, cell in enumerate(cells) if cell.p_value is not None]
     for (place, _), adjusted in zip(tested, holm([p for _, p in tested]), strict=True):
         cells[place] = replace(cells[place], p_holm=adjusted)
     interrupted = [name for name in names if (Path(name) / CHECKPOINTS).is_dir() and not finished(Path(name))]
     protocol = results[base].protocol.model_dump(mode="json")
-    return Comparison(protocol, of_base.runs[0], cells, interrupted, len(tested), methods)
+    floor = {} if any(run.model == "Popularity" for run in results.values()) else results[base].floor
+    said = remarks(results[base])
+    return Comparison(protocol, of_base.runs[0], cells, interrupted, len(tested), methods, floor, said)
 
 
 @command("compare")
@@ -219,33 +237,6 @@ def compare_command(
 
 def _folder(run: str | Path | Run) -> str:
     return str(getattr(run, "folder", run))
-
-
-def _check_protocols(results: dict[str, Results]) -> None:
-    (first, one), *others = (
-        (name, _flat(run.protocol.model_dump(mode="json"))) for name, run in results.items()
-    )
-    faults = [
-        f"{field}: {one.get(field)!r} in {first}, {other.get(field)!r} in {name}"
-        for name, other in others
-        for field in dict.fromkeys([*one, *other])
-        if one.get(field) != other.get(field)
-    ]
-    if faults:
-        advice = "Test the runs again under one protocol."
-        if len({run.protocol.added for run in results.values()}) > 1:
-            advice = "A run with added items ranks more items; compare the run that they were added to."
-        raise RecloomError(
-            "compare: expected runs of one protocol, found differences; numbers of different protocols "
-            f"are different metrics. {advice}\n  " + "\n  ".join(faults)
-        )
-
-
-def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _choose(results: dict[str, Results], metrics: Sequence[str] | None) -> list[str]:
@@ -366,14 +357,25 @@ def _undefined(values: Any) -> Any:
     return np.isnan(values).any(axis=0)
 
 
+def _dashed(cell: Cell, results: Results) -> Cell:
+    """The cell, without a test where the model was not trained on the items that it is about."""
+    if cell.metric.partition("/")[2] not in results.not_trained_on:
+        return cell
+    return replace(
+        cell, trained=False, difference=None, difference_low=None, difference_high=None, p_value=None
+    )
+
+
 def _best(cells: list[Cell], metric: str) -> float | None:
-    values = [cell.mean for cell in cells if cell.metric == metric and cell.mean is not None]
+    values = [cell.mean for cell in cells if cell.metric == metric and cell.mean is not None and cell.trained]
     higher = all(cell.higher_is_better for cell in cells if cell.metric == metric)
     return (max if higher else min)(values, default=None)
 
 
 def _shown(cell: Cell, best: bool) -> tuple[str, str, str, str]:
     """Value, interval, difference and p-value as text; empty where there is none."""
+    if not cell.trained:
+        return "–", "", "", ""
     if cell.mean is None:
         return "undefined", "", "", ""
     value = f"[bold]{cell.mean:.4f}[/bold]" if best else f"{cell.mean:.4f}"

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ..errors import RecloomError
 from ..io import RECORDED, version, whole_file, write_text
 from ..llm import Usage
-from ..metrics.segments import LEGEND
+from ..metrics.segments import FLOOR, LEGEND, OF_REQUESTS, USERS_LEGEND
 from ..run_folder import refuse_task
 from ..schemas import Protocol, Record
 from .significance import LEVEL, bounds_of_draws, intervals
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.table import Table
 
 METRICS_FILE = "metrics.json"
+FEW = 100
+"""Requests below which a table says that they are few."""
+INTERVALS = "95 % intervals by bootstrap over users"
 KEYS = ("user_id", "request")
 """The columns of the per-user table that are not metrics; `request` counts a user's rows from 0."""
 
@@ -62,6 +66,12 @@ class Results(Record):
     versions: dict[str, str]
     usage: Usage | None = None
     """What the test asked of language models, where the recommender asks any."""
+    floor: dict[str, float | None] = Field(default_factory=dict)
+    """The means of `Popularity`, training counts, on the same requests; of metrics that read an order."""
+    without_history: int | None = None
+    """Requests without anything to look back on; None in results of before these were counted."""
+    not_trained_on: list[str] = Field(default_factory=list)
+    """Segments of items that the recommender cannot tell apart, since it knows items by who met them: `cold`."""
 
 
 def write_results(
@@ -77,11 +87,15 @@ def write_results(
     lower_is_better: Iterable[str] = (),
     resamples: int = 1000,
     usage: Usage | None = None,
+    floor: Mapping[str, float] | None = None,
+    without_history: int | None = None,
+    not_trained_on: Sequence[str] = (),
 ) -> Results:
     """Write both files into `run_dir`, each in one step, and return what `metrics.json` says.
 
-    values, per_user, of_draws and lower_is_better are what a `MetricAccumulator` gives; users are the raw ids of
-    its requests, in order. Raises RecloomError when a column does not have one value for each request.
+    values, per_user, of_draws and lower_is_better are what a `MetricAccumulator` gives, floor another one; users are
+    the raw ids of its requests, in order; the rest is as in `Results`. Raises RecloomError when a column does not have
+    one value for each request.
     """
     run = Path(run_dir)
     table = _per_user_frame(users, per_user)
@@ -109,6 +123,9 @@ def write_results(
         resamples=resamples,
         versions=_versions(),
         usage=usage,
+        floor={name: _finite(value) for name, value in (floor or {}).items()},
+        without_history=without_history,
+        not_trained_on=list(not_trained_on),
     )
     run.mkdir(parents=True, exist_ok=True)
     with whole_file(run / _per_user_file(protocol)) as partial:
@@ -145,6 +162,34 @@ def read_per_user(run_dir: str | Path) -> pl.DataFrame:
     return pl.read_parquet(path, glob=False)
 
 
+def check_protocols(results: Mapping[str, Results]) -> None:
+    """Raise RecloomError where runs were not measured alike; each differing field is named with its values."""
+    (first, one), *others = (
+        (name, _flat(run.protocol.model_dump(mode="json"))) for name, run in results.items()
+    )
+    faults = [
+        f"{field}: {one.get(field)!r} in {first}, {other.get(field)!r} in {name}"
+        for name, other in others
+        for field in dict.fromkeys([*one, *other])
+        if one.get(field) != other.get(field)
+    ]
+    if faults:
+        advice = "Test the runs again under one protocol."
+        if len({run.protocol.added for run in results.values()}) > 1:
+            advice = "A run with added items ranks more items; compare the run that they were added to."
+        raise RecloomError(
+            "compare: expected runs of one protocol, found differences; numbers of different protocols "
+            f"are different metrics. {advice}\n  " + "\n  ".join(faults)
+        )
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
 def requests(results: Results) -> dict[str, int]:
     """Segment to the number of requests with a held-out item in it; empty where no metric is kept by segment."""
     kept = ((name.partition("/")[2], metric.n) for name, metric in results.metrics.items() if "/" in name)
@@ -157,32 +202,97 @@ def told_apart(results: Results) -> list[str]:
     return [name for name, n in counts.items() if n and not (name == "warm" and not counts.get("cold"))]
 
 
+def remarks(results: Results) -> list[str]:
+    """What is to be known before a number is read: requests without history, and few requests."""
+    total = results.protocol.users
+    found = []
+    if results.without_history:
+        found.append(
+            f"{results.without_history:,} of {total:,} requests have no history: there is nothing to tell them apart by"
+        )
+    elif results.without_history == 0:
+        found.append(f"all {total:,} requests have a history")
+    counts = {"all": total, **requests(results)}
+    few = [f"{name} ({counts[name]:,})" for name in ("all", *told_apart(results)) if counts[name] < FEW]
+    if few:
+        found.append(f"few requests, below {FEW}, tell few models apart: {', '.join(few)}")
+    return found
+
+
 def show(results: Results) -> None:
     """Print the metrics and their intervals, in all and by segment, and the protocol they hold for."""
     from rich.console import Console
+
+    from ..terminal import plain
+
+    apart = told_apart(results)
+    of_requests = [name for name in apart if name in OF_REQUESTS]
+    of_items = [name for name in apart if name not in OF_REQUESTS]
+    console = Console(highlight=False)
+    console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
+    blocks = [["", *of_requests], of_items] if of_requests and of_items else [["", *apart]]
+    for block in blocks:  # side by side they are wider than a terminal
+        console.print(_table(results, block))
+    lines = [LEGEND if of_items else "", USERS_LEGEND if of_requests else "", _dash(results, of_items)]
+    lines += [FLOOR if _floor(results) else "", _absent(requests(results)), *remarks(results)]
+    for line in filter(None, (*lines, INTERVALS, describe(results.protocol))):
+        console.print(plain(line, 400))
+    if results.usage is not None:
+        print(results.usage)
+
+
+def _table(results: Results, segments: Sequence[str]) -> Table:
+    """A row for each metric and, under it, for the floor; a column for each segment, "" being all requests."""
     from rich.table import Table
 
     from ..terminal import plain
 
-    columns = ["", *(f"/{segment}" for segment in told_apart(results))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("metric", overflow="fold")
-    for suffix in columns:
-        table.add_column(suffix[1:] or "all", justify="right", no_wrap=True)
-    for name in results.metrics:
-        if "/" not in name:
-            table.add_row(plain(name), *(_cell(results.metrics.get(name + suffix)) for suffix in columns))
+    for segment in segments:
+        table.add_column(segment or "all", justify="right", no_wrap=True)
+    kept = {segment: f"/{segment}" if segment else "" for segment in segments}
+    names = [name for name in results.metrics if "/" not in name]
+    names = [name for name in names if any(name + suffix in results.metrics for suffix in kept.values())]
+    floor = _floor(results)
+    for name in names:
+        cells = [
+            "–" if segment in results.not_trained_on else _cell(results.metrics.get(name + suffix))
+            for segment, suffix in kept.items()
+        ]
+        table.add_row(plain(name), *cells)
+        if name in floor:
+            under = (
+                "–" if segment == "cold" else _number(floor.get(name + suffix))
+                for segment, suffix in kept.items()
+            )
+            table.add_row("  Popularity", *under)
     ranked = next((name.partition("/")[0] for name in results.metrics if "/" in name), None)
     if ranked:
-        table.add_row("requests", *(f"{results.metrics[ranked + suffix].n:,}" for suffix in columns))
-    console = Console(highlight=False)
-    console.print(plain(f"{results.model}, {results.protocol.part} part of {results.protocol.dataset}", 200))
-    console.print(table)
-    legend = LEGEND if columns[1:] else ""
-    for line in filter(None, (legend, _absent(requests(results)), describe(results.protocol))):
-        console.print(plain(line, 400))
-    if results.usage is not None:
-        print(results.usage)
+        table.add_row(
+            "requests",
+            *(f"{results.metrics[ranked + suffix].n:,}" if ranked + suffix in results.metrics else ""
+              for suffix in kept.values()),
+        )  # fmt: skip
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _floor(results: Results) -> dict[str, float | None]:
+    """The floor, where the model is another one."""
+    return {} if results.model == "Popularity" else results.floor
+
+
+def _dash(results: Results, segments: Sequence[str]) -> str:
+    dashes = [name for name in results.not_trained_on if name in segments]
+    return (
+        f"–: {results.model} was not trained on {' and '.join(dashes)} items and cannot score them"
+        if dashes
+        else ""
+    )
 
 
 def _cell(metric: MetricValue | None) -> str:
@@ -195,7 +305,7 @@ def _cell(metric: MetricValue | None) -> str:
 
 def _absent(counts: Mapping[str, int]) -> str:
     """Which segments no request asks for."""
-    none = " and ".join(name for name, n in counts.items() if not n)
+    none = " and ".join(name for name, n in counts.items() if not n and name not in OF_REQUESTS)
     return none and f"no {none} item is held out" + (", so warm is all" if none == "cold" else "")
 
 
@@ -205,6 +315,7 @@ def describe(protocol: Protocol) -> str:
     return (
         f"{protocol.users:,} users, {protocol.num_items:,} items{added}, split {protocol.split.strategy}, "
         f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
+        + (", requests without history left out" if protocol.new_users == "dropped" else "")
     )
 
 

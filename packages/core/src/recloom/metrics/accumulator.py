@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from ..errors import RecloomError
 from . import bootstrap_weights, functional
 from .metric import ItemFacts, Metric, parse_metric
+from .segments import OF_REQUESTS
 
 FEW_TARGETS = 3
 """Up to so many targets per row, counting every rank is cheaper than finding the largest scores; measured."""
@@ -25,6 +26,8 @@ class MetricAccumulator:
     returns them; facts are needed by metrics of recommended lists only. segments: name to (num_items + 1,)
     bool; each metric of ranks is also kept as `ndcg@10/name`, where only the relevant items of the segment count
     as relevant, ranked among all candidates as they are. A request without one of them has no value there.
+    Where `update` is told which requests are new and some are, metrics of ranks and of pairs within a request are also
+    kept as `ndcg@10/known` and `ndcg@10/new`.
     """
 
     def __init__(
@@ -68,13 +71,14 @@ class MetricAccumulator:
         candidates: Tensor | None = None,
         labels: Tensor | None = None,
         users: Tensor | None = None,
+        new: Tensor | None = None,
     ) -> None:
         """Take one batch of requests.
 
         scores (B, C) float, -inf where an item is masked. What is relevant comes as targets (B, T) int64
         columns, -1 padded, or as labels (B, C), relevant above 0. candidates (C,), (1, C) or (B, C) are the
         item ids of the columns, 0 for padding. users (B,) are int64 indices; without them each request is a
-        user of its own.
+        user of its own. new (B,) bool: requests without a history; given always or never.
         """
         if (targets is None) == (labels is None):
             raise RecloomError(
@@ -93,7 +97,14 @@ class MetricAccumulator:
         if len(self._pairs) < len(self.asked):
             self._add_ranking(scores, targets, ids)
         self._add("users", torch.full((len(scores),), -1, device=scores.device) if users is None else users)
+        if new is not None:
+            self._add("new", new)
         self._requests += len(scores)
+
+    @property
+    def without_history(self) -> int | None:
+        """How many requests are new; None where `update` was not told."""
+        return int(self._whole("new").sum()) if "new" in self._state else None
 
     @property
     def users(self) -> np.ndarray:
@@ -107,10 +118,17 @@ class MetricAccumulator:
         for name, (metric, _) in self.asked.items():
             if metric.per_request and metric.needs != "scores":
                 columns = self._whole(name).cpu().numpy().reshape(self._requests, -1).T
-                values |= dict(zip(self._kept(name), columns, strict=True))
+                values |= dict(zip([name, *self._of_items(name)], columns, strict=True))
             elif metric.per_request:
                 pairs = (self._whole(part) for part in ("scores", "labels", "requests"))
                 values[name] = metric.function(*pairs, self._requests).cpu().numpy()
+        for name in self.asked:
+            if apart := self._of_requests(name):
+                new = self._whole("new").cpu().numpy()
+                values |= {
+                    kept: np.where(new == which, values[name], np.nan)
+                    for kept, which in zip(apart, (False, True), strict=True)
+                }
         return values
 
     def compute(self) -> dict[str, float]:
@@ -151,9 +169,17 @@ class MetricAccumulator:
 
     def _kept(self, name: str) -> list[str]:
         """The names under which the values of a metric are kept: its own, and one for each segment."""
+        return [name, *self._of_requests(name), *self._of_items(name)]
+
+    def _of_items(self, name: str) -> list[str]:
         metric, _ = self.asked[name]
         ranked = metric.per_request and metric.needs == "ranks"
-        return [name, *(f"{name}/{segment}" for segment in (self.segments if ranked else ()))]
+        return [f"{name}/{segment}" for segment in (self.segments if ranked else ())]
+
+    def _of_requests(self, name: str) -> list[str]:
+        metric, _ = self.asked[name]
+        measured = metric.per_request and metric.needs != "top"
+        return [f"{name}/{segment}" for segment in OF_REQUESTS] if measured and self.without_history else []
 
     def _over_all(self) -> dict[str, float]:
         found: dict[str, float] = {}

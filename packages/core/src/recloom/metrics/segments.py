@@ -1,11 +1,14 @@
-"""Item segments by training counts, warm, cold and tail: a model that is good on average may fail new items.
+"""Segments of items (warm, cold, tail) and of requests (known, new): a model that is good on average may fail new ones.
 
     warm    at least one training interaction
     cold    none: the item occurs after the training part only
     tail    warm, but not among the fifth of the warm items with the most training interactions
 
 The fifth is rounded up; among equal counts at its border the lower item index belongs to it. Warm and cold
-together are the whole catalogue.
+together are the whole catalogue. Requests are apart by whether there is anything to look back on:
+
+    known   the history holds an item
+    new     it holds none, so that nothing but the request itself, and what all users have in common, tells items apart
 """
 
 from __future__ import annotations
@@ -19,7 +22,12 @@ HEAD = 5
 """One of so many warm items is popular; the others are the tail."""
 
 LEGEND = "warm: met in training; cold: not met; tail: warm, save the most popular fifth"
-"""What stands under a table with segments."""
+"""What stands under a table with segments of items."""
+OF_REQUESTS = ("known", "new")
+USERS_LEGEND = "known: users with a history; new: requests without one"
+"""What stands under a table with segments of requests."""
+FLOOR = "Popularity: training counts on the same requests, the floor"
+"""What stands under a table with the floor."""
 
 
 def item_segments(counts: Tensor) -> dict[str, Tensor]:

@@ -48,6 +48,10 @@ class EASE(Recommender):
         self.regularization = regularization
         self.register_buffer("weights", torch.empty(0, 0))
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return False
+
     def fit(self, interactions: Interactions) -> None:
         size = self.num_items + 1
         gram = torch.zeros(size, size, dtype=torch.float64)  # float32 loses digits in the inverse

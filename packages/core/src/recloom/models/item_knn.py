@@ -50,6 +50,10 @@ class ItemKNN(Recommender):
         self.register_buffer("neighbour", torch.zeros(shape, dtype=torch.long))
         self.register_buffer("weight", torch.zeros(shape))
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return False
+
     def fit(self, interactions: Interactions) -> None:
         self.neighbour.zero_()
         self.weight.zero_()

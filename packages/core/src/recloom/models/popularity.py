@@ -40,6 +40,10 @@ class Popularity(Recommender):
         self.half_life_days = half_life_days
         self.register_buffer("popularity", torch.zeros(self.num_items + 1))
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return False
+
     def fit(self, interactions: Interactions) -> None:
         if self.half_life_days is None or not len(interactions):
             self.popularity = interactions.item_counts().float()

@@ -27,6 +27,10 @@ class Random(Recommender):
         super().__init__(catalog)
         self.seed = seed
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return False
+
     def score(self, batch: Batch) -> Tensor:
         request = mix(mix(batch.user ^ (self.seed & LOW)) ^ fingerprint(batch.history))  # (B,)
         bits = mix(request[:, None] ^ mix(batch.candidates))  # (B, C)

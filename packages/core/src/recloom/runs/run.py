@@ -207,7 +207,7 @@ class Run:
 
         if self.module.measurement is None:
             raise RecloomError(f"{self.folder} was not tested yet; call test() first")
-        meter = self.module.measurement.meter
+        meter, floor = self.module.measurement.meter, self.module.measurement.floor
         return write_results(
             self.folder,
             model=self.module.recipe["class_path"].rpartition(".")[2],
@@ -219,6 +219,9 @@ class Run:
             seed=data.seed,
             lower_is_better=meter.lower_is_better,
             usage=self.module.usage,
+            floor=floor.compute() if floor else {},
+            without_history=meter.without_history,
+            not_trained_on=() if self.module.recommender.tells_cold_items else ("cold",),
         )
 
     def _names(self, users: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:

@@ -15,11 +15,19 @@ from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
 from ..llm import BatchPlanned, HashingNgrams
-from ..metrics import ItemFacts
+from ..metrics import ItemFacts, Metric
 from ..metrics.accumulator import MetricAccumulator
 from ..metrics.segments import item_segments
 from ..plugins import collect
-from .ranking import list_columns, masked_items, retrieves, scores_of_lists, target_columns, without
+from .ranking import (
+    list_columns,
+    mask_items,
+    masked_items,
+    retrieves,
+    scores_of_lists,
+    target_columns,
+    without,
+)
 
 if TYPE_CHECKING:
     from .module import RecModule
@@ -37,6 +45,8 @@ class Measurement:
     Attributes:
         meter: the metrics so far.
         masked_targets: held-out items that stand in the masked history, so that nothing can find them.
+        floor: the same metrics of `Popularity` on the same requests, where they are kept by segment; None elsewhere.
+            Its scores are training counts, no chances, so that metrics of chances are left out.
     """
 
     def __init__(
@@ -47,7 +57,11 @@ class Measurement:
         self.num_items, self.masked_targets = data.num_items, 0
         facts = item_facts(catalog, counts, data.num_items, metrics)
         segments = item_segments(counts) if by_segment else None
-        self.meter = MetricAccumulator(metrics, collect("register_metrics"), facts, segments)
+        known = collect("register_metrics")
+        self.meter = MetricAccumulator(metrics, known, facts, segments)
+        ranked = [name for name, (metric, _) in self.meter.asked.items() if by_popularity(metric)]
+        self.counts = counts.float()
+        self.floor = MetricAccumulator(ranked, known, facts, segments) if by_segment and ranked else None
 
     def update(self, module: RecModule, batch: Batch) -> None:
         """Take one batch: by scores, or by lists where the recommender retrieves and the candidates have no labels.
@@ -60,8 +74,11 @@ class Measurement:
 
     def _update(self, module: RecModule, batch: Batch) -> None:
         given = {"candidates": batch.candidates, "users": batch.user}
+        if self.meter.segments:
+            given["new"] = (batch.history == 0).all(1)
         if batch.labels.is_floating_point():
             self.meter.update(module.rank(batch, module.mask_seen), labels=batch.labels, **given)
+            self._update_floor(module, batch, labels=batch.labels, **given)
             return
         columns = target_columns(batch, self.num_items)
         if retrieves(module.recommender):
@@ -71,6 +88,17 @@ class Measurement:
             hidden = scores.isneginf()
         self.masked_targets += int(((columns >= 0) & hidden.gather(1, columns.clamp(min=0))).sum())
         self.meter.update(scores, targets=columns, **given)
+        self._update_floor(module, batch, targets=columns, **given)
+
+    def _update_floor(self, module: RecModule, batch: Batch, **given: Tensor) -> None:
+        if self.floor is None:
+            return
+        counts = self.counts = self.counts.to(batch.candidates.device)
+        scores = (
+            counts[batch.candidates].expand(len(batch), -1).masked_fill(batch.candidates == 0, -torch.inf)
+        )
+        masked = mask_items(scores, batch.candidates, batch.history) if module.mask_seen else scores
+        self.floor.update(masked, **given)
 
     def _listed(self, module: RecModule, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, C) scores that rank the lists of a recommender, and (B, C) which candidates are masked."""
@@ -81,6 +109,11 @@ class Measurement:
             items.masked_fill(scores.isneginf(), 0), allowed, type(module.recommender).__name__
         )
         return scores_of_lists(columns, allowed.shape[1]), allowed == 0
+
+
+def by_popularity(metric: Metric) -> bool:
+    """Whether counts of interactions may be measured by it: it reads an order, and no chances and no whole lists."""
+    return metric.needs == "ranks" or (metric.needs == "scores" and metric.higher_is_better)
 
 
 def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequence[str]) -> ItemFacts:

@@ -70,6 +70,10 @@ class GaCLLM(LightGCN):
         width = dim * (num_layers + 1 if combine == "concat" else 1)
         self.mlp = _mlp(width, dim) if mlp else nn.Identity()
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return True
+
     def extend(self, catalog: Catalog) -> None:
         """Not possible: a new item has no refined texts."""
         raise RecloomError(

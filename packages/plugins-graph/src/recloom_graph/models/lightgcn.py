@@ -88,6 +88,10 @@ class LightGCN(VectorRecommender):
         self.graph.store(bipartite(interactions).symmetric.to(self.users.weight.device))
         self.final = None
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return self.items.kind != "id"
+
     def extend(self, catalog: Catalog) -> None:
         """New items are nodes without edges: of their layers 0 to K only layer 0 is not zero."""
         self.items.extend(catalog)

@@ -40,6 +40,10 @@ class PersonalizedPageRank(Recommender):
         self.damping, self.tolerance = damping, tolerance
         self.graph = StoredMatrix()
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return False
+
     def fit(self, interactions: Interactions) -> None:
         self.graph.store(bipartite(interactions).transition)
 

@@ -98,6 +98,10 @@ class BERT4Rec(VectorRecommender):
         self.bias = nn.Parameter(torch.zeros(self.num_items + 1))
         self.dropout = ByteDropout(dropout)
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return self.items.kind != "id"
+
     def extend(self, catalog: Catalog) -> None:
         """The bias of a new item is that of the median item, for none was learnt; [MASK] stays behind the items."""
         self.items.extend(catalog)

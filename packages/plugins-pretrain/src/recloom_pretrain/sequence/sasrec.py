@@ -91,6 +91,10 @@ class SASRec(VectorRecommender):
         self.norm = nn.LayerNorm(dim)
         self.dropout = ByteDropout(dropout)
 
+    @property
+    def tells_cold_items(self) -> bool:
+        return self.items.kind != "id"
+
     def extend(self, catalog: Catalog) -> None:
         self.items.extend(catalog)
         self.num_items = catalog.num_items

@@ -20,7 +20,7 @@ from ..interactions import Interactions
 from ..provenance import check_split
 from ..vector_files import files_by_name
 from .candidates import sampled_candidates
-from .requests import ImpressionRequests, LabelledRequests, TargetRequests, count_impressions
+from .requests import ImpressionRequests, LabelledRequests, TargetRequests, count_impressions, requesting
 from .sampler import BatchSampler, loader
 from .training_rows import Rows
 
@@ -70,6 +70,8 @@ class RecDataModule(L.LightningDataModule):
             with their labels (`rated`, see `positive`); or, marked as such wherever the number stands, the target
             among `uniform-N` or `popular-N` sampled items.
         seen: whether items of the history may be recommended again (`kept`) or not (`masked`).
+        new_users: whether requests without a history are measured (`kept`) or left out of validation and test
+            (`dropped`), which the protocol then says.
         num_workers: processes that gather batches.
         vectors: Parquet file of item vectors, as `recloom embed` writes it, for models that read items by them; or
             several by name (`text=FILE image=FILE`), of which a model is told one.
@@ -91,6 +93,7 @@ class RecDataModule(L.LightningDataModule):
         pairs: Literal["interaction", "user"] = "interaction",
         candidates: str = "all",
         seen: Literal["masked", "kept"] = "masked",
+        new_users: Literal["kept", "dropped"] = "kept",
         num_workers: int = 0,
         vectors: dict[str, str] | str | None = None,
         user_vectors: str | None = None,
@@ -106,7 +109,7 @@ class RecDataModule(L.LightningDataModule):
             num_workers,
             seed,
         )
-        self.windows, self.pairs, self.seen = windows, pairs, seen
+        self.windows, self.pairs, self.seen, self.new_users = windows, pairs, seen, new_users
         self.candidates, self.vectors, self.user_vectors = candidates, vectors, user_vectors
         self.positive, self.known_first = positive, known_first
         self.needs = Needs()
@@ -191,8 +194,19 @@ class RecDataModule(L.LightningDataModule):
         return loader(rows, sampler, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Requests of the validation part, none where the split has none."""
-        return self.requests("valid") if len(self.parts["valid"]) else []
+        """Requests of the validation part, none where the split has none; a warning where most have no history."""
+        if not len(self.parts["valid"]):
+            return []
+        served = self.requests("valid")
+        data: Any = served.dataset
+        if 2 * data.new > len(data):
+            warnings.warn(
+                f"validation is mostly of new users: {data.new:,} of {len(data):,} requests have no history, and a "
+                f"model of histories is chosen by the other {len(data) - data.new:,}. Leave them out with "
+                "--data.new_users dropped, or split otherwise, such as --data.split.strategy last",
+                stacklevel=2,
+            )
+        return served
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Requests of the test part."""
@@ -206,12 +220,17 @@ class RecDataModule(L.LightningDataModule):
         """Evaluation batches of a part: each user's visible history, candidates and held-out items."""
         if self.candidates == "impressions":
             data: ImpressionRequests | LabelledRequests | TargetRequests = ImpressionRequests(
-                self.path, self.catalog, *self._period(part)
+                self.path, self.catalog, *self._period(part), self._known
             )
         elif self.candidates == "rated":
-            data = LabelledRequests(self.visible[part], self.parts[part])
+            data = LabelledRequests(self.visible[part], self.parts[part], self._known)
         else:
-            data = TargetRequests(self.visible[part], self.parts[part], self._candidates(part))
+            data = TargetRequests(self.visible[part], self.parts[part], self._candidates(part), self._known)
+        if not len(data) and self._known:
+            raise RecloomError(
+                f"new_users='dropped' leaves no request of the {part} part, for none of its users has a history. "
+                "Use new_users='kept' (--data.new_users kept) or another split."
+            )
         width = 1024
         if self.candidates == "all":
             width = self.num_items * (PAIRWISE if self.needs.reads_pairs else 1)
@@ -228,6 +247,7 @@ class RecDataModule(L.LightningDataModule):
             part=part,
             candidates=self.candidates,
             seen=self.seen,
+            new_users=self.new_users,
             positive=self.positive if self.candidates == "rated" else None,
             users=self.count_requests(part),
             num_items=self.num_items,
@@ -238,8 +258,13 @@ class RecDataModule(L.LightningDataModule):
     def count_requests(self, part: Literal["valid", "test"]) -> int:
         """How many requests `requests(part)` holds, without making them."""
         if self.candidates == "impressions":
-            return count_impressions(self.path, *self._period(part))
-        return int((self.parts[part].lengths > 0).sum())
+            return count_impressions(self.path, *self._period(part), self._known)
+        return len(requesting(self.visible[part], self.parts[part], self._known)[0])
+
+    @property
+    def _known(self) -> bool:
+        """Whether requests without a history are left out."""
+        return self.new_users == "dropped"
 
     @property
     def num_items(self) -> int:

@@ -24,15 +24,22 @@ class ImpressionRequests(Dataset[Batch]):
         path: folder of a prepared dataset with `impressions.parquet`.
         catalog: for the indices.
         since, before: only impressions at or after `since` and before `before` (seconds).
+        known: leave out those without a history.
+
+    Attributes:
+        new: requests without a history.
     """
 
-    def __init__(self, path: str | Path, catalog: Catalog, since: int, before: int | None) -> None:
-        table = _impressions(path, since, before).collect()
+    def __init__(
+        self, path: str | Path, catalog: Catalog, since: int, before: int | None, known: bool = False
+    ) -> None:
+        table = _impressions(path, since, before, known).collect()
         table = table.sort(pl.col("candidates").list.len(), maintain_order=True)
         self.user = torch.from_numpy(catalog.user_index(table["user_id"]).copy())
         self.time = torch.from_numpy(table["timestamp"].to_numpy().copy())
         self.history = Lists(table["history"], catalog)
         self.candidates = Lists(table["candidates"], catalog)
+        self.new = int((self.history.lengths == 0).sum())
         self.num_fields = len(catalog.context)  # impressions do not say what they are
         self.labels = torch.from_numpy(
             table["labels"].explode().drop_nulls().cast(pl.Float32).to_numpy().copy()
@@ -55,13 +62,13 @@ class ImpressionRequests(Dataset[Batch]):
         )
 
 
-def count_impressions(path: str | Path, since: int, before: int | None) -> int:
+def count_impressions(path: str | Path, since: int, before: int | None, known: bool = False) -> int:
     """How many requests an `ImpressionRequests` of the same arguments holds."""
-    return int(_impressions(path, since, before).select(pl.len()).collect().item())
+    return int(_impressions(path, since, before, known).select(pl.len()).collect().item())
 
 
-def _impressions(path: str | Path, since: int, before: int | None) -> pl.LazyFrame:
-    """Those of a period that have a candidate."""
+def _impressions(path: str | Path, since: int, before: int | None, known: bool) -> pl.LazyFrame:
+    """Those of a period that have a candidate, and a history where `known`."""
     file = Path(path) / "impressions.parquet"
     if not file.is_file():
         raise RecloomError(
@@ -70,6 +77,8 @@ def _impressions(path: str | Path, since: int, before: int | None) -> pl.LazyFra
         )
     late = pl.lit(True) if before is None else pl.col("timestamp") < before
     table = pl.scan_parquet(file, glob=False).filter((pl.col("timestamp") >= since) & late)
+    if known:
+        table = table.filter(pl.col("history").list.len().fill_null(0) > 0)
     return table.filter(pl.col("candidates").list.len() > 0)
 
 
@@ -95,6 +104,13 @@ class Lists:
         return self.items[place] * real, place
 
 
+def requesting(visible: Interactions, held_out: Interactions, known: bool) -> tuple[Tensor, int]:
+    """The users with held-out items, those with a history alone where `known`, and how many of them have none."""
+    users = torch.nonzero(held_out.lengths)[:, 0]
+    has_history = visible.lengths[users] > 0
+    return (users[has_history], 0) if known else (users, int((~has_history).sum()))
+
+
 class TargetRequests(Dataset[Batch]):
     """One evaluation request per user with held-out items.
 
@@ -102,10 +118,16 @@ class TargetRequests(Dataset[Batch]):
         visible: what a request may look back on.
         held_out: the items to be found, by user.
         candidates: (C,) int64 items to rank for every request, or (num_users + 1, C) by user.
+        known: leave out users without a history.
+
+    Attributes:
+        new: requests without a history.
     """
 
-    def __init__(self, visible: Interactions, held_out: Interactions, candidates: Tensor) -> None:
-        users = torch.nonzero(held_out.lengths)[:, 0]
+    def __init__(
+        self, visible: Interactions, held_out: Interactions, candidates: Tensor, known: bool = False
+    ) -> None:
+        users, self.new = requesting(visible, held_out, known)
         self.users = users[
             visible.lengths[users].argsort(stable=True)
         ]  # like lengths together: little padding
@@ -140,10 +162,14 @@ class LabelledRequests(Dataset[Batch]):
     Args:
         visible: what a request may look back on.
         held_out: the interactions to be told apart; `positive` says which of them are labelled 1.
+        known: leave out users without a history.
+
+    Attributes:
+        new: requests without a history.
     """
 
-    def __init__(self, visible: Interactions, held_out: Interactions) -> None:
-        users = torch.nonzero(held_out.lengths)[:, 0]
+    def __init__(self, visible: Interactions, held_out: Interactions, known: bool = False) -> None:
+        users, self.new = requesting(visible, held_out, known)
         # like numbers of candidates together: little padding
         self.users = users[held_out.lengths[users].argsort(stable=True)]
         self.visible, self.held_out, self.labels = visible, held_out, held_out.labels()

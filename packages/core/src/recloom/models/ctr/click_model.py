@@ -73,6 +73,11 @@ class ClickModel(Recommender):
         """How many numbers one pair of request and candidate needs, about."""
         raise NotImplementedError(f"{type(self).__name__} must define numbers(batch)")
 
+    @property
+    def tells_cold_items(self) -> bool:
+        """By the fields beside the id."""
+        return any(column != self.items.key for column in self.items.columns)
+
     def fit(self, interactions: Interactions) -> None:
         """Ids that do not occur in training are unknown."""
         self.items.learn(interactions.item_counts())
