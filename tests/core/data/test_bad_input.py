@@ -44,8 +44,9 @@ def test_a_bad_row_is_rejected_with_its_line(tmp_path, line, reason):
 
 
 def test_a_byte_that_is_not_utf_8_costs_its_row_only(tmp_path):
-    raw = read(tmp_path, b"a,x,1,1\nb,\xff,2,2\n\xe9,y,2,2\nc,\xc3\xa9,3,3\n")
-    assert raw.interactions["item_id"].to_list() == ["x", "é"]
+    raw = read(tmp_path, b"a,x,1,1\nb,\xff,2,2\n\xe9,y,2,2\nc,\xc3\xa9,3,3\nd,\xc3\xa9,4,4\n")
+    assert raw.interactions["item_id"].to_list() == ["x", "é", "é"]
+    assert "log.csv: rows with bytes that are not UTF-8 are left out, the first is line 3 (ff)" in raw.notes
     assert raw.rejected.select("line", "reason").rows() == [
         (3, "item_id is not valid UTF-8"), (4, "user_id is not valid UTF-8"),
     ]  # fmt: skip
@@ -71,7 +72,12 @@ def test_a_quote_that_is_never_closed(tmp_path):
 
 
 def test_quotes_that_swallow_lines_are_seen(tmp_path):
-    raw = read(tmp_path, 'a,x,1,1\nb,"y,2,2\nc,z",3,3\nd,w,4,4\n')
+    body = 'a,x,1,1\nb,"y,2,2\nc,z",3,3\nd,w,4,4\n'
+    with pytest.raises(
+        DataError, match=r"log.csv, line 3: a field opens a quote that takes in the rows up to line 4"
+    ):
+        read(tmp_path, body)
+    raw = read(tmp_path, body, quote="double")
     assert raw.interactions["user_id"].to_list() == ["a", "d"]
     assert raw.rejected["reason"].to_list() == ["item_id holds a line break: a quote that is not closed?"]
     assert raw.rejected["line"].to_list() == [3]
@@ -79,7 +85,10 @@ def test_quotes_that_swallow_lines_are_seen(tmp_path):
 
 def test_odd_ids_work_as_they_are(tmp_path):
     long = "x" * 10_000
-    raw = read(tmp_path, f'a b,"say ""hi""",1,1\n😀,{long},2,2\n\' ,007,3,3\n\' ,7,3,4\n"a,b",7 ,3,5\n')
+    raw = read(
+        tmp_path,
+        f'a b,"say ""hi""",1,1\n😀,{long},2,2\n"\' ",007,3,3\n"\' ",7,3,4\n"a,b","7 ",3,5\n',
+    )
     data = arrange(raw)
     assert data.interactions["user_id"].to_list() == ["a b", "😀", "' ", "' ", "a,b"]
     assert data.interactions["item_id"].to_list() == ['say "hi"', long, "007", "7", "7 "]
@@ -215,7 +224,10 @@ def test_names_for_a_file_that_has_a_header(tmp_path):
 
 
 def test_bytes_that_are_not_utf_8_between_double_colons(tmp_path):
-    raw = read(tmp_path, b"a::x\nb::\xff\n::z\n", "", separator="::", columns=["user_id", "item_id"])
+    options = {"separator": "::", "columns": ["user_id", "item_id"]}
+    with pytest.raises(DataError, match=r"log.csv, line 2: the bytes ff are not UTF-8 .*--encoding cp1252"):
+        read(tmp_path, b"a::x\nb::\xff\n::z\n", "", **options)
+    raw = read(tmp_path, b"a::x\nb::\xff\n::z\n", "", encoding="utf-8", **options)
     assert raw.interactions.select("user_id", "item_id").rows() == [("a", "x")]
     assert raw.rejected.select("line", "reason").rows() == [
         (2, "item_id is not valid UTF-8"),

@@ -241,7 +241,7 @@ def test_misused_options_are_refused(raw, tmp_path):
 
 
 def test_options_are_on_the_card(raw, tmp_path):
-    options = {"value_column": "none", "items_path": [raw / "movies.csv"], "quote": "double"}
+    options = {"value_column": "none", "items_path": [raw / "movies.csv"], "quote": "auto"}
     card = prepare(raw / "ratings.csv", tmp_path / "x", options, reader="table", keep_all_items=True)[2]
     assert card.source.options == {
         "items_path": ["movies.csv"],

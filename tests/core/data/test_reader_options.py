@@ -144,7 +144,7 @@ def test_which_readers_a_command_line_speaks_to(plugin):
 
 
 def test_what_is_recorded_is_what_was_given():
-    options = {"items_path": [Path("/a/b/movies.csv")], "quote": "double", "separator": None, "columns": []}
+    options = {"items_path": [Path("/a/b/movies.csv")], "quote": "auto", "separator": None, "columns": []}
     assert recorded(Table, options) == {"items_path": ["movies.csv"]}
 
 

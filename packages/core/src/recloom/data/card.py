@@ -14,8 +14,8 @@ from ..schemas import DatasetCard
 CARD = "dataset.json"
 Layout = Literal["auto", "pairs", "users", "items"]
 """Sequence files: one `user item` pair a line, one user and its items a line, or items alone."""
-Quote = Literal["double", "none"]
-"""Whether double quotes enclose fields of a table."""
+Quote = Literal["auto", "double", "backslash", "none"]
+"""What quotes mean in a table: they enclose fields, doubled or escaped by a backslash inside, or are ordinary."""
 Domain = Literal["movies", "news", "shop", "jobs"]
 """What invented items look like."""
 

@@ -88,7 +88,7 @@ def arrange(
     raw.interactions, unrated = drop_unrated(raw.interactions, missing_value)
     rows, below = _filter_values(raw.interactions, min_value)
     raw.interactions = pl.DataFrame()  # free what was filtered away
-    rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files)
+    rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files, raw.encoding)
     if not rows.height:
         raise DataError(
             f"no interaction is left of {counts['read']:,} rows read ({raw.rejected.height:,} rejected, "
@@ -143,7 +143,7 @@ def _filter_values(rows: pl.DataFrame, low: float | None) -> tuple[pl.DataFrame,
 
 
 def _order(
-    rows: pl.DataFrame, files: list[Path]
+    rows: pl.DataFrame, files: list[Path], encoding: str
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, pl.Series, np.ndarray[Any, np.dtype[np.int64]]]:
     """Rows grouped by user in time order without repeats; the repeats; ids; number of rows per user."""
     with ThreadPoolExecutor(2) as pool:  # both spend their time outside the interpreter's lock
@@ -154,7 +154,7 @@ def _order(
     users, items = users[order], items[order]
     times = positions(users) if times is None else times[order]
     again = repeats(users, items, times)
-    duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files)])
+    duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files, encoding)])
     if len(again):
         keep = np.ones(len(order), bool)
         keep[again] = False
@@ -170,13 +170,13 @@ def _order(
 
 
 def _duplicate_rows(
-    rows: pl.DataFrame, places: np.ndarray[Any, np.dtype[np.uint32]], files: list[Path]
+    rows: pl.DataFrame, places: np.ndarray[Any, np.dtype[np.uint32]], files: list[Path], encoding: str
 ) -> list[pl.DataFrame]:
     if not len(places):
         return []
     again = rows[np.sort(places)]
     reason = "duplicate of an earlier row (same user, item and time)"
-    return [rejected_rows(again, files, pl.repeat(reason, again.height, eager=True))]
+    return [rejected_rows(again, files, pl.repeat(reason, again.height, eager=True), encoding)]
 
 
 def _item_table(raw: RawTables, ids: pl.Series, keep_all: bool) -> pl.DataFrame:

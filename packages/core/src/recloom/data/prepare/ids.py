@@ -72,7 +72,7 @@ def _reject_missing(raw: RawTables, name: str) -> None:
         return
     gone = rows.filter(missing)
     reasons = gone.select(pl.format(f"{name} is empty ({{}})", pl.col(name)).alias("reason"))["reason"]
-    raw.rejected = pl.concat([raw.rejected, rejected_rows(gone, raw.files, reasons)])
+    raw.rejected = pl.concat([raw.rejected, rejected_rows(gone, raw.files, reasons, raw.encoding)])
     raw.interactions = rows.filter(~missing)
     raw.notes.append(f"{count:,} of {rows.height:,} rows have no {name} ({listed}), and are left out")
 

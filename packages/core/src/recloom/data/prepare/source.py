@@ -90,7 +90,8 @@ def prepare_source(
 def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Reader]:
     """The one reader that recognises a path; `table` and `sequences` only where no more specific one does.
 
-    Where `options` are given that only tables have, such as names of columns, the path is a table.
+    Where `options` are given that only tables have, such as names of columns, the path is a table; and so is one that
+    no reader recognises without the encoding that is given.
     """
     options = given(options or {})
     others = {name for reader in readers().values() if reader.name != FALLBACK for name in taken_by(reader)}
@@ -98,6 +99,8 @@ def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Read
     if of_tables and path.is_file():
         return reader_named(FALLBACK)
     matches = _matches(path)
+    if not matches and path.is_file() and "encoding" in options:
+        return reader_named(FALLBACK)
     if not matches and (question := _two_readings(path)):
         raise DataError(question)
     if not matches and path.is_file():

@@ -64,6 +64,8 @@ class RawTables:
     """Rows of item, user and other side files that could not be used."""
     notes: list[str] = field(default_factory=list)
     """What was recognised or guessed, shown to the user."""
+    encoding: str = "auto"
+    """Of the text files, where it was named."""
 
     @property
     def timed(self) -> bool:

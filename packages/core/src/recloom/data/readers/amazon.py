@@ -74,14 +74,17 @@ class Amazon:
         keys = _release(reviews)
         names = {"user_id": keys.user, "item_id": keys.item, "value": keys.value, "timestamp": keys.time}
         kept = [name for name in self.keep_columns if name not in names.values()]
-        frame, broken = read_json_lines(reviews, [*names.values(), *kept])
+        notes: list[str] = []
+        frame, broken = read_json_lines(reviews, [*names.values(), *kept], notes=notes)
         frame = frame.select("line", *(pl.col(key).alias(role) for role, key in names.items()), *kept)
         times, taken_for = to_seconds(frame["timestamp"])
         frame = frame.with_columns(pl.col("value").cast(pl.Float32, strict=False), times.alias("timestamp"))
         good, failed = part_rows(frame, row_checks(frame.schema, ("user_id", "item_id")))
         bad = pl.concat([broken, rejections(reviews, failed["line"], failed["reason"])])
         release = "2023" if keys is NEW else "2014 or 2018"
-        raw = RawTables(good, [reviews], rejected=bad, notes=[f"release: {release}", f"times: {taken_for}"])
+        raw = RawTables(
+            good, [reviews], rejected=bad, notes=[f"release: {release}", f"times: {taken_for}", *notes]
+        )
         _add_metadata(raw, keys, self.items_path or _metadata_files(reviews))
         return raw
 
@@ -132,7 +135,9 @@ def _add_metadata(raw: RawTables, keys: Release, files: list[Path]) -> None:
         return
     tables = []
     for file in files:
-        table, bad = read_json_lines(file, [keys.item, *keys.metadata], python_literals=keys is OLD)
+        table, bad = read_json_lines(
+            file, [keys.item, *keys.metadata], python_literals=keys is OLD, notes=raw.notes
+        )
         table = table.rename({keys.item: "item_id"})
         good, failed = part_rows(table, row_checks({}, ("item_id",)))
         good, again = first_of_each(good, "item_id", file)

@@ -9,11 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from ...errors import DataError
+from ..card import Quote
 from . import RawTables, no_rejections
-from .delimited import Delimited, guess_separator, header_of, keyed_rows
+from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, placed_names
+from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
-from .text import opening
-from .values import whole_ids
+from .text import first_of_each, kind_of, opening, rejections
+from .values import ROLES, part_rows, row_checks, whole_ids
 
 KEYS = {
     "item_id": (
@@ -36,28 +38,42 @@ TITLES = (
     "productname", "movie_title", "movie_name", "book_title", "track_name", "song_title", "article_title", "label",
 )  # fmt: skip
 """Names, in lower case, that a column of titles usually has; the first found is taken."""
+ADDED = {"item_id": (), "user_id": ("num_interactions",)}
+"""Columns that a prepared dataset adds to those of a side file."""
 USERS_DAT = ("user_id", "gender", "age", "occupation", "zip_code")
 
 
 def read_side(
-    raw: RawTables, key: str, paths: Sequence[Path], column: str | None = None, title: str | None = None
+    raw: RawTables,
+    key: str,
+    paths: Sequence[Path],
+    column: str | None = None,
+    title: str | None = None,
+    *,
+    quote: Quote = "auto",
+    encoding: str = "auto",
 ) -> None:
     """Fill `raw.items` or `raw.users` from files; an id map (two columns, no header) leads to the next file.
+
+    Delimited text of any separator, JSON lines, a JSON array or Parquet; text may be packed (.gz).
 
     Args:
         key: `item_id` or `user_id`.
         paths: the files; none of them = nothing is filled.
         column: of these ids in the interactions; it is looked for here too.
         title: column of titles in the last file, where the guess is wrong.
+        quote: what quotes mean in the last file.
+        encoding: of the files.
     """
     if not paths:
         return
     *maps, last = paths
-    table, rejected = _attributes(last, key, column, title)
+    table, rejected = _attributes(last, key, column, title, quote, encoding, raw.notes)
     texts = [name for name in table.columns if name != key and _holds_text(table[name])]
     for path in reversed(maps):
-        table = _read_map(path, key).join(
-            table.rename({key: "original_id"}), on="original_id", how="left", maintain_order="left"
+        table.columns = [*placed_names(table.columns, {0: "original_id"})]
+        table = _read_map(path, key, encoding).join(
+            table, on="original_id", how="left", maintain_order="left"
         )
     raw.interactions = whole_ids(raw.interactions, key, raw.notes)
     table = whole_ids(table, key, raw.notes)
@@ -88,20 +104,43 @@ def _holds_text(values: pl.Series) -> bool:
 
 
 def _attributes(
-    path: Path, key: str, column: str | None, title: str | None
+    path: Path,
+    key: str,
+    column: str | None,
+    title: str | None,
+    quote: Quote,
+    encoding: str,
+    notes: list[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A table keyed by `key`: MovieLens files by name, any other by its header."""
-    opening(path, 1)
-    if title is None and key == "item_id" and path.name in ("movies.dat", "movies.csv"):
-        return movies_dat(path) if path.suffix == ".dat" else movies_csv(path)
-    if path.name == "users.dat":
-        return keyed_rows(Delimited(path, USERS_DAT, "::", False, None), key, USERS_DAT[1:])
-    if path.suffix == ".parquet":
+    kind = kind_of(path, encoding) if path.is_file() else "delimited"
+    if kind == "parquet":
         return _parquet(path, key, column, title)
-    separator = guess_separator(path)
-    names = _names(path, header_of(path, separator), key, column, title)
-    layout = Delimited(path, names, separator, quote=None if separator == "\t" else '"')
+    opening(path, 1, encoding)
+    if title is None and key == "item_id" and path.name in ("movies.dat", "movies.csv"):
+        return movies_dat(path, notes) if path.suffix == ".dat" else movies_csv(path, notes)
+    if path.name == "users.dat":
+        layout = Delimited(path, USERS_DAT, "::", False, None, encoding, notes)
+        return keyed_rows(layout, key, USERS_DAT[1:])
+    if kind == "json":
+        return _json(path, key, column, title, encoding, notes)
+    separator = guess_separator(path, encoding)
+    header = header_of(path, separator, quote, encoding)
+    names = _names(path, header, key, column, title)
+    layout = Delimited(path, names, separator, quote=quote, encoding=encoding, notes=notes)
     return keyed_rows(layout, key, [name for name in names if name != key])
+
+
+def _json(
+    path: Path, key: str, column: str | None, title: str | None, encoding: str, notes: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    keys = json_keys(path, encoding)
+    names = dict(zip(keys, _names(path, tuple(keys), key, column, title), strict=True))
+    frame, broken = read_json_lines(path, names, encoding=encoding, notes=notes)
+    good, failed = part_rows(frame, row_checks({}, (key,)))
+    table, again = first_of_each(good, key, path, encoding)
+    bad = rejections(path, failed["line"], failed["reason"], encoding)
+    return table.drop("line").select(key, pl.exclude(key)), pl.concat([broken, bad, again])
 
 
 def _names(
@@ -111,7 +150,8 @@ def _names(
 
     Another column of such a name is called `other_...`.
     """
-    usual = [*([column] if column else []), *KEYS[key]]
+    ids = [name for name in ROLES[key] if name.endswith("id")]
+    usual = [*([column] if column else []), *dict.fromkeys([*KEYS[key], *ids])]
     found = _first(header, usual)
     if found is None:
         raise DataError(
@@ -125,8 +165,7 @@ def _names(
     place = header.index(title) if title is not None else _first(header, TITLES)
     if place is not None and place != found:
         named[place] = "title"
-    rest = (f"other_{name}" if name in named.values() else name for name in header)
-    return tuple(named.get(place, name) for place, name in enumerate(rest))
+    return placed_names(header, named, (*OWN, *ADDED[key]))
 
 
 def _first(header: tuple[str, ...], usual: Sequence[str]) -> int | None:
@@ -148,12 +187,10 @@ def _parquet(
     return table, no_rejections()
 
 
-def _read_map(path: Path, key: str) -> pl.DataFrame:
+def _read_map(path: Path, key: str, encoding: str) -> pl.DataFrame:
     """Two columns without a header: the id of the interactions, the id of the next file."""
-    separator = guess_separator(path)
-    frame, _ = Delimited(path, (key, "original_id"), separator, False, None).read(
-        {key: pl.String(), "original_id": pl.String()}
-    )
+    layout = Delimited(path, (key, "original_id"), guess_separator(path, encoding), False, None, encoding)
+    frame, _ = layout.read({key: pl.String(), "original_id": pl.String()})
     bad = frame.filter(
         pl.any_horizontal(pl.col(key, "original_id").is_null()) | pl.col("__extra").is_not_null()
     )

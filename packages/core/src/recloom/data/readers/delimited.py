@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from ...errors import DataError
-from .text import chunks, content, first_of_each, holds, opening, record_lines, rejections
+from ..card import Quote
+from .quoting import Quoting, Records, header_cells
+from .text import (
+    content,
+    encoding_notes,
+    first_of_each,
+    holds,
+    opening,
+    rejections,
+    separator_line,
+    whole_utf8,
+)
 from .values import part_rows, row_checks
 
 EXTRA = "__extra"
+OWN = ("line", "file", "reason", EXTRA)
+"""Names that readers give to columns of their own."""
 SEPARATORS = {",": "','", "\t": "a tab", ";": "';'", "|": "'|'", "::": "'::'", " ": "a space"}
 
 
@@ -23,79 +36,153 @@ class Delimited:
 
     path: Path
     names: tuple[str, ...]
-    """All columns, in file order."""
+    """All columns, in file order, none twice."""
     separator: str = ","
     header: bool = True
-    quote: str | None = '"'
-    encoding: str = "utf-8"
+    quote: Quote | None = "auto"
+    """What quotes mean; `auto`: they enclose fields, doubled or escaped inside, unless the lines show otherwise."""
+    encoding: str = "auto"
+    notes: list[str] = field(default_factory=list, compare=False)
+    """What `read` had to assume is added here."""
 
     def read(self, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
         """Read some columns by name, with `line` (1-based) and `__extra` (fields beyond the last column).
 
-        A cell that is not of its type is null. The second value says whether the file had bytes that
-        are not valid in its encoding; they stand as � in the text.
+        A cell that is not of its type is null. Spaces around cells that are not quoted are removed. The second
+        value says whether the file had bytes that are not valid in its encoding; they stand as � in the text.
         """
-        if len(self.separator) > 1 or self.encoding != "utf-8":
-            frame, lossy = self._split_lines(types)
-        else:
-            frame, lossy = self._parse(types)
-        return frame.with_row_index("line", 1 + self.header).with_columns(
-            pl.col("line").cast(pl.UInt32)
-        ), lossy
-
-    def _parse(self, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
-        schema = {name: types.get(name, pl.String()) for name in self.names} | {EXTRA: pl.String()}
-
-        def attempt(encoding: Literal["utf8", "utf8-lossy"]) -> pl.DataFrame:
-            scan = pl.scan_csv(
-                content(self.path), has_header=False, skip_lines=int(self.header), schema=schema,
-                separator=self.separator, quote_char=self.quote, encoding=encoding, ignore_errors=True,
-                truncate_ragged_lines=True, missing_columns="insert", raise_if_empty=False, glob=False,
-            )  # fmt: skip
-            return scan.select(*types, EXTRA).collect()
-
+        data, lossy = content(self.path, self.encoding), False
         try:
-            return attempt("utf8"), False
+            frame, records = self._parse(data, types)
+            self._note(encoding_notes(self.path, self.encoding))
         except pl.exceptions.ComputeError as error:
-            if "utf" in str(error).lower():
-                return attempt("utf8-lossy"), True
-            if self.quote is None:
+            if "utf" not in str(error).lower():
                 raise DataError(f"{self.path} cannot be read as a table: {error}") from error
-            line = self._unclosed_quote()
+            data, found = whole_utf8(self.path, self.encoding)
+            self._note(encoding_notes(self.path, self.encoding, found))
+            frame, records = self._parse(data, types)
+            lossy = found.damaged
+        if self._skip():
+            self._note([f"{self.path.name}: line 1 is Excel's sep= line, which names the separator"])
+        if records is not None and records.note:
+            self._note([f"{self.path.name}: {records.note}"])
+        frame = self._without_spaces(frame, records, data)
+        first = 1 + self.header + self._skip()
+        if records is not None and records.starts is not None:
+            lines = pl.Series("line", records.starts).cast(pl.UInt32)
+            return frame.select(lines, pl.all()), lossy
+        return frame.with_row_index("line", first).with_columns(pl.col("line").cast(pl.UInt32)), lossy
+
+    def _note(self, notes: list[str]) -> None:
+        self.notes.extend(note for note in notes if note not in self.notes)
+
+    def _skip(self) -> int:
+        """Lines before the header: Excel's `sep=`."""
+        return int(separator_line(self.path, self.encoding) is not None)
+
+    def _parse(
+        self, data: Path | bytes, types: Mapping[str, pl.DataType]
+    ) -> tuple[pl.DataFrame, Records | None]:
+        if len(self.separator) > 1:
+            return self._split_lines(data, types), None
+        skip, records = self._skip(), None
+        if self.quote not in (None, "none") and _holds(data, b'"'):
+            assert self.quote is not None
+            whole = pl.read_lines(data, name="line", glob=False)["line"]
+            spaced = any(_holds(data, mark) for mark in (b'" ', b' "', b'"\t', b'\t"'))
+            quoting = Quoting(self.path, whole, self.separator, len(self.names), skip, self.header, spaced)
+            records = quoting.rows(self.quote)
+        rows = data if records is None or records.data is None else records.data
+        names = [f"column {place}" for place in range(len(self.names))] + [EXTRA]
+        columns = dict(zip(self.names, names[:-1], strict=True)) | {EXTRA: EXTRA}
+        kinds = dict(zip(names, (types.get(name, pl.String()) for name in (*self.names, EXTRA)), strict=True))
+        scan = pl.scan_csv(
+            rows, has_header=False, skip_lines=skip + self.header if rows is data else 0, schema=kinds,
+            separator=self.separator, quote_char='"' if records is not None and records.quoted else None,
+            ignore_errors=True, truncate_ragged_lines=True, missing_columns="insert", raise_if_empty=False, glob=False,
+        )  # fmt: skip
+        frame = scan.select(pl.col(columns[name]).alias(name) for name in (*types, EXTRA)).collect()
+        if records is not None and frame.height != records.count:
             raise DataError(
-                f"{self.path}, line {line}: a quote is opened and never closed. Close or double it, or pass "
-                "--quote none if quotes are ordinary characters in this file."
-            ) from error
+                f"{self.path}: {records.count:,} records, of which {frame.height:,} were read as rows. Pass --quote "
+                "none if quotes are ordinary characters in this file, or write it again with quotes doubled."
+            )
+        return frame, records
 
-    def _unclosed_quote(self) -> int:
-        return int(record_lines(self.path, self.separator)[-1])
-
-    def _split_lines(self, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
-        data = b"".join(chunks(self.path))
-        text = data.decode(self.encoding, "replace").encode()
-        lines = pl.read_lines(text, name="text").slice(int(self.header))
-        cells = pl.col("text").str.split_exact(self.separator, len(self.names))
+    def _split_lines(self, data: Path | bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        lines = pl.read_lines(data, name="text", glob=False).slice(self.header + self._skip())
+        cells = pl.col("text").str.strip_prefix("\ufeff").str.split_exact(self.separator, len(self.names))
         parts = lines.select(cells.struct.rename_fields([*self.names, EXTRA])).unnest("text")
         wanted = [pl.col(n).replace("", None).cast(kind, strict=False) for n, kind in types.items()]
-        return parts.select(*wanted, EXTRA), self.encoding == "utf-8" and text != data
+        return parts.select(*wanted, EXTRA)
 
-    def lines_of(self, frame: pl.DataFrame) -> pl.Series:
-        """The true lines of rows: they differ from row numbers where a quoted field spans lines."""
-        starts = pl.Series(record_lines(self.path, self.separator))
-        places = frame["line"].cast(pl.Int64) - 1
-        return starts.gather(places.clip(0, len(starts) - 1))
+    def _without_spaces(
+        self, frame: pl.DataFrame, records: Records | None, data: Path | bytes
+    ) -> pl.DataFrame:
+        """Cells without the spaces around them, save where they were quoted; a note says how many had some."""
+        if self.separator == " " or not (
+            _holds(data, b" ") or (self.separator != "\t" and _holds(data, b"\t"))
+        ):
+            return frame
+        done = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+        if records is not None and len(records.exact):
+            done = done.scatter(records.exact, True)
+        changed: dict[str, int] = {}
+        if records is not None and records.padded:
+            changed["cells in rows with quotes"] = records.padded
+        for name in frame.columns:
+            if frame[name].dtype != pl.String or name == EXTRA:
+                continue
+            padded = frame[name].str.contains(r"^\s|\s$").fill_null(False) & ~done
+            if count := int(padded.sum()):
+                changed[name] = count
+                stripped = pl.col(name).str.strip_chars().replace("", None)
+                frame = frame.with_columns(pl.when(padded).then(stripped).otherwise(name).alias(name))
+        if changed:
+            listed = ", ".join(f"{count:,} of {name}" for name, count in changed.items())
+            self._note([f"{self.path.name}: spaces around cells were removed: {listed}"])
+        return frame
+
+
+def _holds(data: Path | bytes, mark: bytes) -> bool:
+    return mark in data if isinstance(data, bytes) else holds(data, mark)
+
+
+def placed_names(
+    names: Sequence[str], placed: Mapping[int, str], own: Sequence[str] = OWN
+) -> tuple[str, ...]:
+    """Names of columns with those at some places called as said, however the others are called.
+
+    Another column of such a name, or of one of `own`, is called `other_...`, one without a name `column_3`.
+    """
+    taken = {*placed.values(), *own}
+    found = []
+    for place, name in enumerate(names):
+        if place in placed:
+            found.append(placed[place])
+            continue
+        name = name or f"column_{place + 1}"
+        while name in taken:
+            name = f"other_{name}"
+        taken.add(name)
+        found.append(name)
+    return tuple(found)
 
 
 def valid_rows(
     frame: pl.DataFrame, layout: Delimited, lossy: bool, ids: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Part a frame from `Delimited.read` into its valid rows and a table of rejected ones."""
-    quoted = layout.quote is not None and holds(layout.path, b'"')
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String and name != EXTRA]
     beyond = (pl.col(EXTRA).is_not_null(), f"more than {len(layout.names)} fields")
-    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=quoted)]
+    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=layout.quote not in (None, "none"))]
+    if lossy:
+        others = [name for name in texts if name not in ids]
+        checks += [
+            (pl.col(n).str.contains("\ufffd", literal=True), f"{n} is not valid UTF-8") for n in others
+        ]
     good, failed = part_rows(frame, checks)
-    lines = layout.lines_of(failed) if failed.height and quoted else failed["line"]
-    table = rejections(layout.path, lines, failed["reason"], layout.encoding)
+    table = rejections(layout.path, failed["line"], failed["reason"], layout.encoding)
     return good.drop(EXTRA), _count_fields(table, layout)
 
 
@@ -116,14 +203,19 @@ def _count_fields(table: pl.DataFrame, layout: Delimited) -> pl.DataFrame:
     return table.with_columns(pl.when(short).then(counted).otherwise("reason").alias("reason"))
 
 
-def header_of(path: Path, separator: str) -> tuple[str, ...]:
-    """The cells of the first line, unquoted."""
-    return tuple(cell.strip().strip('"') for cell in opening(path, 1)[0].split(separator))
+def header_of(
+    path: Path, separator: str, quote: Quote | None = "auto", encoding: str = "auto"
+) -> tuple[str, ...]:
+    """The cells of the header, unquoted."""
+    return tuple(header_cells(opening(path, 20, encoding), separator, quote))
 
 
-def guess_separator(path: Path) -> str:
-    """The separator of line 1 that occurs in most of the first lines, and equally often; `,` in doubt."""
-    lines = [line for line in opening(path, 20) if line.strip()]
+def guess_separator(path: Path, encoding: str = "auto") -> str:
+    """The separator that Excel's first line names, or that of line 1 that occurs in most of the first lines, and
+    equally often; `,` in doubt."""
+    if named := separator_line(path, encoding):
+        return named
+    lines = [re.sub(r'"[^"]*"', "", line) for line in opening(path, 20, encoding) if line.strip()]
 
     def steady(mark: str) -> int:
         counts = [line.count(mark) for line in lines]

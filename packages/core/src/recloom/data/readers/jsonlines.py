@@ -1,42 +1,101 @@
-"""JSON-lines files, read in pieces of whole lines; single lines are parsed only where a piece fails."""
+"""JSON lines and JSON arrays, read in pieces of whole lines; single lines are parsed only where a piece fails."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from ...errors import DataError
 from . import no_rejections
-from .text import SHOWN, chunks, opening
+from .encodings import Guess
+from .text import SHOWN, chunks, encoding_notes, guessed, opening
 
 PIECE = 1 << 26
+LOOKED_AT = 1_000
+"""Objects whose keys are looked at."""
 
 
 def read_json_lines(
-    path: Path, keys: list[str], *, python_literals: bool = False
+    path: Path,
+    keys: Sequence[str] | Mapping[str, str],
+    *,
+    python_literals: bool = False,
+    encoding: str = "auto",
+    notes: list[str] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Some keys of one object a line, as text (lists and objects as JSON), with `line`; and rejected lines.
 
+    A file that is one array of objects is read as well; `line` is where an object begins.
+
     Args:
-        keys: a key that an object lacks gives null.
+        keys: a key that an object lacks gives null; a mapping says what each is called in the table.
         python_literals: also read lines that are Python dictionaries, as the Amazon metadata of 2014 are.
+        encoding: of the file, or `auto`.
+        notes: what had to be assumed is added here.
     """
-    opening(path, 1)
+    names = keys if isinstance(keys, Mapping) else {key: key for key in keys}
+    if _is_array(path, encoding):
+        return _read_array(path, names, encoding)
+    encoding, found = _encoding(path, encoding)
     frames, rejected, before = [], [no_rejections()], 0
-    for piece in chunks(path, PIECE):
+    for piece in chunks(path, PIECE, encoding):
         count = piece.count(b"\n") + (not piece.endswith(b"\n"))
-        frame = _parse(piece, keys)
+        frame = _parse(piece, [*names])
         if frame is None or frame.height != count:
-            frame, bad = _parse_singly(piece, keys, path, before, python_literals)
+            frame, bad = _parse_singly(piece, [*names], path, before, python_literals)
             rejected.append(bad)
         else:
-            frame = frame.with_row_index("line", before + 1)
-        frames.append(frame.with_columns(pl.col("line").cast(pl.UInt32)))
+            frame = _numbered(frame, pl.int_range(before + 1, before + count + 1, eager=True))
+        frames.append(frame)
         before += count
-    return pl.concat(frames), pl.concat(rejected)
+    if notes is not None:
+        notes += encoding_notes(path, encoding if found is None else "auto", found)
+    table = pl.concat(frames)
+    table.columns = ["line", *names.values()]
+    return table, pl.concat(rejected)
+
+
+def json_keys(path: Path, encoding: str = "auto") -> list[str]:
+    """The keys of the first objects, in the order in which they first stand there. Raises DataError for none."""
+    keys: dict[str, None] = {}
+    if _is_array(path, encoding):
+        for place, (_, found) in enumerate(_elements(path, encoding)):
+            keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
+            if place == LOOKED_AT:
+                break
+    for line in [] if keys else opening(path, LOOKED_AT, encoding):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
+    if not keys:
+        raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
+    return list(keys)
+
+
+def _encoding(path: Path, encoding: str) -> tuple[str, Guess | None]:
+    """The encoding of the whole file, and the guess where it is not the UTF-8 that its beginning is."""
+    if encoding.lower() == "auto":
+        for piece in chunks(path, PIECE, encoding):
+            try:
+                _ = piece.isascii() or piece.decode()
+            except UnicodeDecodeError:
+                found = guessed(path)
+                return str(found.name), found
+    return encoding, None
+
+
+def _numbered(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
+    """The frame with its lines before the keys, of which one may be called `line` too."""
+    frame.columns = [f"key {place}" for place in range(frame.width)]
+    return frame.select(lines.cast(pl.UInt32).alias("line"), pl.all())
 
 
 def _parse(piece: bytes, keys: list[str]) -> pl.DataFrame | None:
@@ -58,9 +117,66 @@ def _parse_singly(
             bad.append((path.name, number, _reason(raw, error), raw[:SHOWN].decode("utf-8", "replace")))
             continue
         rows.append((number, *(_text(found.get(key)) for key in keys)))
-    schema: dict[str, pl.DataType] = {"line": pl.UInt32()} | dict.fromkeys(keys, pl.String())
     table = pl.DataFrame(bad, schema=no_rejections().schema, orient="row")
-    return pl.DataFrame(rows, schema=schema, orient="row"), table
+    return _frame(rows, len(keys)), table
+
+
+def _frame(rows: list[tuple[Any, ...]], width: int) -> pl.DataFrame:
+    schema: dict[str, pl.DataType] = {"line": pl.UInt32()}
+    schema |= {f"key {place}": pl.String() for place in range(width)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _is_array(path: Path, encoding: str) -> bool:
+    """Whether a file is one array: `[` alone, or before an object."""
+    lines = [line.strip() for line in opening(path, 5, encoding)]
+    begins = "".join(lines)[:200].lstrip()
+    return (
+        begins.startswith("[") and re.match(r"\[\s*(\{|\[?\s*$)", begins) is not None and not _whole(lines[0])
+    )
+
+
+def _whole(line: str) -> bool:
+    """Whether a line is an array without objects, so that the file holds one a line."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return not any(isinstance(one, dict) for one in found)
+
+
+def _elements(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
+    """The elements of an array with the 1-based line on which each begins. Raises DataError where it is broken."""
+    text = b"".join(chunks(path, encoding=encoding)).decode("utf-8")
+    decoder, gap = json.JSONDecoder(), re.compile(r"[\s,]*")
+    place = text.index("[") + 1
+    line, counted = 1, 0
+    while True:
+        place = gap.match(text, place).end()  # type: ignore[union-attr]
+        line, counted = line + text.count("\n", counted, place), place
+        if text[place : place + 1] == "]":
+            return
+        try:
+            found, place = decoder.raw_decode(text, place)
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {line:,}: the JSON array is broken there ({error}). Export it again, or write one "
+                "object a line."
+            ) from error
+        yield line, found
+
+
+def _read_array(path: Path, names: Mapping[str, str], encoding: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    rows: list[tuple[Any, ...]] = []
+    bad: list[tuple[str, int, str, str]] = []
+    for line, found in _elements(path, encoding):
+        if isinstance(found, dict):
+            rows.append((line, *(_text(found.get(key)) for key in names)))
+        else:
+            bad.append((path.name, line, "not a JSON object", str(_text(found))[:SHOWN]))
+    table = _frame(rows, len(names))
+    table.columns = ["line", *names.values()]
+    return table, pl.DataFrame(bad, schema=no_rejections().schema, orient="row")
 
 
 def _object(text: str, python_literals: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables
-from .delimited import Delimited, keyed_rows, valid_rows
+from .delimited import Delimited, keyed_rows, placed_names, valid_rows
 from .text import opening, rejections
 from .values import part_rows
 
@@ -49,7 +49,8 @@ class Mind:
         """
         files = _parts(path)
         _refuse_several_sets(path, files)
-        behaviors = [_read_behaviors(file, place) for place, file in enumerate(files)]
+        notes: list[str] = []
+        behaviors = [_read_behaviors(file, place, notes) for place, file in enumerate(files)]
         frame = pl.concat([good for good, _ in behaviors])
         if len(files) == 1:
             frame = frame.drop("part")
@@ -59,7 +60,10 @@ class Mind:
             files,
             impressions=_impressions(frame),
             rejected=pl.concat([bad for _, bad in behaviors]),
-            notes=[f"behaviors: {frame.height:,} impressions in {len(files)} file{'s' * (len(files) > 1)}"],
+            notes=[
+                f"behaviors: {frame.height:,} impressions in {len(files)} file{'s' * (len(files) > 1)}",
+                *notes,
+            ],
         )
         _add_news(raw, [file for file in news if file.is_file()])
         return raw
@@ -92,7 +96,7 @@ def _refuse_several_sets(path: Path, files: list[Path]) -> None:
         )
 
 
-def _layout(path: Path, names: tuple[str, ...], first_cell: str) -> Delimited:
+def _layout(path: Path, names: tuple[str, ...], first_cell: str, notes: list[str]) -> Delimited:
     """A TSV without quotes; a header row only where the first cell is its known name."""
     cells = opening(path, 1)[0].split("\t")
     header = cells[0] == first_cell
@@ -101,11 +105,12 @@ def _layout(path: Path, names: tuple[str, ...], first_cell: str) -> Delimited:
             f"{path}, line 1: expected {len(names)} tab-separated columns "
             f"({', '.join(names)}), found {len(cells)}. Is this the file that Microsoft publishes?"
         )
-    return Delimited(path, (*names, *cells[len(names) :]) if header else names, "\t", header, quote=None)
+    names = placed_names((*names, *cells[len(names) :]), dict(enumerate(names))) if header else names
+    return Delimited(path, names, "\t", header, quote=None, notes=notes)
 
 
-def _read_behaviors(path: Path, place: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    layout = _layout(path, BEHAVIORS, "impression_id")
+def _read_behaviors(path: Path, place: int, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    layout = _layout(path, BEHAVIORS, "impression_id", notes)
     frame, lossy = layout.read({name: pl.String() for name in BEHAVIORS})
     good, bad = valid_rows(frame, layout, lossy, ("impression_id", "user_id"))
     shown = pl.col("impressions").fill_null("").str.extract_all(r"\S+")
@@ -163,7 +168,7 @@ def _add_news(raw: RawTables, files: list[Path]) -> None:
         return
     tables = []
     for file in files:
-        layout = _layout(file, NEWS, "news_id")
+        layout = _layout(file, NEWS, "news_id", raw.notes)
         table, bad = keyed_rows(layout, "item_id", NEWS[1:])
         tables.append(table)
         raw.rejected_items = pl.concat([raw.rejected_items, bad])

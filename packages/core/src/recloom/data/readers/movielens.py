@@ -55,7 +55,7 @@ class MovieLens:
         layout = _layout(ratings)
         frame, lossy = layout.read(RATING_TYPES)
         good, bad = valid_rows(frame, layout, lossy, ("user_id", "item_id"))
-        raw = RawTables(good, [ratings], rejected=bad, notes=[f"ratings: {ratings.name}"])
+        raw = RawTables(good, [ratings], rejected=bad, notes=[f"ratings: {ratings.name}", *layout.notes])
         _add_movies(raw, ratings.parent)
         _add_users(raw, ratings.parent)
         return raw
@@ -100,7 +100,7 @@ def _layout(path: Path) -> Delimited:
 def _add_movies(raw: RawTables, folder: Path) -> None:
     for name, read in (("movies.csv", movies_csv), ("movies.dat", movies_dat), ("u.item", u_item)):
         if (folder / name).is_file():
-            raw.items, rejected = read(folder / name)
+            raw.items, rejected = read(folder / name, raw.notes)
             raw.rejected_items = pl.concat([raw.rejected_items, rejected])
             raw.files.append(folder / name)
             raw.notes.append(f"movies: {name}, {raw.items.height:,} titles")
@@ -108,14 +108,14 @@ def _add_movies(raw: RawTables, folder: Path) -> None:
     raw.notes.append("no movies.csv, movies.dat or u.item beside the ratings: the items have no titles")
 
 
-def movies_csv(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`movies.csv`: item_id, title, genres (separated by `|`)."""
-    return _movies(Delimited(path, ("item_id", "title", "genres")))
+def movies_csv(path: Path, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`movies.csv`: item_id, title, genres (separated by `|`). `notes`: what had to be assumed."""
+    return _movies(Delimited(path, ("item_id", "title", "genres"), notes=notes))
 
 
-def movies_dat(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def movies_dat(path: Path, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`movies.dat`, Latin-1: item_id, title, genres (separated by `|`)."""
-    return _movies(Delimited(path, ("item_id", "title", "genres"), "::", False, None, _encoding(path)))
+    return _movies(Delimited(path, ("item_id", "title", "genres"), "::", False, None, _encoding(path), notes))
 
 
 def _encoding(path: Path) -> str:
@@ -132,10 +132,10 @@ def _movies(layout: Delimited) -> tuple[pl.DataFrame, pl.DataFrame]:
     return movies.with_columns(pl.col("genres").replace("(no genres listed)", None)), bad
 
 
-def u_item(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def u_item(path: Path, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`u.item`, Latin-1: item_id, title, release date, genres from the 19 flags."""
     names = ("item_id", "title", "release_date", "video_date", "url", *GENRES)
-    layout = Delimited(path, names, "|", False, None, _encoding(path))
+    layout = Delimited(path, names, "|", False, None, _encoding(path), notes)
     movies, bad = keyed_rows(layout, "item_id", ("title", "release_date", *GENRES))
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).replace("", None).alias("genres")
@@ -150,7 +150,7 @@ def _add_users(raw: RawTables, folder: Path) -> None:
     for name, (separator, columns) in files.items():
         if not (folder / name).is_file():
             continue
-        layout = Delimited(folder / name, columns, separator, False, None)
+        layout = Delimited(folder / name, columns, separator, False, None, notes=raw.notes)
         raw.users, bad = keyed_rows(layout, "user_id", columns[1:])
         raw.rejected_items = pl.concat([raw.rejected_items, bad])
         raw.files.append(folder / name)

@@ -12,7 +12,7 @@ from ..card import Layout
 from . import RawTables
 from .attributes import read_side
 from .evidence import LINES, Shape, shape_of
-from .text import content, opening, rejections
+from .text import content, encoding_notes, opening, rejections, whole_utf8
 
 SETS = ("train.txt", "test.txt")
 LAYOUTS = {
@@ -31,6 +31,7 @@ class Sequences:
         title_column: column of titles in the file with item attributes, where the guess is wrong.
         layout: `pairs` of user and item a line, `users`, one user and its items a line, or `items`, items alone, the
             user being the number of the line; by default as it looks.
+        encoding: of these and side files, such as `cp1252`; by default UTF-8, UTF-16, or a guess that is shown.
     """
 
     name: ClassVar[str] = "sequences"
@@ -43,9 +44,10 @@ class Sequences:
         users_path: list[Path] | None = None,
         title_column: str | None = None,
         layout: Layout = "auto",
+        encoding: str = "auto",
     ) -> None:
         self.items_path, self.users_path = items_path or [], users_path or []
-        self.title_column, self.layout = title_column, layout
+        self.title_column, self.layout, self.encoding = title_column, layout, encoding
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -55,8 +57,9 @@ class Sequences:
     def read(self, path: Path) -> RawTables:
         """Read sequences; of a folder, train.txt and then test.txt, marked in column `part`."""
         files = sequence_files(path)
-        layout = self.layout if self.layout != "auto" else _layout(files[0])
-        tables = [_read(file, layout) for file in files]
+        layout = self.layout if self.layout != "auto" else _layout(files[0], self.encoding)
+        notes: list[str] = []
+        tables = [_read(file, layout, self.encoding, notes) for file in files]
         rows = [
             good.with_columns(pl.lit(place, pl.UInt16).alias("file"), pl.lit(file.stem).alias("part"))
             for place, (file, (good, _)) in enumerate(zip(files, tables, strict=True))
@@ -64,7 +67,7 @@ class Sequences:
         raw = RawTables(pl.concat(rows), files, rejected=pl.concat([bad for _, bad in tables]))
         if len(files) == 1:
             raw.interactions = raw.interactions.drop("part")
-        raw.notes.append(f"layout: {LAYOUTS[layout]}")
+        raw.notes += [f"layout: {LAYOUTS[layout]}", *notes]
         shape = sequence_shape(path) if self.layout == "auto" else Shape("other")
         if shape.kind in ("table", "unclear"):
             raw.notes.append(
@@ -75,8 +78,9 @@ class Sequences:
                 f"{' and '.join(file.name for file in files)} are joined, and this split of the source is not kept: "
                 "the dataset is split anew. The column `part` says where a row comes from"
             )
-        read_side(raw, "item_id", self.items_path, title=self.title_column)
-        read_side(raw, "user_id", self.users_path)
+        raw.encoding = self.encoding
+        read_side(raw, "item_id", self.items_path, title=self.title_column, encoding=self.encoding)
+        read_side(raw, "user_id", self.users_path, encoding=self.encoding)
         return raw
 
 
@@ -105,14 +109,20 @@ def sequence_files(path: Path) -> list[Path]:
     return texts
 
 
-def _layout(path: Path) -> str:
+def _layout(path: Path, encoding: str) -> str:
     """`pairs` where every one of the first lines has exactly two ids."""
-    return "pairs" if all(len(line.split()) == 2 for line in opening(path, 1000) if line.strip()) else "users"
+    return (
+        "pairs"
+        if all(len(line.split()) == 2 for line in opening(path, 1000, encoding) if line.strip())
+        else "users"
+    )
 
 
-def _read(path: Path, layout: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    opening(path, 1)
-    lines = _lines(path).with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
+def _read(path: Path, layout: str, encoding: str, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    opening(path, 1, encoding)
+    lines = (
+        _lines(path, encoding, notes).with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
+    )
     nameless = layout == "items"
     cells = pl.col("text").str.extract_all(r"\S+")
     count = pl.col("cells").list.len()
@@ -126,14 +136,16 @@ def _read(path: Path, layout: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     good = lines.filter(pl.col("reason").is_null())
     user = pl.col("line").cast(pl.String) if nameless else pl.col("cells").list.first()
     rows = good.select("line", user.alias("user_id"), pl.col("cells").list.slice(0 if nameless else 1))
-    table = rejections(path, bad["line"], bad["reason"])
+    table = rejections(path, bad["line"], bad["reason"], encoding)
     return rows.explode("cells").select("user_id", pl.col("cells").alias("item_id"), "line"), table
 
 
-def _lines(path: Path) -> pl.DataFrame:
+def _lines(path: Path, encoding: str, notes: list[str]) -> pl.DataFrame:
     try:
-        return pl.read_lines(content(path), name="text", glob=False)
-    except pl.exceptions.ComputeError:  # not UTF-8: the lines in question are rejected
-        whole = content(path)
-        data = whole.read_bytes() if isinstance(whole, Path) else whole
-        return pl.read_lines(data.decode("utf-8", "replace").encode(), name="text")
+        lines = pl.read_lines(content(path, encoding), name="text", glob=False)
+        notes += encoding_notes(path, encoding)
+    except pl.exceptions.ComputeError:  # not UTF-8: it is decoded, or the lines in question are rejected
+        data, found = whole_utf8(path, encoding)
+        notes += encoding_notes(path, encoding, found)
+        lines = pl.read_lines(data, name="text")
+    return lines.with_columns(pl.col("text").str.strip_prefix("\ufeff"))

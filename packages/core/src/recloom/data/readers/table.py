@@ -12,14 +12,14 @@ from ...errors import DataError
 from ..card import Quote
 from . import RawTables, column_list, no_rejections, prepare_command
 from .attributes import read_side
-from .delimited import SEPARATORS, Delimited, guess_separator, header_of, valid_rows
+from .delimited import SEPARATORS, Delimited, guess_separator, header_of, placed_names, valid_rows
 from .evidence import LINES, first_line_is_data, roles_by_value
-from .jsonlines import read_json_lines
-from .text import SHOWN, opening, rejections
+from .jsonlines import json_keys, read_json_lines
+from .lists import one_row_an_item
+from .quoting import cells_of
+from .text import SHOWN, kind_of, opening, rejections
 from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds
 
-DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".inter", ".tab")
-JSON = (".jsonl", ".ndjson", ".json")
 IDS = ("user_id", "item_id")
 FLAGS = {
     "user_id": "--user-column",
@@ -30,13 +30,15 @@ FLAGS = {
 
 
 class Table:
-    """Any table of interactions (CSV, TSV, Parquet, JSON lines; .gz too); columns guessed or named.
+    """Any table of interactions (CSV, TSV, Parquet, JSON; .gz too); columns guessed or named.
 
     Args:
         items_path: files with item titles and attributes; an id map comes before the file it leads to.
         users_path: the same for users.
         separator: separator of the table, where the guess is wrong.
-        quote: `none` where quotes are ordinary characters.
+        quote: what quotes mean here and in side files: `double` or `backslash`, how quotes inside a quoted field are
+            written; `none` where they are ordinary characters; by default as the lines show.
+        encoding: of this file and side files, such as `cp1252`; by default UTF-8, UTF-16, or a guess that is shown.
         columns: column names of a table without a header row.
         user_column: column of user ids, where the guess is wrong.
         item_column: column of item ids, where the guess is wrong.
@@ -57,7 +59,7 @@ class Table:
         items_path: list[Path] | None = None,
         users_path: list[Path] | None = None,
         separator: str | None = None,
-        quote: Quote = "double",
+        quote: Quote = "auto",
         columns: list[str] | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
@@ -66,9 +68,11 @@ class Table:
         time_format: str | None = None,
         title_column: str | None = None,
         keep_columns: list[str] | None = None,
+        encoding: str = "auto",
     ) -> None:
         self.items_path, self.users_path, self.separator = items_path or [], users_path or [], separator
         self.quote, self.columns, self.keep_columns = quote, column_list(columns), column_list(keep_columns)
+        self.encoding = encoding
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
         self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
 
@@ -94,52 +98,36 @@ class Table:
             raw.notes.append(
                 "no column of times: the order of the rows is each user's order (or --time-column)"
             )
-        read_side(raw, "item_id", self.items_path, roles["item_id"], self.title_column)
-        read_side(raw, "user_id", self.users_path, roles["user_id"])
+        raw.encoding = text = self.encoding
+        read_side(
+            raw,
+            "item_id",
+            self.items_path,
+            roles["item_id"],
+            self.title_column,
+            quote=self.quote,
+            encoding=text,
+        )
+        read_side(raw, "user_id", self.users_path, roles["user_id"], quote=self.quote, encoding=text)
         return raw
-
-
-def kind_of(path: Path) -> str:
-    """`parquet`, `json` or `delimited`, by the file's ending and first character."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix == ".parquet":
-        return "parquet"
-    if suffix in JSON or (suffix not in DELIMITED and opening(path, 1)[0].lstrip().startswith("{")):
-        return "json"
-    return "delimited"
 
 
 def column_names(path: Path, reader: Table) -> list[str]:
     """All columns of a file, from its header, its schema, its first objects or `--columns`."""
-    kind = kind_of(path)
+    kind = kind_of(path, reader.encoding)
     if kind == "parquet":
         return list(pl.read_parquet_schema(path))
     if kind == "json":
-        return _json_keys(path)
-    separator = reader.separator or guess_separator(path)
-    names = list(header_of(path, separator))
+        return json_keys(path, reader.encoding)
+    separator = reader.separator or guess_separator(path, reader.encoding)
+    names = list(header_of(path, separator, reader.quote, reader.encoding))
     if reader.columns:
         if len(guess_columns(names)) > 1:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
         return reader.columns
-    if len(names) != len(set(names)) and not _headerless(path, names, separator):
+    if len(names) != len(set(names)) and not _headerless(path, names, separator, reader):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
     return names
-
-
-def _json_keys(path: Path) -> list[str]:
-    import json
-
-    keys: dict[str, None] = {}
-    for line in opening(path, 100):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
-    if not keys:
-        raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
-    return list(keys)
 
 
 def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str]:
@@ -155,6 +143,9 @@ def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str
     wanted += [("--keep-columns", name) for name in reader.keep_columns]
     absent = [f"{column!r} ({flag})" for flag, column in wanted if column not in names]
     faults = []
+    if twice := [column for column in named.values() if list(named.values()).count(column) > 1]:
+        flags = " and ".join(FLAGS[role] for role, column in named.items() if column == twice[0])
+        faults.append(f"{flags} name one column, {twice[0]!r}. Name a column for each, or `none`.")
     if absent:
         faults.append(f"{path} has no column {', '.join(absent)}. It has {', '.join(names)}.")
     found = {role: column for role, column in roles.items() if column in names}
@@ -169,12 +160,12 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
     missing = [role for role in IDS if role not in found]
     kinds = " or ".join(role.replace("_", " ") + "s" for role in missing)
     what = f"{path}: no column of {kinds} recognised among {', '.join(names)[:300]}."
-    if kind_of(path) == "delimited" and not reader.columns:
+    if kind_of(path, reader.encoding) == "delimited" and not reader.columns:
         better = guess_separator(path)
         if len(names) == 1 and reader.separator and better != reader.separator:
             return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
         separator = reader.separator or better
-        if _headerless(path, names, separator):
+        if _headerless(path, names, separator, reader):
             return what + _name_columns(path, separator, reader)
     free = [name for name in names if name not in found.values()]
     example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
@@ -202,17 +193,18 @@ def _valid(column: str | None, roles: dict[str, str]) -> str | None:
     return column if column == "none" or column in roles.values() else None
 
 
-def _cells(path: Path, separator: str) -> list[list[str]]:
-    return [line.split(separator) for line in opening(path, LINES) if line.strip()]
+def _cells(path: Path, separator: str, reader: Table) -> list[list[str]]:
+    lines = opening(path, LINES, reader.encoding)
+    return [cells_of(line, separator, reader.quote) for line in lines if line.strip()]
 
 
-def _headerless(path: Path, names: list[str], separator: str) -> bool:
-    return len(names) > 1 and first_line_is_data(names, _cells(path, separator)[1:])
+def _headerless(path: Path, names: list[str], separator: str, reader: Table) -> bool:
+    return len(names) > 1 and first_line_is_data(names, _cells(path, separator, reader)[1:])
 
 
 def _name_columns(path: Path, separator: str, reader: Table) -> str:
     """What to type for a file without a header: its columns named by what they hold."""
-    columns = roles_by_value(_cells(path, separator))
+    columns = roles_by_value(_cells(path, separator, reader))
     options = _options(reader) | {"columns": columns}
     return (
         " Line 1 looks like data, so the header row may be missing: name the columns in order with --columns. By what "
@@ -221,27 +213,35 @@ def _name_columns(path: Path, separator: str, reader: Table) -> str:
 
 
 def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
-    kept = [name for name in reader.keep_columns if name not in roles.values()]
-    if kind_of(path) == "delimited":
+    kept = list(dict.fromkeys(name for name in reader.keep_columns if name not in roles.values()))
+    kind = kind_of(path, reader.encoding)
+    if kind == "delimited":
         return _read_delimited(path, roles, kept, reader)
     wanted = [*roles.values(), *kept]
-    if kind_of(path) == "json":
-        frame, bad = read_json_lines(path, wanted)
+    names, notes = _called(wanted, roles, kept)
+    if kind == "json":
+        keys = dict(zip(wanted, names, strict=True))
+        frame, bad = read_json_lines(path, keys, encoding=reader.encoding, notes=notes)
     else:
-        frame, bad = (
-            pl.read_parquet(path, columns=wanted, glob=False).with_row_index("line", 1),
-            no_rejections(),
-        )
-    frame = frame.rename({column: role for role, column in roles.items()})
-    frame, notes = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), reader)
-    good, failed = part_rows(
-        frame.with_columns(pl.col("line").cast(pl.UInt32)), row_checks(frame.schema, IDS)
-    )
-    if kind_of(path) == "json":
-        rejected = rejections(path, failed["line"], failed["reason"])
+        frame, bad = pl.read_parquet(path, columns=wanted, glob=False).select(wanted), no_rejections()
+        frame.columns = list(names)
+        frame = frame.with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
+    frame, listed = one_row_an_item(path, frame)
+    frame, understood = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), reader)
+    good, failed = part_rows(frame, row_checks(frame.schema, IDS))
+    if kind == "json":
+        rejected = rejections(path, failed["line"], failed["reason"], reader.encoding)
     else:
         rejected = _parquet_rejections(path, failed)
-    return RawTables(good, [path], rejected=pl.concat([bad, rejected]), notes=notes)
+    return RawTables(good, [path], rejected=pl.concat([bad, rejected]), notes=[*notes, *listed, *understood])
+
+
+def _called(columns: list[str], roles: dict[str, str], kept: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """What each column is called: by its role, or as it is, or `other_...` where a role has its name; and a note."""
+    names = placed_names(columns, {columns.index(column): role for role, column in roles.items()})
+    others = {column: names[columns.index(column)] for column in kept}
+    listed = ", ".join(f"{column} as {name}" for column, name in others.items() if column != name)
+    return names, [f"kept under other names: {listed}"] if listed else []
 
 
 def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
@@ -256,12 +256,12 @@ def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
-    separator = reader.separator or guess_separator(path)
-    names = column_names(path, reader)
-    renamed = {column: role for role, column in roles.items()}
-    quote = '"' if reader.quote == "double" and len(separator) == 1 else None
-    layout = Delimited(path, tuple(renamed.get(n, n) for n in names), separator, not reader.columns, quote)
-    types: dict[str, pl.DataType] = dict.fromkeys([*roles, *kept], pl.String())
+    separator = reader.separator or guess_separator(path, reader.encoding)
+    columns = column_names(path, reader)
+    names, notes = _called(columns, roles, kept)
+    layout = Delimited(path, names, separator, not reader.columns, reader.quote, reader.encoding, notes)
+    others = [names[columns.index(column)] for column in kept]
+    types: dict[str, pl.DataType] = dict.fromkeys([*roles, *others], pl.String())
     if "value" in roles:
         types["value"] = pl.Float32()
     if "timestamp" in roles:
@@ -269,10 +269,11 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: 
     frame, lossy = layout.read(types)
     if "value" in roles and separator != "," and frame["value"].null_count():  # decimal commas?
         frame, lossy = layout.read(types | {"value": pl.String()})
-    frame, notes = _understood(path, frame, reader)
+    frame, listed = one_row_an_item(path, frame)
+    frame, understood = _understood(path, frame, reader)
     good, bad = valid_rows(frame, layout, lossy, IDS)
     notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")
-    return RawTables(good, [path], rejected=bad, notes=notes)
+    return RawTables(good, [path], rejected=bad, notes=[*notes, *listed, *understood])
 
 
 def _understood(path: Path, frame: pl.DataFrame, reader: Table) -> tuple[pl.DataFrame, list[str]]:
@@ -295,8 +296,8 @@ def _understood(path: Path, frame: pl.DataFrame, reader: Table) -> tuple[pl.Data
 def _time_type(layout: Delimited) -> pl.DataType:
     """Whole numbers are parsed as such at once; anything else is read as text and looked at."""
     place = layout.names.index("timestamp")
-    lines = [line for line in opening(layout.path, 50)[layout.header :] if line.strip()]
-    cells = [line.split(layout.separator) for line in lines]
+    lines = [line for line in opening(layout.path, 50, layout.encoding)[layout.header :] if line.strip()]
+    cells = [cells_of(line, layout.separator, layout.quote) for line in lines]
     texts = [row[place].strip() for row in cells if len(row) > place]
     whole = sum(text.removeprefix("-").isdigit() for text in texts)
     return pl.Int64() if whole * 2 > len(texts) else pl.String()
