@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from recloom.cli.main import main
 from recloom.data.prepare.dataset import arrange
+from recloom.data.readers.amazon import Amazon
 from recloom.data.readers.sequences import Sequences
 from recloom.data.readers.table import Table
 from recloom.errors import DataError
@@ -49,6 +50,22 @@ def test_no_column_moves_whatever_others_are_called(tmp_path, kind):
     assert arrange(raw).counts["interactions"] == 8
     bare = Table(**NAMED).read(written(tmp_path, kind)).interactions
     assert set(bare.columns) == {"line", "user_id", "item_id", "timestamp", "value"}
+
+
+def test_keys_of_reviews_that_are_called_as_columns_are(tmp_path):
+    review = {
+        "reviewerID": "u",
+        "asin": "a",
+        "overall": 5,
+        "unixReviewTime": 9,
+        "timestamp": "t",
+        "line": "l",
+    }
+    (tmp_path / "reviews.json").write_text(json.dumps(review) + "\n")
+    raw = Amazon(keep_columns=["timestamp", "line", "asin"]).read(tmp_path / "reviews.json")
+    assert raw.interactions.select("item_id", "timestamp", "other_timestamp", "other_line").rows() == [
+        ("a", 9, "t", "l")
+    ]
 
 
 def test_a_column_cannot_have_two_roles(tmp_path):

@@ -93,6 +93,11 @@ def test_fields_of_several_lines_keep_true_lines(tmp_path):
     assert raw.rejected.rows() == [("log.csv", 7, "item_id is empty", 'w,,"q')]
 
 
+def test_a_mark_before_a_quoted_first_row_is_no_part_of_it(tmp_path):
+    raw = read(tmp_path, '\ufeff"u, 1","a ""b""",3\n" v",5" x,4\n', columns=["user_id", "item_id", "value"])
+    assert raw.interactions.select("user_id", "item_id").rows() == [("u, 1", 'a "b"'), (" v", '5" x')]
+
+
 def test_headers_may_be_quoted_hold_separators_and_lines(tmp_path):
     text = '"user_id","item, or\nid",timestamp\nu,a,1\n"v","b",2\nw,c\n'
     raw = read(tmp_path, text, item_column="item, or\nid")
@@ -108,6 +113,8 @@ def test_spaces_around_cells_go_and_those_in_quotes_stay(tmp_path):
     assert titles(raw) == ["One", "two", "x"]
     (note,) = [note for note in raw.notes if "spaces" in note]
     assert note.endswith("removed: 3 of cells in rows with quotes, 1 of item_id, 1 of title")
+    text = 'user_id,item_id,title,timestamp\nu,a,"He said \\"hi\\" ",1\nu,b," |\t",2\nu,c," ",3\n'
+    assert titles(read(tmp_path, text, keep_columns=["title"])) == ['He said "hi" ', " |\t", " "]
     plain = read(tmp_path, "user_id, item_id\nu, a\nv ,b\n,  \n")
     assert plain.interactions.select("user_id", "item_id").rows() == [("u", "a"), ("v", "b")]
     assert plain.rejected["line"].to_list() == [4]

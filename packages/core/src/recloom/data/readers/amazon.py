@@ -15,6 +15,7 @@ import polars as pl
 
 from ...errors import DataError
 from . import RawTables, column_list
+from .delimited import placed_names
 from .jsonlines import read_json_lines
 from .text import first_of_each, opening, rejections
 from .values import part_rows, row_checks, to_seconds
@@ -73,10 +74,10 @@ class Amazon:
         reviews = _reviews_file(path)
         keys = _release(reviews)
         names = {"user_id": keys.user, "item_id": keys.item, "value": keys.value, "timestamp": keys.time}
-        kept = [name for name in self.keep_columns if name not in names.values()]
+        columns = list(dict.fromkeys([*names.values(), *self.keep_columns]))
+        called = placed_names(columns, dict(enumerate(names)))
         notes: list[str] = []
-        frame, broken = read_json_lines(reviews, [*names.values(), *kept], notes=notes)
-        frame = frame.select("line", *(pl.col(key).alias(role) for role, key in names.items()), *kept)
+        frame, broken = read_json_lines(reviews, dict(zip(columns, called, strict=True)), notes=notes)
         times, taken_for = to_seconds(frame["timestamp"])
         frame = frame.with_columns(pl.col("value").cast(pl.Float32, strict=False), times.alias("timestamp"))
         good, failed = part_rows(frame, row_checks(frame.schema, ("user_id", "item_id")))

@@ -89,6 +89,8 @@ class Delimited:
         if self.quote not in (None, "none") and _holds(data, b'"'):
             assert self.quote is not None
             whole = pl.read_lines(data, name="line", glob=False)["line"]
+            if whole[0].startswith("\ufeff"):
+                whole = pl.concat([whole[:1].str.strip_prefix("\ufeff"), whole[1:]])
             spaced = any(_holds(data, mark) for mark in (b'" ', b' "', b'"\t', b'\t"'))
             quoting = Quoting(self.path, whole, self.separator, len(self.names), skip, self.header, spaced)
             records = quoting.rows(self.quote)
@@ -133,10 +135,10 @@ class Delimited:
         for name in frame.columns:
             if frame[name].dtype != pl.String or name == EXTRA:
                 continue
-            padded = frame[name].str.contains(r"^\s|\s$").fill_null(False) & ~done
+            padded = frame[name].str.contains(r"^[ \t]|[ \t]$").fill_null(False) & ~done
             if count := int(padded.sum()):
                 changed[name] = count
-                stripped = pl.col(name).str.strip_chars().replace("", None)
+                stripped = pl.col(name).str.strip_chars(" \t").replace("", None)
                 frame = frame.with_columns(pl.when(padded).then(stripped).otherwise(name).alias(name))
         if changed:
             listed = ", ".join(f"{count:,} of {name}" for name, count in changed.items())

@@ -72,7 +72,7 @@ def sound(separator: str, backslash: bool = False) -> str:
 def padded(separator: str) -> str:
     """The pattern of a line in which a quoted field begins or ends with a space."""
     mark = re.escape(separator)
-    return rf'(?:^|{mark})"\s|[^"{mark}]\s"(?:{mark}|\r?$)'
+    return rf'(?:^|{mark})"[ \t]|[ \t]"(?:{mark}|\r?$)'
 
 
 def record(lines: Sequence[str] | pl.Series, start: int, separator: str, backslash: bool = False) -> Cells:
@@ -99,7 +99,7 @@ def record(lines: Sequence[str] | pl.Series, start: int, separator: str, backsla
                 )
             stop = text.find(separator, place)
             stop = len(text) if stop < 0 else stop
-            found.cells.append(text[place:stop].strip())
+            found.cells.append(text[place:stop].strip(" \t"))
             found.padded += text[place:stop] != found.cells[-1]
             found.doubtful += opened is not None
             place = stop
@@ -174,7 +174,8 @@ class Quoting:
             return Records(len(self.lines) - self.skip - self.header)
         ways = {} if quote == "backslash" else {"double": self._read(odd, False, quote == "auto")}
         if quote == "backslash" or (quote == "auto" and self._among(odd, '\\\\"')):
-            ways["backslash"] = self._read(self._odd(sound(self.separator, True)), True, quote == "auto")
+            unsound = np.union1d(self._odd(sound(self.separator, True)), odd)
+            ways["backslash"] = self._read(unsound, True, quote == "auto")
         best = min(ways, key=lambda way: (ways[way].fault is not None, ways[way].cost))
         chosen = ways[best]
         if quote == "auto" and self.separator == "\t" and (chosen.fault or chosen.cost):
