@@ -3,12 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/mutation.py            draws, runs what has no outcome yet, writes mutation.json
     OMP_NUM_THREADS=1 python benchmarks/mutation.py --again    the survivors once more, after a test was added
 
-400 mutants are drawn with a fixed seed, as many from each stratum as it has, up to an equal share, and
-of its kinds of change in turn; NAMED are mistakes
-that were once made or nearly made, and always run. A mutant is a changed expression or statement of the source, which
-an import hook gives to a forked process in place of the file; nothing on disk is changed. The parent has imported torch
-and Lightning, so that a mutant takes little more than its nearest tests (STRATA). mutmut and cosmic-ray start a new
-process for each mutant, or change a copy of the project, and draw no stratified sample.
+400 mutants are drawn with a fixed seed, as many from each stratum as it has, up to an equal share, and of its kinds of
+change in turn; NAMED are mistakes that were once made or nearly made, and always run. A mutant is a changed expression
+or statement of the source, which a forked process has in place of the file; nothing on disk is changed. The parent has
+imported torch and Lightning; a child of it collects the nearest tests of a file (STRATA), and a child of that runs them
+with the code of one mutant put into the functions that were imported. Where it does not fit into them, an import hook
+gives it to a new process. mutmut and cosmic-ray start a new process for each mutant, or change a copy of the project,
+and draw no stratified sample.
 
 Outcomes are kept in .data/mutation.jsonl, one a line, and a run goes on where it was ended. A survivor that no test can
 kill has a sentence in mutation_equivalent.json.
@@ -23,12 +24,13 @@ import importlib
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import time
+import types
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -39,6 +41,8 @@ from mutants import CORE, GRAPH, NAMED, changes
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DRAWN, SEED, SPARE_SECONDS = 400, 14, 60
+UNFIT = 77
+"""Status of a mutant whose code cannot take the place of what was imported."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,10 @@ class Mutant:
     after: str
     start: int
     stop: int
+
+    def of(self, text: bytes) -> bytes:
+        """The file with the change."""
+        return text[: self.start] + self.after.encode() + text[self.stop :]
 
 
 def mutants_of(stratum: str, source: Source) -> list[Mutant]:
@@ -231,6 +239,8 @@ def warm() -> None:
         "pytest",
         "scipy.sparse",
         "torch_geometric.nn",
+        "torch.onnx._internal.exporter._registration",
+        "torch.onnx._internal.exporter._decomp",
     ]:
         if importlib.util.find_spec(name.partition(".")[0]):
             importlib.import_module(name)
@@ -239,53 +249,120 @@ def warm() -> None:
     assert not mutated & set(sys.modules), mutated & set(sys.modules)
 
 
-def run_tests(path: str, text: bytes, tests: tuple[str, ...], seconds: float) -> tuple[str, float]:
-    """`survived`, `killed` or `timeout` of the tests with that text as the file, and how long they took."""
-    folder, began = tempfile.mkdtemp(prefix="mutant-"), time.monotonic()
-    child = os.fork()
-    if not child:
-        _child(Path(folder), path, text, [test for test in tests if (ROOT / test).is_file()])
-    status, outcome = None, "timeout"
+def outcome_of(child: int, seconds: float) -> str:
+    """`survived`, `killed` or `timeout` of a forked process that ends with the status of its tests."""
+    began = time.monotonic()
     while time.monotonic() - began < seconds:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            outcome = "killed" if status else "survived"
-            break
-        time.sleep(0.02)
-    else:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    log = (Path(folder) / "log").read_text(encoding="utf-8", errors="replace")
-    if outcome != "timeout" and "no tests ran" in log and "error" not in log:
-        raise SystemExit(f"no test of {tests} ran: {log[-2000:]}")
-    shutil.rmtree(folder, ignore_errors=True)
-    return outcome, time.monotonic() - began
+            code = os.waitstatus_to_exitcode(status)
+            return "unfit" if code == UNFIT else "killed" if code else "survived"
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "timeout"
 
 
-def _child(folder: Path, path: str, text: bytes, tests: list[str]) -> None:
-    code: int = 99
+def forked(work: Callable[[], int]) -> int:
+    """Start a process of its own group for some work; it is silent, and ends with the status of it."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
     try:
         os.setsid()
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+        nothing = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
-            os.dup2(log, stream)
+            os.dup2(nothing, stream)
         os.chdir(ROOT)
-        sys.meta_path.insert(0, Finder(ROOT / path, text))
-        import pytest
-
-        words = [
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "ignore",
-            f"--basetemp={folder / 'tmp'}",
-            "--tb=line",
-        ]
-        code = int(pytest.main([*words, *tests]))
+        code = work()
     finally:
         os._exit(code)
+
+
+def imported(path: str, text: bytes, tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
+    """Run tests with a text in place of a file that was not imported yet; the status of pytest."""
+    import pytest
+
+    sys.meta_path.insert(0, Finder(ROOT / path, text))
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", f"--basetemp={folder}/tmp", "--tb=no"]
+        return int(pytest.main([*words, *tests], plugins=list(plugins)))
+
+
+class Collected:
+    """Plugin of pytest that runs the collected tests once for each mutant, in a forked process with its code.
+
+    Args:
+        source: whose tests they are.
+        text: of its file, as it is.
+        mutants: of it.
+        tell: takes each mutant, its outcome and the seconds.
+    """
+
+    def __init__(self, source: Source, text: bytes, mutants: list[Mutant], tell: Callable[..., None]) -> None:
+        self.source, self.text, self.mutants, self.tell = source, text, mutants, tell
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        began = time.monotonic()
+        if outcome_of(forked(lambda: self.run(session)), 600) != "survived":
+            session.shouldfail = "the tests do not pass on the file as it is, after a fork"
+            raise session.Failed(session.shouldfail)
+        took = time.monotonic() - began
+        for mutant in self.mutants:
+            began = time.monotonic()
+            found = outcome_of(forked(lambda one=mutant: self.run(session, one)), 10 * took + SPARE_SECONDS)
+            if found != "unfit":
+                self.tell(mutant, found, time.monotonic() - began)
+        return True
+
+    def run(self, session: Any, mutant: Mutant | None = None) -> int:
+        if mutant is not None:
+            try:
+                put_in_place(self.source.path, mutant.of(self.text))
+            except ValueError:  # it has other cells, such as that of super(): only an import can make it
+                return UNFIT
+        items = session.items
+        for item, after in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if session.testsfailed:
+                return 1
+        return 0
+
+
+def put_in_place(path: str, text: bytes) -> None:
+    """Give the functions of an imported module the code that they have in another text of it.
+
+    Whoever imported a function holds the same object, so that all see the other code.
+    """
+    name = Finder(ROOT / path, text).name
+    old, new = sys.modules[name], types.ModuleType(name)
+    new.__package__, new.__file__ = old.__package__, old.__file__
+    exec(compile(text, str(ROOT / path), "exec", dont_inherit=True), new.__dict__)
+    for mine, theirs in code_of(old, new):
+        mine.__code__, mine.__defaults__, mine.__kwdefaults__ = (
+            theirs.__code__,
+            theirs.__defaults__,
+            theirs.__kwdefaults__,
+        )
+
+
+def code_of(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
+    """Pairs of functions of two modules or classes by their names."""
+    for name, mine in vars(old).items():
+        theirs = vars(new).get(name)
+        for inner in ("fget", "func", "__func__", "__wrapped__"):
+            mine, theirs = getattr(mine, inner, mine), getattr(theirs, inner, theirs)
+        if type(mine) is not type(theirs) or getattr(mine, "__module__", None) != old_name(old):
+            continue
+        if isinstance(mine, types.FunctionType):
+            yield mine, theirs
+        elif isinstance(mine, type):
+            yield from code_of(mine, theirs)
+
+
+def old_name(where: Any) -> str:
+    return str(where.__name__ if isinstance(where, types.ModuleType) else where.__module__)
 
 
 def main() -> None:
@@ -305,11 +382,7 @@ def main() -> None:
         path: (ROOT / path).read_bytes() for path in by_path
     }  # as they are drawn from, whatever happens to them
     todo = [*named(), *drawn(given.count, given.seed)]
-    outcomes: dict[str, dict[str, Any]] = {}
-    if given.log.is_file():
-        outcomes = {
-            one["id"]: one for one in map(json.loads, given.log.read_text(encoding="utf-8").splitlines())
-        }
+    outcomes = read(given.log)
     waiting: dict[str, list[Mutant]] = defaultdict(list)
     for mutant in todo:
         known = outcomes.get(mutant.id, {}).get("outcome")
@@ -319,25 +392,46 @@ def main() -> None:
     if waiting:
         warm()
     given.log.parent.mkdir(exist_ok=True)
-    with given.log.open("a", encoding="utf-8") as log:
-        for file, mutants in waiting.items():
-            text = texts[file]
-            clean, took = run_tests(file, text, by_path[file].tests, 600)
-            if clean != "survived":
-                raise SystemExit(
-                    f"the tests of {file} do not pass on the file as it is: {by_path[file].tests}"
-                )
-            print(f"{file}: {len(mutants)} mutants, tests {took:.1f} s", flush=True)
-            for mutant in mutants:
-                changed = text[: mutant.start] + mutant.after.encode() + text[mutant.stop :]
-                outcome, seconds = run_tests(file, changed, by_path[file].tests, 5 * took + SPARE_SECONDS)
-                outcomes[mutant.id] = asdict(mutant) | {"outcome": outcome, "seconds": round(seconds, 2)}
-                log.write(json.dumps(outcomes[mutant.id]) + "\n")
-                log.flush()
-                if outcome == "survived" and mutant.id not in sentences:
-                    print(f"  {mutant.id} {file}:{mutant.line} {mutant.kind}: {mutant.before!r} -> {mutant.after!r}",
-                          flush=True)  # fmt: skip
+    for file, mutants in waiting.items():
+        run_file(by_path[file], texts[file], mutants, given.log, sentences)
+    outcomes = read(given.log)
     write(given.out, given.seed, [outcomes[one.id] for one in todo if one.id in outcomes], sentences)
+
+
+def read(log: Path) -> dict[str, dict[str, Any]]:
+    """The last outcome of each mutant by its id."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return {one["id"]: one for one in map(json.loads, lines)}
+
+
+def run_file(
+    source: Source, text: bytes, mutants: list[Mutant], log: Path, sentences: dict[str, str]
+) -> None:
+    """Run the nearest tests on all mutants of a file, and add their outcomes to the log."""
+    shown, began = os.dup(1), time.monotonic()
+
+    def tell(mutant: Mutant, outcome: str, seconds: float) -> None:
+        line = json.dumps(asdict(mutant) | {"outcome": outcome, "seconds": round(seconds, 2)})
+        with log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if outcome == "survived" and mutant.id not in sentences:
+            place = f"{mutant.file.rpartition('/')[2]}:{mutant.line}"
+            os.write(
+                shown,
+                f"  {mutant.id} {place} {mutant.kind}: {mutant.before!r} -> {mutant.after!r}\n".encode(),
+            )
+
+    collected = Collected(source, text, mutants, tell)
+    together = outcome_of(forked(lambda: imported(source.path, text, source.tests, [collected])), 10**6)
+    left = [mutant for mutant in mutants if mutant.id not in read(log)]
+    if together != "survived" and len(left) == len(mutants):
+        raise SystemExit(f"the tests of {source.path} do not pass on the file as it is: {source.tests}")
+    for mutant in left:
+        start = time.monotonic()
+        tell(mutant, outcome_of(forked(lambda one=mutant: imported(source.path, one.of(text), source.tests)), 300),
+             time.monotonic() - start)  # fmt: skip
+    os.close(shown)
+    print(f"{source.path}: {len(mutants)} mutants, {time.monotonic() - began:.0f} s", flush=True)
 
 
 def write(path: Path, seed: int, results: list[dict[str, Any]], sentences: dict[str, str]) -> None:
