@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 CORE, GRAPH = "packages/core/src/recloom/", "packages/plugins-graph/src/recloom_graph/"
@@ -52,6 +53,35 @@ NAMED: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 """(file, text, what stands there instead): wrong partners, dropped halves, masks and modes."""
 
+
+@dataclass(frozen=True)
+class Source:
+    """A file, the tests nearest to it, and the functions of it that are mutated (none = all)."""
+
+    path: str
+    tests: tuple[str, ...]
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A changed piece of one file: the text between two offsets of it and what stands there instead."""
+
+    id: str
+    stratum: str
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    start: int
+    stop: int
+
+    def of(self, text: bytes) -> bytes:
+        """The file with the change."""
+        return text[: self.start] + self.after.encode() + text[self.stop :]
+
+
 COMPARISONS = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
     ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,),
@@ -70,8 +100,9 @@ METHODS = {
     "exp": "log", "log": "exp", "rsqrt": "sqrt", "clamp_min": "clamp_max", "softplus": "logsigmoid",
     "cumsum": "cumprod",
 }  # fmt: skip
-OF_THE_DEVICE = {"device", "non_blocking", "dtype", "type", "batch_size", "prog_bar"}
-"""Keywords without which a process on a CPU computes the same, or the same to rounding."""
+OF_THE_DEVICE = {"device", "non_blocking", "dtype", "type", "batch_size", "prog_bar", "strict"}
+"""Keywords without which a process on a CPU computes the same, or the same to rounding; or that only check."""
+SYMMETRIC = ("max", "min", "np.minimum", "np.maximum")
 
 
 def changes(tree: ast.Module, only: tuple[str, ...]) -> Iterator[tuple[str, ast.AST, str, str]]:
@@ -186,7 +217,8 @@ def rewritten(node: ast.expr) -> Iterator[tuple[str, str]]:
         case ast.Tuple(elts=[ast.Name() as one, ast.Name() as two], ctx=ast.Load()):
             yield "swapped argument", f"({text(two)}, {text(one)})"
         case ast.Call(func=func, args=args, keywords=keywords):
-            if len(args) > 1 and not any(isinstance(arg, ast.Starred) for arg in args[:2]):
+            starred = any(isinstance(arg, ast.Starred) for arg in args[:2])
+            if len(args) > 1 and not starred and text(func) not in SYMMETRIC:
                 yield "swapped argument", other(args=[args[1], args[0], *args[2:]])
             for at, keyword in enumerate(keywords):
                 if keyword.arg not in OF_THE_DEVICE:

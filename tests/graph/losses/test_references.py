@@ -41,6 +41,7 @@ class Nothing(Loss):
 def prepared(loss, kind=LightGCN, layers=2, without_text=()):
     generator = torch.Generator().manual_seed(0)
     texts = torch.randn(USERS + ITEMS, SIZE, generator=generator)
+    texts[:, 0] = 0  # a vector with a 0 in it is a text
     texts[list(without_text)] = 0
     rows = texts.tolist()
     users = pl.DataFrame({"user_id": [f"u{n}" for n in range(USERS)], "vector": rows[:USERS]})
