@@ -123,6 +123,20 @@ def test_side_files_are_of_any_kind(tmp_path, kind):
     assert arrange(raw).items.height == 8
 
 
+def test_types_of_recbole_are_no_part_of_a_name(tmp_path):
+    path = tmp_path / "goods.item"
+    path.write_text('item_id:token\tprice:float\tTitle:token_seq\tprice\np1\t2\tA "big" one\t3\n')
+    raw = Table(**NAMED, items_path=[path]).read(written(tmp_path, "csv"))
+    assert raw.items.rows(named=True) == [
+        {"item_id": "p1", "price": "2", "title": 'A "big" one', "other_price": "3"}
+    ]
+    assert Table(**NAMED, items_path=[path], title_column="price:float").read(written(tmp_path, "csv")).items[
+        "title"
+    ].to_list() == ["2"]
+    with pytest.raises(DataError, match=r"'item_id:token' \(--title-column\) is the column of ids"):
+        Table(**NAMED, items_path=[path], title_column="item_id:token").read(written(tmp_path, "csv"))
+
+
 def test_a_map_of_ids_leads_to_json_and_users_may_be_json_too(tmp_path):
     (tmp_path / "lines.txt").write_text("1 1\n1 2\n2 1\n")
     (tmp_path / "map.txt").write_text("1 p1\n2 p2\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,7 @@ from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, p
 from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
 from .text import first_of_each, kind_of, opening, rejections
-from .values import ROLES, part_rows, row_checks, whole_ids
+from .values import ROLES, part_rows, row_checks, untyped, whole_ids
 
 KEYS = {
     "item_id": (
@@ -146,31 +146,36 @@ def _json(
 def _names(
     path: Path, header: tuple[str, ...], key: str, column: str | None, title: str | None
 ) -> tuple[str, ...]:
-    """The header with the id column called `key` and the title column called `title`.
+    """The header with the id column called `key` and the title column called `title`, without RecBole's types.
 
     Another column of such a name is called `other_...`.
     """
     ids = [name for name in ROLES[key] if name.endswith("id")]
-    usual = [*([column] if column else []), *dict.fromkeys([*KEYS[key], *ids])]
-    found = _first(header, usual)
+    usual = [*([column] if column else []), *KEYS[key]]
+    found = _first(header, dict.fromkeys([*usual, *ids]))
     if found is None:
         raise DataError(
             f"{path}, line 1: no column of ids; expected one of {', '.join(dict.fromkeys(usual))}, "
             f"found {', '.join(header)}. "
             f"Rename the column to that of the interactions ({FLAGS[key]}), or add a header row."
         )
-    if title is not None and title not in header:
+    place = _first(header, TITLES if title is None else [title])
+    if title is not None and place is None:
         raise DataError(f"{path} has no column {title!r} (--title-column). It has {', '.join(header)}.")
+    if title is not None and place == found:
+        raise DataError(
+            f"{path}: {title!r} (--title-column) is the column of ids. Name another column, or none."
+        )
     named = {found: key}
-    place = header.index(title) if title is not None else _first(header, TITLES)
     if place is not None and place != found:
         named[place] = "title"
-    return placed_names(header, named, (*OWN, *ADDED[key]))
+    plain = [name[: len(untyped(name))] for name in (name.strip() for name in header)]
+    return placed_names(plain, named, (*OWN, *ADDED[key]))
 
 
-def _first(header: tuple[str, ...], usual: Sequence[str]) -> int | None:
-    """The place of the first of the usual names, as it is written or else in lower case."""
-    lower = [name.lower() for name in header]
+def _first(header: tuple[str, ...], usual: Iterable[str]) -> int | None:
+    """The place of the first of the usual names, as it is written or else in lower case, without a type."""
+    lower = [untyped(name) for name in header]
     places = (names.index(wanted) for wanted in usual for names in (list(header), lower) if wanted in names)
     return next(places, None)
 
