@@ -100,8 +100,8 @@ METHODS = {
     "exp": "log", "log": "exp", "rsqrt": "sqrt", "clamp_min": "clamp_max", "softplus": "logsigmoid",
     "cumsum": "cumprod",
 }  # fmt: skip
-OF_THE_DEVICE = {"device", "non_blocking", "dtype", "type", "batch_size", "prog_bar", "strict"}
-"""Keywords without which a process on a CPU computes the same, or the same to rounding; or that only check."""
+OF_THE_DEVICE = {"device", "non_blocking", "dtype", "type", "batch_size", "prog_bar", "strict", "help"}
+"""Keywords without which a process on a CPU computes the same to rounding, or that only check or are shown."""
 SYMMETRIC = ("max", "min", "np.minimum", "np.maximum")
 
 

@@ -358,3 +358,10 @@ def test_the_loss_that_a_recommender_asks_for():
     assert loss_of(Recommender(catalog())) is None
     with pytest.raises(RecloomError, match="X trains a recommender, and Recommender is not trained"):
         own_loss(Recommender(catalog()), "X")
+
+
+def test_shares_of_items_are_counted_anew_and_in_no_checkpoint():
+    loss = SampledSoftmax(sampling="popularity")
+    loss.fit(interactions())
+    assert loss.log_share.shape == (5,)
+    assert not loss.state_dict()

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from recloom.data.card import read_card
 from recloom.data.prepare.dataset import write_synthetic
-from recloom.data.split import assign, cold_items, k_core, load_split, split_digest, write_split
+from recloom.data.split import assign, cold_items, k_core, load_split, split_digest, split_rows, write_split
 from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError
-from recloom.schemas import SplitSpec
+from recloom.schemas import PARTS, SplitSpec
 
 SHORT = {"train": "t", "valid": "v", "test": "x", "context": "c", None: "."}
 
@@ -218,3 +218,16 @@ def test_short_users_are_counted(dataset, tmp_path):
     record = split_record(frame, assign(frame, spec), spec, read_card(dataset))
     assert record.counts["short_users"] == 2
     assert (record.counts["train"], record.counts["valid"], record.counts["test"]) == (4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "counts"), [(0.5, 0.4, 3), (0.4, 0.5, 3), (0.3, 0.6, 2), (0.6, 0.3, 2)]
+)
+def test_a_row_of_every_user_stays_in_train_however_shares_are_rounded(valid, test, counts):
+    spec = SplitSpec(strategy="random", valid=valid, test=test)
+    codes = split_rows(np.arange(5 * counts), np.full(5, counts), spec).reshape(5, counts)
+    held = min(round(counts * test), counts - 1)
+    expected = {"test": held, "valid": min(round(counts * valid), counts - 1 - held)}
+    for name, number in (expected | {"train": counts - sum(expected.values())}).items():
+        assert ((codes == PARTS.index(name)).sum(1) == number).all(), name
+    assert expected["test"] + expected["valid"] < counts

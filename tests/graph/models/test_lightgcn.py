@@ -7,7 +7,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR
-from recloom_graph.models.lightgcn import LightGCN
+from recloom_graph.models.lightgcn import LightGCN, ServingQuery
 
 
 def catalog(users: int, items: int) -> Catalog:
@@ -291,3 +291,76 @@ def test_scores_before_fit_say_what_to_do():
 def test_a_negative_number_of_layers_is_refused():
     with pytest.raises(RecloomError, match="num_layers must be at least 0; found -1"):
         LightGCN(catalog(1, 1), num_layers=-1)
+
+
+@pytest.mark.parametrize(("users", "items"), [(4, 9), (9, 4)])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_tables_that_are_served_by_numpy(users, items, layers):
+    """Also of users without an edge, of whom there are two, and of visitors with a history."""
+    pairs = [(u, i) for u, i in random_pairs(users, items, 0.5) if u > 2]
+    model = fitted(pairs, users, items, dim=3, num_layers=layers)
+    a = np.zeros((users + items + 2,) * 2)
+    for u, i in pairs:
+        a[u, users + 1 + i] = a[users + 1 + i, u] = 1
+    degree = a.sum(1)
+    norm = np.maximum(degree, 1)
+    stack = [
+        np.concatenate([t.detach().numpy() for t in (model.users.weight, model.items.table())]).astype(float)
+    ]
+    for _ in range(layers):
+        stack.append(a / np.sqrt(norm[:, None] * norm[None]) @ stack[-1])
+    final = sum(stack) / (layers + 1)
+    history = torch.tensor([[1, 3, 3, 0], [0, 0, 0, 2], [0, 0, 0, 0]])
+    found = model.query(everything(model, history, torch.tensor([0, 1, users]))).detach().numpy()
+    lower = sum(stack[:-1]) / (layers + 1)
+    for row, seen in ((0, [1, 3]), (1, [2])):
+        nodes = [users + 1 + item for item in seen if degree[users + 1 + item]]
+        folded = sum((lower[n] / np.sqrt(degree[n] * len(seen)) for n in nodes), np.zeros(3))
+        assert found[row] == pytest.approx(folded, abs=1e-6)
+    assert found[2] == pytest.approx(final[users], abs=1e-6)
+    assert model.item_vectors().detach().numpy() == pytest.approx(final[users + 1 :], abs=1e-6)
+    served = model._serving_tables()
+    assert served.in_graph.tolist() == (degree[: users + 1] > 0).tolist()
+    exported = model.export().module(torch.tensor([0, 1, users]), history)
+    assert exported.detach().numpy() == pytest.approx(found @ final[users + 2 :].T, abs=1e-5)
+    query = ServingQuery(served)(torch.tensor([0, 1, users]), history)
+    assert query.detach().numpy() == pytest.approx(found, abs=1e-6)
+    onward = torch.nn.Linear(3, 2)
+    assert torch.allclose(ServingQuery(served, onward)(torch.tensor([0, 1, users]), history), onward(query))
+
+
+def test_rows_begin_at_a_tenth_and_padding_at_zero():
+    torch.manual_seed(0)
+    model = LightGCN(catalog(200, 300))
+    for table in (model.users.weight, model.items.table()):
+        assert table[1:].std().item() == pytest.approx(0.1, rel=0.05)
+        assert abs(table[1:].mean().item()) < 0.01
+        assert not table[0].any()
+
+
+def test_vectors_are_read_by_the_name_that_is_asked_for():
+    known = catalog(2, 3)
+    items = known.items.with_columns(vector=pl.Series([[1.0, 2.0]] * 3))
+    with pytest.raises(RecloomError, match="'plots'"):
+        LightGCN(Catalog(items, known.users), dim=2, item_input="vector", vectors="plots")
+
+
+def test_new_items_are_nodes_without_edges():
+    known = catalog(3, 4)
+
+    def with_vectors(count):
+        vectors = torch.randn(count, 2, generator=torch.Generator().manual_seed(0)).tolist()
+        ids = [f"i{n}" for n in range(1, count + 1)]
+        return Catalog(pl.DataFrame({"item_id": ids, "vector": vectors}), known.users)
+
+    pairs = [(1, 1), (1, 2), (2, 2), (2, 3), (3, 4)]
+    model = LightGCN(with_vectors(4), dim=3, num_layers=2, item_input="vector")
+    model.fit(interactions(known, pairs))
+    before = model.eval().item_vectors()
+    model.extend(with_vectors(6))
+    after = model.item_vectors()
+    assert (model.num_items, after.shape) == (6, (7, 3))
+    assert model.graph.matrix().shape == (3 + 1 + 6 + 1,) * 2
+    assert torch.allclose(after[:5], before, atol=1e-6)
+    assert torch.allclose(after[5:], model.items.table()[5:] / 3, atol=1e-6)
+    assert after[5:].abs().min() > 0
