@@ -140,7 +140,8 @@ def test_which_readers_a_command_line_speaks_to(plugin):
     assert readers_of(["table", "--name", "movielens", "--columns", "a", "b"]) == [Table]
     assert {reader.name for reader in readers_of(["auto"])} >= {"diary", "table", "mind"}
     assert readers_of(["--overwrite", "table"]) == [Table]
-    assert readers_of(["--help"]) == readers_of(["nothing"]) == []
+    assert readers_of(["--help"]) == []
+    assert readers_of(["log.csv"]) == readers_of(["auto"])
 
 
 def test_what_is_recorded_is_what_was_given():

@@ -103,9 +103,10 @@ class DatasetCard(Record):
 class SplitSpec(Record):
     """How interactions are divided; together with the dataset's hash it determines the split."""
 
-    strategy: Literal["last", "time", "random", "users"] = "last"
+    strategy: Literal["last", "time", "random", "users", "source"] = "last"
     """`last`: each user's last item is test, the one before it validation. `time`: everything after a
-    point in time is test. `random`: a share of each user's rows. `users`: a share of the users."""
+    point in time is test. `random`: a share of each user's rows. `users`: a share of the users. `source`:
+    as whoever published the data divided them, kept by `recloom data prepare --keep-split`."""
     valid: float = Field(default=0.1, ge=0, lt=1)
     """Share of rows (`time`, `random`) or users (`users`) for validation; unused by `last`."""
     test: float = Field(default=0.2, gt=0, lt=1)

@@ -20,6 +20,8 @@ from .prepare.encode import factorise, in_order
 TRAIN, VALID, TEST, CONTEXT = range(4)
 UNUSED = -1
 PART = pl.Enum(PARTS)
+OWN = Path("splits", "source")
+"""Where a dataset keeps the split of its source."""
 PartCodes = np.ndarray[Any, np.dtype[np.int8]]
 
 
@@ -101,6 +103,11 @@ def _named(codes: PartCodes) -> pl.Series:
 
 def _parts(times: Ints, counts: Ints, spec: SplitSpec, time: str) -> PartCodes:
     """Codes of rows that are grouped by user, sorted by time within each; none of them is unused."""
+    if spec.strategy == "source":
+        raise DataError(
+            "the split strategy `source` needs the split of whoever published the data, and this dataset was prepared "
+            "without it. Prepare it with --keep-split, or use --strategy last, time, random or users."
+        )
     if spec.strategy == "time":
         return _by_time(times, spec, time)
     stops = np.cumsum(counts)
@@ -231,7 +238,7 @@ def split_record(
     cold = cold_items(interactions, part)
     counts = {name: int(part.eq(name).sum()) for name in PARTS} | {"unused": part.null_count()}
     lengths = interactions.filter(part.is_not_null())["user_id"].value_counts()["count"]
-    least = {"last": 3, "random": 2, "users": 2, "time": 1}[spec.strategy]
+    least = {"last": 3, "random": 2, "users": 2, "time": 1, "source": 1}[spec.strategy]
     counts |= {"short_users": int((lengths < least).sum()), "cold_items": len(cold)}
     return SplitRecord(
         spec=spec, dataset=card.name, data_hash=card.data_hash(), parts_digest=split_digest(part), counts=counts,
@@ -254,9 +261,42 @@ def write_split(
     record = split_record(interactions, part, spec, card)
     out = out or folder / "splits" / f"{spec.strategy}-{spec.digest()[:8]}"
     with whole_folder(out, overwrite=overwrite) as partial:
-        interactions.with_columns(part.cast(pl.String)).write_parquet(partial / "split.parquet")
-        (partial / "split.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _write(partial, interactions, part, record)
     return out, record
+
+
+def _write(folder: Path, interactions: pl.DataFrame, part: pl.Series, record: SplitRecord) -> None:
+    interactions.with_columns(part.cast(pl.String).alias("part")).write_parquet(folder / "split.parquet")
+    (folder / "split.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_own_split(
+    folder: Path, card: DatasetCard, interactions: pl.DataFrame, part: pl.Series
+) -> SplitRecord:
+    """Keep the split of a source in the folder of its dataset: it is in force where no other is asked for.
+
+    Args:
+        part: of each row, `train`, `valid` or `test`.
+    """
+    part = part.cast(PART)
+    record = split_record(interactions, part, SplitSpec(strategy="source"), card)
+    (folder / OWN).mkdir(parents=True)
+    _write(folder / OWN, interactions.select("user_id", "item_id", "timestamp"), part, record)
+    return record
+
+
+def own_split(folder: str | Path, spec: SplitSpec) -> Path | None:
+    """The split that came with a dataset, where it has one and `spec` asks for it or for nothing in particular."""
+    path = Path(folder) / OWN
+    wanted = spec.strategy == "source" or spec == SplitSpec()
+    return path if wanted and (path / "split.json").is_file() else None
+
+
+def _split_in_force(folder: str | Path, spec: SplitSpec, split_path: str | Path | None) -> str | Path | None:
+    """`split_path`, where it is given and not `none`; else the dataset's own split; None = by `spec`."""
+    if split_path is not None:
+        return None if str(split_path) == "none" else split_path
+    return own_split(folder, spec)
 
 
 def parts_of(
@@ -264,9 +304,12 @@ def parts_of(
 ) -> tuple[SplitSpec, pl.Series]:
     """The split in force and the part of each row of `interactions.parquet`: that of `split_path`, else by `spec`.
 
+    A dataset's own split is in force where `spec` is the default or `source`; a `split_path` of `none` keeps `spec`.
+
     Whoever shows interactions to a model, or to a language model, takes the parts from here, or by their columns from
     `parts_of_columns`.
     """
+    split_path = _split_in_force(folder, spec, split_path)
     if split_path is not None:
         return load_split(split_path, card)
     items, users = (
@@ -285,6 +328,7 @@ def parts_of_columns(
     split_path: str | Path | None = None,
 ) -> tuple[SplitSpec, PartCodes, str]:
     """The split in force, (N,) int8 the part of each row of `columns`, and the digest of the split."""
+    split_path = _split_in_force(folder, spec, split_path)
     if split_path is None:
         codes = divide(folder, card, columns, spec)
         return spec, codes, parts_digest(_in_file_order(columns, codes))

@@ -13,7 +13,7 @@ from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 
 VECTORS = "--data.vectors"
 CONFIG_FLAGS = ("--config", "-c")
-SHORT = {"--model": "--model.recommender", "--data": "--data.path"}
+SHORT = {"--model": "--model.recommender", "--data": "--data.path", "--split": "--data.split_path"}
 
 
 def expand(args: list[str]) -> list[str]:

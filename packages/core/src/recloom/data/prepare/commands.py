@@ -37,6 +37,7 @@ def prepare(
     event_column: str | None = None,
     event_cuts: list[float] | None = None,
     context_columns: list[str] | None = None,
+    keep_split: bool = False,
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
 ) -> None:
@@ -45,9 +46,10 @@ def prepare(
     A reader has options of its own: `recloom data prepare READER --help` shows them too.
 
     Args:
-        reader: name of a reader as shown by `recloom data list`, or `auto` to recognise the format.
+        reader: the raw file or folder, whose format is recognised; or the name of a reader as shown by
+            `recloom data list`, or `auto`, with --path.
         out: folder to write; it appears whole or not at all.
-        path: the raw file, or the folder that holds the raw files.
+        path: the raw file, or the folder that holds the raw files, where a reader is named.
         download: fetch this known set (see `recloom data list`) from its publisher instead of giving a path.
         name: name of the dataset, by default that of the folder written.
         min_value: keep only rows whose value is at least this, such as 4.
@@ -57,6 +59,7 @@ def prepare(
         event_column: column that says what happened, for models that read events; by default `event`, else `value`.
         event_cuts: numbers where intervals of values begin that are events, such as 3 4; by default every value is one.
         context_columns: columns that say of a request what is known beforehand, such as device or place.
+        keep_split: keep the split of the source (train.txt and test.txt, a column `part`), which `fit` then uses.
         overwrite: replace an existing folder, in one step and only once the new one is complete.
         options: arguments of the reader's constructor; on the command line each is an option of its own.
     """
@@ -67,7 +70,7 @@ def prepare(
     raw, data, card = prepare_source(
         reader, out, path, download, options, name=name, min_value=min_value, missing_value=missing_value,
         keep_all_items=keep_all_items, max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
-        context_columns=column_list(context_columns), overwrite=overwrite,
+        context_columns=column_list(context_columns), keep_split=keep_split, overwrite=overwrite,
     )  # fmt: skip
     show_prepared(out, card, raw.notes, data.rejected)
 
@@ -119,7 +122,7 @@ def split(
         raise RecloomError(
             f"data split: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
         ) from error
-    show_split(*write_split(folder, spec, out, overwrite=overwrite))
+    show_split(folder, *write_split(folder, spec, out, overwrite=overwrite))
 
 
 @command("data synth")
@@ -161,10 +164,12 @@ def check(path: Path, *, options: dict[str, Any] | None = None) -> None:
         path: a raw file, a folder of raw files, or a prepared dataset.
         options: arguments of the constructor of the reader that recognises the path, as for `data prepare`.
     """
+    from ..readers import typed_options
     from .check import check_path
     from .display import show_findings
+    from .reader_options import given
 
-    show_findings(path, check_path(path, options))
+    show_findings(path, check_path(path, options), typed_options(given(options or {})))
 
 
 @command("data list")

@@ -221,10 +221,12 @@ def write_dataset(
     overwrite: bool = False,
     extra: dict[str, pl.DataFrame] | None = None,
     parameters: dict[str, Any] | None = None,
+    parts: pl.Series | None = None,
 ) -> DatasetCard:
     """Write a dataset directory: the Parquet files, then `dataset.json`, then the rename into place.
 
     Args:
+        parts: of each interaction, as the source divides them; kept as the dataset's own split.
         extra: further tables by file name below `truth/`; with `parameters` beside them as JSON.
     """
     with whole_folder(out, overwrite=overwrite) as folder:
@@ -250,6 +252,10 @@ def write_dataset(
             context=data.context,
         )
         (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if parts is not None:
+            from ..split import write_own_split
+
+            write_own_split(folder, card, data.interactions, parts)
     return card
 
 

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ...errors import DataError
+from ...next_steps import then
 from ...schemas import DatasetCard
 from ...terminal import plain, visible
+from ..card import CARD
 
 if TYPE_CHECKING:
     from ..split import SplitRecord
@@ -45,6 +47,7 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
         table.add_row(name.replace("_", " "), f"{count:,}")
     console.print(table)
     show_rejected(console, rejected)
+    print(visible(then("fit", "--model", "SASRec", "--data", out)))
 
 
 def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
@@ -62,8 +65,8 @@ def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
     console.print(table)
 
 
-def show_split(out: Path, record: SplitRecord) -> None:
-    """Rows per part, and what else a reader of numbers should know."""
+def show_split(folder: Path, out: Path, record: SplitRecord) -> None:
+    """Rows per part, and what else a reader of numbers should know; and the command that uses the split."""
     print(visible(f"{out}\n{record.spec.strategy}, digest {record.parts_digest}"))
     table = Table(box=None)
     table.add_column("part")
@@ -71,10 +74,15 @@ def show_split(out: Path, record: SplitRecord) -> None:
     for name, count in record.counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     Console().print(table)
+    print(visible(then("fit", "--model", "SASRec", "--data", folder, "--split", out)))
 
 
-def show_findings(path: Path, findings: list[Finding]) -> None:
-    """One line per check; problems are counted at the end, and raised as one DataError."""
+def show_findings(path: Path, findings: list[Finding], typed: str = "") -> None:
+    """One line per check; problems are counted at the end, and raised as one DataError.
+
+    Args:
+        typed: the options of the reader, as they were typed, for the command that comes next.
+    """
     console = Console()
     marks = {"good": ("ok     ", "green"), "note": ("note   ", "cyan"), "bad": ("problem", "red")}
     for finding in findings:
@@ -85,6 +93,13 @@ def show_findings(path: Path, findings: list[Finding]) -> None:
             f"{path}: {len(bad)} problem{'s' if len(bad) > 1 else ''} found, "
             f"the first: {plain(bad[0].text, SENTENCE)}"
         )
+    prepared = (path / CARD).is_file()
+    fit = ("fit", "--model", "SASRec", "--data", path)
+    print(
+        visible(
+            then(*fit) if prepared else f"{then('data', 'prepare', path)} {typed}".rstrip() + " --out DIR"
+        )
+    )
 
 
 def show_list() -> None:
@@ -107,3 +122,4 @@ def show_list() -> None:
             if known.licence == licence:
                 table.add_row(name, known.reader, "login needed" if known.manual else "")
         console.print(table)
+    print(then("data", "prepare", "auto", "--download", "ml-latest-small", "--out", "data/ml-latest-small"))

@@ -71,7 +71,7 @@ def refuse_options(path: Path, options: Mapping[str, Any]) -> None:
 
 
 def readers_of(words: Sequence[str]) -> list[type[Reader]]:
-    """The readers whose options a command line may hold: the one that it names, all for `auto`, else none.
+    """The readers whose options a command line may hold: the one that it names, all for `auto` and a path, else none.
 
     Raises DataError for an option that other readers take and the one that is named does not.
     """
@@ -82,9 +82,9 @@ def readers_of(words: Sequence[str]) -> list[type[Reader]]:
         if not word.startswith("-") and (not place or not words[place - 1].startswith("--"))
     ]
     name = next((word for word in (*named, *words) if word == "auto" or word in known), None)
-    if name is None:
+    if name is None and not named:
         return []
-    if name == "auto":
+    if name is None or name == "auto":  # a path stands where a reader may be named
         return list(known.values())
     reader = known[name]
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]

@@ -10,11 +10,13 @@ from typing import Any
 from ...errors import DataError
 from ...io import refuse_existing
 from ...schemas import DatasetCard, Source
-from ..readers import RawTables, Reader, prepare_command
+from ..readers import RawTables, Reader, column_list, prepare_command
 from ..readers.evidence import LINES, roles_by_value
 from ..readers.sequences import sequence_files, sequence_shape
+from ..readers.table import Table, column_names
 from ..readers.text import opening
 from .dataset import Prepared, arrange, source_files, write_dataset
+from .own_split import kept_note, part_column, source_parts
 from .reader_options import given, make_reader, reader_named, readers, recorded, taken_by
 
 GENERAL = ("sequences", "table")
@@ -39,22 +41,26 @@ def prepare_source(
     event_column: str | None = None,
     event_cuts: list[float] | None = None,
     context_columns: list[str] | None = None,
+    keep_split: bool = False,
     overwrite: bool = False,
 ) -> tuple[RawTables, Prepared, DatasetCard]:
     """Fetch if asked to, read, check, arrange and write.
 
     Args:
-        reader: name of a reader, or `auto`.
+        reader: name of a reader, `auto`, or instead of `path` the file or folder, whose format is then recognised.
         path, download: exactly one of them: a file or folder, or the name of a known set.
         options: arguments of the reader's constructor, such as `{"separator": ";"}`.
         min_value, missing_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for
             `arrange`.
+        keep_split: keep the split of the source, as files or a column of it say, as the dataset's own.
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
     refuse_existing(out, overwrite)
     options = options or {}
     licence, url = None, None
+    if path is None and download is None and reader != "auto" and reader not in readers():
+        reader, path = "auto", _path_named(reader)
     if (path is None) == (download is None):
         raise DataError("give either --path RAW or --download NAME (`recloom data list` shows the names)")
     if download is not None:
@@ -66,7 +72,7 @@ def prepare_source(
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path, or fetch a known set with --download NAME.")
     found = recognise(path, options) if reader == "auto" else reader_named(reader)
-    raw = make_reader(found, options).read(path)
+    raw = make_reader(found, _keeping_parts(found, path, options) if keep_split else options).read(path)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
         data = arrange(
@@ -74,17 +80,41 @@ def prepare_source(
             max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
             context_columns=context_columns or (),
         )  # fmt: skip
+    parts = source_parts(data.interactions) if keep_split else None
+    if parts is not None:
+        raw.notes.append(kept_note(parts))
     chosen = recorded(found, options)
     own = {
         "min_value": min_value, "missing_value": missing_value, "keep_all_items": keep_all_items,
         "event_column": event_column, "event_cuts": event_cuts, "context_columns": context_columns,
+        "keep_split": keep_split,
     }  # fmt: skip
     chosen |= {name: value for name, value in own.items() if value not in (None, False, [])}
     card = write_dataset(
         data, out, name=name or out.name, licence=licence or found.licence, overwrite=overwrite,
+        parts=parts,
         source=Source(reader=found.name, files=files.result(), url=url or found.url, options=chosen),
     )  # fmt: skip
     return raw, data, card
+
+
+def _path_named(word: str) -> Path:
+    """The path that stands where a reader may be named. Raises DataError where there is no such file or folder."""
+    path = Path(word)
+    if not path.exists():
+        raise DataError(
+            f"{word!r} is neither a file or folder nor a reader ({', '.join(readers())}, or auto). Check the path."
+        )
+    return path
+
+
+def _keeping_parts(reader: type[Reader], path: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the column of a table that says the part of each row among those that are kept."""
+    if reader is not Table:
+        return options
+    column = part_column(column_names(path, Table(**given(options))))
+    kept = column_list(options.get("keep_columns"))
+    return {**options, "keep_columns": [*kept, column]} if column and column not in kept else options
 
 
 def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Reader]:
@@ -125,7 +155,8 @@ def _two_readings(path: Path) -> str:
     shape = sequence_shape(path)
     if shape.kind != "unclear":
         return ""
-    lines = opening(sequence_files(path)[0], LINES)
+    file = sequence_files(path)[0]
+    lines = opening(file, LINES)
     columns = roles_by_value([line.split() for line in lines if line.strip()])
     holds = "a user and an item" if shape.layout == "pairs" else "one user's items in order"
     readings: list[tuple[str, str, dict[str, Any]]]
@@ -135,7 +166,8 @@ def _two_readings(path: Path) -> str:
     else:
         readings.append(("If the words of a line are columns", "table", {"columns": columns}))
     asked = "".join(
-        f"\n{when}:\n  {prepare_command(name, path, options)}" for when, name, options in readings
+        f"\n{when}:\n  {prepare_command(name, file if name == 'table' else path, options)}"
+        for when, name, options in readings
     )
     return f"{path}: two readings are possible: {shape.why}.{asked}"
 

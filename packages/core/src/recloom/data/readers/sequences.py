@@ -11,10 +11,10 @@ from ...errors import DataError
 from ..card import Layout
 from . import RawTables
 from .attributes import read_side
-from .evidence import LINES, Shape, shape_of
+from .evidence import LINES, Kind, Shape, shape_of
 from .text import content, encoding_notes, opening, rejections, whole_utf8
 
-SETS = ("train.txt", "test.txt")
+SETS = ("train.txt", "valid.txt", "test.txt")
 LAYOUTS = {
     "pairs": "`user item` pairs",
     "users": "one user a line",
@@ -75,8 +75,8 @@ class Sequences:
             )
         if len(files) > 1:
             raw.notes.append(
-                f"{' and '.join(file.name for file in files)} are joined, and this split of the source is not kept: "
-                "the dataset is split anew. The column `part` says where a row comes from"
+                f"{' and '.join(file.name for file in files)} are joined; this split of the source is kept with "
+                "--keep-split, else the dataset is split anew. The column `part` says where a row comes from"
             )
         raw.encoding = self.encoding
         read_side(raw, "item_id", self.items_path, title=self.title_column, encoding=self.encoding)
@@ -85,12 +85,13 @@ class Sequences:
 
 
 def sequence_shape(path: Path) -> Shape:
-    """How the first lines of a file look; of train.txt and test.txt in a folder, that which is no sequences."""
+    """How the first lines of a file look; of train.txt and test.txt in a folder, as the one that tells most."""
     try:
         shapes = [shape_of(opening(file, LINES)) for file in sequence_files(path)]
     except DataError:
         return Shape("other")
-    return next((shape for shape in shapes if shape.kind != "sequences"), shapes[0])
+    order: tuple[Kind, ...] = ("other", "table", "sequences", "unclear")  # files of one set are of one kind
+    return min(shapes, key=lambda shape: order.index(shape.kind))
 
 
 def sequence_files(path: Path) -> list[Path]:
@@ -100,6 +101,7 @@ def sequence_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path.")
     found = [path / name for name in SETS if (path / name).is_file()]
+    found = found if path / "train.txt" in found or path / "test.txt" in found else []
     texts = found or sorted(path.glob("*.txt"))
     if not found and len(texts) != 1:
         raise DataError(
