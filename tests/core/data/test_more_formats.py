@@ -1,4 +1,4 @@
-"""Formats of single publishers: the Netflix prize, and RecBole's sequences."""
+"""Formats of single publishers: the Netflix prize, RecBole, lines and lists that Python writes."""
 
 import pytest
 from recloom.data.prepare.dataset import arrange
@@ -6,6 +6,7 @@ from recloom.data.prepare.source import recognise
 from recloom.data.readers.evidence import roles_by_value
 from recloom.data.readers.netflix import Netflix
 from recloom.data.readers.recbole import RecBole
+from recloom.data.readers.table import Table
 
 DAY = 1_126_000_000 // 86_400 * 86_400
 
@@ -87,3 +88,43 @@ def test_recbole_parts_in_files_of_their_own(tmp_path):
 def test_places_on_earth_are_no_ids():
     rows = [[str(n % 3), "2010-10-19T23:55:27Z", f"30.{n}", f"-97.{n}", str(22847 + n)] for n in range(9)]
     assert roles_by_value(rows) == ["user_id", "timestamp", "value", "column_4", "item_id"]
+
+
+def test_lines_that_are_dictionaries_of_python(tmp_path):
+    path = tmp_path / "reviews.json"
+    lines = ["{'user': u\"o'neil\", 'item': '7', 'early': False}", "{'user': 'b', 'item': '8', 'early': None}",
+             "{'user': exit(), 'item': '9'}", "[" * 5000 + "]" * 5000]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+    assert recognise(path) is Table
+    raw = Table().read(path)
+    assert raw.interactions.select("user_id", "item_id", "line").rows() == [("o'neil", "7", 1), ("b", "8", 2)]
+    assert raw.rejected.select("line", "reason").rows() == [
+        (3, "not a JSON object"),
+        (4, "not a JSON object"),
+    ]
+
+
+def test_lists_that_python_wrote_into_cells(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\nu,\"['a', 'b']\",\"[1300000000, 1300000001]\"\nv,['c'],[1300000002]\n")
+    raw = Table().read(path)
+    assert raw.interactions.select("user_id", "item_id", "timestamp").rows() == [
+        ("u", "a", 1300000000), ("u", "b", 1300000001), ("v", "c", 1300000002),
+    ]  # fmt: skip
+
+
+def test_types_behind_names_are_no_part_of_them(tmp_path):
+    (tmp_path / "set.inter").write_text("uid:token\tsong:token\ttimestamp:float\nu\ta\t1300000000\n")
+    (tmp_path / "set.item").write_text("song:token\ttitle:token_seq\tyear:float\na\tAll of me\t1931\n")
+    reader = Table(item_column="song", items_path=[tmp_path / "set.item"])
+    raw = reader.read(tmp_path / "set.inter")
+    assert raw.items.columns == ["item_id", "title", "year"]
+    assert raw.items.rows() == [("a", "All of me", "1931")]
+    assert raw.interactions["user_id"].to_list() == ["u"]
+
+
+def test_lists_that_are_left_out_are_named(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,item_id_list\nu,c,a b\n")
+    notes = Table().read(path).notes
+    assert any(note.startswith("warning: item_id_list may hold lists") for note in notes)

@@ -55,7 +55,7 @@ def test_fit_takes_a_split_made_apart_by_its_folder(gowalla, capsys):
     data = gowalla / "data"
     main(["data", "split", str(data), "--strategy", "random", "--out", str(gowalla / "split")])
     shown = capsys.readouterr().out
-    assert f"next: recloom fit --model SASRec --data {data} --split {gowalla / 'split'}" in shown
+    assert f"next: recloom fit --model ItemKNN --data {data} --split {gowalla / 'split'}" in shown
     run = gowalla / "apart"
     run_command(
         [
@@ -93,7 +93,7 @@ def test_a_column_of_a_table_says_the_parts(tmp_path, capsys):
     path.write_text("user,item,Split\nu,a,Train\nu,b,val\nv,a,training\nv,c,TEST\n")
     main(["data", "prepare", str(path), "--out", str(tmp_path / "data"), "--keep-split"])
     shown = capsys.readouterr().out
-    assert f"next: recloom fit --model SASRec --data {tmp_path / 'data'}" in shown
+    assert f"next: recloom fit --model ItemKNN --data {tmp_path / 'data'}" in shown
     assert "the split of the source is kept: 2 train, 1 valid, 1 test" in shown
     _, part = parts_of(tmp_path / "data", read_card(tmp_path / "data"), SplitSpec())
     assert part.cast(pl.String).to_list() == ["train", "valid", "train", "test"]

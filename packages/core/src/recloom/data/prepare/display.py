@@ -47,7 +47,7 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
         table.add_row(name.replace("_", " "), f"{count:,}")
     console.print(table)
     show_rejected(console, rejected)
-    print(visible(then("fit", "--model", "SASRec", "--data", out)))
+    print(visible(then("fit", "--model", "ItemKNN", "--data", out)))
 
 
 def show_rejected(console: Console, rejected: pl.DataFrame) -> None:
@@ -74,7 +74,7 @@ def show_split(folder: Path, out: Path, record: SplitRecord) -> None:
     for name, count in record.counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     Console().print(table)
-    print(visible(then("fit", "--model", "SASRec", "--data", folder, "--split", out)))
+    print(visible(then("fit", "--model", "ItemKNN", "--data", folder, "--split", out)))
 
 
 def show_findings(path: Path, findings: list[Finding], typed: str = "") -> None:
@@ -94,7 +94,7 @@ def show_findings(path: Path, findings: list[Finding], typed: str = "") -> None:
             f"the first: {plain(bad[0].text, SENTENCE)}"
         )
     prepared = (path / CARD).is_file()
-    fit = ("fit", "--model", "SASRec", "--data", path)
+    fit = ("fit", "--model", "ItemKNN", "--data", path)
     print(
         visible(
             then(*fit) if prepared else f"{then('data', 'prepare', path)} {typed}".rstrip() + " --out DIR"

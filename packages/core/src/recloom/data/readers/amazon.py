@@ -109,7 +109,7 @@ def _release(path: Path) -> Release:
     for line in opening(path, 20):
         try:
             keys = set(json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
         for release in (OLD, NEW):
             if {release.user, release.item, release.value} <= keys:

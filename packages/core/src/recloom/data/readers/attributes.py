@@ -148,8 +148,10 @@ def _names(
 ) -> tuple[str, ...]:
     """The header with the id column called `key` and the title column called `title`, without RecBole's types.
 
-    Another column of such a name is called `other_...`.
+    Another column of such a name is called `other_...`. RecBole's types (`title:token_seq`) are no part of names.
     """
+    header = tuple(map(untyped, header))
+    column, title = (None if name is None else untyped(name) for name in (column, title))
     ids = [name for name in ROLES[key] if name.endswith("id")]
     usual = [*([column] if column else []), *KEYS[key]]
     found = _first(header, dict.fromkeys([*usual, *ids]))

@@ -17,6 +17,10 @@ from .encodings import Guess
 from .text import SHOWN, chunks, encoding_notes, guessed, opening
 
 PIECE = 1 << 26
+LITERAL = 1 << 20
+"""Characters of a Python dictionary at most: it is parsed as a literal, and never run."""
+NO_OBJECT = (ValueError, SyntaxError, MemoryError, RecursionError)
+"""What is raised for a line that is no object; the last two for literals that are nested too deeply."""
 LOOKED_AT = 1_000
 """Objects whose keys are looked at."""
 
@@ -71,10 +75,9 @@ def json_keys(path: Path, encoding: str = "auto") -> list[str]:
                 break
     for line in [] if keys else opening(path, LOOKED_AT, encoding):
         try:
-            found = json.loads(line)
-        except ValueError:
+            keys |= dict.fromkeys(_object(line, python_literals=True))
+        except NO_OBJECT:
             continue
-        keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
     if not keys:
         raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
     return list(keys)
@@ -113,7 +116,7 @@ def _parse_singly(
     for number, raw in enumerate(piece.removesuffix(b"\n").split(b"\n"), before + 1):
         try:
             found = _object(raw.decode("utf-8"), python_literals)
-        except (ValueError, SyntaxError) as error:
+        except NO_OBJECT as error:
             bad.append((path.name, number, _reason(raw, error), raw[:SHOWN].decode("utf-8", "replace")))
             continue
         rows.append((number, *(_text(found.get(key)) for key in keys)))
@@ -140,7 +143,7 @@ def _whole(line: str) -> bool:
     """Whether a line is an array without objects, so that the file holds one a line."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return not any(isinstance(one, dict) for one in found)
 
@@ -158,7 +161,7 @@ def _elements(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
             return
         try:
             found, place = decoder.raw_decode(text, place)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {line:,}: the JSON array is broken there ({error}). Export it again, or write one "
                 "object a line."
@@ -185,7 +188,7 @@ def _object(text: str, python_literals: bool) -> dict[str, Any]:
     except ValueError:
         if not python_literals:
             raise
-        found = ast.literal_eval(text)
+        found = ast.literal_eval(text) if len(text) <= LITERAL else None
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found

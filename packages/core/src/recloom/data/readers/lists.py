@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import polars as pl
 from ...errors import DataError
 
 SAMPLE = 1_000
+LITERAL = 1 << 20
+"""Characters of a list that is a literal of Python at most."""
 
 
 def one_row_an_item(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
@@ -49,7 +52,7 @@ def _list_of(kind: pl.DataType) -> pl.DataType:
 
 
 def _of_text(values: pl.Series) -> pl.Series:
-    """Texts that are JSON arrays as lists of texts; other values as they are."""
+    """Texts that are JSON arrays, or lists of Python, as lists of texts; other values as they are."""
     if values.dtype != pl.String or values.name not in ("item_id", "timestamp", "value"):
         return values
     sample = values.head(SAMPLE).drop_nulls()
@@ -65,7 +68,11 @@ def _loaded(text: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
+        pass
+    try:  # as programs in Python write lists: a literal, which is parsed and never run
+        return ast.literal_eval(text) if len(text) <= LITERAL else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
 
 

@@ -68,15 +68,15 @@ def _files(path: Path) -> list[Path]:
 def _columns(path: Path) -> dict[str, str]:
     """`user_id`, `item_id` and `list` to the columns of a header. Raises DataError where it has none."""
     names = header_of(path, "\t")
-    plain = {untyped(name): name for name in names}
+    plain = {untyped(name).lower(): name for name in names}
     user = next((plain[name] for name in ROLES["user_id"] if name in plain), None)
-    item = next((plain[name] for name in plain if name + LIST in plain), None)
+    item = next((plain[name] for name in ROLES["item_id"] if name in plain and name + LIST in plain), None)
     if user is None or item is None:
         raise DataError(
             f"{path}, line 1: expected a user, an item and a list, such as user_id:token, item_id_list:token_seq and "
             f"item_id:token, found {', '.join(names)}."
         )
-    return {"user_id": user, "item_id": item, "list": plain[untyped(item) + LIST]}
+    return {"user_id": user, "item_id": item, "list": plain[untyped(item).lower() + LIST]}
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +20,11 @@ from .jsonlines import json_keys, read_json_lines
 from .lists import one_row_an_item
 from .quoting import cells_of
 from .text import SHOWN, kind_of, opening, rejections
-from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds
+from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds, untyped
 
 IDS = ("user_id", "item_id")
+LISTS = ("item_id_list", "item_list", "item_ids", "items", "history", "sequence")
+"""How names of columns of lists end."""
 FLAGS = {
     "user_id": "--user-column",
     "item_id": "--item-column",
@@ -94,6 +98,7 @@ class Table:
         roles = choose_columns(path, column_names(path, self), self)
         raw = _read(path, roles, self)
         raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
+        raw.notes += _unused_lists(column_names(path, self), [*roles.values(), *self.keep_columns])
         if "timestamp" not in roles:
             raw.notes.append(
                 "no column of times: the order of the rows is each user's order (or --time-column)"
@@ -136,7 +141,11 @@ def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str
         "user_id": reader.user_column, "item_id": reader.item_column,
         "timestamp": reader.time_column, "value": reader.value_column,
     }  # fmt: skip
-    named = {role: column for role, column in asked.items() if column not in (None, "none")}
+    named = {
+        role: _as_written(names, column)
+        for role, column in asked.items()
+        if column is not None and column != "none"
+    }
     guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
     roles = {role: named.get(role, guessed.get(role)) for role in ROLES if asked[role] != "none"}
     wanted = [(FLAGS[role], column) for role, column in named.items()]
@@ -154,6 +163,22 @@ def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str
     if faults:
         raise DataError(" ".join(faults))
     return found
+
+
+def _as_written(names: list[str], column: str) -> str:
+    """A column that may have been named without the type that RecBole writes behind it."""
+    return next((name for name in names if column not in names and untyped(name) == column), column)
+
+
+def _unused_lists(names: list[str], used: Sequence[str]) -> list[str]:
+    """A note of columns that hold each user's lists of items, by their names, and are not read."""
+    left = [name for name in names if name not in used and untyped(name).lower().endswith(LISTS)]
+    if not left:
+        return []
+    return [
+        f"warning: {', '.join(left)} may hold lists of a user's items, and is left out. Where it does, read them "
+        f"instead: --item-column {shlex.quote(left[0])}"
+    ]
 
 
 def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Table) -> str:
@@ -221,7 +246,7 @@ def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
     names, notes = _called(wanted, roles, kept)
     if kind == "json":
         keys = dict(zip(wanted, names, strict=True))
-        frame, bad = read_json_lines(path, keys, encoding=reader.encoding, notes=notes)
+        frame, bad = read_json_lines(path, keys, python_literals=True, encoding=reader.encoding, notes=notes)
     else:
         frame, bad = pl.read_parquet(path, columns=wanted, glob=False).select(wanted), no_rejections()
         frame.columns = list(names)

@@ -29,7 +29,7 @@ DAY_AND_MONTH = r"^\s*(?<one>\d{1,2})[./-](?<two>\d{1,2})[./-](?<year>\d{4})(?<r
 ROLES = {
     "user_id": ("user_id", "userid", "user", "reviewerid", "reviewer_id", "customer_id", "customerid",
                 "visitorid", "session_id", "sessionid", "uid", "u", "member_id", "author_id", "customer", "client_id",
-                "client", "buyer_id", "buyer"),
+                "client", "buyer_id", "buyer", "username", "user_name"),
     "item_id": ("item_id", "itemid", "item", "movieid", "movie_id", "asin", "parent_asin", "product_id",
                 "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
                 "product", "sku", "movie", "book", "artistid", "artist_id", "trackid", "bookid", "songid", "song_id",
@@ -74,14 +74,14 @@ def whole_ids(table: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
 
 
 def untyped(name: str) -> str:
-    """The name of a column in lower case, without the type that RecBole writes behind it (`title:token_seq`)."""
-    plain, _, kind = name.strip().lower().rpartition(":")
-    return plain if plain and kind in ("token", "token_seq", "float", "float_seq") else name.strip().lower()
+    """The name of a column without the type that RecBole writes behind it (`title:token_seq`)."""
+    plain, _, kind = name.strip().rpartition(":")
+    return plain if plain and kind in ("token", "token_seq", "float", "float_seq") else name.strip()
 
 
 def guess_columns(names: list[str]) -> dict[str, str]:
     """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
-    plain = {untyped(name): name for name in reversed(names)}
+    plain = {untyped(name).lower(): name for name in reversed(names)}
     found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
     return {role: name for role, name in found.items() if name is not None}
 
