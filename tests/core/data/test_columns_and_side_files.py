@@ -202,3 +202,19 @@ def test_lists_of_items_are_one_row_each(tmp_path, capsys):
         main([*words, "--item-column", "user", "--user-column", "item"])
     assert ended.value.code == 2
     assert "the column taken for user_id holds List(Int64)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_spaces_around_ids_of_json_and_parquet_go_where_that_joins_none(tmp_path):
+    frame = pl.DataFrame({"user": [" a", "a ", "b"], "item": [" 7", "\t8", "9 "]})
+    frame.write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "goods.jsonl").write_text(
+        '{"id": " 7"}\n' + '{"id": "8"}\n' + '{"id": "9 ", "name": "Nine"}\n'
+    )
+    raw = Table(items_path=[tmp_path / "goods.jsonl"]).read(tmp_path / "log.parquet")
+    assert raw.interactions["item_id"].to_list() == ["7", "8", "9"]
+    assert raw.interactions["user_id"].to_list() == [" a", "a ", "b"]
+    assert "log.parquet: spaces around 3 of item_id were removed" in raw.notes
+    assert (
+        "log.parquet: 2 of user_id have spaces around them, and other ids differ by these alone" in raw.notes
+    )
+    assert raw.items.rows() == [("7", None), ("8", None), ("9", "Nine")]

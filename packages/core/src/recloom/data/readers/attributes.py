@@ -11,7 +11,7 @@ import polars as pl
 from ...errors import DataError
 from ..card import Quote
 from . import RawTables, no_rejections
-from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, placed_names
+from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, placed_names, stripped_ids
 from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
 from .text import first_of_each, kind_of, opening, rejections
@@ -40,6 +40,8 @@ TITLES = (
 """Names, in lower case, that a column of titles usually has; the first found is taken."""
 ADDED = {"item_id": (), "user_id": ("num_interactions",)}
 """Columns that a prepared dataset adds to those of a side file."""
+ALL = 100_000
+"""Objects of a JSON file whose keys are columns."""
 USERS_DAT = ("user_id", "gender", "age", "occupation", "zip_code")
 
 
@@ -115,7 +117,7 @@ def _attributes(
     """A table keyed by `key`: MovieLens files by name, any other by its header."""
     kind = kind_of(path, encoding) if path.is_file() else "delimited"
     if kind == "parquet":
-        return _parquet(path, key, column, title)
+        return _parquet(path, key, column, title, notes)
     opening(path, 1, encoding)
     if title is None and key == "item_id" and path.name in ("movies.dat", "movies.csv"):
         return movies_dat(path, notes) if path.suffix == ".dat" else movies_csv(path, notes)
@@ -134,9 +136,10 @@ def _attributes(
 def _json(
     path: Path, key: str, column: str | None, title: str | None, encoding: str, notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    keys = json_keys(path, encoding)
+    keys = json_keys(path, encoding, ALL)
     names = dict(zip(keys, _names(path, tuple(keys), key, column, title), strict=True))
     frame, broken = read_json_lines(path, names, encoding=encoding, notes=notes)
+    frame = stripped_ids(path, frame, [key], notes)
     good, failed = part_rows(frame, row_checks({}, (key,)))
     table, again = first_of_each(good, key, path, encoding)
     bad = rejections(path, failed["line"], failed["reason"], encoding)
@@ -183,11 +186,11 @@ def _first(header: tuple[str, ...], usual: Iterable[str]) -> int | None:
 
 
 def _parquet(
-    path: Path, key: str, column: str | None, title: str | None
+    path: Path, key: str, column: str | None, title: str | None, notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     frame = pl.read_parquet(path, glob=False)
     frame.columns = list(_names(path, tuple(frame.columns), key, column, title))
-    table = frame.select(pl.col(key).cast(pl.String), pl.exclude(key))
+    table = stripped_ids(path, frame.select(pl.col(key).cast(pl.String), pl.exclude(key)), [key], notes)
     if table[key].is_duplicated().any():
         twice = table.filter(pl.col(key).is_duplicated())[key][0]
         raise DataError(f"{path}: {key} {twice!r} stands in two rows. Keep one row per id.")

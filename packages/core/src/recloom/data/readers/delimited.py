@@ -132,18 +132,44 @@ class Delimited:
         changed: dict[str, int] = {}
         if records is not None and records.padded:
             changed["cells in rows with quotes"] = records.padded
-        for name in frame.columns:
-            if frame[name].dtype != pl.String or name == EXTRA:
-                continue
-            padded = frame[name].str.contains(r"^[ \t]|[ \t]$").fill_null(False) & ~done
-            if count := int(padded.sum()):
-                changed[name] = count
-                stripped = pl.col(name).str.strip_chars(" \t").replace("", None)
-                frame = frame.with_columns(pl.when(padded).then(stripped).otherwise(name).alias(name))
+        names = [name for name, kind in frame.schema.items() if kind == pl.String and name != EXTRA]
+        frame, counts = _stripped(frame, names, ~done)
+        changed |= counts
         if changed:
             listed = ", ".join(f"{count:,} of {name}" for name, count in changed.items())
             self._note([f"{self.path.name}: spaces around cells were removed: {listed}"])
         return frame
+
+
+def _stripped(
+    frame: pl.DataFrame, names: Sequence[str], rows: pl.Series
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Texts of some rows without spaces around them, and how many had some."""
+    counts = {}
+    for name in names:
+        padded = frame[name].str.contains(r"^[ \t]|[ \t]$").fill_null(False) & rows
+        if count := int(padded.sum()):
+            counts[name] = count
+            stripped = pl.col(name).str.strip_chars(" \t").replace("", None)
+            frame = frame.with_columns(pl.when(padded).then(stripped).otherwise(name).alias(name))
+    return frame, counts
+
+
+def stripped_ids(path: Path, frame: pl.DataFrame, ids: Sequence[str], notes: list[str]) -> pl.DataFrame:
+    """Ids of JSON or Parquet without spaces around them, where that makes no two of them one; a note says how many."""
+    every = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
+    for name in ids:
+        found, counts = _stripped(frame, [name], every)
+        if not counts:
+            continue
+        if found[name].drop_nulls().n_unique() == frame[name].replace("", None).drop_nulls().n_unique():
+            notes.append(f"{path.name}: spaces around {counts[name]:,} of {name} were removed")
+            frame = found
+        else:
+            notes.append(
+                f"{path.name}: {counts[name]:,} of {name} have spaces around them, and other ids differ by these alone"
+            )
+    return frame
 
 
 def _holds(data: Path | bytes, mark: bytes) -> bool:

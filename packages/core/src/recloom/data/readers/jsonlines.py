@@ -65,15 +65,15 @@ def read_json_lines(
     return table, pl.concat(rejected)
 
 
-def json_keys(path: Path, encoding: str = "auto") -> list[str]:
+def json_keys(path: Path, encoding: str = "auto", objects: int = LOOKED_AT) -> list[str]:
     """The keys of the first objects, in the order in which they first stand there. Raises DataError for none."""
     keys: dict[str, None] = {}
     if _is_array(path, encoding):
         for place, (_, found) in enumerate(_elements(path, encoding)):
             keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
-            if place == LOOKED_AT:
+            if place == objects:
                 break
-    for line in [] if keys else opening(path, LOOKED_AT, encoding):
+    for line in [] if keys else opening(path, objects, encoding):
         try:
             keys |= dict.fromkeys(_object(line, python_literals=True))
         except NO_OBJECT:

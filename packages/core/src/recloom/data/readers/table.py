@@ -14,7 +14,15 @@ from ...errors import DataError
 from ..card import Quote
 from . import RawTables, column_list, no_rejections, prepare_command
 from .attributes import read_side
-from .delimited import SEPARATORS, Delimited, guess_separator, header_of, placed_names, valid_rows
+from .delimited import (
+    SEPARATORS,
+    Delimited,
+    guess_separator,
+    header_of,
+    placed_names,
+    stripped_ids,
+    valid_rows,
+)
 from .evidence import LINES, first_line_is_data, roles_by_value
 from .jsonlines import json_keys, read_json_lines
 from .lists import one_row_an_item
@@ -252,7 +260,8 @@ def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
         frame.columns = list(names)
         frame = frame.with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
     frame, listed = one_row_an_item(path, frame)
-    frame, understood = _understood(path, frame.with_columns(pl.col(IDS).cast(pl.String)), reader)
+    frame = stripped_ids(path, frame.with_columns(pl.col(IDS).cast(pl.String)), IDS, notes)
+    frame, understood = _understood(path, frame, reader)
     good, failed = part_rows(frame, row_checks(frame.schema, IDS))
     if kind == "json":
         rejected = rejections(path, failed["line"], failed["reason"], reader.encoding)
