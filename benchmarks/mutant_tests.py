@@ -1,6 +1,7 @@
 """The tests of one file run on its mutants: collected once, then in a forked process for each, with its code in place.
 
-A mutant whose code does not fit into the functions that were imported is given to a new process by an import hook.
+A mutant whose code does not fit into the functions that were imported is given to a new process by an import hook; so
+are all of a file whose tests start threads while they are collected, as Polars does: a fork would wait for them.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Collected:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         began = time.monotonic()
-        if outcome_of(forked(lambda: self.run(session)), 600) != "survived":
+        if outcome_of(forked(lambda: self.run(session)), 150) != "survived":
             session.shouldfail = "the tests do not pass on the file as it is, after a fork"
             raise session.Failed(session.shouldfail)
         took = time.monotonic() - began

@@ -61,7 +61,12 @@ STRATA: dict[str, tuple[Source, ...]] = {
     ),
     "split": (
         Source(
-            CORE + "data/split.py", ("tests/core/data/test_split.py", "tests/core/data/test_split_digests.py")
+            CORE + "data/split.py",
+            (
+                "tests/core/data/test_split.py",
+                "tests/core/data/test_split_digests.py",
+                "tests/core/data/test_times.py",
+            ),
         ),
     ),
     "metrics": (

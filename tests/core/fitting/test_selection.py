@@ -64,6 +64,11 @@ def test_the_best_epoch_by_what_is_watched_is_kept(data, tmp_path, more, watched
     assert curve[found.kept] == pytest.approx(best)
     assert found.record["best"] == pytest.approx(best, rel=1e-5)
     assert (found.last, best_checkpoint(tmp_path / "run").name) == (4, "best.ckpt")
+    assert {one.name for one in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (
+        not found.line.trainer.checkpoint_callback._enable_version_counter
+    )  # a resumed fit writes best.ckpt too
+    assert found.line.usual.keys() == found.line.defaults.keys()
     assert f", 5 epochs, best {watched} {best:.4f}" in capsys.readouterr().out
 
 

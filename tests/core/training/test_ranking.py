@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import polars as pl
 import pytest
 import torch
 from recloom.batch import Batch
 from recloom.data.catalog import Catalog
 from recloom.errors import RecloomError
+from recloom.llm import LLMOptions
 from recloom.recommender import Recommender
 from recloom.training.ranking import (
     list_columns,
@@ -24,11 +27,16 @@ from recloom.training.ranking import (
 from torch import tensor
 
 LOST = float("-inf")
-CATALOG = Catalog(
-    pl.DataFrame({"item_id": [f"i{n}" for n in range(1, 6)]}), pl.DataFrame({"user_id": ["u1", "u2", "u3"]})
-)
 POPULARITY = tensor([0.0, 3.0, 9.0, 1.0, 7.0, 2.0])
 ALL = torch.arange(1, 6)[None]
+
+
+@cache
+def catalog():
+    return Catalog(
+        pl.DataFrame({"item_id": [f"i{n}" for n in range(1, 6)]}),
+        pl.DataFrame({"user_id": ["u1", "u2", "u3"]}),
+    )
 
 
 class ByNumber(Recommender):
@@ -62,23 +70,23 @@ def requests(candidates=ALL, history=((1, 2), (0, 0), (0, 0), (0, 4)), users=(1,
 
 def test_who_is_unknown():
     rows = requests()
-    assert unknown_users(ByNumber(CATALOG), rows).tolist() == [False, False, True, False]
-    assert unknown_users(ByHistory(CATALOG), rows).tolist() == [False, True, True, False]
-    assert unknown_users(OfNobody(CATALOG), rows).tolist() == [False] * 4
+    assert unknown_users(ByNumber(catalog()), rows).tolist() == [False, False, True, False]
+    assert unknown_users(ByHistory(catalog()), rows).tolist() == [False, True, True, False]
+    assert unknown_users(OfNobody(catalog()), rows).tolist() == [False] * 4
 
 
 def test_popularity_stands_in_for_unknown_users_and_padding_is_lost():
     rows = requests(tensor([[3, 0, 2]]))
-    assert served_scores(ByNumber(CATALOG), POPULARITY, rows).tolist() == [
+    assert served_scores(ByNumber(catalog()), POPULARITY, rows).tolist() == [
         [3, LOST, 2], [3, LOST, 2], [1, LOST, 9], [3, LOST, 2],
     ]  # fmt: skip
     known = requests(tensor([[3, 0, 2]]), ((1, 2),), (1,))
-    assert served_scores(ByNumber(CATALOG), POPULARITY, known).tolist() == [[3, LOST, 2]]
+    assert served_scores(ByNumber(catalog()), POPULARITY, known).tolist() == [[3, LOST, 2]]
 
 
 @pytest.mark.parametrize("kind", [ByNumber, Lists])
 def test_lists_are_best_first_without_what_is_masked(kind):
-    model, rows = kind(CATALOG), requests()
+    model, rows = kind(catalog()), requests()
     assert retrieves(model) == (kind is Lists)
     items, scores = served_lists(model, POPULARITY, rows, 3, masked_items(rows, True))
     third = [3, 5, 1, 3] if kind is ByNumber else [0, 0, 1, 0]  # of those that retrieve two
@@ -99,7 +107,7 @@ def test_lists_are_best_first_without_what_is_masked(kind):
 def test_an_unknown_user_gets_no_masked_and_no_padded_item():
     rows = requests(tensor([[0, 4, 2, 3]]), ((0, 0),), (0,))
     for kind in (ByNumber, Lists):
-        items, scores = served_lists(kind(CATALOG), POPULARITY, rows, 4, tensor([[4]]))
+        items, scores = served_lists(kind(catalog()), POPULARITY, rows, 4, tensor([[4]]))
         assert items[0, :2].tolist() == [2, 3]
         assert scores.tolist() == [[9, 1, LOST, LOST]]
 
@@ -119,6 +127,8 @@ def test_what_is_masked():
         [[1, 2, 3, 5]],
         [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]],
         [[5, 0, 2, 0], [3, 1, 4, 0]],
+        [[1, 5, 2, 3, 4]],  # all, but not in order
+        [[1], [3]],
     ],
 )
 def test_masks_row_by_row(candidates):
@@ -169,3 +179,30 @@ def test_lists_that_cannot_be(items, fault):
         list_columns(tensor(items), tensor([[7, 2, 5]]), "X")
     assert fault in f"gave {refusal.value}"
     assert list_columns(tensor([[0, 7, 0, 2]]), tensor([[7, 2, 5]]), "X").tolist() == [[-1, 0, -1, 1]]
+
+
+def test_masks_of_one_row_are_those_of_no_other():
+    draw = torch.Generator().manual_seed(0)
+    candidates, seen = (torch.randint(1, 6, (60, n), generator=draw) for n in (4, 2))
+    expected = (candidates[:, :, None] == seen[:, None]).any(2)
+    assert torch.equal(mask_items(torch.zeros(60, 4), candidates, seen).isneginf(), expected)
+
+
+def test_a_recommender_that_asks_a_language_model_is_not_asked_for_unknown_users():
+    class Asks(ByNumber):
+        def __init__(self, known):
+            super().__init__(known)
+            self.llm, self.asked = object.__new__(LLMOptions), []
+
+        def score(self, batch):
+            self.asked.append(batch.user.tolist())
+            return super().score(batch)
+
+    model, rows = Asks(catalog()), requests(tensor([[3, 0, 2]]))
+    assert torch.equal(
+        served_scores(model, POPULARITY, rows), served_scores(ByNumber(catalog()), POPULARITY, rows)
+    )
+    assert model.asked == [[1, 2, 0]]  # the third of four is unknown
+    nobody = requests(tensor([[3, 0, 2]]), ((0, 0),), (0,))
+    assert served_scores(model, POPULARITY, nobody).tolist() == [[1, LOST, 9]]
+    assert len(model.asked) == 1

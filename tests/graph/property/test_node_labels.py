@@ -24,7 +24,12 @@ def test_it_learns_from_training_labels_alone_and_is_measured_on_each_part(monke
     logits = torch.randn(NODES, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
     module.network = lambda features, edges: logits
     logged = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value.item()}))
+    told = {}
+
+    def log(name, value, **how):
+        logged[name], told[name] = value.item(), how
+
+    monkeypatch.setattr(module, "log", log)
     values, labels = logits.detach().double().numpy(), graph.labels.numpy()
     costs = np.log(np.exp(values).sum(1)) - values[np.arange(NODES), labels]
     loss = module.training_step(graph, 0)
@@ -37,6 +42,8 @@ def test_it_learns_from_training_labels_alone_and_is_measured_on_each_part(monke
             right = (values.argmax(1) == labels)[nodes].mean()
             assert logged[f"{prefix}/accuracy"] == pytest.approx(right)
     assert loss.item() == pytest.approx(logged["train/loss"])
+    assert told["train/loss"] == {"on_step": False, "on_epoch": True, "batch_size": 5}
+    assert [told[f"{part}/loss"]["batch_size"] for part in ("val", "test")] == [7, 10]
     loss.backward()
     touched = torch.nonzero(logits.grad.abs().sum(1))[:, 0].tolist()
     assert touched == sorted(graph.parts["train"].tolist())
