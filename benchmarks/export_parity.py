@@ -84,13 +84,14 @@ def measure(name: str, model: Any, folder: Path, precision: str) -> dict[str, An
     import recloom
     import torch
     from recloom.errors import RecloomError
+    from recloom.models.ctr.click_model import ClickModel
     from recloom_onnx.exporting.export import export_artefact
     from recloom_onnx.verification.cases import sample
     from recloom_onnx.verification.reference import served_scores
     from recloom_onnx.verification.verify import verify_artefact
 
     torch.set_num_threads(1)
-    rated = model.examples == "rated"
+    rated = issubclass(model, ClickModel) or name == "KAR"
     config: dict[str, Any] = {
         "trainer": {"enable_progress_bar": False},
         "data": {"positive": 4.0} if rated else {},

@@ -61,14 +61,17 @@ def threads(model: OpenAIChat, texts: list[str]) -> list[str | None]:
 
 def through_ledger(model: OpenAIChat, texts: list[str]) -> list[str | None]:
     """Ask with a ledger; the second time everything is there."""
-    questions = [LLMRequest(({"role": "user", "content": text},)) for text in texts]
+    requests = [LLMRequest(({"role": "user", "content": text},)) for text in texts]
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        replies = ask(model, questions, ledger).replies
-        again = ask(model, questions, ledger)
-        assert again.bill.calls == 0
-        assert [reply.texts for reply in again.replies] == [reply.texts for reply in replies]
-        return [reply.texts[0] if isinstance(reply, LLMResponse) else None for reply in replies]
+        found = ask(model, requests, ledger).responses
+        again = ask(model, requests, ledger)
+        assert again.usage.calls == 0
+        responses, second = (
+            [one for one in some if isinstance(one, LLMResponse)] for some in (found, again.responses)
+        )
+        assert [one.texts for one in responses] == [one.texts for one in second]
+        return [one.texts[0] if isinstance(one, LLMResponse) else None for one in found]
 
 
 def measure(client: Client, count: int, concurrency: int) -> dict[str, Any]:
