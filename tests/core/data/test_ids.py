@@ -89,7 +89,7 @@ def test_items_without_a_record_are_a_warning_above_one_in_twenty(tmp_path, caps
     assert not any(note.startswith("warning") for note in raw.notes)
 
 
-@pytest.mark.parametrize("lists", [["['a', 'b']", "['c', 'd']"], ["i1 i2 i3", "i4 i5 i6 i7"]])
+@pytest.mark.parametrize("lists", [["(a, b)", "(c, d)"], ["i1 i2 i3", "i4 i5 i6 i7"]])
 def test_lists_of_ids_are_named(tmp_path, lists):
     raw = Table().read(log(tmp_path, ["a", "b"], lists))
     arrange(raw)

@@ -149,7 +149,7 @@ def _json(
 def _names(
     path: Path, header: tuple[str, ...], key: str, column: str | None, title: str | None
 ) -> tuple[str, ...]:
-    """The header with the id column called `key` and the title column called `title`, without RecBole's types.
+    """The header with the id column called `key` and the title column called `title`.
 
     Another column of such a name is called `other_...`. RecBole's types (`title:token_seq`) are no part of names.
     """
@@ -174,13 +174,12 @@ def _names(
     named = {found: key}
     if place is not None and place != found:
         named[place] = "title"
-    plain = [name[: len(untyped(name))] for name in (name.strip() for name in header)]
-    return placed_names(plain, named, (*OWN, *ADDED[key]))
+    return placed_names(header, named, (*OWN, *ADDED[key]))
 
 
 def _first(header: tuple[str, ...], usual: Iterable[str]) -> int | None:
-    """The place of the first of the usual names, as it is written or else in lower case, without a type."""
-    lower = [untyped(name) for name in header]
+    """The place of the first of the usual names, as it is written or else in lower case."""
+    lower = [name.lower() for name in header]
     places = (names.index(wanted) for wanted in usual for names in (list(header), lower) if wanted in names)
     return next(places, None)
 

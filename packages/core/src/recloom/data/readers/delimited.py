@@ -203,7 +203,8 @@ def valid_rows(
     """Part a frame from `Delimited.read` into its valid rows and a table of rejected ones."""
     texts = [name for name, kind in frame.schema.items() if kind == pl.String and name != EXTRA]
     beyond = (pl.col(EXTRA).is_not_null(), f"more than {len(layout.names)} fields")
-    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=layout.quote not in (None, "none"))]
+    quoted = layout.quote not in (None, "none") and holds(layout.path, b'"')
+    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=quoted)]
     if lossy:
         others = [name for name in texts if name not in ids]
         checks += [
