@@ -18,7 +18,7 @@ LAYERS = (
     "errors command terminal io progress next_steps",
     "hookspecs schemas plugins spec parse_errors",  # parse errors name what plugins registered
     "run_folder",
-    "data data.card data.readers data.readers.* data.prepare data.prepare.* data.columns data.split "
+    "data data.card data.id_order data.readers data.readers.* data.prepare data.prepare.* data.columns data.split "
     "data.synth data.synth.*",
     "batch pretrained data.catalog data.vector_files data.interactions data.provenance nn nn.*",
     "llm llm.* metrics metrics.*",

@@ -153,7 +153,7 @@ def test_too_many_bad_rows_are_refused_with_reasons(tmp_path):
 
 def test_repeated_rows_keep_the_first_and_are_on_record(tmp_path):
     body = "u,i,1,5\nu,j,2,5\nu,i,3,5\nu,i,4,6\nv,i,1,5\nu,i,9,5\n"
-    data = arrange(read(tmp_path, body))
+    data = arrange(read(tmp_path, body), ties="file")
     assert data.interactions.rows() == [
         ("u", "i", 5, 1.0), ("u", "j", 5, 2.0), ("u", "i", 6, 4.0), ("v", "i", 5, 1.0),
     ]  # fmt: skip

@@ -23,8 +23,8 @@ def log(users, items=None, times=None):
     })  # fmt: skip
 
 
-def parts(frame, time="seconds", **spec):
-    return "".join(SHORT[part] for part in assign(frame, SplitSpec(**spec), time).to_list())
+def parts(frame, time="seconds", ties="auto", **spec):
+    return "".join(SHORT[part] for part in assign(frame, SplitSpec(**spec), time, ties).to_list())
 
 
 def big(users=300, seed=0):
@@ -40,9 +40,15 @@ def test_last_holds_out_the_last_two_of_users_with_three():
     assert parts(log("aaaabbcddd")) == "ttvxttttvx"
 
 
-def test_last_breaks_ties_by_file_order_and_takes_any_row_order():
-    assert parts(log("aaaa", times=[5, 5, 5, 5])) == "ttvx"
-    assert parts(log("abaaba", times=[9, 1, 2, 3, 1, 1])) == "xttvtt"
+def test_last_takes_any_row_order_and_breaks_ties_as_it_is_told():
+    assert parts(log("aaaa", times=[5, 5, 5, 5]), ties="file") == "ttvx"
+    assert parts(log("abaaba", times=[9, 1, 2, 3, 1, 1]), ties="file") == "xttvtt"
+    frame = log("aaaa", times=[5, 5, 5, 5])
+    held_out = {
+        tuple(rows["item_id"].to_list()[parts(rows).index(part)] for part in "vx")
+        for rows in (frame, frame.reverse(), frame.sample(fraction=1, shuffle=True, seed=1))
+    }
+    assert len(held_out) == 1  # few ties: by the hash, whatever the order of rows
 
 
 def test_time_cuts_all_users_at_one_moment():
@@ -111,7 +117,7 @@ def test_random_depends_on_the_seed_and_not_on_the_ids():
     frame = big()
     renamed = frame.with_columns(pl.col("user_id").str.replace("^", "user "), pl.col("item_id").str.reverse())
     first, again, other = (
-        split_digest(assign(data, SplitSpec(strategy="random", seed=seed)))
+        split_digest(assign(data, SplitSpec(strategy="random", seed=seed), ties="file"))
         for data, seed in ((frame, 1), (renamed, 1), (frame, 2))
     )
     assert first == again
@@ -121,7 +127,7 @@ def test_random_depends_on_the_seed_and_not_on_the_ids():
 def test_users_are_held_out_whole_with_their_past_as_context():
     frame = big()
     table = frame.with_row_index("row").with_columns(
-        assign(frame, SplitSpec(strategy="users", valid=0.1, test=0.2))
+        assign(frame, SplitSpec(strategy="users", valid=0.1, test=0.2), ties="file")
     )
     kinds = table.group_by("user_id").agg(pl.col("part").cast(pl.String).unique().sort(), pl.len().alias("n"))
     names = {tuple(kind) for kind in kinds["part"].to_list()}

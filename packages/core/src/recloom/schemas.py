@@ -75,6 +75,40 @@ class ContextField(Record):
     values: list[str]
 
 
+class TimeTies(Record):
+    """Rows that share user and time with another, whose order the times do not tell. Defaults: of data prepared before
+    this was looked at."""
+
+    rule: Literal["file", "hash"] = "file"
+    """What orders them: the file, or a hash of (seed, user, time, item)."""
+    seed: int = 0
+    asked: bool = False
+    """Whether the rule was asked for."""
+    rows: int | None = None
+    share: float | None = None
+    """Of all rows."""
+    last: float | None = None
+    """Share of the users with 3 rows or more whose last item is tied."""
+    second_last: float | None = None
+    pairs: int = 0
+    """Tied neighbours in the file."""
+    ascending_number: float | None = None
+    """Share of these pairs whose item ids ascend as numbers."""
+    ascending_text: float | None = None
+    in_time_order: bool | None = None
+    """Whether the rows of every user stand in time order in the file."""
+
+
+class EqualTimes(Record):
+    """What a number owes to the order of rows of equal user and time."""
+
+    rule: Literal["file", "hash"] = "file"
+    rows: float | None = None
+    """Share of all rows that share user and time with another; null where it was not counted."""
+    held_out: float | None = None
+    """The same of the held-out rows."""
+
+
 class DatasetCard(Record):
     """`dataset.json`: what a prepared dataset holds, and how it came about."""
 
@@ -94,6 +128,7 @@ class DatasetCard(Record):
     """What `Batch.history_event` counts; None where the data do not say what happened."""
     context: list[ContextField] = []
     """What `Batch.context` counts, a column for each field."""
+    ties: TimeTies = TimeTies()
 
     def data_hash(self) -> str:
         """One digest for all the data files, stored with every number computed on them."""
@@ -178,6 +213,7 @@ class Protocol(Record):
     """What a test request may look back on (validation requests look back on train)."""
     new_users: Literal["kept", "dropped"] = "kept"
     """Whether requests without a history are measured too."""
+    equal_times: EqualTimes = EqualTimes()
     users: int
     """Requests."""
     num_items: int

@@ -16,6 +16,8 @@ Layout = Literal["auto", "pairs", "users", "items"]
 """Sequence files: one `user item` pair a line, one user and its items a line, or items alone."""
 Quote = Literal["auto", "double", "backslash", "none"]
 """What quotes mean in a table: they enclose fields, doubled or escaped by a backslash inside, or are ordinary."""
+Ties = Literal["auto", "file", "hash"]
+"""What orders rows of equal user and time: the file, a hash, or which of them the order of the file admits."""
 Domain = Literal["movies", "news", "shop", "jobs"]
 """What invented items look like."""
 

@@ -48,6 +48,16 @@ class Columns:
     context: tuple[Ints, ...] = ()
     order: Ints | None = None
 
+    def tied(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(N,) whether a row shares user and time with a neighbour, so that its place is not told by time."""
+        same = np.zeros(
+            len(self.times) + 1, bool
+        )  # of each row: whether the one before it is such a neighbour
+        same[1:-1] = self.times[1:] == self.times[:-1]
+        same[self.starts] = False
+        found: np.ndarray[Any, np.dtype[np.bool_]] = same[:-1] | same[1:]
+        return found
+
 
 def load_columns(
     folder: str | Path,

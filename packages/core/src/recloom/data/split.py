@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from ..errors import DataError
 from ..io import whole_folder
 from ..schemas import PARTS, DatasetCard, Record, SplitSpec
-from .card import read_card
+from .card import Ties, read_card
 from .columns import Columns, Ints, load_columns
-from .prepare.encode import factorise, in_order
+from .prepare.ties import user_order
 
 TRAIN, VALID, TEST, CONTEXT = range(4)
 UNUSED = -1
@@ -41,7 +41,10 @@ class SplitRecord(Record):
 
 
 def assign(
-    interactions: pl.DataFrame, spec: SplitSpec, time: Literal["seconds", "order"] = "seconds"
+    interactions: pl.DataFrame,
+    spec: SplitSpec,
+    time: Literal["seconds", "order"] = "seconds",
+    ties: Ties = "auto",
 ) -> pl.Series:
     """The part of each row: `train`, `valid`, `test`, `context` (history of a held-out user), null if unused.
 
@@ -54,20 +57,18 @@ def assign(
       are context. Users with one row are never held out.
 
     The k-core filter comes first: rows of users with fewer than `min_user` and of items with fewer than
-    `min_item` rows are dropped until none is left. Rows may come in any order; equal times of a user
-    keep it.
+    `min_item` rows are dropped until none is left. Rows may come in any order.
 
     Args:
         interactions: `user_id`, `item_id`, `timestamp`.
         time: `order` where timestamps are positions only, which `time` refuses.
+        ties: what orders a user's rows of equal time, as for `recloom data prepare`; `file` for the interactions of a
+            prepared dataset, whose order is final.
     """
-    users, _ = factorise(interactions["user_id"].cast(pl.String))
-    items, _ = factorise(interactions["item_id"].cast(pl.String))
-    times = interactions["timestamp"].to_numpy()
-    order = in_order(users, times)
+    order, users, items, times, _ = user_order(interactions, ties)
     counts = np.bincount(users) if len(users) else np.zeros(0, np.int64)
     codes = np.empty(len(users), np.int8)
-    codes[order] = split_rows(times[order], counts, spec, time, items[order])
+    codes[order] = split_rows(times, counts, spec, time, items)
     return _named(codes)
 
 
@@ -257,7 +258,7 @@ def write_split(
     card = read_card(folder)
     columns = ["user_id", "item_id", "timestamp"]
     interactions = pl.read_parquet(folder / "interactions.parquet", columns=columns, glob=False)
-    part = assign(interactions, spec, card.time)
+    part = assign(interactions, spec, card.time, "file")
     record = split_record(interactions, part, spec, card)
     out = out or folder / "splits" / f"{spec.strategy}-{spec.digest()[:8]}"
     with whole_folder(out, overwrite=overwrite) as partial:
@@ -344,7 +345,7 @@ def divide(folder: str | Path, card: DatasetCard, columns: Columns, spec: SplitS
         return split_rows(columns.times, counts, spec, card.time, columns.items)
     wanted = ["user_id", "item_id", "timestamp"]
     frame = pl.read_parquet(Path(folder) / "interactions.parquet", columns=wanted, glob=False)
-    return part_codes(assign(frame, spec, card.time))[columns.order]
+    return part_codes(assign(frame, spec, card.time, "file"))[columns.order]
 
 
 def _in_file_order(columns: Columns, codes: PartCodes) -> PartCodes:

@@ -18,13 +18,15 @@ from ..io import RECORDED, version, whole_file, write_text
 from ..llm import Usage
 from ..metrics.segments import FLOOR, LEGEND, OF_REQUESTS, USERS_LEGEND
 from ..run_folder import refuse_task
-from ..schemas import Protocol, Record
+from ..schemas import EqualTimes, Protocol, Record
 from .significance import LEVEL, bounds_of_draws, intervals
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
+COUNTED = ("equal_times.rows", "equal_times.held_out")
+"""Shares that follow from the data and the split; tests of before have none."""
 METRICS_FILE = "metrics.json"
 FEW = 100
 """Requests below which a table says that they are few."""
@@ -172,6 +174,7 @@ def check_protocols(results: Mapping[str, Results]) -> None:
         for name, other in others
         for field in dict.fromkeys([*one, *other])
         if one.get(field) != other.get(field)
+        and not (field in COUNTED and None in (one[field], other[field]))
     ]
     if faults:
         advice = "Test the runs again under one protocol."
@@ -316,6 +319,17 @@ def describe(protocol: Protocol) -> str:
         f"{protocol.users:,} users, {protocol.num_items:,} items{added}, split {protocol.split.strategy}, "
         f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
         + (", requests without history left out" if protocol.new_users == "dropped" else "")
+        + _equal_times(protocol.equal_times)
+    )
+
+
+def _equal_times(times: EqualTimes) -> str:
+    """How much of a number rests on rows whose order the times do not tell."""
+    if times.rows is None or times.held_out is None or not times.rows:
+        return ""
+    return (
+        f", equal times of a user in the order of {'the file' if times.rule == 'file' else 'a hash'} "
+        f"({times.rows:.1%} of the rows, {times.held_out:.1%} of the held-out ones)"
     )
 
 

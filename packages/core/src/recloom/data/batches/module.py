@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ...batch import Batch
 from ...errors import RecloomError, at_least
-from ...schemas import PARTS, DatasetCard, Part, Protocol, SplitSpec
+from ...schemas import PARTS, DatasetCard, EqualTimes, Part, Protocol, SplitSpec
 from ..catalog import Catalog
 from ..interactions import Interactions
 from ..provenance import check_split
@@ -145,6 +145,7 @@ class RecDataModule(L.LightningDataModule):
         self.split, codes, self.split_hash = parts_of_columns(
             self.path, self.card, columns, self.split, self.split_path
         )
+        self.equal_times = _equal_times(self.card, columns.tied(), codes)
         everything = self.everything = Interactions.from_columns(columns, self.catalog.num_items)
         everything.positive = self.positive
         *parts, before_valid, before_test = everything.divide(torch.from_numpy(codes), SHARES)
@@ -249,6 +250,7 @@ class RecDataModule(L.LightningDataModule):
             seen=self.seen,
             new_users=self.new_users,
             positive=self.positive if self.candidates == "rated" else None,
+            equal_times=self.equal_times[part],
             users=self.count_requests(part),
             num_items=self.num_items,
             added=self.num_items - self.catalog.num_items,
@@ -288,3 +290,13 @@ class RecDataModule(L.LightningDataModule):
         if part not in begin:
             raise RecloomError(f"the split by time leaves no {part} rows; raise split.{part}")
         return begin[part], begin.get("test") if part == "valid" else None
+
+
+def _equal_times(card: DatasetCard, tied: Any, codes: Any) -> dict[str, EqualTimes]:
+    """Part to what it owes to the order of equal times; (N,) bool and (N,) int8, the part of each row."""
+    share = float(tied.mean()) if len(tied) else 0.0
+    of_parts = {name: tied[codes == PARTS.index(name)] for name in ("valid", "test")}
+    return {
+        name: EqualTimes(rule=card.ties.rule, rows=share, held_out=float(rows.mean()) if len(rows) else 0.0)
+        for name, rows in of_parts.items()
+    }

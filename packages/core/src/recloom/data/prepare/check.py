@@ -18,6 +18,7 @@ from ..readers.values import ACCEPTED
 from .ids import clean_ids, unknown_items
 from .reader_options import make_reader, refuse_options
 from .source import recognise
+from .ties import ties_in_words, ties_of
 from .times import time_notes
 from .unrated import no_rating_note
 
@@ -92,6 +93,7 @@ def _raw_rows(raw: RawTables) -> list[Finding]:
     rows, found = raw.interactions, []
     if raw.timed and rows.height:
         found += [Finding("note", note) for note in time_notes(rows["timestamp"])]
+        found.append(Finding("note", f"equal times: {ties_in_words(ties_of(rows))}"))
         twice = rows.select(pl.struct("user_id", "item_id", "timestamp").is_duplicated().sum()).item()
         if twice:
             found.append(
@@ -129,7 +131,7 @@ def check_prepared(folder: Path) -> list[Finding]:
     found += _check_ids(rows, items, users)
     found += _check_order(rows, users)
     found += _check_quality(card, rows, items, users)
-    return found
+    return found + _check_ties(card, rows)
 
 
 def _check_files(folder: Path, card: DatasetCard) -> list[Finding]:
@@ -199,6 +201,20 @@ def _check_order(rows: pl.DataFrame, users: pl.DataFrame) -> list[Finding]:
     if back:
         return [Finding("bad", f"{back:,} rows are older than the row before them of the same user")]
     return [Finding("good", "rows are grouped by user, in time order")]
+
+
+def _check_ties(card: DatasetCard, rows: pl.DataFrame) -> list[Finding]:
+    """What dataset.json says of equal times; of a dataset of before, what can be counted now."""
+    if card.time == "order":
+        return []
+    if card.ties.rows is not None:
+        return [Finding("note", f"equal times: {ties_in_words(card.ties)}")]
+    ties = ties_of(rows, "file")
+    more = (
+        ties.rows
+        and f", where they ascend by item id in {ties.ascending_text:.0%}; prepare again to have the rule"
+    )
+    return [Finding("note", f"equal times (ties: file, prepared before): {ties_in_words(ties)}{more or ''}")]
 
 
 def _check_quality(

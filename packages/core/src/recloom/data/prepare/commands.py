@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...command import command
-from ..card import Domain
+from ..card import Domain, Ties
 
 
 def _readers_of(words: Sequence[str]) -> list[type]:
@@ -38,6 +38,8 @@ def prepare(
     event_cuts: list[float] | None = None,
     context_columns: list[str] | None = None,
     keep_split: bool = False,
+    ties: Ties = "auto",
+    seed: int = 0,
     overwrite: bool = False,
     options: dict[str, Any] | None = None,
 ) -> None:
@@ -60,6 +62,9 @@ def prepare(
         event_cuts: numbers where intervals of values begin that are events, such as 3 4; by default every value is one.
         context_columns: columns that say of a request what is known beforehand, such as device or place.
         keep_split: keep the split of the source (train.txt and test.txt, a column `part`), which `fit` then uses.
+        ties: what orders rows of equal user and time: the `file`, a `hash`, or (`auto`) the file only where it is in
+            time order and not sorted by item.
+        seed: of the hash.
         overwrite: replace an existing folder, in one step and only once the new one is complete.
         options: arguments of the reader's constructor; on the command line each is an option of its own.
     """
@@ -70,7 +75,8 @@ def prepare(
     raw, data, card = prepare_source(
         reader, out, path, download, options, name=name, min_value=min_value, missing_value=missing_value,
         keep_all_items=keep_all_items, max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
-        context_columns=column_list(context_columns), keep_split=keep_split, overwrite=overwrite,
+        context_columns=column_list(context_columns), keep_split=keep_split, ties=ties, seed=seed,
+        overwrite=overwrite,
     )  # fmt: skip
     show_prepared(out, card, raw.notes, data.rejected)
 

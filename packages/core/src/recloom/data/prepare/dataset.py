@@ -14,14 +14,16 @@ import polars as pl
 
 from ...errors import DataError
 from ...io import sha256, whole_folder
-from ...schemas import ContextField, DatasetCard, EventCodes, Source, SourceFile
-from ..card import CARD
+from ...schemas import ContextField, DatasetCard, EventCodes, Source, SourceFile, TimeTies
+from ..card import CARD, Ties
+from ..id_order import natural_order
 from ..readers import RawTables, no_rejections
 from ..readers.values import ACCEPTED
 from .codes import choose_context, choose_events
 from .encode import factorise, in_order, positions, repeats, settle_numpy
 from .ids import clean_ids, unknown_items
 from .rejected import rejected_rows
+from .ties import break_ties
 from .times import time_notes
 from .unrated import drop_unrated, no_rating_note
 
@@ -42,6 +44,7 @@ class Prepared:
     time: Literal["seconds", "order"]
     events: EventCodes | None = None
     context: list[ContextField] = field(default_factory=list)
+    ties: TimeTies = field(default_factory=TimeTies)
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """File name to table."""
@@ -64,6 +67,8 @@ def arrange(
     event_column: str | None = None,
     event_cuts: Sequence[float] | None = None,
     context_columns: Sequence[str] = (),
+    ties: Ties = "auto",
+    seed: int = 0,
 ) -> Prepared:
     """Filter, order and count what a reader found; its notes say what became an event.
 
@@ -74,6 +79,7 @@ def arrange(
         max_rejected: the share of malformed rows above which the data are refused.
         event_column, event_cuts: what tells events apart, as `choose_events` says.
         context_columns: columns of the interactions that are fields of a request, such as device or place.
+        ties, seed: what orders rows of equal user and time, as `break_ties` says.
 
     Raises DataError when too many rows are malformed, or none is left.
     """
@@ -88,7 +94,9 @@ def arrange(
     raw.interactions, unrated = drop_unrated(raw.interactions, missing_value)
     rows, below = _filter_values(raw.interactions, min_value)
     raw.interactions = pl.DataFrame()  # free what was filtered away
-    rows, duplicates, user_ids, item_ids, lengths = _order(rows, raw.files, raw.encoding)
+    rows, duplicates, user_ids, item_ids, lengths, time_ties = _order(
+        rows, raw.files, raw.encoding, ties, seed
+    )
     if not rows.height:
         raise DataError(
             f"no interaction is left of {counts['read']:,} rows read ({raw.rejected.height:,} rejected, "
@@ -114,7 +122,7 @@ def arrange(
     if raw.impressions is not None:
         counts["impressions"] = raw.impressions.height
     time: Literal["seconds", "order"] = "seconds" if timed else "order"
-    return Prepared(rows, items, users, raw.impressions, rejected, counts, time, events, context)
+    return Prepared(rows, items, users, raw.impressions, rejected, counts, time, events, context, time_ties)
 
 
 def _check_share(raw: RawTables, read: int, limit: float) -> None:
@@ -143,15 +151,16 @@ def _filter_values(rows: pl.DataFrame, low: float | None) -> tuple[pl.DataFrame,
 
 
 def _order(
-    rows: pl.DataFrame, files: list[Path], encoding: str
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, pl.Series, np.ndarray[Any, np.dtype[np.int64]]]:
-    """Rows grouped by user in time order without repeats; the repeats; ids; number of rows per user."""
+    rows: pl.DataFrame, files: list[Path], encoding: str, rule: Ties, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, pl.Series, np.ndarray[Any, np.dtype[np.int64]], TimeTies]:
+    """Rows grouped by user in time order without repeats; the repeats; ids; number of rows per user; equal times."""
     with ThreadPoolExecutor(2) as pool:  # both spend their time outside the interpreter's lock
         (users, user_ids), (items, item_ids) = pool.map(factorise, (rows["user_id"], rows["item_id"]))
     times = rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None
     order = in_order(users, times)
     rows = rows.drop("user_id", "item_id", "timestamp", strict=False)
     users, items = users[order], items[order]
+    timed = times is not None
     times = positions(users) if times is None else times[order]
     again = repeats(users, items, times)
     duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files, encoding)])
@@ -159,6 +168,9 @@ def _order(
         keep = np.ones(len(order), bool)
         keep[again] = False
         order, users, items, times = order[keep], users[keep], items[keep], times[keep]
+    order, items, ties = break_ties(
+        order, users, items, times, user_ids, item_ids, rule if timed else "file", seed
+    )
     columns = {
         "user_id": user_ids.gather(users),
         "item_id": item_ids.gather(items),
@@ -166,7 +178,7 @@ def _order(
     }
     others = [rows[name].gather(order) for name in rows.columns if name not in ("line", "file")]
     lengths = np.bincount(users, minlength=len(user_ids))
-    return pl.DataFrame(columns).with_columns(others), duplicates, user_ids, item_ids, lengths
+    return pl.DataFrame(columns).with_columns(others), duplicates, user_ids, item_ids, lengths, ties
 
 
 def _duplicate_rows(
@@ -180,13 +192,14 @@ def _duplicate_rows(
 
 
 def _item_table(raw: RawTables, ids: pl.Series, keep_all: bool) -> pl.DataFrame:
-    """Items in the order of the source's table, then those it lacks as they first appear."""
+    """Items in the order of the source's table, then those it lacks in the order of their ids: whatever the order of
+    the rows is.
+    """
     shown = [ids]
     if raw.impressions is not None:
         shown += [raw.impressions[name].explode().drop_nulls() for name in ("history", "candidates")]
-    occurring = pl.DataFrame({"item_id": pl.concat([s.alias("item_id") for s in shown])}).unique(
-        maintain_order=True
-    )
+    found = pl.concat([s.alias("item_id") for s in shown]).unique()
+    occurring = found.gather(natural_order(found)).to_frame()
     if raw.items is None:
         return occurring
     listed = (
@@ -250,6 +263,7 @@ def write_dataset(
             sha256=digests,
             events=data.events,
             context=data.context,
+            ties=data.ties,
         )
         (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if parts is not None:

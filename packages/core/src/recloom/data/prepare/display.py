@@ -15,6 +15,7 @@ from ...next_steps import then
 from ...schemas import DatasetCard
 from ...terminal import plain, visible
 from ..card import CARD
+from .ties import ties_in_words
 
 if TYPE_CHECKING:
     from ..split import SplitRecord
@@ -36,6 +37,8 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
         console.print(plain(f"  {note}", SENTENCE))
     time = "Unix seconds" if card.time == "seconds" else "the order of rows (the source has no times)"
     console.print(f"  time: {time}")
+    if card.time == "seconds":
+        console.print(plain(f"  equal times: {ties_in_words(card.ties)}", SENTENCE))
     if card.source.reader != "synth":
         console.print(plain(f"  licence: {card.licence}", SENTENCE))
     print(visible(str(out)))

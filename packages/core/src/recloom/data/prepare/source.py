@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import DataError
 from ...io import refuse_existing
 from ...schemas import DatasetCard, Source
+from ..card import Ties
 from ..readers import RawTables, Reader, column_list, prepare_command
 from ..readers.evidence import LINES, roles_by_value
 from ..readers.sequences import sequence_files, sequence_shape
@@ -42,6 +43,8 @@ def prepare_source(
     event_cuts: list[float] | None = None,
     context_columns: list[str] | None = None,
     keep_split: bool = False,
+    ties: Ties = "auto",
+    seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[RawTables, Prepared, DatasetCard]:
     """Fetch if asked to, read, check, arrange and write.
@@ -50,8 +53,8 @@ def prepare_source(
         reader: name of a reader, `auto`, or instead of `path` the file or folder, whose format is then recognised.
         path, download: exactly one of them: a file or folder, or the name of a known set.
         options: arguments of the reader's constructor, such as `{"separator": ";"}`.
-        min_value, missing_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns: as for
-            `arrange`.
+        min_value, missing_value, keep_all_items, max_rejected, event_column, event_cuts, context_columns, ties,
+            seed: as for `arrange`.
         keep_split: keep the split of the source, as files or a column of it say, as the dataset's own.
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
@@ -78,7 +81,7 @@ def prepare_source(
         data = arrange(
             raw, min_value=min_value, missing_value=missing_value or (), keep_all_items=keep_all_items,
             max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
-            context_columns=context_columns or (),
+            context_columns=context_columns or (), ties=ties, seed=seed,
         )  # fmt: skip
     parts = source_parts(data.interactions) if keep_split else None
     if parts is not None:
@@ -88,6 +91,7 @@ def prepare_source(
         "min_value": min_value, "missing_value": missing_value, "keep_all_items": keep_all_items,
         "event_column": event_column, "event_cuts": event_cuts, "context_columns": context_columns,
         "keep_split": keep_split,
+        "ties": None if ties == "auto" else ties, "seed": seed or None,
     }  # fmt: skip
     chosen |= {name: value for name, value in own.items() if value not in (None, False, [])}
     card = write_dataset(

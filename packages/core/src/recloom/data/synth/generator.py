@@ -96,7 +96,7 @@ def synthesise(world: World) -> tuple[Prepared, dict[str, pl.DataFrame], dict[st
     raw = RawTables(rows, [], items=items)
     if world.like == "news":
         raw.impressions = _impressions(world, truth, user, item, time, random)
-    data = arrange(raw, keep_all_items=True)
+    data = arrange(raw, keep_all_items=True, ties="file")
     return data, _truth_tables(truth, ids, topics), asdict(world)
 
 
