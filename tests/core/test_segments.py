@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import recloom
 import torch
+from recloom.cli.main import main
 from recloom.data.batches.module import RecDataModule
 from recloom.data.prepare.dataset import write_synthetic
 from recloom.data.synth.generator import World, synthesise
@@ -35,6 +36,44 @@ def test_segments_by_hand():
     # 9 / 5 rounded up is 2: item 5 with seven, and of the items with four the first
     assert members(found["tail"]) == [2, 4, 6, 7, 9, 10, 11]
     assert counts[0] == 9
+
+
+def test_equal_counts_at_the_border_are_told_apart_by_rank_not_by_place():
+    """Of six items with two interactions each two are the head: those of the lowest ranks, wherever they stand."""
+    counts, ranks = torch.tensor([0, 2, 2, 2, 2, 2, 2]), torch.tensor([-1, 5, 1, 4, 0, 3, 2])
+    assert members(item_segments(counts, ranks)["tail"]) == [1, 3, 5, 6]
+    moved = torch.tensor([0, 6, 5, 4, 3, 2, 1])
+    assert members(item_segments(counts[moved], ranks[moved])["tail"]) == [1, 2, 4, 6]
+    assert members(item_segments(torch.tensor([0, 2, 2, 2, 2, 2, 3]), ranks)["tail"]) == [1, 2, 3, 5]
+
+
+def test_figures_do_not_depend_on_the_order_of_rows(tmp_path, capsys):
+    """The same rows in two orders, distinct times: tail, coverage and novelty are equal, as are all others."""
+    random = np.random.default_rng(4)
+    rows = [
+        (f"u{u}", int(i), 100 * t + u) for u in range(40) for t, i in enumerate(random.permutation(30)[:8])
+    ]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    found = []
+    for name, table in (("a", frame), ("b", frame.sample(fraction=1, shuffle=True, seed=2))):
+        table.write_csv(tmp_path / f"{name}.csv")
+        main(
+            [
+                "data",
+                "prepare",
+                "table",
+                "--path",
+                str(tmp_path / f"{name}.csv"),
+                "--out",
+                str(tmp_path / name),
+            ]
+        )
+        for model in ("Popularity", "ItemKNN"):
+            run = recloom.fit(tmp_path / name, model, run=tmp_path / f"{model}-{name}")
+            found.append({metric: value.mean for metric, value in run.test().metrics.items()})
+    assert {"ndcg@10/tail", "coverage@10", "novelty@10"} <= set(found[0])
+    for one, other in ((found[0], found[2]), (found[1], found[3])):
+        assert one == pytest.approx(other, nan_ok=True)
 
 
 @pytest.mark.parametrize(("warm", "head"), [(0, 0), (1, 1), (5, 1), (6, 2), (10, 2), (35, 7)])

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from ..batch import Batch
 from ..data.batches.module import RecDataModule
 from ..data.catalog import Catalog
+from ..data.id_order import hash_ranks
 from ..llm import BatchPlanned, HashingNgrams
 from ..metrics import ItemFacts, Metric
 from ..metrics.accumulator import MetricAccumulator
@@ -56,7 +57,7 @@ class Measurement:
         counts = pad(counts, (0, catalog.num_items + 1 - len(counts)))  # items that came later: none
         self.num_items, self.masked_targets = data.num_items, 0
         facts = item_facts(catalog, counts, data.num_items, metrics)
-        segments = item_segments(counts) if by_segment else None
+        segments = item_segments(counts, _ranks(catalog)) if by_segment else None
         known = collect("register_metrics")
         self.meter = MetricAccumulator(metrics, known, facts, segments)
         ranked = [name for name, (metric, _) in self.meter.asked.items() if by_popularity(metric)]
@@ -114,6 +115,11 @@ class Measurement:
 def by_popularity(metric: Metric) -> bool:
     """Whether counts of interactions may be measured by it: it reads an order, and no chances and no whole lists."""
     return metric.needs == "ranks" or (metric.needs == "scores" and metric.higher_is_better)
+
+
+def _ranks(catalog: Catalog) -> Tensor:
+    """(num_items + 1,) int64 order of the items by a hash of their raw ids; row 0 is first."""
+    return torch.from_numpy(np.concatenate([[-1], hash_ranks(catalog.items["item_id"])]))
 
 
 def item_facts(catalog: Catalog, counts: Tensor, num_items: int, metrics: Sequence[str]) -> ItemFacts:
