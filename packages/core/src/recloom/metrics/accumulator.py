@@ -212,14 +212,12 @@ class MetricAccumulator:
         """Ranks, and the columns of the top lists (B, longest list asked for), -1 where a list is shorter."""
         if not self._list and (self._depth is None or targets.shape[1] <= FEW_TARGETS):
             return functional.ranks(scores, targets), targets[:, :0]
-        depth = self._depth or 0
-        values, columns = functional.top_k(scores, max(self._list, depth + 1))
-        if values[:, :1].isnan().any():
-            ranks = functional.ranks(scores, targets)
-            values, columns = functional.top_k(scores.masked_fill(scores.isnan(), -torch.inf), self._list)
-        elif self._depth is None:
+        longest = max(self._list, (self._depth or 0) + 1)
+        values, columns = functional.first_k(scores, longest)  # the lists that are recommended
+        if self._depth is None or scores.isnan().any():
             ranks = functional.ranks(scores, targets)
         else:
+            depth = self._depth
             ranks = functional.ranks_within(scores, targets, values[:, : depth + 1])
         return ranks, columns.masked_fill(values == -torch.inf, -1)[:, : self._list]
 

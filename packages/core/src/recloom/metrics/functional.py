@@ -71,22 +71,33 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def first_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` (at most C) best of each row and their columns, best first; equal scores in column order.
+    """The `k` (at most C) best of each row and their columns, best first; equal scores in column order, NaN as -inf.
 
-    Unlike with torch.topk the list for k begins with the list for every smaller k.
+    Unlike with torch.topk the list for k begins with the list for every smaller k: this is the list that is
+    recommended, predicted, and measured by metrics of lists.
     """
     k = min(k, scores.shape[1])
-    values, columns = scores.topk(k)
+    values, columns = top_k(scores, k)
+    if k and values[:, 0].isnan().any():
+        return first_k(scores.masked_fill(scores.isnan(), -torch.inf), k)
     columns, order = columns.sort(dim=1)
-    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    columns = columns.gather(1, order)
-    if k:  # which of the equal scores at the end came in was up to topk
-        cut = (scores >= values[:, -1:]).sum(1) > k
+    values = values.gather(1, order)
+    if k:  # which of the equal scores at the end came in was up to top_k
+        last = values.amin(1, keepdim=True)
+        cut = (scores >= last).sum(1) > k
         if cut.any():
-            values[cut], columns[cut] = (
-                t[:, :k] for t in scores[cut].sort(dim=1, descending=True, stable=True)
-            )
-    return values, columns
+            columns[cut] = _first_columns(scores[cut], last[cut], k)
+            values[cut] = scores[cut].gather(1, columns[cut])
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def _first_columns(scores: Tensor, last: Tensor, k: int) -> Tensor:
+    """(B, k) columns, ascending, of the scores above (B, 1) `last` and of the first that equal it."""
+    above, equal = scores > last, scores == last
+    room = k - above.sum(1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+    return chosen.nonzero()[:, 1].view(len(scores), k)
 
 
 def recall(ranks: Tensor, k: int | None) -> Tensor:
