@@ -130,7 +130,7 @@ def test_measuring_writes_no_logs(data, tmp_path):
 
 def test_early_stopping_is_switched_off(data, tmp_path):
     words = ["--model.recommender.dim=8", "--model.lr=1e-9", "--trainer.max_epochs=6"]  # nothing improves
-    fit(data, tmp_path / "on", *words, "--early_stopping.patience=2")
+    fit(data, tmp_path / "on", *words, "--early_stopping.patience=2", "--early_stopping.patience_steps=0")
     fit(data, tmp_path / "off", *words, "--early_stopping.patience=null")
     epochs = [json.loads((tmp_path / name / "run.json").read_text())["epochs"] for name in ("on", "off")]
     assert epochs == [3, 6]

@@ -288,7 +288,7 @@ def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, caps
     assert vectors["text_hash"].to_list() == [text_hash(text) for text in texts]
     small = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--run", "runs/con"]
     main([*steps[2], *small, "--model.recommender.dim", "8"])
-    assert "trained: runs/con, 1 epochs" in capsys.readouterr().out
+    assert "trained: runs/con, 1 epoch," in capsys.readouterr().out
     assert not [one for one in recwarn if "reads no vectors" in str(one.message)]
     with pytest.raises(SystemExit):  # the texts of users were written from the rows of that split
         main(["fit", "--model", "LightGCN", "--model.loss", "RLMRecCon", "--data", "data", *small[:4],

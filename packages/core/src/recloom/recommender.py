@@ -38,7 +38,7 @@ class Recommender(nn.Module):
     "init_args": {...}}`. None: training-free."""
     training_defaults: ClassVar[dict[str, Any]] = {}
     """How `recloom fit` and `recloom.fit` train it where neither words nor a config file say otherwise: any of
-    batch_size, lr, weight_decay, warmup_steps, schedule, max_epochs and patience."""
+    batch_size, lr, weight_decay, warmup_steps, schedule, max_epochs, patience and patience_steps."""
     demo: ClassVar[dict[str, Any] | None] = None
     """Settings with which it takes part in `recloom demo`: `options` of the constructor, and any of those of
     `training_defaults`. None, and in subclasses that say nothing: it takes no part."""

@@ -284,14 +284,18 @@ def write_config(run: Path, text: str) -> None:
 
 
 def write_record(
-    run: Path, trainer: Any, module: RecModule, data: RecDataModule, llm: dict[str, Any] | None = None
+    run: Path,
+    trainer: Any,
+    module: RecModule,
+    data: RecDataModule,
+    llm: dict[str, Any] | None = None,
+    best: float | None = None,
 ) -> None:
     """Write `run.json` at the end of a fit.
 
+    best: what validation reached at the best checkpoint.
     llm: which language models and versions of prompts the recommender asks, if any.
     """
-    callback = trainer.checkpoint_callback
-    best = getattr(callback, "best_model_score", None)
     record = RunRecord(
         model=module.recipe["class_path"].rpartition(".")[2],
         recommender=dict(module.recipe),
@@ -302,7 +306,7 @@ def write_record(
         protocol=data.protocol("valid" if len(data.parts["valid"]) else "test"),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
-        best=None if best is None else float(best),
+        best=best,
         seconds=seconds_so_far(),
         versions=versions(),
         runs=module.runs.records,

@@ -148,7 +148,10 @@ How:
   --model.metrics ndcg@10,mrr   what is measured; watched is ndcg@10, else the
                                 first
   --trainer.max_epochs 50       epochs at most
-  --early_stopping.patience 10  epochs without a better one; null: never stop
+  --early_stopping.patience 10  validations without a better one; null: never
+                                stop
+  --early_stopping.patience_steps 1000
+                                steps without a better one, needed as well
   --trainer.accelerator auto    cpu, gpu, ...; as in Lightning
   --seed_everything 0           of everything random
 

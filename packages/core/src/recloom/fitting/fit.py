@@ -17,6 +17,7 @@ from ..plugins import collect
 from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
 from ..runs.run import Run, load, write_predictions
 from ..spec import find, with_import_paths
+from ..training.checkpoint import best_score
 from ..training.measurement import Measurement
 from ..training.module import RecModule
 from .config_files import check_config_files, words_with_import_paths
@@ -70,6 +71,8 @@ class RecCLI(RunCLI):
         finish_fit(self.trainer, self.model, self.datamodule)
 
     def after_test(self) -> None:
+        if not self.trainer.is_global_zero:  # every process has measured all requests
+            return
         show(Run.of(self.trainer.default_root_dir, self.model).write_results(self.datamodule))
         measured: Measurement = self.model.measurement
         if measured.masked_targets:
@@ -80,14 +83,17 @@ class RecCLI(RunCLI):
         self.tell_interrupted()
 
     def after_validate(self) -> None:
-        super().after_validate()
-        self._print_usage()
+        if self.trainer.is_global_zero:
+            super().after_validate()
+            self._print_usage()
 
     def _print_usage(self) -> None:
         if self.model.usage is not None:
             print(self.model.usage)
 
     def after_predict(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         path = Path(self.trainer.default_root_dir) / "predictions.parquet"
         write_predictions(path, self.trainer.predict_loop.predictions, self.model.catalog)
         print(f"wrote {path}")
@@ -108,7 +114,9 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
     if training_free(module):
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
-        write_record(folder, trainer, module, data, llm_identity(module.recommender.modules()))
+        found = best_score(trainer)
+        llm = llm_identity(module.recommender.modules())
+        write_record(folder, trainer, module, data, llm, None if found is None else found[1])
         print(f"trained: {folder}{how_far(trainer)} ({then('test', folder)})")
 
 

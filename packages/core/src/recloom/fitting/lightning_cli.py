@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar, Timer, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ..errors import RecloomError, Terminated
@@ -34,7 +34,7 @@ from ..run_folder import (
 )
 from ..spec import refuse_foreign
 from ..training.callbacks import EarlyStop, TrainingBar
-from ..training.checkpoint import LastCheckpoint, RunCheckpoint
+from ..training.checkpoint import LastCheckpoint, RunCheckpoint, best_score
 from ..training.signals import silence, stopped_by_sigterm
 from .config_files import own_yaml, read_yaml
 from .words import CONFIG_FLAGS
@@ -222,15 +222,32 @@ Line = TypeVar("Line", bound=RunCLI)
 
 
 def how_far(trainer: Any) -> str:
-    """How far training went, and what it reached on the validation part."""
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    """How far training went, which limit ended it, and what it reached on the validation part."""
     if not trainer.current_epoch:
         return ""
-    stopped = any(getattr(callback, "stopped_epoch", 0) for callback in trainer.callbacks)
-    epochs = f", {trainer.current_epoch} epochs" + (", stopped early" if stopped else "")
-    return epochs + (
-        f", best {trainer.checkpoint_callback.monitor} {float(best):.4f}" if best is not None else ""
-    )
+    epochs, best, limit = trainer.current_epoch, best_score(trainer), _limit(trainer)
+    parts = [
+        f"{epochs} epoch{'' if epochs == 1 else 's'}",
+        "" if best is None else f"best {best[0]} {best[1]:.4f}",
+        limit and f"stopped {limit}",
+    ]
+    return "".join(f", {part}" for part in parts if part)
+
+
+def _limit(trainer: Any) -> str:
+    """Which limit ended training."""
+    watchers = [one for one in trainer.callbacks if isinstance(one, EarlyStopping) and one.stopped_epoch]
+    if watchers:
+        first = watchers[0]
+        why = first.why() if isinstance(first, EarlyStop) else f"{type(first).__name__} on {first.monitor}"
+        return f"early: {why}"
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"by --trainer.max_steps {trainer.max_steps}"
+    if any(isinstance(one, Timer) and one.time_remaining() <= 0 for one in trainer.callbacks):
+        return "by --trainer.max_time"
+    if 0 <= (trainer.max_epochs or -1) <= trainer.current_epoch:
+        return f"by --trainer.max_epochs {trainer.max_epochs}"
+    return ""
 
 
 def with_defaults(line: type[Line], defaults: dict[str, Any]) -> type[Line]:

@@ -15,7 +15,7 @@ from ..plugins import collect
 from ..run_folder import RECORD, find_data, seconds_so_far, task_name
 from ..schemas import ModuleRecord, ModuleResults
 from ..spec import unknown
-from ..training.checkpoint import read_checkpoint
+from ..training.checkpoint import best_score, own_checkpoint, read_checkpoint
 from ..training.task import TaskData, TaskModule
 from .lightning_cli import RunCLI, how_far, start, with_defaults
 from .words import value, values, without
@@ -52,8 +52,7 @@ class TaskCLI(RunCLI):
         trainer: Any = self.trainer
         if not trainer.is_global_zero:
             return
-        folder, watcher = Path(trainer.default_root_dir), trainer.checkpoint_callback
-        best = watcher.best_model_score
+        folder, best = Path(trainer.default_root_dir), best_score(trainer)
         record = ModuleRecord(
             module=type(self.model).__name__,
             seed=self.datamodule.seed,
@@ -61,8 +60,8 @@ class TaskCLI(RunCLI):
             protocol=self.datamodule.protocol(),
             epochs=trainer.current_epoch,
             steps=trainer.global_step,
-            monitor=watcher.monitor,
-            best=None if best is None else float(best),
+            monitor=_monitor(trainer),
+            best=None if best is None else best[1],
             seconds=seconds_so_far(),
             versions=versions(),
         )
@@ -71,6 +70,8 @@ class TaskCLI(RunCLI):
 
     def after_test(self) -> None:
         trainer: Any = self.trainer
+        if not trainer.is_global_zero:
+            return
         folder, path = Path(trainer.default_root_dir), Path(trainer.ckpt_path)
         found = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items()}
         results = ModuleResults(
@@ -79,13 +80,19 @@ class TaskCLI(RunCLI):
             protocol=self.datamodule.protocol(),
             checkpoint=path.stem,
             epoch=read_checkpoint(path)["epoch"] + 1,
-            monitor=trainer.checkpoint_callback.monitor,
+            monitor=_monitor(trainer),
             metrics=found,
             versions=versions(),
         )
         write_text(folder / "metrics.json", results.model_dump_json(indent=2) + "\n")
         show(results)
         self.tell_interrupted()
+
+
+def _monitor(trainer: Any) -> str:
+    own = own_checkpoint(trainer)
+    assert own is not None  # RunCLI gives every trainer one
+    return str(own.monitor)
 
 
 def show(results: ModuleResults) -> None:

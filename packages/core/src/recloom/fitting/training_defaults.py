@@ -25,6 +25,7 @@ OPTIONS = {
     "schedule": "model.schedule",
     "max_epochs": "trainer.max_epochs",
     "patience": "early_stopping.patience",
+    "patience_steps": "early_stopping.patience_steps",
 }
 """What `training_defaults` may hold, and the option that it is."""
 RECOMMENDER = ("model", "recommender", "class_path")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn, RichProgressBarTheme
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ..errors import at_least
 
 
 class TrainingBar(RichProgressBar):
@@ -51,6 +55,9 @@ class TrainingBar(RichProgressBar):
 
 
 NEVER = 10**9
+PATIENCE_STEPS = 1000
+"""Small data have epochs of a few steps, in which a model rests at the level of popularity before it learns more:
+benchmarks/patience.py."""
 
 
 class EarlyStop(EarlyStopping):
@@ -59,7 +66,8 @@ class EarlyStop(EarlyStopping):
     Args:
         monitor: what is watched; where it is not among the metrics, the first of these is.
         mode: whether more (`max`) or less (`min`) is better.
-        patience: epochs without an improvement after which training ends; null = never.
+        patience: validations without an improvement after which training ends; null = never.
+        patience_steps: optimiser steps without an improvement that must have passed as well.
         min_delta: what counts as an improvement.
     """
 
@@ -68,8 +76,10 @@ class EarlyStop(EarlyStopping):
         monitor: str = "val/ndcg@10",
         mode: Literal["max", "min"] = "max",
         patience: int | None = 10,
+        patience_steps: int = PATIENCE_STEPS,
         min_delta: float = 0.0,
     ) -> None:
+        at_least(0, patience_steps=patience_steps)
         super().__init__(
             monitor=monitor,
             mode=mode,
@@ -77,3 +87,40 @@ class EarlyStop(EarlyStopping):
             min_delta=min_delta,
             strict=False,
         )
+        self.patience_steps = patience_steps
+        self._best_step, self._step = 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"best_step": self._best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._best_step = state_dict.get("best_step", 0)
+
+    def _run_early_stopping_check(self, trainer: Any) -> None:
+        self._step = trainer.global_step
+        super()._run_early_stopping_check(trainer)
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        stop, reason = super()._evaluate_stopping_criteria(current)
+        if self.wait_count == 0 and not stop:  # an improvement
+            self._best_step = self._step
+        if (
+            self.stopping_reason is EarlyStoppingReason.PATIENCE_EXHAUSTED
+            and self.waited_steps < self.patience_steps
+        ):
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+            return False, None
+        return stop, reason
+
+    @property
+    def waited_steps(self) -> int:
+        """Optimiser steps since the last improvement."""
+        return self._step - self._best_step
+
+    def why(self) -> str:
+        """Which limit ended training, in words."""
+        if self.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC:
+            return f"{self.monitor} was not finite"
+        better = "risen" if self.mode == "max" else "fallen"
+        return f"{self.monitor} had not {better} for {self.wait_count} validations and {self.waited_steps:,} steps"

@@ -55,6 +55,19 @@ class RunCheckpoint(ModelCheckpoint):
         }
 
 
+def own_checkpoint(trainer: Any) -> RunCheckpoint | None:
+    """What keeps the best checkpoint of a run: callbacks that were added have no say in which it is."""
+    return next((one for one in trainer.checkpoint_callbacks if type(one) is RunCheckpoint), None)
+
+
+def best_score(trainer: Any) -> tuple[str, float] | None:
+    """What a run's own checkpoint monitors and the best score it saw; None where it saw none."""
+    own = own_checkpoint(trainer)
+    if own is None or own.best_model_score is None:
+        return None
+    return str(own.monitor), float(own.best_model_score)
+
+
 class LastCheckpoint(RunCheckpoint):
     """Keeps `last.ckpt`, to resume from: after every epoch, or every so many steps.
 

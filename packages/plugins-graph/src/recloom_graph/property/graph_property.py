@@ -94,7 +94,11 @@ class GraphProperty(TaskModule):
 
     data_class = GraphData
     monitor = "val/{metric}"
-    defaults: ClassVar[dict[str, Any]] = {"trainer.max_epochs": 100, "early_stopping.patience": 30}
+    defaults: ClassVar[dict[str, Any]] = {
+        "trainer.max_epochs": 100,
+        "early_stopping.patience": 30,
+        "early_stopping.patience_steps": 0,
+    }
 
     def __init__(
         self,

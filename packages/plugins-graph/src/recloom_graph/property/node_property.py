@@ -46,6 +46,7 @@ class NodeProperty(TaskModule):
         "trainer.max_epochs": 200,
         "trainer.log_every_n_steps": 1,
         "early_stopping.patience": 100,
+        "early_stopping.patience_steps": 0,  # an epoch is a step
     }
 
     def __init__(
