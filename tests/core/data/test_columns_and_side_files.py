@@ -133,7 +133,7 @@ def test_types_of_recbole_are_no_part_of_a_name(tmp_path):
     assert Table(**NAMED, items_path=[path], title_column="price:float").read(written(tmp_path, "csv")).items[
         "title"
     ].to_list() == ["2"]
-    with pytest.raises(DataError, match=r"'item_id:token' \(--title-column\) is the column of ids"):
+    with pytest.raises(DataError, match=r"'item_id' \(--title-column\) is the column of ids"):
         Table(**NAMED, items_path=[path], title_column="item_id:token").read(written(tmp_path, "csv"))
 
 
