@@ -215,6 +215,20 @@ def test_runs_are_named_by_themselves_or_by_their_folders(runs):
     assert compare([loaded[0], runs[1]], reference=loaded[0]).reference == runs[0]
 
 
+def test_names_of_runs_are_never_broken(tmp_path, monkeypatch, capsys):
+    """Two runs of one model are named by their folders, longer than a terminal of 60 columns is wide."""
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [str(tmp_path / ("a folder of a run with a long name " * 2 + letter)) for letter in "ab"]
+    for name in names:
+        Path(name).mkdir()
+        run(Path(name), WORSE, "Popularity", loss="BPR", seed=0 if name.endswith("a") else 1)
+    compare_command(names, metrics="ndcg@10", each=True)
+    lines = capsys.readouterr().out.splitlines()
+    for name in names:
+        assert any(name in line and "0." in line for line in lines)  # its row, with its figures
+    assert all(name in repr(compare(names, ["ndcg@10"], each=True)) for name in names)
+
+
 def test_the_best_is_marked_by_the_metric_s_own_direction(runs):
     table = compare(runs).table()
     metric, value = (list(table.columns[place].cells) for place in (0, 2))

@@ -150,7 +150,7 @@ How:
   --trainer.max_epochs 50       epochs at most
   --early_stopping.patience 10  validations without a better one; null: never
                                 stop
-  --early_stopping.patience_steps 1000
+  --early_stopping.patience_steps 500
                                 steps without a better one, needed as well
   --trainer.accelerator auto    cpu, gpu, ...; as in Lightning
   --seed_everything 0           of everything random

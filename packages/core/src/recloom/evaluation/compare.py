@@ -16,6 +16,7 @@ from .methods import Method, group_seeds
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
     from rich.table import Table
 
     from ..runs.run import Run
@@ -76,7 +77,7 @@ class Comparison:
 
         console = Console(width=WIDTH, color_system=None)
         with console.capture() as captured:
-            console.print(self.table())
+            _print_whole(console, self.table())
         lines = [line.rstrip() for line in captured.get().splitlines()]
         return "\n".join([*lines, *self.notes()])
 
@@ -95,8 +96,8 @@ class Comparison:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for column in ("metric", "run"):
-            table.add_column(column, overflow="fold")
+        for column in ("metric", "run"):  # names are copied from here, so no line breaks them
+            table.add_column(column, no_wrap=True)
         paired = any(cell.difference is not None for cell in self.cells)
         numbers = ["value", "95 % interval", *(["difference ± 95 %"] if paired else [])]
         numbers += ["p (Holm)"] if self.comparisons else []
@@ -229,10 +230,17 @@ def compare_command(
     from rich.console import Console
 
     found = compare(runs, metrics.split(",") if metrics else None, each=each)
-    Console(highlight=False).print(found.table())
+    _print_whole(Console(highlight=False), found.table())
     print("\n".join(found.notes()))
     if out is not None:
         out.write_text(found.to_json(), encoding="utf-8")
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print a table with no cell broken or cut off; where the terminal is too narrow, its lines are longer."""
+    needed = console.measure(table, options=console.options.update(width=10_000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _folder(run: str | Path | Run) -> str:

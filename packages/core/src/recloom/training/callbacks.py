@@ -55,9 +55,9 @@ class TrainingBar(RichProgressBar):
 
 
 NEVER = 10**9
-PATIENCE_STEPS = 1000
-"""Small data have epochs of a few steps, in which a model rests at the level of popularity before it learns more:
-benchmarks/patience.py."""
+PATIENCE_STEPS = 500
+"""Small data have epochs of a few steps. On ml-latest-small, where they have 6, SASRec's validation NDCG@10 stands at
+.023 for 13 validations, or 78 steps, and is .035 nine validations later; rests of 140 steps were seen elsewhere."""
 
 
 class EarlyStop(EarlyStopping):
