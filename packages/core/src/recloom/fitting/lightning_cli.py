@@ -243,7 +243,7 @@ def _limit(trainer: Any) -> str:
         return f"early: {why}"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"by --trainer.max_steps {trainer.max_steps}"
-    if any(isinstance(one, Timer) and one.time_remaining() <= 0 for one in trainer.callbacks):
+    if any(isinstance(one, Timer) and (one.time_remaining() or 0) <= 0 for one in trainer.callbacks):
         return "by --trainer.max_time"
     if 0 <= (trainer.max_epochs or -1) <= trainer.current_epoch:
         return f"by --trainer.max_epochs {trainer.max_epochs}"
