@@ -79,7 +79,10 @@ def train(data: Path, name: str, model: str, seed: int) -> None:
     }
     if loss is not None:
         config["model"]["lr"] = FIT["lr"]
-        config |= {"data": {"batch_size": FIT["batch_size"]}, "early_stopping": {"patience": PATIENCE}}
+        config |= {
+            "data": {"batch_size": FIT["batch_size"]},
+            "early_stopping": {"patience": PATIENCE, "patience_steps": 0},
+        }
     if not finished(run):
         began = time.process_time()
         if (run / "checkpoints" / "last.ckpt").is_file():

@@ -123,7 +123,7 @@ def train(data: Path, variant: str, setting: tuple[float, float], seed: int) -> 
         "trainer": {"enable_progress_bar": False},
         "model": {"metrics": METRICS, "lr": lr},
         "data": {"batch_size": FIT["batch_size"]} | ({"vectors": str(data / TEXTS[text])} if text else {}),
-        "early_stopping": {"patience": FIT["patience"]},
+        "early_stopping": {"patience": FIT["patience"], "patience_steps": 0},
         "overwrite": True,
     }
     made = {"class_path": loss, "init_args": {"shuffled": shuffled, "weight": weight}} if loss else None

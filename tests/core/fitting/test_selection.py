@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from recloom.errors import RecloomError
 from recloom.fitting.fit import run_command
 from recloom.fitting.lightning_cli import how_far
 from recloom.fitting.task_cli import TaskCLI
 from recloom.run_folder import best_checkpoint, checkpoint_of
-from recloom.training.checkpoint import read_checkpoint
+from recloom.training.callbacks import EarlyStop
+from recloom.training.checkpoint import RunCheckpoint, read_checkpoint
 from torch import tensor
 
 WORDS = [
@@ -80,22 +82,41 @@ def test_the_best_epoch_by_what_is_watched_is_kept(data, tmp_path, more, watched
     ],
 )
 def test_training_ends_so_many_epochs_after_the_best_one(data, tmp_path, more, watched, better, capsys):
-    words = ["--trainer.max_epochs=30", "--early_stopping.patience=2", *more]
+    words = [
+        "--trainer.max_epochs=30",
+        "--early_stopping.patience=2",
+        "--early_stopping.patience_steps=0",
+        *more,
+    ]
     found = fitted(data, tmp_path / "run", *words)
     curve = found.curve(watched)
     assert found.last == len(curve) - 1 == better(curve) + 2
     assert found.kept == better(curve)
-    assert f", {len(curve)} epochs, stopped early, best {watched}" in capsys.readouterr().out
+    assert f", {len(curve)} epochs, best {watched}" in capsys.readouterr().out
 
 
 def test_how_far_a_training_went():
-    watcher = SimpleNamespace(monitor="val/x", best_model_score=tensor(0.25))
-    trainer = SimpleNamespace(current_epoch=3, checkpoint_callback=watcher, callbacks=[watcher])
+    watcher = RunCheckpoint(monitor="val/x", mode="max")
+    watcher.best_model_score = tensor(0.25)
+    other = ModelCheckpoint(monitor="train/x")  # one that was added has no say
+    other.best_model_score = tensor(9.0)
+    trainer = SimpleNamespace(
+        current_epoch=3,
+        global_step=12,
+        max_steps=-1,
+        max_epochs=9,
+        checkpoint_callbacks=[other, watcher],
+        callbacks=[],
+    )
     assert how_far(trainer) == ", 3 epochs, best val/x 0.2500"
-    trainer.callbacks = [SimpleNamespace(stopped_epoch=3), watcher]
-    assert how_far(trainer) == ", 3 epochs, stopped early, best val/x 0.2500"
-    watcher.best_model_score = None
-    trainer.callbacks = [SimpleNamespace(stopped_epoch=0)]
+    trainer.max_epochs = 3
+    assert how_far(trainer) == ", 3 epochs, best val/x 0.2500, stopped by --trainer.max_epochs 3"
+    trainer.max_steps = 12
+    assert how_far(trainer) == ", 3 epochs, best val/x 0.2500, stopped by --trainer.max_steps 12"
+    trainer.callbacks = [EarlyStop(monitor="val/x")]
+    trainer.callbacks[0].stopped_epoch = 3
+    assert ", best val/x 0.2500, stopped early: val/x had not" in how_far(trainer)
+    watcher.best_model_score, trainer.callbacks, trainer.max_steps, trainer.max_epochs = None, [], -1, 9
     assert how_far(trainer) == ", 3 epochs"
     trainer.current_epoch = 0
     assert how_far(trainer) == ""
