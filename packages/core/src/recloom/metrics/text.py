@@ -57,6 +57,8 @@ class Texts:
     text: Sequence[str]
     reference: Sequence[str] | None = None
     """What a person wrote, "" where there is none."""
+    user: Sequence[str] | None = None
+    """Whom the text is for, "" where that is not known: texts of one user are no independent draws."""
     item: Sequence[str] | None = None
     """Raw id of the item that the text recommends."""
     cited: Sequence[Sequence[str]] | None = None

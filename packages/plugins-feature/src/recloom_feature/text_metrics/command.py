@@ -20,6 +20,7 @@ def text_metrics(
     text: str = "text",
     reference: str | None = None,
     data: Path | None = None,
+    users: str | None = None,
     items: str | None = None,
     cited: str | None = None,
     named: str | None = None,
@@ -49,6 +50,7 @@ def text_metrics(
         text: column of the generated texts.
         reference: column of texts that people wrote.
         data: prepared dataset with the items.
+        users: column of whom a text is for, over whom intervals are; by default `user_id` where the file has it.
         items: column of the raw ids of the recommended items.
         cited: column of the attributes that a text gives as reasons, as a list, with `|` between, or as
             `recloom profile --kind reason` writes them (`cites`).
@@ -85,7 +87,7 @@ def text_metrics(
     _check(out, overwrite, model, log_probs, log_probs_of, features, feature)
     reading = Reading(smoothing=smoothing, bleu_tokenizer=bleu_tokenizer, lowercase=lowercase, words=words,
                       log_probs_of=log_probs_of or "")  # fmt: skip
-    columns = Columns(text, reference, items, cited, named, feature, log_probs)
+    columns = Columns(text, reference, items, cited, named, feature, log_probs, users)
     texts = read_texts(file, columns, data=data, quoted=quoted, features=features, reading=reading)
     if model is not None:
         if not any("log_probs" in known[name.partition("@")[0]].needs for name in names):

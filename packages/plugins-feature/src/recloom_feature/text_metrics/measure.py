@@ -1,6 +1,6 @@
 """Values of text metrics with bootstrap intervals, as a table and as a JSON file.
 
-Texts are resampled: the tokens or attributes of one text are drawn together.
+Users are resampled where the texts say whom they are for, else texts: what belongs to one is drawn together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from recloom.errors import RecloomError
 from recloom.evaluation import LEVEL, intervals
 from recloom.io import sha256, version, write_text
@@ -38,7 +39,7 @@ class TextValue(Record):
 
     value: float | None
     low: float | None
-    """The 95 % bootstrap interval over texts; null for a metric that has one value over all texts only."""
+    """The 95 % bootstrap interval over users or texts; null for a metric that has one value over all texts only."""
     high: float | None
     n: int
     """How many values the mean is over; for a metric without them, how many texts."""
@@ -63,6 +64,8 @@ class TextResults(Record):
     """Texts of white space alone; they are measured as they are, which most metrics call 0."""
     without_reference: int | None
     """Texts that metrics of references leave out; null where no references were given."""
+    users: int | None = None
+    """The users over whom intervals are; null where intervals are over texts. A text of no user is one of its own."""
     metrics: dict[str, TextValue]
     level: float = LEVEL
     resamples: int
@@ -88,10 +91,21 @@ def measure(
         raise RecloomError("no texts to measure: expected at least one row, found none")
     for name, (metric, _) in asked.items():
         _check(name, metric, texts)
+    drawn = clusters(texts)
     return {
-        name: _value(metric, metric.function(texts, n), len(texts), resamples, seed)
+        name: _value(metric, metric.function(texts, n), drawn, resamples, seed)
         for name, (metric, n) in asked.items()
     }
+
+
+def clusters(texts: Texts) -> NDArray[np.int64]:
+    """(N,) which texts are drawn together: those of one user; without users each is alone."""
+    alone = np.arange(len(texts))
+    if texts.user is None:
+        return alone
+    users = np.asarray(texts.user)
+    number = np.unique(users, return_inverse=True)[1]
+    return np.where(users == "", len(texts) + alone, number)
 
 
 def _check(name: str, metric: TextMetric, texts: Texts) -> None:
@@ -107,7 +121,10 @@ def _check(name: str, metric: TextMetric, texts: Texts) -> None:
         )
 
 
-def _value(metric: TextMetric, found: Measured, size: int, resamples: int, seed: int) -> TextValue:
+def _value(
+    metric: TextMetric, found: Measured, drawn: NDArray[np.int64], resamples: int, seed: int
+) -> TextValue:
+    size = len(drawn)
     unit = "share" if metric.share else "number"
     known: dict[str, Any] = {"of": metric.of, "unit": unit, "higher_is_better": metric.higher_is_better,
              "method": dict(found.method)}  # fmt: skip
@@ -117,7 +134,7 @@ def _value(metric: TextMetric, found: Measured, size: int, resamples: int, seed:
     rows = np.arange(size) if found.rows is None else found.rows
     if not len(found.values):
         return TextValue(value=None, low=None, high=None, n=0, undefined=size, **known)
-    over = intervals({metric.name: found.values}, rows, resamples=resamples, seed=seed)[metric.name]
+    over = intervals({metric.name: found.values}, drawn[rows], resamples=resamples, seed=seed)[metric.name]
     mean, low, high = (np.exp(v) if metric.exponent else v for v in (over.mean, over.low, over.high))
     defined = len(np.unique(rows[~np.isnan(found.values)]))
     return TextValue(
@@ -140,6 +157,7 @@ def results(
         texts=len(texts),
         empty=sum(not text.strip() for text in texts.text),
         without_reference=None if references is None else sum(not one.strip() for one in references),
+        users=None if texts.user is None else len(np.unique(clusters(texts))),
         metrics=dict(found),
         resamples=resamples,
         seed=seed,
@@ -165,6 +183,10 @@ def show(found: TextResults, percent: bool = False) -> None:
     console = Console(highlight=False)
     console.print(plain(f"{found.file}: {', '.join(counts)}", 200))
     console.print(table)
+    over = (
+        "texts; --users COLUMN names whom they are for" if found.users is None else f"{found.users:,} users"
+    )
+    console.print(f"95 % intervals by bootstrap over {over}")
     console.print(
         "shares are in percent" if percent else "shares are from 0 to 1; --percent shows them times 100"
     )

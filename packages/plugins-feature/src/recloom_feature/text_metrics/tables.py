@@ -22,6 +22,7 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
     ".ndjson": lambda path: pl.read_ndjson(path, infer_schema_length=None),
 }
+USER = "user_id"
 QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»')
 
 
@@ -36,6 +37,8 @@ class Columns:
     named: str | None = None
     feature: str | None = None
     log_probs: str | None = None
+    users: str | None = None
+    """By default `user_id`, where the file has it."""
 
 
 def read_texts(
@@ -63,6 +66,7 @@ def read_texts(
         raise DataError(f"{path}: no column {absent[0]!r}; the columns are {', '.join(table.columns)}")
     if quoted and columns.named:
         raise RecloomError("give either --named COLUMN or --quoted, found both")
+    users = columns.users or (USER if USER in table.columns else None)
     catalog = None if data is None else Catalog.load(data)
     text = _strings(table, columns.text, path)
     named = [quotations(one) for one in text] if quoted else _maybe(_lists, table, columns.named, path)
@@ -71,6 +75,7 @@ def read_texts(
     return Texts(
         text=text,
         reference=_maybe(_strings, table, columns.reference, path),
+        user=_maybe(_strings, table, users, path),
         item=_maybe(_strings, table, columns.items, path),
         cited=_maybe(_lists, table, columns.cited, path),
         named=named,
