@@ -15,6 +15,14 @@ FAST = {"checkerboard_lr": 3e-2, "checkerboard_epochs": 10}
 SETTINGS: dict[str, dict[str, Any]] = {
     "Random": {"deviations": {"test_it_learns_the_checkerboard": "learns nothing, on purpose"}},
     "Popularity": {"deviations": {"test_it_learns_the_checkerboard": "is the same for every user"}},
+    "LikeShare": {
+        "rated": True,
+        "deviations": {"test_it_learns_the_checkerboard": "is the same for every candidate"},
+    },
+    "TitleRate": {
+        "rated": True,
+        "deviations": {"test_it_learns_the_checkerboard": "is the same for every user"},
+    },
     "ItemKNN": {"config": {"neighbours": 10}},
     "EASE": {"config": {"regularization": 10.0}},
     "SASRec": {"config": {"dim": 16, "max_len": 10}},

@@ -133,8 +133,7 @@ Data:
                                 held out, with labels); uniform-N or popular-N
                                 (marked as sampled)
   --data.seen masked            kept: items of the history may come again
-  --data.new_users kept         dropped: requests without a history are left out
-                                of validation and test
+  --data.new_users kept         dropped: only requests with a history
   --data.vectors FILE           vectors of items (`recloom embed`), or NAME=FILE
   --data.user_vectors FILE      the same of users
   --data.positive 4             click models: positive from this value on

@@ -45,6 +45,7 @@ class RecommenderTests:
         recommender: the class under test.
         config: hyper-parameters, small enough for a second of training.
         vectors: whether it needs a catalogue whose users and items have vectors.
+        rated: whether it needs labels of interactions, as recommenders that read pairs do.
         loss: as in a config; None = the recommender's own.
         checkerboard_config: hyper-parameters beside `config` for the toy that must be learnt.
         checkerboard_epochs, checkerboard_lr: how long, at most, and how fast it is trained on it.
@@ -56,6 +57,7 @@ class RecommenderTests:
     recommender: ClassVar[type[Recommender]]
     config: ClassVar[dict[str, Any]] = {}
     vectors: ClassVar[bool] = False
+    rated: ClassVar[bool] = False
     loss: ClassVar[str | dict[str, Any] | None] = None
     checkerboard_config: ClassVar[dict[str, Any]] = {}
     checkerboard_epochs: ClassVar[int] = 30
@@ -307,7 +309,7 @@ class RecommenderTests:
 
     def test_it_learns_the_checkerboard(self, tmp_path: Path) -> None:
         """Users choose items of one colour; unseen items of a user's colour come before all others."""
-        rated = self.recommender.reads_pairs
+        rated = self.rated or self.recommender.reads_pairs
         folder = checkerboard(tmp_path / "checkerboard", rated=rated, vectors=self.vectors)
         module = train(
             self.recommender, {**self.config, **self.checkerboard_config}, folder, loss=self.loss,

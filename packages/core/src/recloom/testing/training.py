@@ -61,8 +61,7 @@ def train(
         partial(recommender, **config), build("register_losses", given) if given else None, lr=lr
     )
     free = given is None and recommender.default_loss is None
-    positive = POSITIVE if recommender.reads_pairs else None
-    data = RecDataModule(str(folder), batch_size=batch_size, positive=positive)
+    data = RecDataModule(str(folder), batch_size=batch_size, positive=POSITIVE)
     callbacks: list[Callback] = [Until(until)] if until else []
     if save:
         callbacks.append(ModelCheckpoint(save[1].parent, save[1].stem, every_n_train_steps=save[0]))

@@ -42,6 +42,8 @@ class KAR(Recommender):
     Vectors come with the catalogue: --data.vectors and --data.user_vectors. A user or item without one, and an
     unknown one, gets z = 0 on its side: the logit of the backbone alone.
 
+    What happened with the items of the history, such as their ratings, is embedded by the backbone (`events`).
+
     Args:
         catalog: its items and users have vectors of one size.
         backbone: a click model, such as DIN, DCNv2 or DeepFM, with its options; by default DIN.
@@ -84,7 +86,7 @@ class KAR(Recommender):
                 f"found {type(self.backbone).__name__}"
             )
         self.backbone.widen(2 * out)
-        self.max_len = self.backbone.max_len
+        self.max_len, self.inputs = self.backbone.max_len, self.backbone.inputs  # type: ignore[misc]
 
     def training_rows(self, data: RecDataModule) -> Rows:
         return self.backbone.training_rows(data)

@@ -18,6 +18,7 @@ from ...data.provenance import check_first
 from ...errors import RecloomError, at_least
 from ...recommender import Recommender
 from .fields import Fields
+from .history_events import HistoryEvents
 from .layers import Mlp
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class ClickModel(Recommender):
         dim: size of a field's vector.
         max_len: how many of the most recent history items are read.
         user_fields, item_fields: columns; None = the id and every column of few values.
+        events: whether what happened with the items of a history, such as their ratings, is read, where the data say
+            it; otherwise a disliked item counts like a liked one.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("user", "history")
@@ -55,6 +58,7 @@ class ClickModel(Recommender):
         max_len: int,
         user_fields: tuple[str, ...] | None,
         item_fields: tuple[str, ...] | None,
+        events: bool = True,
     ) -> None:
         super().__init__(catalog)
         at_least(1, dim=dim, max_len=max_len)
@@ -64,6 +68,11 @@ class ClickModel(Recommender):
         without_users = user_fields is not None and not len(user_fields)
         self.users = None if without_users else Fields(catalog.users, user_fields, dim)
         self.items = Fields(catalog.items, item_fields, dim)
+        self.events = (
+            HistoryEvents(catalog.num_events, len(self.items), dim) if events and catalog.num_events else None
+        )
+        if self.events is not None:
+            self.inputs = (*type(self).inputs, "history_event")  # type: ignore[misc]
 
     def logits(self, batch: Batch, extra: Tensor | None = None) -> Tensor:
         """(B, C) logits; `extra` (B, C, size) joins the input of the final network once it was widened."""
@@ -137,7 +146,7 @@ class ClickModel(Recommender):
 
     def fields(self, batch: Batch) -> Tensor:
         """(B, C, F, dim): fields of the user, of the candidate, and of the items of the history, averaged."""
-        history = self.items(batch.history)  # (B, L, Fi, dim)
+        history = self.history(batch)
         real = (batch.history > 0)[..., None, None]
         pooled = (history * real).sum(1) / real.sum(1).clamp(min=1)  # (B, Fi, dim)
         found = [self.items(batch.candidates), pooled[:, None]]
@@ -145,6 +154,11 @@ class ClickModel(Recommender):
             found.insert(0, self.users(batch.user)[:, None])
         shape = batch.history.shape[0], batch.candidates.shape[1], -1, -1
         return torch.cat([part.expand(shape) for part in found], 2)
+
+    def history(self, batch: Batch) -> Tensor:
+        """(B, L, Fi, dim): fields of the items of the history, and what happened with them."""
+        found: Tensor = self.items(batch.history)
+        return found if self.events is None else self.events(found, batch.history_event)
 
     @property
     def num_fields(self) -> int:
@@ -156,4 +170,5 @@ class ClickModel(Recommender):
         assert self.max_len is not None
         if batch.history.shape[1] <= self.max_len:
             return batch
-        return replace(batch, history=batch.history[:, -self.max_len :])
+        end = {name: getattr(batch, name)[:, -self.max_len :] for name in ("history", "history_event")}
+        return replace(batch, **end)

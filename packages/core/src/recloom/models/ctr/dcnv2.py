@@ -34,6 +34,7 @@ class DCNv2(ClickModel):
         max_len: how many of the most recent history items are read.
         user_fields: columns of the users; by default the id and every column of few values.
         item_fields: the same of the items.
+        events: whether what happened with the items of a history, such as their ratings, is read.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class DCNv2(ClickModel):
         max_len: int = 50,
         user_fields: tuple[str, ...] | None = None,
         item_fields: tuple[str, ...] | None = None,
+        events: bool = True,
     ) -> None:
-        super().__init__(catalog, dim, max_len, user_fields, item_fields)
+        super().__init__(catalog, dim, max_len, user_fields, item_fields, events)
         at_least(1, num_layers=num_layers)
         self.structure, self.width = structure, dim * self.num_fields
         self.cross = Cross(self.width, num_layers)

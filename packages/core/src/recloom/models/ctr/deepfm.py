@@ -29,6 +29,7 @@ class DeepFM(ClickModel):
         max_len: how many of the most recent history items are read.
         user_fields: columns of the users; by default the id and every column of few values.
         item_fields: the same of the items.
+        events: whether what happened with the items of a history, such as their ratings, is read.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class DeepFM(ClickModel):
         max_len: int = 50,
         user_fields: tuple[str, ...] | None = None,
         item_fields: tuple[str, ...] | None = None,
+        events: bool = True,
     ) -> None:
         at_least(1, dim=dim)
-        super().__init__(catalog, dim + 1, max_len, user_fields, item_fields)  # v_f and w_f
+        super().__init__(catalog, dim + 1, max_len, user_fields, item_fields, events)  # v_f and w_f
         self.bias = nn.Parameter(torch.zeros(()))
         self.mlp = Mlp(dim * self.num_fields, hidden, 1, activation, dropout)
 

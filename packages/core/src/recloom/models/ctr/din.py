@@ -30,6 +30,7 @@ class DIN(ClickModel):
         max_len: how many of the most recent history items are read.
         user_fields: columns of the users; by default the id and every column of few values.
         item_fields: the same of the items.
+        events: whether what happened with the items of a history, such as their ratings, is read.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class DIN(ClickModel):
         max_len: int = 50,
         user_fields: tuple[str, ...] | None = None,
         item_fields: tuple[str, ...] | None = None,
+        events: bool = True,
     ) -> None:
-        super().__init__(catalog, dim, max_len, user_fields, item_fields)
+        super().__init__(catalog, dim, max_len, user_fields, item_fields, events)
         self.width = dim * len(self.items)
         of_user = 0 if self.users is None else dim * len(self.users)
         self.attention = Mlp(4 * self.width, attention, 1, activation, 0.0)
@@ -52,7 +54,7 @@ class DIN(ClickModel):
 
     def logits(self, batch: Batch, extra: Tensor | None = None) -> Tensor:
         rows = batch.history.shape[0], batch.candidates.shape[1], -1
-        history = self.items(batch.history).flatten(-2)  # (B, L, D)
+        history = self.history(batch).flatten(-2)  # (B, L, D)
         candidates = self.items(batch.candidates).flatten(-2).expand(rows)  # (B, C, D)
         found = [candidates, self.interest(history, batch.history > 0, candidates)]
         if self.users is not None:
