@@ -157,7 +157,7 @@ def test_metrics_are_named_with_commas(data, tmp_path, words):
         ),
         (
             ["--model=SASRec", "--data=d", "--data.split.strategy=lats"],
-            "takes one of last, time, random, users; found 'lats'. Did you mean last",
+            "takes one of last, time, random, users, source; found 'lats'. Did you mean last",
         ),
     ],
 )

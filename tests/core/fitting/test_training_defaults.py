@@ -18,7 +18,7 @@ from recloom.testing.toys import toy_dataset
 from torch import nn
 
 OWN = {"batch_size": 7, "lr": 0.02, "max_epochs": 2, "patience": 3, "weight_decay": 0.1, "warmup_steps": 4}
-OWN |= {"schedule": "cosine"}
+OWN |= {"schedule": "cosine", "patience_steps": 9}
 USUAL = {
     "batch_size": 128,
     "lr": 0.001,
@@ -27,7 +27,7 @@ USUAL = {
     "weight_decay": 0.0,
     "warmup_steps": 0,
 }
-USUAL |= {"schedule": "constant"}
+USUAL |= {"schedule": "constant", "patience_steps": 500}
 
 
 class Particular(VectorRecommender):

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from recloom.cli.main import main
+from recloom.fitting.lightning_cli import _limit
 from recloom.testing import cyclic_dataset
 from recloom.training.callbacks import EarlyStop
 
@@ -115,3 +117,13 @@ def test_further_callbacks_have_no_say_in_the_best(data, tmp_path, capsys):
     ]
     assert kept
     assert record["best"] == pytest.approx(float(kept[0]["best_model_score"]))
+
+
+@pytest.mark.parametrize(
+    ("duration", "told"), [(None, "by --trainer.max_epochs 3"), ({"seconds": 0}, "by --trainer.max_time")]
+)
+def test_a_timer_without_an_end_is_no_limit(duration, told):
+    trainer = SimpleNamespace(
+        callbacks=[Timer(duration)], max_steps=-1, global_step=9, max_epochs=3, current_epoch=3
+    )
+    assert _limit(trainer) == told

@@ -273,6 +273,7 @@ def test_items_without_a_text_are_reported(tmp_path, write_dataset):
 def test_from_profiles_to_vectors_to_a_trained_model(tmp_path, monkeypatch, capsys, recwarn):
     monkeypatch.chdir(tmp_path)
     main(["data", "synth", "--like", "movies", "--users", "30", "--items", "50", "--out", "data"])
+    capsys.readouterr()
     main(
         ["graph", "profile", "data", "--llm.model", "Fake", "--split.strategy", "random", "--split.seed", "2"]
     )

@@ -129,9 +129,8 @@ Which (`recloom list` shows what is installed):
 Data:
   --data DIR                    made by `recloom data prepare` or `data synth`
   --data.split.strategy last    last, time, random, users (`data split --help`)
-  --data.candidates all         what is ranked: all; impressions; rated (what is
-                                held out, with labels); uniform-N or popular-N
-                                (marked as sampled)
+  --data.candidates all         what is ranked: all; impressions; rated (held
+                                out, with labels); uniform-N, popular-N: sampled
   --data.seen masked            kept: items of the history may come again
   --data.new_users kept         dropped: only requests with a history
   --data.vectors FILE           vectors of items (`recloom embed`), or NAME=FILE
@@ -144,13 +143,9 @@ Data:
 
 How:
   --model.lr 0.001              learning rate of AdamW
-  --model.metrics ndcg@10,mrr   what is measured; watched is ndcg@10, else the
-                                first
+  --model.metrics ndcg@10,mrr   measured; ndcg@10, else the first, is watched
   --trainer.max_epochs 50       epochs at most
   --early_stopping.patience 10  validations without a better one; null: never
-                                stop
-  --early_stopping.patience_steps 500
-                                steps without a better one, needed as well
   --trainer.accelerator auto    cpu, gpu, ...; as in Lightning
   --seed_everything 0           of everything random
 

@@ -243,7 +243,8 @@ def _limit(trainer: Any) -> str:
         return f"early: {why}"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"by --trainer.max_steps {trainer.max_steps}"
-    if any(isinstance(one, Timer) and (one.time_remaining() or 0) <= 0 for one in trainer.callbacks):
+    left = [one.time_remaining() for one in trainer.callbacks if isinstance(one, Timer)]
+    if any(seconds is not None and seconds <= 0 for seconds in left):
         return "by --trainer.max_time"
     if 0 <= (trainer.max_epochs or -1) <= trainer.current_epoch:
         return f"by --trainer.max_epochs {trainer.max_epochs}"
