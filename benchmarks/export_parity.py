@@ -91,7 +91,7 @@ def measure(name: str, model: Any, folder: Path, precision: str) -> dict[str, An
     from recloom_onnx.verification.verify import verify_artefact
 
     torch.set_num_threads(1)
-    rated = issubclass(model, ClickModel) or name == "KAR"
+    rated = issubclass(model, ClickModel) or name in ("KAR", "LikeShare", "TitleRate")
     config: dict[str, Any] = {
         "trainer": {"enable_progress_bar": False},
         "data": {"positive": 4.0} if rated else {},

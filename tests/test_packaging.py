@@ -49,7 +49,7 @@ for of, key in (("items", "item_id"), ("users", "user_id")):
     ids = pl.read_parquet(f"data/{{of}}.parquet", columns=[key])
     ids.with_columns(vector=pl.lit([0.5, 1.0])).write_parquet(f"{{of}}.parquet")
 for name in models:
-    clicks = issubclass(kinds[name], ClickModel) or name == "KAR"
+    clicks = issubclass(kinds[name], ClickModel) or name in ("KAR", "LikeShare", "TitleRate")
     data = {{"positive": 1, **vectors}} if clicks else vectors if name == "GaCLLM" else {{}}
     run = recloom.fit("data", name, run=f"runs/{{name}}", config={{"trainer": one_step, "data": data}})
     assert 0 <= run.test().metrics["ndcg@10"].mean <= 1

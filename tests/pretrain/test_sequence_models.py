@@ -167,7 +167,7 @@ def cycles(folder, write_dataset, items=50, users=150):
 
 @pytest.mark.parametrize(
     ("kind", "epochs", "low", "high"),
-    [("SASRec", 40, 0.95, 1.0), ("BERT4Rec", 120, 0.95, 1.0), ("Popularity", 0, 0.0, 0.1)],
+    [("SASRec", 40, 0.95, 1.0), ("BERT4Rec", 170, 0.95, 1.0), ("Popularity", 0, 0.0, 0.1)],
 )
 @pytest.mark.fact("B1.7")
 def test_a_deterministic_cycle_is_learnt_from_order_alone(kind, epochs, low, high, tmp_path, write_dataset):

@@ -317,7 +317,7 @@ def test_users_without_a_training_history_are_left_out_and_counted(run, capsys):
     [
         ("--kind film", "--kind takes one of item, user, keywords, topics, title, reason; found 'film'."),
         ("--split.valid 3", "--split.valid: Input should be less than 1; found '3'."),
-        ("--split.strategy lst", "--split.strategy takes one of last, time, random, users; found 'lst'. Did"),
+        ("--split.strategy lst", "--split.strategy takes one of last, time, random, users, source; found 'lst'. Did"),
         ("--scenari books", "--scenari is not an option. Did you mean --scenario?"),
     ],
 )  # fmt: skip

@@ -209,6 +209,7 @@ def refined(tmp_path, monkeypatch, capsys):
     """A dataset in this folder whose texts are refined, and the command to type next."""
     monkeypatch.chdir(tmp_path)
     main(["data", "synth", "--like", "movies", "--users", "30", "--items", "50", "--out", "data"])
+    capsys.readouterr()
     main(["graph", "refine", "data", "--layers", "1", "--llm.model", "Fake", "--split.strategy", "random"])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
     return line.removeprefix("next: recloom ").split()
