@@ -178,7 +178,7 @@ def test_a_deterministic_cycle_is_learnt_from_order_alone(kind, epochs, low, hig
     options = {} if kind == "Popularity" else {"dim": 32, "max_len": 12, "dropout": 0.0}
     spec = {"class_path": kind, "init_args": options}
     assert kind in collect("register_models")
-    module = RecModule(spec, lr=5e-3, metrics=["hit@1"])
+    module = RecModule(spec, lr=5e-3, schedule="cosine", metrics=["hit@1"])
     trainer = L.Trainer(
         max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, limit_val_batches=0, default_root_dir=tmp_path,
