@@ -395,3 +395,22 @@ def test_one_method_alone_is_its_mean_over_seeds(tmp_path):
     (cell,) = found.cells
     assert (cell.seeds, cell.difference) == (2, None)
     assert "SASRec (2 seeds)" in shown(found)
+
+
+def test_fits_with_other_seeds_are_one_method(tmp_path, write_dataset):
+    """Their config files differ in the folders of the runs too, and another width is another method."""
+    import polars as pl
+    import recloom
+
+    rows = {"user_id": np.repeat(USERS[:20], 5), "item_id": [f"i{n * 7 % 12}" for n in range(100)]}
+    data = write_dataset(tmp_path / "data", pl.DataFrame(rows | {"timestamp": [n % 5 for n in range(100)]}))
+    made = []
+    for seed, width in ((0, 4), (1, 4), (2, 8)):
+        options = {"dim": width, "max_len": 4, "num_layers": 1}
+        fitted = recloom.fit(data, "SASRec", options, run=tmp_path / f"run-{seed}", seed=seed, max_epochs=1)
+        fitted.test()
+        made.append(str(fitted.folder))
+    found = compare(made, ["ndcg@10"])
+    assert [method.runs for method in found.methods] == [tuple(made[:2]), (made[2],)]
+    assert all(method.trained for method in found.methods)
+    assert found.cells[0].seeds == 2

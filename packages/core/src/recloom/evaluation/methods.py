@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import RecloomError
 
@@ -25,11 +26,9 @@ class Method:
         return len(self.runs) > 1 or not self.trained
 
 
-UNRELATED = ("seed_everything", "run", "overwrite", "ckpt_path", "verbose")
-UNRELATED_TRAINER = (
-    "logger", "default_root_dir", "callbacks", "devices", "num_nodes", "accelerator", "enable_progress_bar",
-)  # fmt: skip
-"""Keys of a config that may differ between seeds of one method."""
+UNRELATED = ("seed_everything", "overwrite", "ckpt_path", "verbose")
+UNRELATED_TRAINER = ("devices", "num_nodes", "accelerator", "enable_progress_bar")
+"""Keys of a config that may differ between seeds of one method, as paths within the folder of a run may."""
 
 
 def group_seeds(names: Sequence[str], *, each: bool) -> list[Method]:
@@ -63,6 +62,10 @@ def _identity(run: Path) -> tuple[str | None, int | None, bool]:
         config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
     except (OSError, ValidationError, yaml.YAMLError):
         return None, None, True
+    if not isinstance(config, dict):
+        return None, None, True
+    trainer = config.get("trainer") or {}
+    config = _without_folder(config, str(config.get("run") or trainer.get("default_root_dir") or run))
     for key in UNRELATED:
         config.pop(key, None)
     for key in UNRELATED_TRAINER:
@@ -74,3 +77,14 @@ def _identity(run: Path) -> tuple[str | None, int | None, bool]:
         record.seed,
         record.loss is not None,
     )
+
+
+def _without_folder(value: Any, folder: str) -> Any:
+    """A part of a config, with `RUN` in place of the folder that the run was written to."""
+    if isinstance(value, dict):
+        return {key: _without_folder(part, folder) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_folder(part, folder) for part in value]
+    if isinstance(value, str) and (value == folder or value.startswith(folder.rstrip("/") + "/")):
+        return "RUN" + value[len(folder.rstrip("/")) :]
+    return value
