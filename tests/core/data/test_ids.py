@@ -120,3 +120,15 @@ assert seen == [True, True], seen
 def test_polars_knows_numpy_before_threads_need_it():
     """Two threads that resolve Polars' proxy of numpy together can fail: 1 run in 37 did."""
     subprocess.run([sys.executable, "-c", SETTLED], check=True, timeout=120)
+
+
+def test_records_whose_ids_become_equal_are_one_and_said(tmp_path, capsys):
+    (tmp_path / "r.csv").write_text("user_id,item_id\nu,1.0\nu,2.0\nv,1.0\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n1,A\n1.0,B\n2.0,C\n")
+    words = ["data", "prepare", str(tmp_path / "r.csv"), "--items-path", str(tmp_path / "items.csv")]
+    main([*words, "--out", str(tmp_path / "out")])
+    items = pl.read_parquet(tmp_path / "out" / "items.parquet")
+    assert items.rows() == [("1", "A"), ("2", "C")]
+    assert "warning: 1 records have an id that another has, such as 1," in " ".join(
+        capsys.readouterr().out.split()
+    )

@@ -13,6 +13,7 @@ from recloom.data.prepare import arrange
 from recloom.data.prepare.ties import row_hashes, ties_in_words, ties_of, user_order
 from recloom.data.readers import RawTables
 from recloom.data.split import assign
+from recloom.errors import RecloomError
 from recloom.evaluation.results import describe
 from recloom.schemas import EqualTimes, Protocol, SplitSpec, TimeTies
 
@@ -265,3 +266,8 @@ def test_order_is_by_user_and_time_first():
     assert sorted(order.tolist()) == list(range(800))
     assert (np.diff(users.astype(int)) >= 0).all()
     assert (np.diff(times)[np.diff(users.astype(int)) == 0] >= 0).all()
+
+
+def test_a_seed_below_zero_is_refused_in_words():
+    with pytest.raises(RecloomError, match="seed must be at least 0; found -1"):
+        user_order(log(), seed=-1)

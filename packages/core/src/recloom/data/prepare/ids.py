@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..readers import RawTables
-from ..readers.values import MISSING, whole_ids
+from ..readers.values import MISSING, whole_ids, whole_keys
 from .rejected import rejected_rows
 
 IDS = ("user_id", "item_id")
@@ -25,7 +25,7 @@ def clean_ids(raw: RawTables) -> None:
         raw.interactions = whole_ids(raw.interactions, name, raw.notes)
     for name, table in (("item_id", raw.items), ("user_id", raw.users)):
         if table is not None and table.height and _some_text(table[name]):
-            table = whole_ids(table, name, raw.notes).unique(name, keep="first", maintain_order=True)
+            table = whole_keys(table, name, raw.notes)
             raw.items, raw.users = (
                 (table, raw.users) if name == "item_id" else (raw.items, table)
             )  # fmt: skip

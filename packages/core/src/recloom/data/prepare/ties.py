@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from ...errors import at_least
 from ...schemas import TimeTies
 from ..card import Ties
 from ..id_order import STEP, Keys, id_hashes, mix, natural_order
@@ -45,6 +46,7 @@ def break_ties(
         users, items, times: (N,) in that order, no (user, item, time) twice.
         user_ids, item_ids: the ids by code.
     """
+    at_least(0, seed=seed)
     same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     tied = np.flatnonzero(tied_rows(same))
     found: dict[str, Any] = _counted(users, tied, len(user_ids))

@@ -15,7 +15,7 @@ from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, p
 from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
 from .text import first_of_each, kind_of, opening, rejections
-from .values import ROLES, part_rows, row_checks, untyped, whole_ids
+from .values import ROLES, part_rows, row_checks, untyped, whole_ids, whole_keys
 
 KEYS = {
     "item_id": (
@@ -78,7 +78,7 @@ def read_side(
             table, on="original_id", how="left", maintain_order="left"
         )
     raw.interactions = whole_ids(raw.interactions, key, raw.notes)
-    table = whole_ids(table, key, raw.notes)
+    table = whole_keys(table, key, raw.notes)
     raw.files += paths
     raw.rejected_items = pl.concat([raw.rejected_items, rejected])
     ids = raw.interactions.select(key).unique()

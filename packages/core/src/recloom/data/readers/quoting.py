@@ -192,9 +192,10 @@ class Quoting:
             )
         note = "quotes inside fields are escaped by a backslash" if best == "backslash" else None
         if doubtful := sum(found.doubtful for found in chosen.records.values()):
-            note = (
+            kept = (
                 f"{doubtful:,} fields begin with a quote that closes before their end: they keep their quotes"
             )
+            note = "; ".join(filter(None, [note, kept]))
         return self._written(chosen.records, note)
 
     def _none(self, note: str) -> Records:

@@ -73,6 +73,19 @@ def whole_ids(table: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
     return table.with_columns(ids.str.replace(r"\.0*$", ""))
 
 
+def whole_keys(table: pl.DataFrame, name: str, notes: list[str]) -> pl.DataFrame:
+    """As `whole_ids`, of a table with one row for each id: of rows whose ids become equal the first stays, noted."""
+    table = whole_ids(table, name, notes)
+    again = table.filter(~table[name].is_first_distinct())
+    if again.height:
+        notes.append(
+            f"warning: {again.height:,} records have an id that another has, such as {again[name][0]}, once .0 is left "
+            "off; the first of each is kept"
+        )
+        table = table.filter(table[name].is_first_distinct())
+    return table
+
+
 def untyped(name: str) -> str:
     """The name of a column without the type that RecBole writes behind it (`title:token_seq`)."""
     plain, _, kind = name.strip().rpartition(":")
