@@ -105,6 +105,11 @@ NESTED += "class_path='a.Ranker', init_args=Namespace(dim='x'))"
             "--llm.max-cals is not an option (given on the command line or in a.yaml). Did you mean --llm.max_calls?",
         ),
         (
+            "Unrecognized arguments: mrr@10",
+            "'mrr@10' stands where an option is expected. A list has commas and no spaces, as in "
+            "--model.metrics ndcg@10,mrr. A value with spaces stands in quotes.",
+        ),
+        (
             "Subcommand 'fit' does not accept option 'trainer.lr.class_path'",
             "--trainer.lr.class_path is not an option (given on the command line or in a.yaml). "
             "Did you mean --model.lr?",

@@ -156,6 +156,10 @@ def _out_of_bounds(complaint: str, line: CommandLine) -> str | None:
 
 
 def _unknown(complaint: str, line: CommandLine) -> str | None:
+    word = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", complaint)
+    if word:
+        lists = " A list has commas and no spaces, as in --model.metrics ndcg@10,mrr." if line.verbs else ""
+        return f"{word[1]!r} stands where an option is expected.{lists} A value with spaces stands in quotes"
     found = re.search(
         r"(?:[Uu]nrecognized arguments|does not accept option|[Gg]roup '?\w*'? does not accept|not expected|nested key)"
         r"[^-\w]*-*([\w.-]+)",

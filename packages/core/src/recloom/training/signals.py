@@ -26,6 +26,7 @@ QUIET = (
     ".*weights_only.*",
     ".*LeafSpec.*",
     ".*infer the `batch_size`.*",
+    ".*Total length of `list` across ranks is zero.*",
 )
 """Patterns of warnings that advise against what Recloom does on purpose."""
 
