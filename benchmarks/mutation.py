@@ -82,7 +82,9 @@ STRATA: dict[str, tuple[Source, ...]] = {
     ),
     "selection": (
         Source(
-            CORE + "fitting/lightning_cli.py", _SELECTION, ("_watch", "add_arguments_to_parser", "how_far")
+            CORE + "fitting/lightning_cli.py",
+            _SELECTION,
+            ("_watch", "add_arguments_to_parser", "how_far", "seed_of"),
         ),
         Source(CORE + "fitting/fit.py", _SELECTION, ("watched",)),
         Source(

@@ -7,7 +7,17 @@ import polars as pl
 import pytest
 from recloom.data.card import read_card
 from recloom.data.prepare.dataset import write_synthetic
-from recloom.data.split import assign, cold_items, k_core, load_split, split_digest, split_rows, write_split
+from recloom.data.split import (
+    assign,
+    cold_items,
+    k_core,
+    load_split,
+    own_split,
+    split_digest,
+    split_rows,
+    write_own_split,
+    write_split,
+)
 from recloom.data.synth.generator import World, synthesise
 from recloom.errors import DataError
 from recloom.schemas import PARTS, SplitSpec
@@ -214,6 +224,20 @@ def test_a_foreign_or_damaged_split_is_refused(dataset, tmp_path):
     (out / "split.json").write_text("{}")
     with pytest.raises(DataError, match="is not a split record"):
         load_split(out, card)
+
+
+def test_the_split_of_a_source_stands_in_the_folder_of_its_dataset(dataset):
+    card, frame = read_card(dataset), pl.read_parquet(dataset / "interactions.parquet")
+    assert own_split(dataset, SplitSpec()) is None
+    given = pl.Series(np.resize(["train", "test", "train", "valid"], frame.height))
+    record = write_own_split(dataset, card, frame, given)
+    out = own_split(dataset, SplitSpec())
+    assert out == own_split(dataset, SplitSpec(strategy="source")) == dataset / "splits" / "source"
+    assert own_split(dataset, SplitSpec(strategy="random")) is None
+    loaded, part = load_split(out, card)
+    assert (loaded.strategy, part.cast(pl.String).to_list()) == ("source", given.to_list())
+    assert record.counts["train"] == given.eq("train").sum() == (frame.height + 1) // 2
+    assert pl.read_parquet(out / "split.parquet")["item_id"].equals(frame["item_id"])
 
 
 def test_short_users_are_counted(dataset, tmp_path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from recloom.errors import RecloomError
 from recloom.fitting.fit import run_command
@@ -126,6 +127,16 @@ def test_a_task_says_what_is_watched_and_which_way_is_better():
     line = object.__new__(TaskCLI)
     line.model_class = SimpleNamespace(monitor="val/{metric}", mode="min")
     assert line.watched(SimpleNamespace(model=SimpleNamespace(metric="loss"))) == ("val/loss", "min")
+
+
+@pytest.mark.parametrize(("given", "seed"), [("true", 7), ("false", 0), ("5", 5)])
+def test_the_seed_of_the_data_is_that_of_the_run(data, tmp_path, monkeypatch, given, seed):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")  # what `true` stands for, instead of a number drawn anew
+    words = ["fit", "--model=Popularity", f"--data={data}", f"--run={tmp_path / 'run'}"]
+    line = run_command([*words, f"--seed_everything={given}"])
+    assert line.datamodule.seed == seed
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed_everything"]
+    assert int(kept) == seed  # so that a fit that is resumed draws the same batches
 
 
 def test_the_checkpoint_of_a_run_is_its_best_else_its_last(tmp_path):

@@ -104,6 +104,11 @@ def stored(config: str) -> str:
     return config if kept == given else yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
+def seed_of(seed_everything: bool | int) -> int:
+    """The seed of the data: with `true` what Lightning takes and keeps in the configuration; `false` is 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed_everything is True else int(seed_everything)
+
+
 class RunCLI(LightningCLI):
     """LightningCLI of which a run is one folder, whatever is trained in it."""
 
@@ -136,7 +141,7 @@ class RunCLI(LightningCLI):
         self.verb_parser = parser
         self.usual = {option: parser.get_default(option) for option in self.defaults}
         parser.set_defaults(self.defaults)
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
