@@ -42,9 +42,12 @@ def test_the_parts_of_files_are_those_of_the_split(gowalla):
 
 
 @pytest.mark.parametrize("words", [["--model=ItemKNN"], ["--model=SASRec", "--trainer.max_epochs=1"]])
-def test_a_fit_uses_it_and_its_protocol_says_so(gowalla, words):
+def test_a_fit_uses_it_and_its_protocol_says_so(gowalla, words, recwarn):
     run = gowalla / words[0].partition("=")[2]
     run_command(["fit", *words, f"--data={gowalla / 'data'}", f"--run={run}", *QUIET])
+    told = " ".join(str(one.message) for one in recwarn)
+    assert "ModelCheckpoint" not in told, "without validation the last epoch counts, which is no mistake"
+    assert "Total length" not in told
     run_command(["test", str(run), *QUIET])
     protocol = json.loads((run / "metrics.json").read_text())["protocol"]
     assert protocol["split"]["strategy"] == "source"

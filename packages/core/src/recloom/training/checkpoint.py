@@ -31,6 +31,11 @@ class RunCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self._resumed_from = Path(trainer.ckpt_path) if trainer.ckpt_path else None
 
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Without validation there is no best epoch: the last one counts, which `LastCheckpoint` keeps."""
+        if self.monitor is None or self.monitor in trainer.callback_metrics or sum(trainer.num_val_batches):
+            super().on_train_epoch_end(trainer, pl_module)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(self._moved_here(state_dict))
 
