@@ -75,6 +75,8 @@ def guess(pieces: Iterable[bytes]) -> Guess:
     best, second = sorted(scores, key=lambda name: -scores[name])[:2]
     if scores[best] < SAFE or scores[best] - scores[second] < APART:
         return Guess(None)
+    if _decoded(b"\n".join(lines), best) is None:
+        return Guess(None)
     texts = (_decoded(word, best) for line in lines for word in re.split(rb"[\s,;\"]+", line))
     return Guess(best, next((text for text in texts if text and not text.isascii()), "")[:40])
 

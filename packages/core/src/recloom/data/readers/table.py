@@ -24,6 +24,7 @@ from .delimited import (
     valid_rows,
 )
 from .evidence import LINES, first_line_is_data, roles_by_value
+from .foreign import before_rows, matrix, no_table
 from .jsonlines import json_keys, read_json_lines
 from .lists import one_row_an_item
 from .quoting import cells_of
@@ -139,7 +140,10 @@ def column_names(path: Path, reader: Table) -> list[str]:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
         return reader.columns
     if len(names) != len(set(names)) and not _headerless(path, names, separator, reader):
-        raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one.")
+        raise DataError(
+            before_rows(path, opening(path, LINES, reader.encoding))
+            or f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one."
+        )
     return names
 
 
@@ -198,6 +202,9 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
         if len(names) == 1 and reader.separator and better != reader.separator:
             return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
         separator = reader.separator or better
+        other = before_rows(path, opening(path, LINES, reader.encoding))
+        if other := other or matrix(path, _cells(path, separator, reader)):
+            return other
         if _headerless(path, names, separator, reader):
             return what + _name_columns(path, separator, reader)
     free = [name for name in names if name not in found.values()]
@@ -290,6 +297,8 @@ def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
+    if other := no_table(path, opening(path, LINES, reader.encoding)):
+        raise DataError(other)
     separator = reader.separator or guess_separator(path, reader.encoding)
     columns = column_names(path, reader)
     names, notes = _called(columns, roles, kept)

@@ -20,6 +20,7 @@ import polars as pl
 from ...errors import DataError
 from . import REJECTED, no_rejections
 from .encodings import Guess, from_start, guess
+from .foreign import binary_format
 
 SHOWN = 200
 """How many characters of a rejected row are kept."""
@@ -88,6 +89,8 @@ def encoding_of(path: Path, encoding: str = "auto") -> str:
     DataError for an unknown encoding, for bytes that are no text, and where no guess is sound.
     """
     start = _start(path)
+    if other := binary_format(path, start):
+        raise DataError(other)
     found = from_start(start)
     if encoding.lower() != "auto":
         return _codec(encoding, found)
@@ -123,8 +126,8 @@ def guessed(path: Path) -> Guess:
         line, seen, text = first_fault(path, "utf-8")
         raise DataError(
             f"{path}, line {line:,}: the bytes {seen} are not UTF-8 ({text!r}), and no other encoding is certain. Name "
-            "it: --encoding cp1252 (Western), cp1250 (Central European), cp1251 (Russian) or another; --encoding utf-8 "
-            "leaves such rows out."
+            "it: --encoding cp1252 (Western), cp1250 (Central European), cp1251 (Russian), shift_jis (Japanese), "
+            "gb18030 or big5 (Chinese) or another; --encoding utf-8 leaves such rows out."
         )
     return found
 
