@@ -16,8 +16,8 @@ from ..card import CARD, read_card
 from ..readers import RawTables
 from ..readers.values import ACCEPTED
 from .ids import clean_ids, unknown_items
-from .reader_options import make_reader, refuse_options
-from .source import recognise
+from .reader_options import refuse_options
+from .source import read_raw, recognise
 from .ties import ties_in_words, ties_of
 from .times import time_notes
 from .unrated import no_rating_note
@@ -57,7 +57,7 @@ def check_path(path: Path, options: Mapping[str, Any] | None = None) -> list[Fin
 def check_raw(path: Path, options: Mapping[str, Any]) -> list[Finding]:
     """Read raw files as `data prepare auto` would, and report columns, times and rejected rows."""
     reader = recognise(path, options)
-    raw = make_reader(reader, options).read(path)
+    raw = read_raw(reader, path, options)
     clean_ids(raw)
     findings = [Finding("good", f"recognised as {reader.name}: {', '.join(f.name for f in raw.files)}")]
     findings += [Finding("note", note) for note in raw.notes]

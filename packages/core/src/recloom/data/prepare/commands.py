@@ -61,7 +61,7 @@ def prepare(
         event_column: column that says what happened, for models that read events; by default `event`, else `value`.
         event_cuts: numbers where intervals of values begin that are events, such as 3 4; by default every value is one.
         context_columns: columns that say of a request what is known beforehand, such as device or place.
-        keep_split: keep the split of the source (train.txt and test.txt, a column `part`), which `fit` then uses.
+        keep_split: keep the split of the source (files of train and test, a column `part`), which `fit` then uses.
         ties: what orders rows of equal user and time: the `file`, a `hash`, or (`auto`) the file only where it is in
             time order and not sorted by item.
         seed: of the hash.

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from ...errors import DataError
+from ..readers.parts import PART, WORDS
 
 COLUMNS = ("part", "split", "subset")
 """Names, in lower case, of columns that say it; readers of several files give `part`."""
-WORDS = {
-    "train": ("train", "training", "tr"),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing", "te"),
-}
-_PART = {word: part for part, words in WORDS.items() for word in words}
 
 
 def part_column(names: Sequence[str]) -> str | None:
@@ -33,15 +28,16 @@ def source_parts(interactions: pl.DataFrame) -> pl.Series:
     if name is None:
         raise DataError(
             "--keep-split: these data do not say which rows are train and test. Expected a folder of train.txt and "
-            f"test.txt or of NAME.train.inter and its like, or a column called {', '.join(COLUMNS)}. Leave it out."
+            "test.txt, of train.csv, valid.csv and test.csv, of NAME.train.inter and its like, or a column called "
+            f"{', '.join(COLUMNS)}. Leave it out."
         )
     said = interactions[name].cast(pl.String)
     parts = (
-        said.str.strip_chars().str.to_lowercase().replace_strict(_PART, default=None, return_dtype=pl.String)
+        said.str.strip_chars().str.to_lowercase().replace_strict(PART, default=None, return_dtype=pl.String)
     )
     if parts.null_count():
         other = said.filter(parts.is_null()).unique(maintain_order=True).to_list()[:3]
-        known = ", ".join(_PART)
+        known = ", ".join(PART)
         raise DataError(f"--keep-split: column {name!r} holds {other}; expected one of {known}. Rename them.")
     absent = [part for part in ("train", "test") if not (parts == part).any()]
     if absent:

@@ -13,9 +13,11 @@ from ...schemas import DatasetCard, Source
 from ..card import Ties
 from ..readers import RawTables, Reader, column_list, prepare_command
 from ..readers.evidence import LINES, roles_by_value
+from ..readers.folder import unused_note
+from ..readers.folder_evidence import NoInteractions, folder_plan
 from ..readers.sequences import sequence_files, sequence_shape
 from ..readers.table import Table, column_names
-from ..readers.text import opening
+from ..readers.text import opening, table_files
 from .dataset import Prepared, arrange, source_files, write_dataset
 from .own_split import kept_note, part_column, source_parts
 from .reader_options import given, make_reader, reader_named, readers, recorded, taken_by
@@ -75,7 +77,7 @@ def prepare_source(
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path, or fetch a known set with --download NAME.")
     found = recognise(path, options) if reader == "auto" else reader_named(reader)
-    raw = make_reader(found, _keeping_parts(found, path, options) if keep_split else options).read(path)
+    raw = read_raw(found, path, _keeping_parts(found, path, options) if keep_split else options)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
         data = arrange(
@@ -102,6 +104,14 @@ def prepare_source(
     return raw, data, card
 
 
+def read_raw(reader: type[Reader], path: Path, options: Mapping[str, Any]) -> RawTables:
+    """What a reader finds in a path, with a note of the tables of a folder that it does not read."""
+    raw = make_reader(reader, options).read(path)
+    if path.is_dir() and reader is not Table:
+        raw.notes += unused_note(path, raw.files, list(taken_by(reader)))
+    return raw
+
+
 def _path_named(word: str) -> Path:
     """The path that stands where a reader may be named. Raises DataError where there is no such file or folder."""
     path = Path(word)
@@ -116,7 +126,13 @@ def _keeping_parts(reader: type[Reader], path: Path, options: Mapping[str, Any])
     """The options with the column of a table that says the part of each row among those that are kept."""
     if reader is not Table:
         return options
-    column = part_column(column_names(path, Table(**given(options))))
+    table = Table(**given(options))
+    if path.is_dir():
+        files = folder_plan(path, table).tables
+        if len(files) > 1:  # the files say it
+            return options
+        path = files[0]
+    column = part_column(column_names(path, table))
     kept = column_list(options.get("keep_columns"))
     return {**options, "keep_columns": [*kept, column]} if column and column not in kept else options
 
@@ -132,6 +148,8 @@ def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Read
     of_tables = [name for name in options if name in taken_by(reader_named(FALLBACK)) and name not in others]
     if of_tables and path.is_file():
         return reader_named(FALLBACK)
+    if of_tables and path.is_dir():
+        return _folder_of_tables(path, options)
     matches = _matches(path)
     if not matches and path.is_file() and "encoding" in options:
         return reader_named(FALLBACK)
@@ -139,9 +157,14 @@ def recognise(path: Path, options: Mapping[str, Any] | None = None) -> type[Read
         raise DataError(question)
     if not matches and path.is_file():
         raise DataError(f"{path}: no reader recognises it.{_not_a_table(path, options)}")
-    if not matches or of_tables:
-        raise DataError(f"{path}: no reader recognises this folder as a whole.{_readable(path, options)}")
+    if not matches:
+        return _folder_of_tables(path, options)
     specific = [reader for reader in matches if reader.name not in GENERAL]
+    if not specific and len(matches) > 1 and path.is_dir():
+        asked = "".join(f"\n  {prepare_command(reader.name, path, options)}" for reader in matches)
+        raise DataError(
+            f"{path}: two readings are possible, as sequences and as tables. Name the one meant:{asked}"
+        )
     if len(specific) > 1:
         names = ", ".join(reader.name for reader in specific)
         raise DataError(f"{path}: several readers recognise it ({names}). Name one instead of `auto`.")
@@ -152,6 +175,17 @@ def _matches(path: Path) -> list[type[Reader]]:
     """The readers that recognise a path, the general ones last."""
     found = [reader for reader in readers().values() if reader.sniff(path)]
     return sorted(found, key=lambda reader: (reader.name in GENERAL, reader.name))
+
+
+def _folder_of_tables(path: Path, options: Mapping[str, Any]) -> type[Reader]:
+    """The reader of tables, where a folder holds some of interactions. Raises DataError with what else can be read."""
+    try:
+        folder_plan(path, Table(**given(options)))
+    except NoInteractions as error:
+        raise DataError(
+            f"{path}: no reader recognises this folder as a whole.{_readable(path, options)}"
+        ) from error
+    return reader_named(FALLBACK)
 
 
 def _two_readings(path: Path) -> str:
@@ -190,7 +224,13 @@ def _readable(folder: Path, options: Mapping[str, Any]) -> str:
     inside = sorted(folder.iterdir(), key=lambda path: (path.is_dir(), -path.stat().st_size, path.name))
     found = [(path, matches[0].name) for path in inside[:LOOKED_AT] if (matches := _matches(path))]
     if not found:
-        return " Nor any file in it. Name a file in --path and a reader (`recloom data list` shows them)."
+        files = sorted(table_files(folder), key=lambda path: -path.stat().st_size)
+        said = [_not_a_table(path, options) for path in files[:LISTED]]
+        said.sort(key=lambda text: "--columns" not in text)  # a file without a header is the likelier one
+        return (
+            " Nor any file in it. Name a file in --path and a reader (`recloom data list` shows them)."
+            f"{said[0] if said else ''}"
+        )
     commands = [f"\n  {prepare_command(reader, path, options)}" for path, reader in found[:LISTED]]
     side = "Files with titles, and maps of ids before them, go to --items-path."
     return f" These can be read:{''.join(commands)}\n{side}"

@@ -15,7 +15,7 @@ from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, p
 from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
 from .text import first_of_each, kind_of, opening, rejections
-from .values import ROLES, part_rows, row_checks, untyped, whole_ids, whole_keys
+from .values import ROLES, part_rows, plain_name, row_checks, untyped, whole_ids, whole_keys
 
 KEYS = {
     "item_id": (
@@ -155,16 +155,15 @@ def _names(
     """
     header = tuple(map(untyped, header))
     column, title = (None if name is None else untyped(name) for name in (column, title))
-    ids = [name for name in ROLES[key] if name.endswith("id")]
-    usual = [*([column] if column else []), *KEYS[key]]
-    found = _first(header, dict.fromkeys([*usual, *ids]))
+    found = key_place(header, key, column)
     if found is None:
+        usual = [*([column] if column else []), *KEYS[key]]
         raise DataError(
             f"{path}, line 1: no column of ids; expected one of {', '.join(dict.fromkeys(usual))}, "
             f"found {', '.join(header)}. "
             f"Rename the column to that of the interactions ({FLAGS[key]}), or add a header row."
         )
-    place = _first(header, TITLES if title is None else [title])
+    place = _first(header, [title]) if title is not None else title_place(header)
     if title is not None and place is None:
         raise DataError(f"{path} has no column {title!r} (--title-column). It has {', '.join(header)}.")
     if title is not None and place == found:
@@ -177,10 +176,22 @@ def _names(
     return placed_names(header, named, (*OWN, *ADDED[key]))
 
 
-def _first(header: tuple[str, ...], usual: Iterable[str]) -> int | None:
-    """The place of the first of the usual names, as it is written or else in lower case."""
-    lower = [name.lower() for name in header]
-    places = (names.index(wanted) for wanted in usual for names in (list(header), lower) if wanted in names)
+def key_place(header: Sequence[str], key: str, column: str | None) -> int | None:
+    """The place of the column of ids in a header: called as that of the interactions, or by a usual name; or None."""
+    ids = [name for name in ROLES[key] if name.endswith("id")]
+    usual = [*([column] if column else []), *KEYS[key]]
+    return _first(header, dict.fromkeys([*usual, *ids]))
+
+
+def title_place(header: Sequence[str]) -> int | None:
+    """The place of the column of titles in a header, by its name; None where there is none."""
+    return _first(header, TITLES)
+
+
+def _first(header: Sequence[str], usual: Iterable[str]) -> int | None:
+    """The place of the first of the usual names, as it is written or else as names are compared."""
+    plain = [plain_name(name) for name in header]
+    places = (names.index(wanted) for wanted in usual for names in (list(header), plain) if wanted in names)
     return next(places, None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,19 +69,25 @@ def read_json_lines(
 def json_keys(path: Path, encoding: str = "auto", objects: int = LOOKED_AT) -> list[str]:
     """The keys of the first objects, in the order in which they first stand there. Raises DataError for none."""
     keys: dict[str, None] = {}
-    if _is_array(path, encoding):
-        for place, (_, found) in enumerate(_elements(path, encoding)):
-            keys |= dict.fromkeys(found) if isinstance(found, dict) else {}
-            if place == objects:
-                break
-    for line in [] if keys else opening(path, objects, encoding):
-        try:
-            keys |= dict.fromkeys(_object(line, python_literals=True))
-        except NO_OBJECT:
-            continue
+    for found in first_objects(path, encoding, objects):
+        keys |= dict.fromkeys(found)
     if not keys:
         raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
     return list(keys)
+
+
+def first_objects(path: Path, encoding: str = "auto", objects: int = LOOKED_AT) -> list[dict[str, Any]]:
+    """The first objects of a file, of lines or of one array; what is no object is left out."""
+    some: list[dict[str, Any]] = []
+    if _is_array(path, encoding):
+        for place, (_, found) in enumerate(_elements(path, encoding)):
+            some += [found] if isinstance(found, dict) else []
+            if place == objects:
+                break
+    for line in [] if some else opening(path, objects, encoding):
+        with contextlib.suppress(*NO_OBJECT):
+            some.append(_object(line, python_literals=True))
+    return some
 
 
 def _encoding(path: Path, encoding: str) -> tuple[str, Guess | None]:

@@ -13,7 +13,7 @@ import polars as pl
 from ...errors import DataError
 from . import RawTables
 from .delimited import Delimited, guess_separator, header_of, keyed_rows, valid_rows
-from .text import opening
+from .text import opening, table_files
 
 RATING_TYPES: dict[str, pl.DataType] = {
     "user_id": pl.String(),
@@ -22,6 +22,7 @@ RATING_TYPES: dict[str, pl.DataType] = {
     "timestamp": pl.Int64(),
 }
 RATINGS = tuple(RATING_TYPES)
+MOVIES = ("movies.csv", "movies.dat", "u.item")
 GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -40,9 +41,12 @@ class MovieLens:
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
-        """Whether one of the three ratings files is there."""
+        """Whether one of the three ratings files is there; of tables beside it, one must be of movies."""
         found = _ratings_file(path)
-        return found is not None and _looks_right(found)
+        if found is None or not _looks_right(found):
+            return False
+        others = [] if path.is_file() else [file for file in table_files(path) if file.suffix == ".csv"]
+        return len(others) < 2 or any((path / name).is_file() for name in MOVIES)
 
     def read(self, path: Path) -> RawTables:
         """Read ratings, movies and, where the set has them, users."""
@@ -98,7 +102,7 @@ def _layout(path: Path) -> Delimited:
 
 
 def _add_movies(raw: RawTables, folder: Path) -> None:
-    for name, read in (("movies.csv", movies_csv), ("movies.dat", movies_dat), ("u.item", u_item)):
+    for name, read in zip(MOVIES, (movies_csv, movies_dat, u_item), strict=True):
         if (folder / name).is_file():
             raw.items, rejected = read(folder / name, raw.notes)
             raw.rejected_items = pl.concat([raw.rejected_items, rejected])

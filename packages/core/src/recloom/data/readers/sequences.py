@@ -12,9 +12,9 @@ from ..card import Layout
 from . import RawTables
 from .attributes import read_side
 from .evidence import LINES, Kind, Shape, shape_of
+from .parts import joined_note, part_files, part_of
 from .text import content, encoding_notes, opening, rejections, whole_utf8
 
-SETS = ("train.txt", "valid.txt", "test.txt")
 LAYOUTS = {
     "pairs": "`user item` pairs",
     "users": "one user a line",
@@ -61,7 +61,7 @@ class Sequences:
         notes: list[str] = []
         tables = [_read(file, layout, self.encoding, notes) for file in files]
         rows = [
-            good.with_columns(pl.lit(place, pl.UInt16).alias("file"), pl.lit(file.stem).alias("part"))
+            good.with_columns(pl.lit(place, pl.UInt16).alias("file"), pl.lit(_part(file)).alias("part"))
             for place, (file, (good, _)) in enumerate(zip(files, tables, strict=True))
         ]
         raw = RawTables(pl.concat(rows), files, rejected=pl.concat([bad for _, bad in tables]))
@@ -74,10 +74,7 @@ class Sequences:
                 f"it may be no file of sequences: {shape.why}. The reader `table` keeps columns apart"
             )
         if len(files) > 1:
-            raw.notes.append(
-                f"{' and '.join(file.name for file in files)} are joined; this split of the source is kept with "
-                "--keep-split, else the dataset is split anew. The column `part` says where a row comes from"
-            )
+            raw.notes.append(joined_note(files))
         raw.encoding = self.encoding
         read_side(raw, "item_id", self.items_path, title=self.title_column, encoding=self.encoding)
         read_side(raw, "user_id", self.users_path, encoding=self.encoding)
@@ -95,20 +92,29 @@ def sequence_shape(path: Path) -> Shape:
 
 
 def sequence_files(path: Path) -> list[Path]:
-    """The file itself, train.txt and test.txt of a folder, or its only .txt file. Raises DataError."""
+    """The file itself, those of train and test in a folder, or its only .txt file. Raises DataError."""
     if path.is_file():
         return [path]
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path.")
-    found = [path / name for name in SETS if (path / name).is_file()]
-    found = found if path / "train.txt" in found or path / "test.txt" in found else []
-    texts = found or sorted(path.glob("*.txt"))
-    if not found and len(texts) != 1:
+    texts = sorted(path.glob("*.txt"))
+    sets = part_files(texts)
+    alone = [file for file in texts if file.name in ("train.txt", "test.txt")]
+    if len(sets) == 1:
+        return sets[0]
+    if not sets and len(alone) == 1:
+        return alone
+    if len(texts) != 1:
         raise DataError(
             f"{path} holds {len(texts)} .txt files; expected one, or train.txt and test.txt. "
             "Name the file in --path."
         )
     return texts
+
+
+def _part(file: Path) -> str:
+    found = part_of(file)
+    return file.stem if found is None else found[0]
 
 
 def _layout(path: Path, encoding: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,7 +43,7 @@ FLAGS = {
 
 
 class Table:
-    """Any table of interactions (CSV, TSV, Parquet, JSON; .gz too); columns guessed or named.
+    """Any table of interactions (CSV, TSV, Parquet, JSON; .gz too), or a folder of tables; columns guessed or named.
 
     Args:
         items_path: files with item titles and attributes; an id map comes before the file it leads to.
@@ -61,6 +61,7 @@ class Table:
             `seconds`, `milliseconds`, `days` (since 1970) or `excel` (days as spreadsheets count them).
         title_column: column of titles in the file with item attributes, where the guess is wrong.
         keep_columns: further columns to keep beside each interaction.
+        tables: of a folder, the files that hold the interactions, where several may.
     """
 
     name: ClassVar[str] = "table"
@@ -82,17 +83,22 @@ class Table:
         title_column: str | None = None,
         keep_columns: list[str] | None = None,
         encoding: str = "auto",
+        tables: list[str] | None = None,
     ) -> None:
         self.items_path, self.users_path, self.separator = items_path or [], users_path or [], separator
         self.quote, self.columns, self.keep_columns = quote, column_list(columns), column_list(keep_columns)
-        self.encoding = encoding
+        self.encoding, self.tables = encoding, tables or []
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
         self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
-        """Whether the columns of a single file can be guessed."""
+        """Whether the columns of a single file can be guessed, or which tables of a folder hold what."""
         try:
+            if path.is_dir():
+                from .folder_evidence import folder_plan
+
+                return bool(folder_plan(path, cls()).tables)
             return path.is_file() and set(guess_columns(column_names(path, cls()))) >= {
                 "user_id",
                 "item_id",
@@ -101,29 +107,40 @@ class Table:
             return False
 
     def read(self, path: Path) -> RawTables:
-        """Read one file of interactions."""
-        if not path.is_file():
-            raise DataError(f"{path} is not a file. The reader `table` takes one file in --path.")
-        roles = choose_columns(path, column_names(path, self), self)
-        raw = _read(path, roles, self)
-        raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
-        raw.notes += _unused_lists(column_names(path, self), [*roles.values(), *self.keep_columns])
-        if "timestamp" not in roles:
-            raw.notes.append(
-                "no column of times: the order of the rows is each user's order (or --time-column)"
-            )
-        raw.encoding = text = self.encoding
-        read_side(
-            raw,
-            "item_id",
-            self.items_path,
-            roles["item_id"],
-            self.title_column,
-            quote=self.quote,
-            encoding=text,
-        )
-        read_side(raw, "user_id", self.users_path, roles["user_id"], quote=self.quote, encoding=text)
+        """Read one file of interactions; or of a folder the tables of interactions, items and users."""
+        if path.is_dir():
+            from .folder import read_folder
+
+            return read_folder(path, self)
+        raw, roles = read_interactions(path, self)
+        read_sides(raw, self, roles)
         return raw
+
+
+def read_interactions(path: Path, reader: Table) -> tuple[RawTables, dict[str, str]]:
+    """One table of interactions without those beside it, and which column was taken for what."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file. The reader `table` takes a file or a folder in --path.")
+    if reader.tables:
+        raise DataError(f"--tables names files of a folder, and {path} is a file. Leave it out.")
+    names = column_names(path, reader)
+    roles = choose_columns(path, names, reader)
+    raw = _read(path, roles, reader)
+    raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
+    raw.notes += _unused_lists(names, [*roles.values(), *reader.keep_columns])
+    if "timestamp" not in roles:
+        raw.notes.append("no column of times: the order of the rows is each user's order (or --time-column)")
+    raw.encoding = reader.encoding
+    return raw, roles
+
+
+def read_sides(raw: RawTables, reader: Table, roles: Mapping[str, str]) -> None:
+    """Add items and users from the files that the reader names."""
+    quote, text = reader.quote, reader.encoding
+    read_side(
+        raw, "item_id", reader.items_path, roles["item_id"], reader.title_column, quote=quote, encoding=text
+    )
+    read_side(raw, "user_id", reader.users_path, roles["user_id"], quote=quote, encoding=text)
 
 
 def column_names(path: Path, reader: Table) -> list[str]:
@@ -220,10 +237,10 @@ def _command(path: Path, roles: dict[str, str], reader: Table) -> str:
         "user_column": roles["user_id"], "item_column": roles["item_id"],
         "time_column": _valid(reader.time_column, roles), "value_column": _valid(reader.value_column, roles),
     }  # fmt: skip
-    return prepare_command("table", path, _options(reader) | known)
+    return prepare_command("table", path, options_given(reader) | known)
 
 
-def _options(reader: Table) -> dict[str, Any]:
+def options_given(reader: Table) -> dict[str, Any]:
     """The options of a reader that are no defaults."""
     given = {name: (getattr(reader, name), one.default) for name, one in signature(Table).parameters.items()}
     return {name: value if value != default else None for name, (value, default) in given.items()}
@@ -245,7 +262,7 @@ def _headerless(path: Path, names: list[str], separator: str, reader: Table) -> 
 def _name_columns(path: Path, separator: str, reader: Table) -> str:
     """What to type for a file without a header: its columns named by what they hold."""
     columns = roles_by_value(_cells(path, separator, reader))
-    options = _options(reader) | {"columns": columns}
+    options = options_given(reader) | {"columns": columns}
     return (
         " Line 1 looks like data, so the header row may be missing: name the columns in order with --columns. By what "
         f"they hold they may be:\n  {prepare_command('table', path, options)}\nSwap the names where the guess is wrong."

@@ -26,9 +26,22 @@ SHOWN = 200
 """How many characters of a rejected row are kept."""
 DELIMITED = (".csv", ".tsv", ".txt", ".dat", ".inter", ".tab")
 JSON = (".jsonl", ".ndjson", ".json")
+TABLES = (*DELIMITED, *JSON, ".parquet", ".item", ".user", ".kg", ".link", ".net")
+"""Endings of files that may be tables; `.gz` may follow."""
+PAGES = ("readme", "license", "licence", "changelog", "notice", "citation")
 _CHUNK = 1 << 24
 _START = 1 << 16
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The files of a folder that may be tables, by their endings."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] not in "._")
+    return [
+        path
+        for path in files
+        if path.name.lower().removesuffix(".gz").endswith(TABLES) and not path.name.lower().startswith(PAGES)
+    ]
 
 
 def kind_of(path: Path, encoding: str = "auto") -> str:

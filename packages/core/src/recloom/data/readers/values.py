@@ -36,7 +36,8 @@ ROLES = {
                 "videoid", "video_id", "gameid", "game_id", "newsid", "articleid", "content_id", "venue_id", "poi_id",
                 "recipe_id", "listing_id", "isbn"),
     "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
-    "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r"),
+    "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r", "user_rating",
+              "book_rating", "star_rating", "play_count"),
 }  # fmt: skip
 """Names, in lower case, that a column of each role usually has; the first found is taken."""
 MISSING = {"null", "\\n", "na", "n/a", "nan", "none", "nil", "<na>", "undefined"}
@@ -92,9 +93,14 @@ def untyped(name: str) -> str:
     return plain if plain and kind in ("token", "token_seq", "float", "float_seq") else name.strip()
 
 
+def plain_name(name: str) -> str:
+    """The name of a column as it is compared: `User-ID` and `user_id:token` are `user_id`."""
+    return untyped(name).lower().replace("-", "_").replace(" ", "_")
+
+
 def guess_columns(names: list[str]) -> dict[str, str]:
     """Role to column, for the roles whose column has a usual name (RecBole's `user_id:token` too)."""
-    plain = {untyped(name).lower(): name for name in reversed(names)}
+    plain = {plain_name(name): name for name in reversed(names)}
     found = {role: next((plain[n] for n in usual if n in plain), None) for role, usual in ROLES.items()}
     return {role: name for role, name in found.items() if name is not None}
 

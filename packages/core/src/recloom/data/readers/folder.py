@@ -1,0 +1,138 @@
+"""A folder of tables read as one set: its interactions, parts of a split joined, with its items and users."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ...errors import DataError
+from . import RawTables, prepare_command
+from .folder_evidence import KINDS, FolderPlan, folder_plan
+from .parts import joined_note, part_of
+from .text import table_files
+
+if TYPE_CHECKING:
+    from .table import Table
+
+LISTED = 10
+"""Files that are named at most."""
+
+
+def read_folder(folder: Path, reader: Table) -> RawTables:
+    """Read a folder as `folder_plan` understands it, and say what was taken as what.
+
+    Raises DataError where several readings are possible, and where parts of a split differ in their columns.
+    """
+    from .table import read_interactions, read_sides
+
+    plan = folder_plan(folder, reader)
+    chosen = copy.copy(reader)
+    chosen.tables = []
+    chosen.user_column = plan.columns.get("user_id", reader.user_column)
+    chosen.item_column = plan.columns.get("item_id", reader.item_column)
+    found = [read_interactions(path, chosen) for path in plan.tables]
+    roles = [roles for _, roles in found]
+    _refuse_differences(folder, plan.tables, roles, reader)
+    raw = _joined(plan, [table for table, _ in found])
+    rows = raw.interactions.height + raw.rejected.height
+    keys = dict(roles[0])
+    for role, side in plan.sides.items():
+        setattr(chosen, f"{KINDS[role]}_path", [side.path])
+        keys[role] = side.key
+    taken = [f"{', '.join(path.name for path in plan.tables)} as interactions ({rows:,} rows)"]
+    taken += [
+        f"{side.path.name} as {KINDS[role]} ({side.rows:,} rows, {side.key} is their key)"
+        for role, side in plan.sides.items()
+    ]
+    raw.notes.insert(0, f"taken from the folder: {', '.join(taken)}")
+    raw.notes += [
+        f"{column} is taken for {role}: another table has it as its key"
+        for role, column in plan.columns.items()
+    ]
+    read_sides(raw, chosen, keys)
+    if plan.unused:
+        raw.notes.append(f"left unused: {_listed([f'{name} ({why})' for name, why in plan.unused.items()])}")
+    return raw
+
+
+def unused_note(folder: Path, files: Sequence[Path], options: Sequence[str]) -> list[str]:
+    """A note of the tables of a folder that were not read.
+
+    Args:
+        files: those that were read.
+        options: that the reader takes.
+    """
+    read = {file.resolve() for file in files}
+    left = [path for path in table_files(folder) if path.resolve() not in read]
+    if not left:
+        return []
+    more = (
+        ". Titles of items and a map of ids before them go to --items-path" if "items_path" in options else ""
+    )
+    return [f"left unused: {_listed([path.name for path in left])}{more}"]
+
+
+def _joined(plan: FolderPlan, tables: Sequence[RawTables]) -> RawTables:
+    """One table of the interactions of all, with the column `part` where the files are parts of a split."""
+    if len(tables) == 1:
+        return tables[0]
+    frames, notes = [], []
+    for place, (path, table) in enumerate(zip(plan.tables, tables, strict=True)):
+        frame = table.interactions
+        if "part" in frame.columns:
+            frame = frame.rename({"part": "other_part"})
+            notes.append(f"{path.name}: its column part is kept as other_part, since files say the parts")
+        said = part_of(path)
+        part = [pl.lit(said[0]).alias("part")] if plan.parts and said is not None else []
+        frames.append(frame.with_columns(pl.lit(place, pl.UInt16).alias("file"), *part))
+        notes += [note if note.startswith(path.name) else f"{path.name}: {note}" for note in table.notes]
+    kinds = {str(frame.schema) for frame in frames}
+    joined = pl.concat(frames, how="vertical_relaxed" if len(kinds) > 1 else "vertical")
+    notes = _once(plan, notes)
+    if plan.parts:
+        notes.append(joined_note(plan.tables))
+    else:
+        notes.append(f"{' and '.join(path.name for path in plan.tables)} are joined in this order")
+    rejected = pl.concat([table.rejected for table in tables])
+    return RawTables(joined, list(plan.tables), rejected=rejected, notes=notes, encoding=tables[0].encoding)
+
+
+def _once(plan: FolderPlan, notes: Sequence[str]) -> list[str]:
+    """Notes that hold for all tables alike, without the names of the files, and the others."""
+    names = [path.name for path in plan.tables]
+    plain = [
+        next((note.removeprefix(f"{name}: ") for name in names if note.startswith(f"{name}: ")), note)
+        for note in notes
+    ]
+    everywhere = {text for text in plain if plain.count(text) == len(names)}
+    return list(
+        dict.fromkeys(text if text in everywhere else note for text, note in zip(plain, notes, strict=True))
+    )
+
+
+def _refuse_differences(
+    folder: Path, paths: Sequence[Path], roles: Sequence[dict[str, str]], reader: Table
+) -> None:
+    """Raise DataError where one table has times or values and another has not."""
+    from .table import FLAGS, options_given
+
+    for role in ("timestamp", "value"):
+        have = [path.name for path, one in zip(paths, roles, strict=True) if role in one]
+        lack = [path.name for path, one in zip(paths, roles, strict=True) if role not in one]
+        if have and lack:
+            flag = FLAGS[role]
+            option = flag.removeprefix("--").replace("-", "_")
+            options = options_given(reader) | {"tables": [path.name for path in paths], option: "none"}
+            raise DataError(
+                f"{folder}: {', '.join(have)} has a column of {role}s, and {', '.join(lack)} has none. Expected the "
+                f"same in each part: name the column with {flag}, or leave it out of all:\n"
+                f"  {prepare_command('table', folder, options)}"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED:,} more" if len(names) > LISTED else "")

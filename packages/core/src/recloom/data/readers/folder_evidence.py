@@ -1,0 +1,353 @@
+"""Tables of a folder: which holds interactions, which items and users, and which are parts of a split, by evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ...errors import DataError
+from . import prepare_command
+from .attributes import key_place, title_place
+from .delimited import Delimited, guess_separator, placed_names
+from .jsonlines import first_objects, read_json_lines
+from .parts import part_files
+from .quoting import cells_of
+from .text import kind_of, opening, table_files
+from .values import ROLES, plain_name
+
+if TYPE_CHECKING:
+    from .table import Table
+
+IDS = ("user_id", "item_id")
+KINDS = {"user_id": "users", "item_id": "items"}
+SAMPLE = 20_000
+"""Rows of a table that are looked at, where not all are needed."""
+SAME = 0.99
+"""The share of rows with ids of their own from which on a column is a key; the others are rejected as repeated."""
+MOST = 0.5
+"""The share of ids that a key of no telling name must hold."""
+WORDS = {
+    "item_id": ("item", "title", "product", "catalog", "catalogue", "metadata", "meta", "movie", "film", "book",
+                "artist", "track", "song", "game", "article", "business", "recipe", "video", "news", "anime"),
+    "user_id": ("user", "customer", "people", "person", "member", "client", "buyer", "visitor", "reviewer"),
+}  # fmt: skip
+"""Words in names of files, in the singular."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A table with one row for each item, or each user."""
+
+    path: Path
+    key: str
+    """Its column of ids."""
+    rows: int
+    holds: int
+    of: int
+    """How many of so many ids of the interactions that were looked at it holds."""
+    titled: bool
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """What the tables of a folder are taken for."""
+
+    tables: tuple[Path, ...]
+    """The tables of interactions; several are parts of a split, or were named."""
+    parts: bool
+    columns: dict[str, str]
+    """Role to column, where another table's key says so."""
+    sides: dict[str, Side]
+    """`item_id` and `user_id` to the table of its attributes."""
+    unused: dict[str, str] = field(default_factory=dict)
+    """Name of a table that is not read, to the reason."""
+
+
+class NoInteractions(DataError):
+    """No table of a folder holds users and items."""
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One table of a folder, as its header and first rows show it."""
+
+    path: Path
+    names: tuple[str, ...]
+    reader: Table
+    roles: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def sample(self) -> pl.DataFrame:
+        """The first rows, as text; rows of another width are left out."""
+        kind = kind_of(self.path, self.reader.encoding)
+        if kind == "parquet":
+            frame = pl.scan_parquet(self.path, glob=False).head(SAMPLE).collect()
+            return frame.select(pl.exclude(pl.List, pl.Struct, pl.Array).cast(pl.String, strict=False))
+        if kind == "json":
+            some = first_objects(self.path, self.reader.encoding, SAMPLE)
+            return pl.DataFrame(
+                {name: [_word(one.get(name)) for one in some] for name in self.names},
+                schema=dict.fromkeys(self.names, pl.String()),
+            )
+        lines = opening(self.path, SAMPLE, self.reader.encoding)[1:]
+        rows = [cells_of(line, self.separator, self.reader.quote) for line in lines]
+        rows = [row for row in rows if len(row) == len(self.names)]
+        return pl.DataFrame(rows, schema=dict.fromkeys(self.names, pl.String()), orient="row")
+
+    @property
+    def separator(self) -> str:
+        return self.reader.separator or guess_separator(self.path, self.reader.encoding)
+
+    def distinct(self, column: str) -> bool:
+        """Whether no value of a column comes again in the sample."""
+        values = _plain_ids(self.sample[column]) if column in self.sample.columns else pl.Series([""])
+        return len(values) > 1 and values.n_unique() == len(values)
+
+    def every(self, column: str) -> pl.Series:
+        """All values of a column, as ids are compared."""
+        kind = kind_of(self.path, self.reader.encoding)
+        if kind == "parquet":
+            values = pl.read_parquet(self.path, columns=[column], glob=False)[column].cast(
+                pl.String, strict=False
+            )
+        elif kind == "json":
+            values = read_json_lines(self.path, [column], encoding=self.reader.encoding)[0][column]
+        else:
+            names = placed_names(self.names, {self.names.index(column): "key"})
+            layout = Delimited(
+                self.path, names, self.separator, True, self.reader.quote, self.reader.encoding
+            )
+            values = layout.read({"key": pl.String()})[0]["key"]
+        return _plain_ids(values)
+
+
+def folder_plan(folder: Path, reader: Table) -> FolderPlan:
+    """What each table of a folder is.
+
+    Raises NoInteractions where no table has users and items, and DataError, which holds a command for each reading,
+    where several readings are possible.
+    """
+    looked, unused = _look(folder, reader)
+    groups, columns = _groups(folder, looked, reader)
+    if not groups:
+        why = "; ".join(f"{name}: {reason}" for name, reason in unused.items())
+        raise NoInteractions(f"{folder} holds no table of users and items. {why}".rstrip())
+    plans = [
+        plan for group, parts in groups for plan in _plans(group, parts, columns, looked, unused, reader)
+    ]
+    if len(plans) == 1:
+        return plans[0]
+    raise DataError(_question(folder, plans, reader, several=len(groups) > 1))
+
+
+def _look(folder: Path, reader: Table) -> tuple[list[_Looked], dict[str, str]]:
+    """The tables of a folder, and the others that look like some and cannot be read, with the reason."""
+    from .table import choose_columns, column_names
+
+    looked, unused = [], {}
+    for path in table_files(folder):
+        try:
+            names = column_names(path, reader)
+        except (DataError, pl.exceptions.PolarsError) as error:
+            unused[path.name] = str(error).removeprefix(f"{path}").strip(" ,:")
+            continue
+        if len(names) < 2 and path.name.lower().endswith((".txt", ".dat", ".json")):
+            continue  # a text, not a table
+        try:
+            roles = choose_columns(path, names, reader)
+        except DataError as error:
+            unused[path.name] = str(error).splitlines()[0].removeprefix(f"{path}").strip(" ,:")
+            roles = {}
+        looked.append(_Looked(path, tuple(names), reader, roles))
+    return looked, unused
+
+
+def _groups(
+    folder: Path, looked: Sequence[_Looked], reader: Table
+) -> tuple[list[tuple[list[_Looked], bool]], dict[str, str]]:
+    """The tables that may be those of interactions, each with whether they are parts of a split; and their columns."""
+    by_path = {table.path: table for table in looked}
+    if reader.tables:
+        paths = [folder / name for name in reader.tables]
+        absent = [path.name for path in paths if path not in by_path or not by_path[path].roles]
+        if absent:
+            raise DataError(
+                f"{folder}: {absent[0]!r} (--tables) is no table of users and items there. It has "
+                f"{', '.join(table.path.name for table in looked if table.roles) or 'none'}."
+            )
+        return [([by_path[path] for path in paths], bool(part_files(paths)))], {}
+    found = [table for table in looked if table.roles]
+    if not found:
+        joined = _joined(looked, reader)
+        return ([([joined[0]], False)], joined[1]) if joined is not None else ([], {})
+    sets = part_files([table.path for table in found])
+    alone = [table for table in found if not any(table.path in files for files in sets)]
+    keyed = [table for table in alone if any(table.distinct(table.roles[role]) for role in IDS)]
+    if len(keyed) < len(alone) or sets:
+        alone = [table for table in alone if table not in keyed]
+    return [([by_path[path] for path in files], True) for files in sets] + [
+        ([one], False) for one in alone
+    ], {}
+
+
+def _joined(looked: Sequence[_Looked], reader: Table) -> tuple[_Looked, dict[str, str]] | None:
+    """The only table of which one column of ids is recognised and the other is the key of another table."""
+    from .values import guess_columns
+
+    found = []
+    for table in looked:
+        guessed = guess_columns(list(table.names))
+        known = [role for role in IDS if role in guessed]
+        if len(known) != 1 or table.distinct(guessed[known[0]]):
+            continue
+        missing = next(role for role in IDS if role not in known)
+        for other in looked:
+            first = other.names[0]
+            others = [name for name in table.names if name not in guessed.values()]
+            shared = [name for name in others if plain_name(name) == plain_name(first)]
+            if other is table or not shared or table.distinct(shared[0]) or not other.distinct(first):
+                continue
+            ids = _plain_ids(table.sample[shared[0]]).unique()
+            if len(ids) and ids.is_in(other.every(first).implode()).sum() >= MOST * len(ids):
+                found.append((table, missing, shared[0], guessed))
+    if len({(table.path, column) for table, _, column, _ in found}) != 1:
+        return None
+    table, missing, column, guessed = found[0]
+    roles = {
+        role: column if role == missing else name for role, name in (guessed | {missing: column}).items()
+    }
+    return _Looked(table.path, table.names, reader, roles), {missing: column}
+
+
+def _plans(
+    group: list[_Looked], parts: bool, columns: dict[str, str], looked: Sequence[_Looked], unread: dict[str, str],
+    reader: Table,
+) -> list[FolderPlan]:  # fmt: skip
+    """Every reading of the folder with these interactions: one, unless several tables have as good a claim."""
+    paths = [table.path for table in group]
+    ids = {
+        role: pl.concat([_plain_ids(table.sample[table.roles[role]]) for table in group]).unique()
+        for role in IDS
+    }
+    given = {"item_id": reader.items_path, "user_id": reader.users_path}
+    named = {path.resolve() for files in given.values() for path in files}
+    unused = {name: why for name, why in unread.items() if name not in {path.name for path in paths}}
+    claims: dict[str, list[Side]] = {role: [] for role in IDS}
+    for table in looked:
+        if table.path in paths or table.path.resolve() in named:
+            unused.pop(table.path.name, None)
+            continue
+        roles, side = _claim(table, group[0].roles, ids)
+        if not roles:
+            unused[table.path.name] = str(side)
+            continue
+        unused.pop(table.path.name, None)
+        for role, one in roles.items():
+            claims[role].append(one)
+    chosen = {role: [] if given[role] else _best(role, sides) for role, sides in claims.items()}
+    plans = []
+    for item, user in _pairs(chosen["item_id"], chosen["user_id"]):
+        sides = {role: side for role, side in (("item_id", item), ("user_id", user)) if side is not None}
+        used = {side.path for side in sides.values()}
+        others = {
+            side.path.name: f"has rows of {KINDS[role]}, and another table is read for them"
+            for role in IDS
+            for side in claims[role]
+            if side.path not in used
+        }
+        plans.append(FolderPlan(tuple(paths), parts, columns, sides, unused | others))
+    return plans
+
+
+def _pairs(items: list[Side], users: list[Side]) -> list[tuple[Side | None, Side | None]]:
+    """One table of items and one of users at most, in every way; no table is both."""
+    none: list[Side | None] = [None]
+    pairs: list[tuple[Side | None, Side | None]] = []
+    for item in items or none:
+        for user in users or none:
+            same = item is not None and user is not None and item.path == user.path
+            pairs += [(item, None), (None, user)] if same else [(item, user)]
+    return list(dict.fromkeys(pairs))
+
+
+def _claim(table: _Looked, roles: dict[str, str], ids: dict[str, pl.Series]) -> tuple[dict[str, Side], str]:
+    """The roles that a table may have, with the evidence; or why it has none."""
+    tried: dict[str, str] = {}
+    for role in IDS:
+        place = key_place(table.names, role, roles[role])
+        if place is not None:
+            tried[role] = table.names[place]
+    if not tried:
+        tried = dict.fromkeys(IDS, table.names[0])
+    telling = {role: column for role, column in tried.items() if _tells(column, role, roles[role])}
+    tried = telling or tried
+    found, why = {}, ""
+    for role, column in tried.items():
+        if not table.distinct(column) and not len(table.sample) < 2:
+            sample = _plain_ids(table.sample[column]) if column in table.sample.columns else pl.Series([""])
+            if sample.n_unique() < SAME * len(sample):
+                why = why or f"{column} is no key of {KINDS[role]}: its values come again"
+                continue
+        keys = table.every(column)
+        if keys.n_unique() < SAME * len(keys):
+            why = why or f"{column} is no key of {KINDS[role]}: its values come again"
+            continue
+        holds = int(ids[role].is_in(keys.implode()).sum())
+        if not holds or (role not in telling and holds < MOST * len(ids[role])):
+            why = why or f"{column} holds {holds:,} of {len(ids[role]):,} ids of {KINDS[role]}"
+            continue
+        titled = title_place(table.names) is not None
+        found[role] = Side(table.path, column, len(keys), holds, len(ids[role]), titled)
+    if len(found) > 1:
+        words = [word.removesuffix("s") for word in re.split(r"[^a-z]+", table.path.name.lower())]
+        said = [role for role in IDS if any(word in WORDS[role] for word in words)]
+        found = {said[0]: found[said[0]]} if len(said) == 1 else found
+    return found, why
+
+
+def _tells(column: str, role: str, of: str) -> bool:
+    """Whether a column's name says that it holds ids of this role: as in the interactions, or a usual name."""
+    plain = plain_name(column)
+    return plain == plain_name(of) or plain in ROLES[role]
+
+
+def _best(role: str, sides: list[Side]) -> list[Side]:
+    """Those that may be the table of items or users: the only one with titles, where one has them."""
+    titled = [side for side in sides if side.titled]
+    return titled if role == "item_id" and titled else sides
+
+
+def _question(folder: Path, plans: Sequence[FolderPlan], reader: Table, *, several: bool) -> str:
+    """What may be meant, each with its whole command."""
+    from .table import options_given
+
+    asked = ""
+    for plan in plans[:5]:
+        names = " and ".join(path.name for path in plan.tables)
+        whose = "".join(f", {side.path.name} the {KINDS[role]}" for role, side in plan.sides.items())
+        options: dict[str, Any] = options_given(reader)
+        options |= {f"{KINDS[role]}_path": [side.path] for role, side in plan.sides.items()}
+        path = plan.tables[0]
+        if len(plan.tables) > 1:
+            path, options = folder, options | {"tables": [one.name for one in plan.tables]}
+        asked += f"\nIf {names} hold{'s' * (len(plan.tables) == 1)} the interactions{whose}:\n"
+        asked += f"  {prepare_command('table', path, options)}"
+    more = f"\nand {len(plans) - 5:,} more" if len(plans) > 5 else ""
+    what = "interactions" if several else "attributes"
+    return f"{folder}: several tables may hold the {what}, and none of it is left out unasked.{asked}{more}"
+
+
+def _plain_ids(values: pl.Series) -> pl.Series:
+    """Ids as they are compared: without spaces around them and without .0, and none that is empty."""
+    plain = values.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
+    return plain.filter((plain != "") & plain.is_not_null()).alias("id")
+
+
+def _word(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
