@@ -238,6 +238,12 @@ def test_python_warns_of_what_it_ignores(data, tmp_path):
     with pytest.warns(UserWarning, match="not known, so ignored: 'nonsense'"):
         run.recommend(history=["i1", "nonsense"])
     assert "ItemKNN, 20 items" in repr(run)
+    run.recommend(history=["i1"], user="nobody")  # ItemKNN reads no users, so there is nothing to warn of
+    run.recommender.inputs = ("history", "user")
+    with pytest.warns(
+        UserWarning, match="user 'nobody' is not in the data of this run, so the list is that of"
+    ):
+        run.recommend(history=["i1"], user="nobody")
 
 
 def test_a_history_may_be_a_list_an_array_a_series_or_a_tensor(data, tmp_path):

@@ -34,7 +34,7 @@ def test_a_file_gets_the_lists_of_a_session_in_its_order(verified, users, tmp_pa
     lists = found(out)
     assert [*lists] == [f"u{n}" for n in range(7)]
     assert [*lists.values()] == expected(verified.path, 4)
-    assert done.counts == (7, 7, 0, 0)
+    assert done.counts == (7, 7, 0, 0, 48, 1, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.parquet", "users.parquet"]
 
 
@@ -69,6 +69,28 @@ def test_a_list_of_allowed_items_without_one_that_is_known_allows_none(tmp_path,
     recommend_file(path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=2)
     lists = found(tmp_path / "lists.parquet")
     assert {user: len(places) for user, places in lists.items()} == {"d": 1, "e": 2}
+
+
+@pytest.mark.parametrize("part", [2, 100])
+def test_unknown_users_and_items_are_counted_over_all_parts_with_a_warning(passed, tmp_path, part):
+    names, out = ["u1", "7", "nobody", "u9", "3"], tmp_path / "lists.parquet"
+    histories = [["7", "m1"], [], ["item 1"], ["07", "x", "y"], []]
+    pl.DataFrame({"user_id": names, "history": histories}).write_parquet(tmp_path / "users.parquet")
+    with pytest.warns(UserWarning, match="not known") as told:
+        done = recommend_file(passed("users"), tmp_path / "users.parquet", out, k=2, part=part)
+    assert done.counts == (5, 5, 0, 0, 6, 3, 3)
+    users, items = (str(one.message) for one in told)
+    assert users.startswith("3 of 5 users are not known to ")
+    assert "(such as '7', 'nobody', 'u9'): each has the list of somebody with this history" in users
+    assert items.startswith("3 of 6 items of the histories are not known to ")
+    assert "(such as 'm1', 'x', 'y'), so they count for nothing; its ids are such as '" in items
+
+
+def test_a_model_that_reads_no_users_takes_their_ids_for_names(verified, tmp_path, recwarn):
+    pl.DataFrame({"user_id": ["nobody"], "history": [["7"]]}).write_parquet(tmp_path / "users.parquet")
+    done = recommend_file(verified.path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=2)
+    assert done.counts == (1, 1, 0, 0, 1, 0, 0)
+    assert not [one for one in recwarn if "not known" in str(one.message)]
 
 
 def test_titles_stand_beside_the_items_that_have_one(verified):

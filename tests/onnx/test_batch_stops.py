@@ -57,7 +57,7 @@ def test_bad_rows_are_named_and_the_others_answered(verified, spoilt, tmp_path, 
     rejected = pl.read_parquet(tmp_path / "lists.rejected.parquet")
     assert [*rejected.select("row", "reason").iter_rows()] == BAD
     assert rejected["user_id"].to_list() == ["c", None, "e", "f", "g", "h", "", "\N{REPLACEMENT CHARACTER}"]
-    assert done.counts == (10, 2, 8, 0)
+    assert done.counts[:4] == (10, 2, 8, 0)
     assert done.rejected == tmp_path / "lists.rejected.parquet"
 
 

@@ -189,13 +189,15 @@ def test_the_manifest_says_what_the_artefact_is(artefact, catalog, tmp_path):
     assert manifest.opsets == {"ai.onnx": 20, "ai.onnx.ml": 3}
     assert (manifest.max_len, manifest.num_items, manifest.num_users) == (3, 60, 3)
     assert manifest.id_table == id_digest(catalog.items["item_id"])
-    assert manifest.files == {"model.onnx": sha256(out)}
+    beside = tmp_path / "model.users.parquet"
+    assert manifest.files == {"model.onnx": sha256(out), beside.name: sha256(beside)}
+    assert pl.read_parquet(beside)["user_id"].to_list() == catalog.users["user_id"].to_list()
     assert manifest.parity is None
     assert [port.name for port in manifest.inputs] == [
         "history", "blocked", "allowed", "k", "history_time", "request_time", "user",
     ]  # fmt: skip
     assert [port.name for port in manifest.outputs] == ["item_id", "score"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.onnx"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.onnx", beside.name]
 
 
 def test_titles_lie_beside_the_file(popularity, tmp_path):
@@ -203,7 +205,7 @@ def test_titles_lie_beside_the_file(popularity, tmp_path):
     catalog = Catalog(pl.DataFrame({"item_id": [f"i{n}" for n in range(60)], "title": titles, "year": 1}))
     out = tmp_path / "my.onnx"
     manifest = export_artefact(Users(catalog).eval(), catalog, popularity, out)
-    assert list(manifest.files) == ["my.onnx", "my.items.parquet"]
+    assert list(manifest.files) == ["my.onnx", "my.items.parquet", "my.users.parquet"]
     assert pl.read_parquet(tmp_path / "my.items.parquet").columns == ["item_id", "title"]
     found = Session(out, allow_unverified=True).titles
     assert found == {f"i{n}": f"Title {n}" for n in range(59)}

@@ -123,8 +123,8 @@ class Run:
     ) -> list[Recommendation]:
         """The best k items for a history of raw ids or titles, most recent last, or for a known user.
 
-        What the catalogue does not know, of `exclude` too, is ignored, with a warning; items of the history are not
-        recommended again.
+        What the catalogue does not know, a user and items of `exclude` too, is ignored, with a warning; items of the
+        history are not recommended again.
         A user without `history` is looked up in the run's dataset.
 
         events: what happened with each item of the history, such as its rating, for recommenders that read it; by
@@ -139,6 +139,11 @@ class Run:
         tell_unknown(history, items)
         happened = self._events(events, items) if events is not None else None
         number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
+        if number is not None and not number[0] and "user" in self.recommender.inputs:
+            warnings.warn(
+                f"user {user!r} is not in the data of this run, so the list is that of somebody with this history",
+                stacklevel=2,
+            )
         batch = Batch.of(items[items > 0][None], user=number, history_event=happened)
         return self._answer(self._complete(batch), k, exclude)[0]
 

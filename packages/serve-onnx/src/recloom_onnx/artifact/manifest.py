@@ -127,7 +127,7 @@ class Manifest(Record):
     weights: str
     """sha256 of the recommender's weights, by which another training of the same model is told apart."""
     files: dict[Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")], str]
-    """File name to sha256; the artefact itself first, titles of items (`*.items.parquet`) last."""
+    """File name to sha256; the artefact itself first, then `*.items.parquet` and `*.users.parquet` if there are any."""
     index: IndexReport | None = None
     """Where the artefact is a query encoder and an index (`*.faiss`)."""
     parity: Parity | None = None
@@ -203,6 +203,11 @@ def data_path(path: Path) -> Path:
 def items_path(path: Path) -> Path:
     """Where the items of the artefact `path` lie with titles, if they have any."""
     return path.with_suffix(".items.parquet")
+
+
+def users_path(path: Path) -> Path:
+    """Where the ids of the users lie that the artefact `path` knows, if it reads users."""
+    return path.with_suffix(".users.parquet")
 
 
 def index_path(path: Path) -> Path:

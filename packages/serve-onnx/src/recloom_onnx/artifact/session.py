@@ -13,7 +13,7 @@ from recloom.errors import RecloomError
 from recloom.io import version
 
 from .ids import ALLOW_SENTINEL, DTYPES, PADDING, Array, aligned, id_array, padded
-from .manifest import Manifest, items_path, read_manifest
+from .manifest import Manifest, items_path, read_manifest, users_path
 from .raw_codes import are_values, blank_events, context_array, event_array
 
 Provider = Literal["cpu", "cuda"]
@@ -82,6 +82,29 @@ class Session:
             return {}
         frame = frame.drop_nulls("title")
         return dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """Raw ids of all items, popular ones first: the list for an unknown user."""
+        empty: Array = np.empty((1, 0), DTYPES[self.manifest.ids])
+        times = {"history_time": np.empty((1, 0), np.int64), "request_time": np.zeros(1, np.int64)}
+        ids, _ = self.run({"history": empty, **times}, self.manifest.num_items)
+        return [*map(str, ids[0].tolist())]
+
+    @cached_property
+    def user_ids(self) -> frozenset[str] | None:
+        """Raw ids of the users that the artefact knows; none where it reads no users.
+
+        None where that cannot be told: an artefact of before has no `*.users.parquet`.
+        """
+        if "user" not in self.inputs:
+            return frozenset()
+        path = users_path(self.path)
+        if path.name not in self.manifest.files:
+            return None
+        import polars as pl
+
+        return frozenset(pl.read_parquet(path, columns=["user_id"], glob=False)["user_id"].to_list())
 
     def recommend(
         self,

@@ -12,11 +12,14 @@ import pyarrow.compute as pc
 from ..artifact.ids import ALLOW_SENTINEL, PADDING, Array, id_array
 from ..artifact.raw_codes import blank_events
 from ..artifact.session import Session
+from .parts import Counts
 from .requests import CONTEXT, id_type
 
 Layout = Literal["rows", "lists"]
 BATCH = 256
 """Requests that go through the artefact together, at most."""
+EXAMPLES = 3
+"""Unknown ids that are kept to be shown."""
 CELLS = 250_000
 """Ids of a batch, padding included, at most (but a request is never cut); they are Python objects there."""
 
@@ -43,9 +46,18 @@ class BatchRecommender:
         self._titled = pa.array([*session.titles], pa.string()).cast(self.ids)
         self._titles = pa.array([*session.titles.values()], pa.string())
         self.schema = self._schema(*key)
+        users = (
+            session.user_ids if "user" in session.inputs else None
+        )  # else the column is a name and nothing more
+        self._known = {
+            "items": pa.array(session.item_ids, pa.string()).cast(self.ids),
+            "users": None if users is None else pa.array(users, pa.string()),
+        }
+        self.examples: dict[str, list[str]] = {"items": [], "users": []}
+        """The first unknown ids that were found."""
 
-    def __call__(self, table: pa.Table) -> tuple[pa.Table, int]:
-        """The lists of the requests, in their order, and how many of them are empty."""
+    def __call__(self, table: pa.Table) -> tuple[pa.Table, Counts]:
+        """The lists of the requests, in their order, and what is to be counted of them."""
         rows = len(table)
         ids: Array = np.full((rows, self.k), self._blank, dtype=self._exclude.dtype)
         scores: Array = np.full((rows, self.k), -np.inf, dtype=np.float32)
@@ -55,7 +67,30 @@ class BatchRecommender:
             some = order[low:high]
             ids[some], scores[some] = self.session.run(self._given(table.take(some)), self.k)
         left = (scores > -np.inf).sum(1)  # what is left comes first
-        return self._table(table[self.schema.names[0]], ids, scores, left), int((left == 0).sum())
+        history = table["history"].combine_chunks().flatten()
+        users = (
+            table["user_id"].cast(pa.string())
+            if "user_id" in table.column_names
+            else pa.nulls(0, pa.string())
+        )
+        counts = Counts(
+            requests=rows,
+            empty=int((left == 0).sum()),
+            items=len(history),
+            unknown_items=self._unknown("items", history),
+            unknown_users=self._unknown("users", users),
+        )
+        return self._table(table[self.schema.names[0]], ids, scores, left), counts
+
+    def _unknown(self, what: str, ids: pa.Array | pa.ChunkedArray) -> int:
+        """How many of the ids the artefact does not know; the first ones are kept as examples."""
+        known = self._known[what]
+        if known is None:
+            return 0
+        odd = pc.filter(ids, pc.invert(pc.is_in(ids, value_set=known)))
+        kept = self.examples[what]
+        kept += [*map(str, odd.slice(0, EXAMPLES - len(kept)).to_pylist())]
+        return len(odd)
 
     def _given(self, table: pa.Table) -> dict[str, Array]:
         """The inputs of the artefact."""

@@ -38,10 +38,16 @@ class Counts(NamedTuple):
     rejected: int = 0
     empty: int = 0
     """Answered with an empty list, because no item was left."""
+    items: int = 0
+    """Items of the histories."""
+    unknown_items: int = 0
+    """Those that the artefact does not know, which count for nothing."""
+    unknown_users: int = 0
+    """Requests of users that the artefact reads and does not know."""
 
-    def plus(self, next_row: int, requests: int, rejected: int, empty: int) -> Counts:
-        """The counts with those of one more piece."""
-        return Counts(next_row, self.requests + requests, self.rejected + rejected, self.empty + empty)
+    def plus(self, next_row: int, piece: Counts) -> Counts:
+        """The counts with those of one more piece, which ends before `next_row`."""
+        return Counts(next_row, *(sum(pair) for pair in zip(self[1:], piece[1:], strict=True)))
 
 
 class Parts:

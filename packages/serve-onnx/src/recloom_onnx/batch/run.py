@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +102,7 @@ def recommend_file(
         except OSError as error:
             raise _stopped(parts, requests, error) from error
         total = parts.total
+    _warn_of_unknown(total, recommender, session)
     seconds = time.perf_counter() - start
     return BatchResult(
         total, before.next_row, seconds, (total.requests - before.requests) / seconds, parts.rejected
@@ -113,9 +115,9 @@ def _answer(requests: RequestFile, recommender: BatchRecommender, parts: Parts, 
     with Progress("recommending", requests.num_rows, done) as progress:
         for piece in requests.pieces(parts.total.next_row, rows):
             good, rejected = split(piece.table)
-            lists, empty = recommender(good)
+            lists, found = recommender(good)
             writer = writer or parts.writer(recommender.schema)
-            counts = writer.counts.plus(piece.next_row, len(good), len(rejected), empty)
+            counts = writer.counts.plus(piece.next_row, found._replace(rejected=len(rejected)))
             writer.add(lists, rejected, counts)
             if counts.requests + counts.rejected >= part:
                 writer.close()
@@ -124,6 +126,28 @@ def _answer(requests: RequestFile, recommender: BatchRecommender, parts: Parts, 
             done = piece.next_row
         if writer:
             writer.close()
+
+
+def _warn_of_unknown(total: Counts, recommender: BatchRecommender, session: Session) -> None:
+    """Warn of users and items that count for nothing: their lists look like any other."""
+    users, items = recommender.examples["users"], recommender.examples["items"]
+    if total.unknown_users:
+        warnings.warn(
+            f"{total.unknown_users:,} of {total.requests:,} users are not known to {session.path}{_shown(users)}: each "
+            "has the list of somebody with this history, or what is popular without one",
+            stacklevel=3,
+        )
+    if total.unknown_items:
+        warnings.warn(
+            f"{total.unknown_items:,} of {total.items:,} items of the histories are not known to {session.path}"
+            f"{_shown(items)}, so they count for nothing; its ids are such as {session.item_ids[0]!r}",
+            stacklevel=3,
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The first unknown ids in brackets; none where they were met before this command went on."""
+    return f" (such as {', '.join(map(repr, names))})" if names else ""
 
 
 def _check_apart(out: Path, users: Path) -> None:

@@ -25,6 +25,7 @@ from ..artifact.manifest import (
     id_digest,
     index_path,
     items_path,
+    users_path,
     weight_digest,
 )
 from .graph import wrap, wrap_query
@@ -56,7 +57,7 @@ def export_artefact(
     index_recall: float = 0.95,
     requests: Iterable[Batch] = (),
 ) -> Manifest:
-    """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, and the manifest `model.json`.
+    """Write `out` (`model.onnx`), where needed `model.onnx.data`, titles, ids of users, and the manifest `model.json`.
 
     Each file is complete or absent, and the manifest comes last; see `staging.py`. The artefact is not verified yet:
     its manifest has no parity, and `Session` refuses it until `verify_artefact` has compared it.
@@ -107,7 +108,9 @@ def export_artefact(
         model = wrap_query(body, spec.inputs, spec.max_len, item_ids, user_ids, ids, codes)
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx") or ""
     with staged(Path(out)) as staging:
-        files = _save(model, _items(catalog, None if index is None else known), index, staging, inline_limit)
+        items = _items(catalog, None if index is None else known)
+        users = pl.DataFrame({"user_id": user_ids}) if "user" in spec.inputs else None
+        files = _save(model, items, users, index, staging, inline_limit)
         manifest = Manifest(
             model=type(recommender).__name__,
             config=dict(config or {}),
@@ -199,7 +202,12 @@ def _items(catalog: Catalog, popularity: Array | None) -> pl.DataFrame | None:
 
 
 def _save(
-    model: ir.Model, items: pl.DataFrame | None, index: Any, out: Path, inline_limit: int
+    model: ir.Model,
+    items: pl.DataFrame | None,
+    users: pl.DataFrame | None,
+    index: Any,
+    out: Path,
+    inline_limit: int,
 ) -> dict[str, str]:
     """Write what the artefact consists of; file name to sha256, the artefact itself first."""
     weights = sum(
@@ -213,7 +221,8 @@ def _save(
 
         written.append(index_path(out))
         write(index, written[-1])
-    if items is not None:
-        written.append(items_path(out))
-        items.write_parquet(written[-1])
+    for path, table in ((items_path(out), items), (users_path(out), users)):
+        if table is not None:
+            table.write_parquet(path)
+            written.append(path)
     return {path.name: sha256(path) for path in written}

@@ -9,7 +9,7 @@ from pathlib import Path
 from recloom.errors import RecloomError
 from recloom.io import put_file, scratch_beside
 
-from ..artifact.manifest import data_path, index_path, items_path, manifest_path, read_manifest
+from ..artifact.manifest import data_path, index_path, items_path, manifest_path, read_manifest, users_path
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def check_target(out: Path) -> None:
         raise RecloomError(f"an artefact is a file that ends in .onnx, found {str(out)!r}")
     if not out.parent.is_dir():
         raise RecloomError(f"{out.parent} is not a folder; make it, or choose another place for {out.name}")
-    for path in (out, data_path(out), items_path(out), index_path(out), manifest_path(out)):
+    for path in (out, *_companions(out), manifest_path(out)):
         if path.is_dir():
             raise RecloomError(
                 f"{path} is a folder, and a file of the artefact would lie there; choose another --out"
@@ -65,4 +65,9 @@ def _present_files(out: Path) -> set[str]:
         files = read_manifest(out).files
     except RecloomError:
         return set()
-    return {path.name for path in (data_path(out), index_path(out), items_path(out)) if path.name in files}
+    return {path.name for path in _companions(out) if path.name in files}
+
+
+def _companions(out: Path) -> list[Path]:
+    """Files that an artefact at `out` may have beside itself and its manifest."""
+    return [data_path(out), index_path(out), items_path(out), users_path(out)]

@@ -73,8 +73,9 @@ def kserve(models: Models) -> APIRouter:
         served = models.find(model, version)
         asked, tail = split(await request.body(), request.headers.get(HEADER))
         given, k = inputs_of(asked, tail, served)
+        unknown = served.unknown_counts(given)
         ids, scores = await served.answer(given, k)
-        return response(asked, dict(zip(NAMES, (ids, scores), strict=True)), served)
+        return response(asked, dict(zip(NAMES, (ids, scores), strict=True)), served, unknown)
 
     @router.post("/repository/index", summary="What is served")
     async def index() -> Response:
@@ -185,8 +186,8 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
             )
 
 
-def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
-    """The outputs that were requested, as JSON or bytes."""
+def response(asked: InferRequest, found: Outputs, served: Served, ignored: dict[str, int]) -> Response:
+    """The outputs that were requested, as JSON or bytes, with the counts of what was ignored as parameters."""
     parameters = asked.parameters or {}
     usual = parameters.get("binary_data_output") is True
     wanted = dict.fromkeys(found, usual)
@@ -207,7 +208,12 @@ def response(asked: InferRequest, found: Outputs, served: Served) -> Response:
         else:
             tensor["data"] = to_json(array)
         outputs.append(tensor)
-    head = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
+    head = {
+        "model_name": served.name,
+        "model_version": served.version,
+        "parameters": ignored,
+        "outputs": outputs,
+    }
     if asked.id is not None:
         head["id"] = asked.id
     if not any(wanted.values()):

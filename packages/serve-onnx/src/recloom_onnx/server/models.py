@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from recloom.errors import RecloomError
 
-from ..artifact.ids import Array, padded
+from ..artifact.ids import PADDING, Array, padded
 from ..artifact.session import Session
 from .batching import Batcher
 from .http_errors import OVERLOADED, RETRY, HttpError, brief
@@ -51,6 +51,29 @@ class Served:
             k: length of the lists.
         """
         return await self.batcher.submit(self.session.prepare(given), k)
+
+    def unknown_user(self, user: str | int | None) -> str | None:
+        """The raw id of a user that the model does not know; None where it does, or where none is given."""
+        known = self.session.user_ids
+        if user is None or known is None or not str(user) or str(user) in known:
+            return None
+        return str(user)
+
+    def unknown_counts(self, given: Inputs) -> dict[str, int]:
+        """How many items of the histories and how many users of a request the model does not know.
+
+        Args:
+            given: as for `Session.run`; padding is neither.
+        """
+        known = {"history": self.title_index.known, "user": self.session.user_ids}
+        words = {"history": "unknown_items", "user": "unknown_users"}
+        blank = str(PADDING[self.session.manifest.ids])
+        found = {}
+        for name, ids in known.items():
+            if name in given and ids is not None:
+                sent = map(str, given[name].ravel().tolist())
+                found[words[name]] = sum(one not in ids for one in sent if one and one != blank)
+        return found
 
 
 class Models:
@@ -169,7 +192,7 @@ class Models:
         """A loaded version, after warm-up requests of one row and of the largest batch."""
         settings = self._settings
         session = Session(path, settings.provider, settings.threads)
-        title_index, manifest = title_index_of(session), session.manifest
+        title_index, manifest, _ = title_index_of(session), session.manifest, session.user_ids
         for rows in {1, settings.max_batch}:
             history = padded([title_index.ids[:1] * (manifest.max_len or WARM_LENGTH)] * rows, manifest.ids)
             times = np.zeros(history.shape, np.int64)

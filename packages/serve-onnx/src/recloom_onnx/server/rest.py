@@ -87,12 +87,17 @@ class StageReport(BaseModel):
 
 
 class RecommendResponse(BaseModel):
-    """Recommendations, best first, and the ids and events of the request that the model does not know."""
+    """Recommendations, best first, and the items, user and events of the request that the model does not know."""
 
     model: str
     version: str
     items: list[RecommendedItem]
     unknown: list[str]
+    unknown_user: str | None = Field(
+        None,
+        description="The user of the request, where the model does not know it or reads no users: the list is then "
+        "that of somebody with this history, or of nobody in particular.",
+    )
     unknown_events: list[str] = Field(
         [],
         description="Events of the request that the data of the model do not know, so that they count as none.",
@@ -331,6 +336,7 @@ def _response(request: RecommendRequest, served: Served, items: Sequence[Item]) 
         "unknown": (
             [] if known.issuperset(sent) else [*dict.fromkeys(item for item in sent if item not in known)]
         ),
+        "unknown_user": served.unknown_user(request.user),
         "unknown_events": [] if events is None else unknown_events(request.history_events or (), events),
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..artifact.ids import DTYPES, Array
+from ..artifact.ids import Array
 from ..artifact.session import Session
 
 MAX_QUERY = 200
@@ -52,15 +52,8 @@ class TitleIndex:
 
 
 def title_index_of(session: Session) -> TitleIndex:
-    """The index of an artefact's items. Their order is that of the list for an unknown user, which is popularity."""
-    empty: Array = np.empty((1, 0), DTYPES[session.manifest.ids])
-    given = {
-        "history": empty,
-        "history_time": np.empty((1, 0), np.int64),
-        "request_time": np.zeros(1, np.int64),
-    }
-    ids, _ = session.run(given, session.manifest.num_items)
-    return TitleIndex([*map(str, ids[0].tolist())], session.titles)
+    """The index of an artefact's items, popular ones first."""
+    return TitleIndex(session.item_ids, session.titles)
 
 
 def fold(text: str) -> str:

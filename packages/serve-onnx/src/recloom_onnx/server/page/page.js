@@ -118,10 +118,11 @@ function fill(column, model, answer, both, compared) {
   const known = state.chosen.length - answer.unknown.length;
   const basis = known
     ? `For the ${known === 1 ? "item" : `${known} items`} chosen.`
-    : model.reads.includes("user") && at("user").value ? `For user ${at("user").value}.` : "What is popular: nothing is known yet.";
+    : model.reads.includes("user") && at("user").value && !answer.unknown_user ? `For user ${at("user").value}.` : "What is popular: nothing is known yet.";
   const shared = compared ? ` ${both.size} of ${answer.items.length} in both lists.` : "";
   const missing = answer.unknown.length ? ` It does not know ${answer.unknown.length} of the items.` : "";
-  column.querySelector(".note").textContent = basis + missing + shared;
+  const stranger = model.reads.includes("user") && answer.unknown_user ? ` It does not know user ${answer.unknown_user}.` : "";
+  column.querySelector(".note").textContent = basis + missing + stranger + shared;
   const scores = answer.items.map((item) => item.score);
   const top = Math.max(...scores);
   const floor = Math.min(0, ...scores);
