@@ -103,5 +103,6 @@ def core_readers() -> list[type[Reader]]:
     from .recbole import RecBole
     from .sequences import Sequences
     from .table import Table
+    from .yoochoose import Yoochoose
 
-    return [MovieLens, Mind, Amazon, Netflix, RecBole, Sequences, Table]
+    return [MovieLens, Mind, Amazon, Netflix, Yoochoose, RecBole, Sequences, Table]
