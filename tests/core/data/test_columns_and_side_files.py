@@ -96,7 +96,7 @@ ITEMS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "psv", "csv.gz", "txt"])
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "psv", "csv.gz", "txt", "py.json"])
 def test_side_files_are_of_any_kind(tmp_path, kind):
     frame, path = pl.DataFrame(ITEMS), tmp_path / f"goods.{kind}"
     lines = "".join(json.dumps(item) + "\n" for item in ITEMS)
@@ -105,6 +105,8 @@ def test_side_files_are_of_any_kind(tmp_path, kind):
         frame.write_parquet(path)
     elif kind == "json":
         path.write_text(json.dumps(ITEMS))
+    elif kind == "py.json":  # lines that are dictionaries of Python, as Steam's are
+        path.write_text("".join(f"{item}\n" for item in ITEMS))
     elif kind.startswith("jsonl"):
         path.write_bytes(gzip.compress(lines.encode()) if kind.endswith("gz") else lines.encode())
     elif kind == "csv.gz":
@@ -218,3 +220,12 @@ def test_spaces_around_ids_of_json_and_parquet_go_where_that_joins_none(tmp_path
         "log.parquet: 2 of user_id have spaces around them, and other ids differ by these alone" in raw.notes
     )
     assert raw.items.rows() == [("7", None), ("8", None), ("9", "Nine")]
+
+
+def test_spaces_within_quotes_and_unbreakable_ones_are_no_part_of_an_id(tmp_path):
+    (tmp_path / "log.csv").write_text('user,item,note\n" a","\u00a07 "," x "\nc,8,y\nb\u00a0,"9, or so",z\n')
+    (tmp_path / "goods.csv").write_text('id,title\n"7 ","Seven"\n8," Eight "\n"9, or so",Nine\n')
+    raw = Table(items_path=[tmp_path / "goods.csv"], keep_columns=["note"]).read(tmp_path / "log.csv")
+    assert raw.interactions["item_id"].to_list() == ["7", "8", "9, or so"]
+    assert raw.interactions["user_id"].to_list() == ["a", "c", "b"]
+    assert raw.items.rows() == [("7", "Seven"), ("8", " Eight "), ("9, or so", "Nine")]

@@ -49,21 +49,21 @@ def test_versions_are_no_whole_numbers(tmp_path):
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_words_for_no_value_among_numbers_are_no_ids(tmp_path, ending):
-    users = ["7", "NULL", "8", "None", "7", "nan", "\\N", "8"]
-    path = log(tmp_path, users, ["20", "21", "22", "23", "N/A", "25", "26", "27"], ending)
+    users = ["7", "NULL", "8", "None", "7", "nan", "\\N", "8", "-"]
+    path = log(tmp_path, users, ["20", "21", "22", "23", "#N/A", "25", "26", "27", "28"], ending)
     raw = Table().read(path)
     data = arrange(raw)
     assert data.users["user_id"].to_list() == ["7", "8"]
     assert data.items["item_id"].to_list() == ["20", "22", "27"]
-    assert data.counts["rejected"] == 5
+    assert data.counts["rejected"] == 6
     first = 1 + (ending == "csv")
     assert data.rejected.select("line", "reason").sort("line").rows() == [
         (first + 1, "user_id is empty (NULL)"), (first + 3, "user_id is empty (None)"),
-        (first + 4, "item_id is empty (N/A)"), (first + 5, "user_id is empty (nan)"),
-        (first + 6, "user_id is empty (\\N)"),
+        (first + 4, "item_id is empty (#N/A)"), (first + 5, "user_id is empty (nan)"),
+        (first + 6, "user_id is empty (\\N)"), (first + 8, "user_id is empty (-)"),
     ]  # fmt: skip
     assert all("130000000" in text for text in data.rejected["text"])
-    assert "4 of 8 rows have no user_id (NULL, None, nan, \\N), and are left out" in raw.notes
+    assert "5 of 9 rows have no user_id (NULL, None, nan, \\N, -), and are left out" in raw.notes
 
 
 def test_a_name_that_is_such_a_word_is_kept_and_noted(tmp_path):

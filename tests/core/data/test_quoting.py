@@ -95,7 +95,7 @@ def test_fields_of_several_lines_keep_true_lines(tmp_path):
 
 def test_a_mark_before_a_quoted_first_row_is_no_part_of_it(tmp_path):
     raw = read(tmp_path, '\ufeff"u, 1","a ""b""",3\n" v",5" x,4\n', columns=["user_id", "item_id", "value"])
-    assert raw.interactions.select("user_id", "item_id").rows() == [("u, 1", 'a "b"'), (" v", '5" x')]
+    assert raw.interactions.select("user_id", "item_id").rows() == [("u, 1", 'a "b"'), ("v", '5" x')]
 
 
 def test_headers_may_be_quoted_hold_separators_and_lines(tmp_path):
@@ -105,13 +105,14 @@ def test_headers_may_be_quoted_hold_separators_and_lines(tmp_path):
     assert raw.rejected.row(0)[1:3] == (5, "2 fields instead of 3")
 
 
-def test_spaces_around_cells_go_and_those_in_quotes_stay(tmp_path):
+def test_spaces_around_cells_go_and_those_in_quotes_stay_save_around_ids(tmp_path):
     text = 'user_id, item_id, title, timestamp\nu, a, One , 1\n u, "b, c", "two", 2\nu,"  d ", x,3\n'
     raw = read(tmp_path, text, keep_columns=["title"])
     assert raw.interactions["user_id"].to_list() == ["u", "u", "u"]
-    assert raw.interactions["item_id"].to_list() == ["a", "b, c", "  d "]
+    assert raw.interactions["item_id"].to_list() == ["a", "b, c", "d"]
     assert titles(raw) == ["One", "two", "x"]
-    (note,) = [note for note in raw.notes if "spaces" in note]
+    note, quoted = [note for note in raw.notes if "spaces" in note]
+    assert quoted == "log.csv: spaces around 1 of item_id were removed"
     assert note.endswith("removed: 3 of cells in rows with quotes, 1 of item_id, 1 of title")
     text = 'user_id,item_id,title,timestamp\nu,a,"He said \\"hi\\" ",1\nu,b," |\t",2\nu,c," ",3\n'
     assert titles(read(tmp_path, text, keep_columns=["title"])) == ['He said "hi" ', " |\t", " "]

@@ -138,7 +138,7 @@ def _json(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     keys = json_keys(path, encoding, ALL)
     names = dict(zip(keys, _names(path, tuple(keys), key, column, title), strict=True))
-    frame, broken = read_json_lines(path, names, encoding=encoding, notes=notes)
+    frame, broken = read_json_lines(path, names, python_literals=True, encoding=encoding, notes=notes)
     frame = stripped_ids(path, frame, [key], notes)
     good, failed = part_rows(frame, row_checks({}, (key,)))
     table, again = first_of_each(good, key, path, encoding)

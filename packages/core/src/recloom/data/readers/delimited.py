@@ -121,10 +121,13 @@ class Delimited:
     def _without_spaces(
         self, frame: pl.DataFrame, records: Records | None, data: Path | bytes
     ) -> pl.DataFrame:
-        """Cells without the spaces around them, save where they were quoted; a note says how many had some."""
-        if self.separator == " " or not (
-            _holds(data, b" ") or (self.separator != "\t" and _holds(data, b"\t"))
-        ):
+        """Cells without the spaces around them; where they were quoted, ids alone. A note says how many had some."""
+        marks = [
+            b" ",
+            b"\xc2",
+            *([b"\t"] if self.separator != "\t" else []),
+        ]  # U+00A0 is C2 A0; one byte is found fast
+        if self.separator == " " or not any(_holds(data, mark) for mark in marks):
             return frame
         done = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
         if records is not None and len(records.exact):
@@ -138,6 +141,12 @@ class Delimited:
         if changed:
             listed = ", ".join(f"{count:,} of {name}" for name, count in changed.items())
             self._note([f"{self.path.name}: spaces around cells were removed: {listed}"])
+        notes: list[str] = []
+        if done.any():
+            frame = stripped_ids(
+                self.path, frame, [name for name in ("user_id", "item_id") if name in names], notes
+            )
+        self._note(notes)
         return frame
 
 
@@ -147,16 +156,16 @@ def _stripped(
     """Texts of some rows without spaces around them, and how many had some."""
     counts = {}
     for name in names:
-        padded = frame[name].str.contains(r"^[ \t]|[ \t]$").fill_null(False) & rows
+        padded = frame[name].str.contains(r"^[ \t\x{a0}]|[ \t\x{a0}]$").fill_null(False) & rows
         if count := int(padded.sum()):
             counts[name] = count
-            stripped = pl.col(name).str.strip_chars(" \t").replace("", None)
+            stripped = pl.col(name).str.strip_chars(" \t\u00a0").replace("", None)
             frame = frame.with_columns(pl.when(padded).then(stripped).otherwise(name).alias(name))
     return frame, counts
 
 
 def stripped_ids(path: Path, frame: pl.DataFrame, ids: Sequence[str], notes: list[str]) -> pl.DataFrame:
-    """Ids of JSON or Parquet without spaces around them, where that makes no two of them one; a note says how many."""
+    """Ids of JSON, Parquet or in quotes without spaces around them, where that makes no two of them one; and a note."""
     every = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
     for name in ids:
         found, counts = _stripped(frame, [name], every)

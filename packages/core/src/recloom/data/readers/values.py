@@ -40,7 +40,7 @@ ROLES = {
               "book_rating", "star_rating", "play_count"),
 }  # fmt: skip
 """Names, in lower case, that a column of each role usually has; the first found is taken."""
-MISSING = {"null", "\\n", "na", "n/a", "nan", "none", "nil", "<na>", "undefined"}
+MISSING = {"null", "\\n", "na", "n/a", "#n/a", "nan", "none", "nil", "<na>", "undefined", "-", "?"}
 """Words, in lower case, that programs write for no value."""
 GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
 """`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
