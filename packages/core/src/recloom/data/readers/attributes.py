@@ -15,6 +15,7 @@ from .delimited import OWN, Delimited, guess_separator, header_of, keyed_rows, p
 from .jsonlines import json_keys, read_json_lines
 from .movielens import movies_csv, movies_dat
 from .text import first_of_each, kind_of, opening, rejections
+from .unused import TITLES
 from .values import ROLES, part_rows, plain_name, row_checks, untyped, whole_ids, whole_keys
 
 KEYS = {
@@ -33,11 +34,6 @@ KEYS = {
     "user_id": ("user_id", "userid", "user", "id", "reviewerid", "uid"),
 }
 FLAGS = {"item_id": "--item-column", "user_id": "--user-column"}
-TITLES = (
-    "title", "name", "headline", "item_title", "item_name", "itemname", "product_title", "product_name",
-    "productname", "movie_title", "movie_name", "book_title", "track_name", "song_title", "article_title", "label",
-)  # fmt: skip
-"""Names, in lower case, that a column of titles usually has; the first found is taken."""
 ADDED = {"item_id": (), "user_id": ("num_interactions",)}
 """Columns that a prepared dataset adds to those of a side file."""
 ALL = 100_000

@@ -108,8 +108,8 @@ def before_rows(path: Path, lines: Sequence[str]) -> str:
             f"{path}: line {place + 1} looks like the header ({texts[place][:80]}). Take off what stands before it, "
             f"such as with: {taken}"
         )
-    if found := COMMENT.match(first):
-        pattern = shlex.quote(f"^{found[0]}")
+    if mark := COMMENT.match(first):
+        pattern = shlex.quote(f"^{mark[0]}")
         return (
             f"{path}, line {texts.index(first) + 1}: a comment ({first[:60]}). Take such lines off, such as with: grep "
             f"-v {pattern} {shlex.quote(str(path))} > NEW{path.suffix}"
@@ -145,7 +145,9 @@ def _header(texts: Sequence[str]) -> int:
     for place, text in enumerate(texts[1:NEAR], 1):
         for mark in (",", "\t", ";", "|", " "):
             cells = [cell.strip().strip('"').removeprefix("#").strip() for cell in text.split(mark)]
-            if {"user_id", "item_id"} <= set(guess_columns(cells)) and len(cells) == len(set(cells)):
+            found = guess_columns(cells)
+            named = all(len(found.get(role, "")) > 3 for role in ("user_id", "item_id"))
+            if named and len(cells) == len(set(cells)) and not any(map(str.isdigit, cells)):
                 return place
     return 0
 

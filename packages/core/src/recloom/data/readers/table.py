@@ -29,6 +29,7 @@ from .jsonlines import json_keys, read_json_lines
 from .lists import one_row_an_item
 from .quoting import cells_of
 from .text import SHOWN, kind_of, opening, rejections
+from .unused import SEEN, first_values, left_out, titles_of
 from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds, untyped
 
 IDS = ("user_id", "item_id")
@@ -270,7 +271,32 @@ def _name_columns(path: Path, separator: str, reader: Table) -> str:
 
 
 def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
-    kept = list(dict.fromkeys(name for name in reader.keep_columns if name not in roles.values()))
+    names, title = column_names(path, reader), None if reader.items_path else reader.title_column
+    title = title if title in names and title not in roles.values() else None
+    asked = dict.fromkeys(reader.keep_columns)
+    kept = [name for name in dict.fromkeys([*asked, title]) if name and name not in roles.values()]
+    raw = _rows(path, roles, kept, reader)
+    if title is not None:
+        column = title if title in raw.interactions.columns else f"other_{title}"
+        raw.items = titles_of(raw.interactions, column, raw.notes)
+        raw.interactions = raw.interactions if title in asked else raw.interactions.drop(column)
+    kind = kind_of(path, reader.encoding)
+    cells = (
+        _cells(path, reader.separator or guess_separator(path, reader.encoding), reader)[1 : SEEN + 1]
+        if kind == "delimited"
+        else []
+    )
+    known = [
+        *roles,
+        *(["timestamp"] if reader.time_column else []),
+        *(["title"] if title or reader.items_path else []),
+    ]
+    raw.notes += left_out(names, [*roles.values(), *kept], first_values(path, kind, names, cells), known)
+    return raw
+
+
+def _rows(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
+    """The rows of a file as columns of roles, and those that are kept."""
     kind = kind_of(path, reader.encoding)
     if kind == "delimited":
         return _read_delimited(path, roles, kept, reader)

@@ -15,6 +15,8 @@ from .numeric_times import WORDS, numbers_to_seconds
 FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M:%S%.f UTC",
+    "%a %b %d %H:%M:%S %z %Y",
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%d %H:%M:%S%.f",
     "%Y-%m-%d %H:%M",
@@ -35,7 +37,9 @@ ROLES = {
                 "product", "sku", "movie", "book", "artistid", "artist_id", "trackid", "bookid", "songid", "song_id",
                 "videoid", "video_id", "gameid", "game_id", "newsid", "articleid", "content_id", "venue_id", "poi_id",
                 "recipe_id", "listing_id", "isbn"),
-    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when"),
+    "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when",
+                  "event_time", "event_timestamp", "eventdate", "event_date", "createdat", "date_time", "order_date",
+                  "invoicedate", "invoice_date", "purchase_date", "review_date", "date_added"),
     "value": ("value", "rating", "overall", "score", "stars", "weight", "count", "r", "user_rating",
               "book_rating", "star_rating", "play_count"),
 }  # fmt: skip
