@@ -104,16 +104,18 @@ def test_titles_as_ids_are_no_lists(tmp_path):
 
 SETTLED = """
 import polars, sys
-from recloom.data.prepare import dataset
+from recloom.data.prepare import dataset, ids
 from recloom.data.readers import RawTables
-seen, true = [], dataset.factorise
-def look(ids):
-    seen.append(polars.series.series.np.__dict__.get("ndarray") is not None)
-    return true(ids)
-dataset.factorise = look
+seen = []
+def watched(true):
+    def look(column):
+        seen.append(polars.series.series.np.__dict__.get("ndarray") is not None)
+        return true(column)
+    return look
+ids.as_numbers, dataset.factorise = watched(ids.as_numbers), watched(dataset.factorise)
 rows = polars.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "j"], "line": [1, 2]})
 dataset.arrange(RawTables(rows, []))
-assert seen == [True, True], seen
+assert seen == [True] * 4, seen
 """
 
 

@@ -3,7 +3,15 @@
 import numpy as np
 import polars as pl
 import pytest
-from recloom.data.prepare.encode import factorise, in_order, positions, repeats
+from recloom.data.prepare.encode import (
+    as_numbers,
+    factorise,
+    gathered,
+    in_order,
+    positions,
+    repeats,
+    rows_each,
+)
 
 IDS = [
     ["7", "3", "7", "0", "3"], ["07", "7", "7"], ["b", "a", "b"], ["7", "x"], ["-1", "5"], ["+5", "5"],
@@ -20,6 +28,20 @@ def test_factorise_is_exact_and_in_order_of_appearance(ids):
     assert codes.dtype == np.uint32
 
 
+@pytest.mark.parametrize("ids", IDS)
+def test_only_canonical_numbers_of_modest_size_become_numbers(ids):
+    found = as_numbers(pl.Series(ids, dtype=pl.String))
+    plain = [one for one in ids if one.isdigit() and str(int(one)) == one and int(one) <= 10_000_000]
+    assert found.dtype == (pl.Int64 if ids and plain == ids else pl.String)
+    assert found.cast(pl.String).to_list() == ids
+    assert factorise(found)[1].to_list() == list(dict.fromkeys(ids))
+
+
+def test_numbers_of_which_no_row_is_left_have_no_codes():
+    codes, values = factorise(pl.Series([], dtype=pl.Int64))
+    assert (len(codes), values.to_list(), values.dtype) == (0, [], pl.String)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 1000])
 @pytest.mark.parametrize("times", [1, 3, 10**9, 2**62])
 def test_order_is_by_user_then_time_and_stable(size, times):
@@ -30,8 +52,16 @@ def test_order_is_by_user_then_time_and_stable(size, times):
     assert in_order(users, None).tolist() == np.argsort(users, kind="stable").tolist()
 
 
+def test_columns_are_gathered_whatever_their_type_and_parts():
+    parts = pl.concat([pl.Series(["a", None]), pl.Series(["c"])], rechunk=False)
+    texts, numbers = gathered(np.array([2, 0, 2, 1], np.uint32), parts, np.array([1, 2, 3]))
+    assert (texts.to_list(), numbers.to_list()) == (["c", "a", "c", None], [3, 1, 3, 2])
+
+
 def test_positions_and_repeats():
     users = np.array([0, 0, 0, 0, 1, 1, 1], np.uint32)
+    assert rows_each(users, 2).tolist() == [4, 3]
+    assert rows_each(users[:0], 0).tolist() == []
     items = np.array([5, 6, 5, 5, 5, 5, 6], np.uint32)
     times = np.array([1, 1, 1, 2, 2, 3, 3])
     assert positions(users).tolist() == [0, 1, 2, 3, 0, 1, 2]

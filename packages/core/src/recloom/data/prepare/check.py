@@ -112,7 +112,11 @@ def _raw_rows(raw: RawTables) -> list[Finding]:
             )
         )
     if raw.items is not None:
-        lost = rows.select("item_id").unique().join(raw.items, on="item_id", how="anti").height
+        lost = (
+            rows.select(pl.col("item_id").unique().cast(pl.String))
+            .join(raw.items, on="item_id", how="anti")
+            .height
+        )
         if warning := unknown_items(raw):
             found.append(Finding("note", warning))
         elif lost:

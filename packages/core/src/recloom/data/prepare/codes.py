@@ -105,7 +105,8 @@ def _of_numbers(
 ) -> tuple[EventCodes | None, str]:
     if cuts:
         return _of_intervals(name, cuts)
-    values = rows[name].cast(pl.Float32).drop_nulls().drop_nans().unique().sort()
+    distinct = rows[name].unique()
+    values = distinct.cast(pl.Float32).drop_nulls().drop_nans().unique().sort()
     if len(values) > FEW_VALUES:
         many = f"column {name!r} has {len(values):,} different values"
         if asked:
@@ -116,7 +117,7 @@ def _of_numbers(
         return None, (
             f"no events: {many}. Intervals of them become events with --event-cuts, such as --event-cuts 3 4"
         )
-    equal = _not_distinct(rows[name])
+    equal = _not_distinct(rows[name], distinct)
     if equal:
         if asked:
             raise DataError(
@@ -159,20 +160,20 @@ def _of_intervals(name: str, cuts: Sequence[float]) -> tuple[EventCodes, str]:
     return EventCodes(column=name, names=names, cuts=edges), f"events: {_listed(names)} ({name})"
 
 
-def _not_distinct(column: pl.Series) -> str:
-    """What says that events of this column would merge; empty where they do not."""
-    merged = _equal_as_float32(column.drop_nulls().unique().sort().to_list())
+def _not_distinct(column: pl.Series, distinct: pl.Series) -> str:
+    """What says that events of this column, of these distinct values, would merge; empty where they do not."""
+    merged = _equal_as_float32(distinct.drop_nulls().sort().to_list())
     if merged is not None:
         return (
             f"column {column.name!r} holds {merged[0]} and {merged[1]}, which are the same number as float32"
         )
-    if column.dtype == pl.Float32:  # as readers give it, so what was merged is not seen any more
+    # Readers give Float32, in which what was merged is not seen any more.
+    if column.dtype == pl.Float32 and (distinct.abs() >= WHOLE).any():
         large = column.filter(column.abs() >= WHOLE)
-        if len(large):
-            return (
-                f"column {column.name!r} holds {large[0]:.0f}, and float32 does not tell whole numbers from {WHOLE} "
-                "on from their neighbours"
-            )
+        return (
+            f"column {column.name!r} holds {large[0]:.0f}, and float32 does not tell whole numbers from {WHOLE} "
+            "on from their neighbours"
+        )
     return ""
 
 

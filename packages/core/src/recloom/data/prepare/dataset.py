@@ -20,7 +20,7 @@ from ..id_order import natural_order
 from ..readers import RawTables, no_rejections
 from ..readers.values import ACCEPTED
 from .codes import choose_context, choose_events
-from .encode import factorise, in_order, positions, repeats, settle_numpy
+from .encode import factorise, gathered, in_order, positions, repeats, rows_each
 from .ids import clean_ids, unknown_items
 from .rejected import rejected_rows
 from .ties import break_ties
@@ -88,7 +88,6 @@ def arrange(
     _check_share(raw, counts["read"], max_rejected)
     clean_ids(raw)
     raw.notes += filter(None, [unknown_items(raw)])
-    settle_numpy()
     if "value" in raw.interactions.columns and not missing_value:
         raw.notes += no_rating_note(raw.interactions["value"])
     raw.interactions, unrated = drop_unrated(raw.interactions, missing_value)
@@ -159,9 +158,12 @@ def _order(
     times = rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None
     order = in_order(users, times)
     rows = rows.drop("user_id", "item_id", "timestamp", strict=False)
-    users, items = users[order], items[order]
+    users = np.repeat(np.arange(len(user_ids), dtype=users.dtype), np.bincount(users))
     timed = times is not None
-    times = positions(users) if times is None else times[order]
+    if times is None:
+        items, times = items[order], positions(users)
+    else:
+        items, times = (column.to_numpy() for column in gathered(order, items, times))
     again = repeats(users, items, times)
     duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files, encoding)])
     if len(again):
@@ -176,9 +178,10 @@ def _order(
         "item_id": item_ids.gather(items),
         "timestamp": pl.Series(times),
     }
-    others = [rows[name].gather(order) for name in rows.columns if name not in ("line", "file")]
-    lengths = np.bincount(users, minlength=len(user_ids))
-    return pl.DataFrame(columns).with_columns(others), duplicates, user_ids, item_ids, lengths, ties
+    names = [name for name in rows.columns if name not in ("line", "file")]
+    others = dict(zip(names, gathered(order, *rows.select(names)), strict=True)) if names else {}
+    lengths = rows_each(users, len(user_ids))
+    return pl.DataFrame(columns | others), duplicates, user_ids, item_ids, lengths, ties
 
 
 def _duplicate_rows(

@@ -22,40 +22,49 @@ def settle_numpy() -> None:
 
 
 def factorise(ids: pl.Series) -> tuple[Codes, pl.Series]:
-    """Codes (N,) from 0 in order of first appearance, and the distinct ids (String) by code."""
-    whole = _small_integers(ids)
-    if whole is None:
+    """Codes (N,) from 0 in order of first appearance, and the distinct ids (String) by code.
+
+    Args:
+        ids: texts, or numbers that `as_numbers` made of them.
+    """
+    ids = as_numbers(ids) if len(ids) else ids.cast(pl.String)
+    if ids.dtype == pl.String:
         values = ids.unique(maintain_order=True)
         return ids.cast(pl.Enum(values)).to_physical().cast(pl.UInt32).to_numpy(), values
-    codes, distinct = _by_first(whole)
+    codes, distinct = _by_first(ids.to_numpy())
     return codes, pl.Series(ids.name, distinct).cast(pl.String)
 
 
-def _small_integers(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """The ids as numbers where each is a canonical whole number (`7`, not `007` or `+7`) of modest size.
+def as_numbers(ids: pl.Series) -> pl.Series:
+    """Ids as Int64 where each is a canonical whole number (`7`, not `007` or `+7`) of modest size; else as they are.
+
+    As text the numbers are the ids again.
+    """
+    if ids.dtype != pl.String or not len(ids) or ids.head(1000).cast(pl.Int64, strict=False).null_count():
+        return ids
+    numbers = ids.cast(pl.Int64, strict=False).rechunk()
+    return numbers if not numbers.null_count() and _canonical(numbers.to_numpy(), ids) else ids
+
+
+def _canonical(whole: np.ndarray[Any, np.dtype[np.int64]], ids: pl.Series) -> bool:
+    """Whether the texts are those of the numbers, and these of modest size.
 
     A number has at least as many characters as digits, so equal totals prove that all are canonical.
     """
-    sample = ids.head(1000).cast(pl.Int64, strict=False)
-    if not len(ids) or sample.null_count():
-        return None
-    numbers = ids.cast(pl.Int64, strict=False)
-    if numbers.null_count():
-        return None
-    whole = numbers.to_numpy()
     low, high = int(whole.min()), int(whole.max())
     if low < 0 or high > max(10_000_000, 4 * len(ids)):
-        return None
+        return False
     counts = np.bincount(whole)
     digits = sum(int(counts[10**k :].sum()) for k in range(1, len(str(high)))) + len(whole)
-    return whole if digits == int(ids.str.len_bytes().cast(pl.Int64).sum()) else None
+    return digits == int(ids.str.len_bytes().cast(pl.Int64).sum())
 
 
 def _by_first(
     whole: np.ndarray[Any, np.dtype[np.int64]],
 ) -> tuple[Codes, np.ndarray[Any, np.dtype[np.int64]]]:
-    first = np.full(int(whole.max()) + 1, len(whole), np.int64)
-    first[whole[::-1]] = np.arange(len(whole) - 1, -1, -1)  # the last write wins: the first row of each id
+    first = np.full(int(whole.max()) + 1, len(whole), np.uint32)
+    rows = np.arange(len(whole) - 1, -1, -1, dtype=np.uint32)
+    first[whole[::-1]] = rows  # the last write wins: the first row of each id
     distinct = np.flatnonzero(first < len(whole))
     distinct = distinct[np.argsort(first[distinct])]
     code_of = np.zeros(len(first), np.uint32)
@@ -74,9 +83,26 @@ def in_order(users: Codes, times: Times | None) -> Rows:
     if times is not None and len(times):
         if int(times.max()) - int(times.min()) >= 1 << (64 - _bits(rows)):
             return np.lexsort((times, users)).astype(np.uint32)
-        rows = _by_key((times - times.min()).astype(np.uint64), rows)
-        users = users[rows]
-    return rows[_by_key(users.astype(np.uint64), np.arange(len(users), dtype=np.uint64))].astype(np.uint32)
+        by_time = _by_key((times - times.min()).view(np.uint64), rows)
+        by_user = _by_key(users.take(_places(by_time)).astype(np.uint64), rows)
+        return by_time.astype(np.uint32).take(_places(by_user))
+    return _by_key(users.astype(np.uint64), rows).astype(np.uint32)
+
+
+def _places(rows: Keys) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The rows in the type that numpy takes places in, without a copy."""
+    return rows.view(np.int64)
+
+
+def rows_each(users: Codes, num_users: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(U,) how many rows each user has, of rows sorted by user."""
+    return np.diff(np.searchsorted(users, np.arange(num_users + 1, dtype=users.dtype)))
+
+
+def gathered(rows: Rows, *columns: pl.Series | Codes | Times) -> list[pl.Series]:
+    """What each of the columns, all of one length, holds in these rows; on all cores."""
+    frame = pl.DataFrame([pl.Series(str(place), column) for place, column in enumerate(columns)]).rechunk()
+    return frame.select(pl.all().gather(pl.Series(rows))).get_columns()
 
 
 def _bits(rows: Keys) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 
 from ..readers import RawTables
 from ..readers.values import MISSING, whole_ids, whole_keys
+from .encode import as_numbers, settle_numpy
 from .rejected import rejected_rows
 
 IDS = ("user_id", "item_id")
@@ -18,7 +21,11 @@ def clean_ids(raw: RawTables) -> None:
     """Mend the ids of a reader's tables: whole numbers lose their `.0`, rows whose id is a word for none are rejected.
 
     A word such as NULL is no id where most others of the column are numbers; elsewhere it may be a name, and is noted.
+    Where all ids of a column of the interactions are plain whole numbers, they become such (`as_numbers`).
     """
+    settle_numpy()
+    with ThreadPoolExecutor(len(IDS)) as pool:  # these spend their time outside the interpreter's lock
+        raw.interactions = raw.interactions.with_columns(pool.map(as_numbers, raw.interactions.select(IDS)))
     texts = [name for name in IDS if _some_text(raw.interactions[name])]
     for name in texts:
         _reject_missing(raw, name)
@@ -37,7 +44,7 @@ def unknown_items(raw: RawTables) -> str:
     """A warning where many items of the interactions have no record; empty where few have none."""
     if raw.items is None or not raw.interactions.height:
         return ""
-    met = raw.interactions.select("item_id").unique(maintain_order=True)
+    met = raw.interactions.select(pl.col("item_id").unique(maintain_order=True).cast(pl.String))
     lost = met.join(raw.items, on="item_id", how="anti", maintain_order="left")
     if lost.height <= UNKNOWN * met.height:
         return ""
@@ -50,7 +57,10 @@ def unknown_items(raw: RawTables) -> str:
 
 def _some_text(ids: pl.Series) -> bool:
     """Whether not all ids are plain whole numbers; these need no look at single ones."""
-    return ids.cast(pl.Int64, strict=False).null_count() > ids.null_count()
+    return ids.dtype == pl.String and any(
+        column.cast(pl.Int64, strict=False).null_count() > column.null_count()
+        for column in (ids.head(1000), ids)
+    )
 
 
 def _reject_missing(raw: RawTables, name: str) -> None:
@@ -81,7 +91,7 @@ def _lists(raw: RawTables) -> list[str]:
     """A warning where ids are lists of ids."""
     found = []
     for name in IDS:
-        sample = raw.interactions[name].head(1000)
+        sample = raw.interactions[name].head(1000).cast(pl.String)
         lists = sample.str.contains(r"^\s*[\[({].*[\])}]\s*$") | sample.str.contains(
             r"^(\w*\d\w*[ |;,]+){2,}\w*\d\w*$"
         )

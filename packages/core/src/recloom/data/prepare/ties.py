@@ -16,7 +16,7 @@ from ...errors import at_least
 from ...schemas import TimeTies
 from ..card import Ties
 from ..id_order import STEP, Keys, id_hashes, mix, natural_order
-from .encode import Codes, Rows, Times, factorise, in_order
+from .encode import Codes, Rows, Times, factorise, in_order, rows_each
 
 LEAST_PAIRS = 100
 """So many tied neighbours tell a share of one half from an order: its standard error is at most .05."""
@@ -99,7 +99,7 @@ def tied_rows(same: Marks) -> Marks:
 
 
 def _counted(users: Codes, tied: Places, num_users: int) -> dict[str, Any]:
-    counts = np.bincount(users, minlength=num_users)
+    counts = rows_each(users, num_users)
     stops = np.cumsum(counts)[counts >= 3]
     is_tied = np.zeros(len(users), bool)
     is_tied[tied] = True
