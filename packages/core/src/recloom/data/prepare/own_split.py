@@ -9,6 +9,8 @@ import polars as pl
 from ...errors import DataError
 from ..readers.parts import PART, WORDS
 
+SAID = PART | {"context": "context", "history": "context"}
+"""Words, in lower case, for parts; rows of `context` are history of others and nothing else."""
 COLUMNS = ("part", "split", "subset")
 """Names, in lower case, of columns that say it; readers of several files give `part`."""
 
@@ -20,7 +22,7 @@ def part_column(names: Sequence[str]) -> str | None:
 
 
 def source_parts(interactions: pl.DataFrame) -> pl.Series:
-    """(N,) `train`, `valid` or `test` of each row, as the source says.
+    """(N,) `train`, `valid`, `test` or `context` (history alone) of each row, as the source says.
 
     Raises DataError where nothing says it, for other words, and where train or test has no row.
     """
@@ -33,11 +35,11 @@ def source_parts(interactions: pl.DataFrame) -> pl.Series:
         )
     said = interactions[name].cast(pl.String)
     parts = (
-        said.str.strip_chars().str.to_lowercase().replace_strict(PART, default=None, return_dtype=pl.String)
+        said.str.strip_chars().str.to_lowercase().replace_strict(SAID, default=None, return_dtype=pl.String)
     )
     if parts.null_count():
         other = said.filter(parts.is_null()).unique(maintain_order=True).to_list()[:3]
-        known = ", ".join(PART)
+        known = ", ".join(SAID)
         raise DataError(f"--keep-split: column {name!r} holds {other}; expected one of {known}. Rename them.")
     absent = [part for part in ("train", "test") if not (parts == part).any()]
     if absent:
@@ -47,6 +49,7 @@ def source_parts(interactions: pl.DataFrame) -> pl.Series:
 
 def kept_note(parts: pl.Series) -> str:
     """How many rows each part has, and what it means where none is for validation."""
-    rows = ", ".join(f"{int((parts == part).sum()):,} {part}" for part in WORDS)
+    names = [*WORDS, *(["context"] if (parts == "context").any() else [])]
+    rows = ", ".join(f"{int((parts == part).sum()):,} {part}" for part in names)
     alone = "" if (parts == "valid").any() else ". Without validation a fit goes on to its limit of epochs"
     return f"the split of the source is kept: {rows}{alone}"

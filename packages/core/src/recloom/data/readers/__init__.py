@@ -103,6 +103,7 @@ def core_readers() -> list[type[Reader]]:
     from .recbole import RecBole
     from .sequences import Sequences
     from .table import Table
+    from .tallrec import TALLRec
     from .yoochoose import Yoochoose
 
-    return [MovieLens, Mind, Amazon, Netflix, Yoochoose, RecBole, Sequences, Table]
+    return [MovieLens, Mind, Amazon, Netflix, Yoochoose, TALLRec, RecBole, Sequences, Table]
