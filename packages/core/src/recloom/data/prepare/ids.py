@@ -14,6 +14,8 @@ from .rejected import rejected_rows
 IDS = ("user_id", "item_id")
 UNKNOWN = 0.05
 """The share of items without a record from which on this is a warning."""
+SHORTENED = r"^-?\d[.,]\d{2,}[eE]\+\d{2,}$"
+"""`1.23457E+12`, as spreadsheets show long numbers."""
 _NUMBER = r"^[+-]?\d+([.,]\d+)?$"
 
 
@@ -36,6 +38,7 @@ def clean_ids(raw: RawTables) -> None:
             raw.items, raw.users = (
                 (table, raw.users) if name == "item_id" else (raw.items, table)
             )  # fmt: skip
+    raw.notes += [note for name in texts for note in _damaged(name, raw.interactions[name])]
     if texts and raw.impressions is None:
         raw.notes += _lists(raw)
 
@@ -49,10 +52,45 @@ def unknown_items(raw: RawTables) -> str:
     if lost.height <= UNKNOWN * met.height:
         return ""
     example = f", and records have ids such as {raw.items['item_id'][0]!r}" if raw.items.height else ""
+    hint = _would_match(lost["item_id"], raw.items["item_id"])
     return (
         f"warning: {lost.height:,} of {met.height:,} items of the interactions ({lost.height / met.height:.0%}) have "
-        f"no record, such as {lost['item_id'][0]!r}{example}. Are the ids of both files the same?"
+        f"no record, such as {lost['item_id'][0]!r}{example}. Are the ids of both files the same?{hint}"
     )
+
+
+def _would_match(lost: pl.Series, records: pl.Series) -> str:
+    """What the ids differ in, where most that have no record would have one without it."""
+    forms = {
+        "leading zeros": (lost.str.strip_chars_start("0"), records.str.strip_chars_start("0")),
+        "capitals": (lost.str.to_lowercase(), records.str.to_lowercase()),
+        "how accents are composed (NFC, NFD)": (lost.str.normalize("NFC"), records.str.normalize("NFC")),
+    }
+    for what, (ids, others) in forms.items():
+        if 2 * ids.is_in(others.implode()).sum() > len(lost):
+            return f" They differ in {what}: write them alike in both."
+    return ""
+
+
+def _damaged(name: str, ids: pl.Series) -> list[str]:
+    """Warnings of ids that a spreadsheet has shortened, and of ids that look alike and are not the same."""
+    notes = []
+    short = ids.str.contains(SHORTENED).fill_null(False)
+    if count := int(short.sum()):
+        notes.append(
+            f"warning: {count:,} of {len(ids):,} rows have the {name} {ids.filter(short)[0]} or such, as spreadsheets "
+            "shorten long numbers, so different ids may have become one. Export the column as text from the source"
+        )
+    other = ids.filter(ids.str.contains(r"[^\x00-\x7f]").fill_null(False)).unique(maintain_order=True)
+    if len(other):
+        composed = other.str.normalize("NFC")
+        twice = other.filter(composed.is_duplicated())
+        if len(twice):
+            notes.append(
+                f"warning: {len(twice):,} of {name}, such as {twice[0]}, look like others and differ in the way in "
+                "which accents are composed (NFC, NFD), so they count as different. Write them alike"
+            )
+    return notes
 
 
 def _some_text(ids: pl.Series) -> bool:

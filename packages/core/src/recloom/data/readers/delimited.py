@@ -27,7 +27,20 @@ from .values import part_rows, row_checks
 EXTRA = "__extra"
 OWN = ("line", "file", "reason", EXTRA)
 """Names that readers give to columns of their own."""
-SEPARATORS = {",": "','", "\t": "a tab", ";": "';'", "|": "'|'", "::": "'::'", " ": "a space"}
+SEPARATORS = {
+    ",": "','",
+    "\t": "a tab",
+    ";": "';'",
+    "|": "'|'",
+    "::": "'::'",
+    " ": "a space",
+    "\x01": "Ctrl-A",
+}
+TYPED = {
+    "\\t": "\t", "tab": "\t", "\\x01": "\x01", "^a": "\x01", "soh": "\x01", "\\x1f": "\x1f", "comma": ",",
+    "semicolon": ";", "pipe": "|", "space": " ",
+}  # fmt: skip
+"""How separators are typed that are hard to type."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +261,11 @@ def header_of(
     return tuple(header_cells(opening(path, 20, encoding), separator, quote))
 
 
+def typed_separator(text: str | None) -> str | None:
+    """The separator that was typed, also as `tab` or as backslash and t."""
+    return None if text is None else TYPED.get(text.lower(), text)
+
+
 def guess_separator(path: Path, encoding: str = "auto") -> str:
     """The separator that Excel's first line names, or that of line 1 that occurs in most of the first lines, and
     equally often; `,` in doubt."""
@@ -259,4 +277,4 @@ def guess_separator(path: Path, encoding: str = "auto") -> str:
         counts = [line.count(mark) for line in lines]
         return counts.count(counts[0]) if counts[0] else 0
 
-    return max((",", "\t", "::", ";", "|", " "), key=steady)
+    return max((",", "\t", "::", ";", "|", "\x01", " "), key=steady)

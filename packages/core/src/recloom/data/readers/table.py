@@ -21,12 +21,14 @@ from .delimited import (
     header_of,
     placed_names,
     stripped_ids,
+    typed_separator,
     valid_rows,
 )
 from .evidence import LINES, first_line_is_data, roles_by_value
 from .foreign import before_rows, matrix, no_table
-from .jsonlines import json_keys, read_json_lines
+from .jsonlines import json_keys
 from .lists import one_row_an_item
+from .objects import plain_values, read_members, with_members
 from .quoting import cells_of
 from .text import SHOWN, kind_of, opening, rejections
 from .unused import SEEN, first_values, left_out, titles_of
@@ -86,7 +88,8 @@ class Table:
         encoding: str = "auto",
         tables: list[str] | None = None,
     ) -> None:
-        self.items_path, self.users_path, self.separator = items_path or [], users_path or [], separator
+        self.items_path, self.users_path = items_path or [], users_path or []
+        self.separator = typed_separator(separator)
         self.quote, self.columns, self.keep_columns = quote, column_list(columns), column_list(keep_columns)
         self.encoding, self.tables = encoding, tables or []
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
@@ -150,7 +153,10 @@ def column_names(path: Path, reader: Table) -> list[str]:
     if kind == "parquet":
         return list(pl.read_parquet_schema(path))
     if kind == "json":
-        return json_keys(path, reader.encoding)
+        asked = (reader.user_column, reader.item_column, reader.time_column, reader.value_column)
+        return with_members(
+            json_keys(path, reader.encoding), [*asked, reader.title_column, *reader.keep_columns]
+        )
     separator = reader.separator or guess_separator(path, reader.encoding)
     names = list(header_of(path, separator, reader.quote, reader.encoding))
     if reader.columns:
@@ -304,12 +310,13 @@ def _rows(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> 
     names, notes = _called(wanted, roles, kept)
     if kind == "json":
         keys = dict(zip(wanted, names, strict=True))
-        frame, bad = read_json_lines(path, keys, python_literals=True, encoding=reader.encoding, notes=notes)
+        frame, bad = read_members(path, keys, json_keys(path, reader.encoding), reader.encoding, notes)
     else:
         frame, bad = pl.read_parquet(path, columns=wanted, glob=False).select(wanted), no_rejections()
         frame.columns = list(names)
         frame = frame.with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
     frame, listed = one_row_an_item(path, frame)
+    frame = plain_values(path, frame, roles, listed, notes)
     frame = stripped_ids(path, frame.with_columns(pl.col(IDS).cast(pl.String)), IDS, notes)
     frame, understood = _understood(path, frame, reader)
     good, failed = part_rows(frame, row_checks(frame.schema, IDS))
@@ -356,6 +363,7 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: 
     if "value" in roles and separator != "," and frame["value"].null_count():  # decimal commas?
         frame, lossy = layout.read(types | {"value": pl.String()})
     frame, listed = one_row_an_item(path, frame)
+    frame = plain_values(path, frame, roles, listed, notes)
     frame, understood = _understood(path, frame, reader)
     good, bad = valid_rows(frame, layout, lossy, IDS)
     notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")

@@ -1,0 +1,98 @@
+"""Objects in cells: members by name, MongoDB's wrappers, and a refusal where an object would become an id."""
+
+import json
+
+import pytest
+from recloom.data.readers.table import Table
+from recloom.errors import DataError
+
+
+def lines(tmp_path, objects, name="log.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(one) + "\n" for one in objects))
+    return path
+
+
+NESTED = [
+    {
+        "who": {"id": 7, "age": 9},
+        "what": {"sku": "x.1", "label": "Pen, red"},
+        "at": {"on": {"time": 1500000000 + n}},
+    }
+    for n in range(5)
+]
+
+
+def test_members_are_columns(tmp_path):
+    reader = Table(
+        user_column="who.id", item_column="what.sku", time_column="at.on.time", title_column="what.label",
+        keep_columns=["who.age"],
+    )  # fmt: skip
+    raw = reader.read(lines(tmp_path, NESTED))
+    rows = raw.interactions.select("user_id", "item_id", "timestamp", "who.age").rows()
+    assert rows == [("7", "x.1", 1500000000 + n, "9") for n in range(5)]
+    assert raw.items.rows() == [("x.1", "Pen, red")]
+
+
+def test_members_of_an_array(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(NESTED, indent=1))
+    raw = Table(user_column="who.id", item_column="what.sku", time_column="at.on.time").read(path)
+    assert raw.interactions["timestamp"].to_list() == [1500000000 + n for n in range(5)]
+
+
+def test_an_object_is_no_id(tmp_path):
+    path = lines(tmp_path, [{"user": one["who"], "item": one["what"]["sku"]} for one in NESTED])
+    with pytest.raises(
+        DataError, match=r"user, taken for user_id, holds objects with id, age.*--user-column user\.id"
+    ):
+        Table().read(path)
+    assert Table(user_column="user.id").read(path).interactions["user_id"].to_list() == ["7"] * 5
+
+
+def test_lists_of_objects_are_no_items(tmp_path):
+    path = lines(tmp_path, [{"user": "u", "item": [{"sku": 1, "n": 2}, {"sku": 3, "n": 4}]}] * 3)
+    with pytest.raises(DataError, match="lists of objects with sku, n"):
+        Table().read(path)
+
+
+def test_objects_of_mongodb_are_unwrapped(tmp_path):
+    rows = [
+        {
+            "user": {"$oid": f"5f{n:022x}"}, "item": {"$numberLong": str(9007199254740993 + n)},
+            "rating": {"$numberDouble": "4.5"}, "ts": {"$date": {"$numberLong": str(1500000000000 + n)}},
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    raw = Table().read(lines(tmp_path, rows))
+    found = raw.interactions.select("user_id", "item_id", "value", "timestamp").rows()
+    assert found == [(f"5f{n:022x}", str(9007199254740993 + n), 4.5, 1500000000) for n in range(4)]
+    assert "user_id: the value of $oid in its objects" in raw.notes
+
+
+def test_ids_in_braces_stay(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{{3F25-{n}}},i{n}\n" for n in range(4)))
+    assert Table().read(path).interactions["user_id"][0] == "{3F25-0}"
+
+
+def test_columns_of_pandas_are_called_so(tmp_path):
+    path = tmp_path / "frame.json"
+    path.write_text(json.dumps({"user_id": {"0": "a", "1": "b"}, "item_id": {"0": "x", "1": "y"}}))
+    with pytest.raises(DataError, match=r"as pandas writes.*records"):
+        Table().read(path)
+
+
+@pytest.mark.parametrize("typed", [r"\t", "tab", "\t"])
+def test_a_separator_may_be_typed_by_its_name(tmp_path, typed):
+    path = tmp_path / "log.txt"
+    path.write_text("user_id\titem_id\na b\tc,d\n")
+    assert Table(separator=typed).read(path).interactions.row(0)[:3] == (2, "a b", "c,d")
+
+
+def test_columns_parted_by_control_a(tmp_path):
+    path = tmp_path / "000000_0"
+    path.write_text("".join(f"u{n % 3}\x01i{n}\x01{n % 5}\n" for n in range(30)))
+    raw = Table(columns=["user_id", "item_id", "rating"]).read(path)
+    assert "separator: Ctrl-A" in raw.notes
+    assert raw.interactions.select("user_id", "item_id", "value").row(7) == ("u1", "i7", 2.0)
