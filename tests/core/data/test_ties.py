@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 from recloom.cli.main import main
+from recloom.data import id_order
 from recloom.data.batches import RecDataModule
 from recloom.data.card import read_card
-from recloom.data.id_order import id_hashes, mix
+from recloom.data.id_order import hash_ranks, id_hashes, mix, natural_order
 from recloom.data.prepare import arrange
-from recloom.data.prepare.ties import row_hashes, ties_in_words, ties_of, user_order
+from recloom.data.prepare.ties import break_ties, row_hashes, ties_in_words, ties_of, user_order
 from recloom.data.readers import RawTables
 from recloom.data.split import assign
 from recloom.errors import RecloomError
@@ -33,6 +34,13 @@ def log(order="random", users=40, name="{}", seed=0):
     return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
 
 
+def slanted(share):
+    """Pairs of which such a share ascends by id."""
+    pairs = [("i1", "i2") if n < round(200 * share) else ("i2", "i1") for n in range(200)]
+    rows = [(f"u{n}", item, 60) for n, pair in enumerate(pairs) for item in pair]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+
+
 def raw(frame):
     return RawTables(frame.with_columns(line=pl.int_range(1, pl.len() + 1)), [])
 
@@ -45,6 +53,9 @@ def in_order(data):
     ("frame", "rule"),
     [
         (log("random"), "file"),
+        (log("random").sort("timestamp", maintain_order=True), "file"),  # of all users, as a log is written
+        (slanted(0.43), "file"),
+        (slanted(0.57), "file"),
         (log("up"), "hash"),
         (log("down"), "hash"),
         (log("random").reverse(), "hash"),  # the newest first
@@ -88,6 +99,43 @@ def test_counts_by_hand():
     shares = (ties.share, ties.last, ties.second_last, ties.ascending_text)
     assert shares == pytest.approx((7 / 9, 0.5, 1.0, 1.0))
     assert ties_of(frame.with_columns(timestamp=pl.int_range(9))).rows == 0
+    assert ties_of(pl.concat([frame, frame])) == ties  # a row that stands there again counts once
+    twice = pl.DataFrame({"user_id": ["a"] * 3, "item_id": [*"xxy"], "timestamp": [1] * 3})
+    assert user_order(twice)[-1].pairs == 1  # of an item and itself none comes first
+
+
+@pytest.mark.parametrize("rule", ["hash", "file"])
+def test_a_rule_that_is_asked_for_holds_whatever_the_file_is(rule):
+    for frame in (log("random"), log("up")):
+        ties = ties_of(frame, rule)
+        assert (ties.rule, ties.asked) == (rule, True)
+
+
+def test_each_time_of_a_user_has_an_order_of_its_own():
+    """Ten items on each of 40 days: not one order that a model could learn. What was given stays as it is."""
+    days, items = np.repeat(np.arange(40), 10), np.tile(np.arange(10, dtype=np.uint32), 40)
+    order, users = np.arange(400, dtype=np.uint32), np.zeros(400, np.uint32)
+    ids = pl.Series([f"i{n}" for n in range(10)])
+    given = order.copy(), items.copy()
+    rows, found, _ = break_ties(order, users, items, days, pl.Series(["u"]), ids, "hash")
+    assert found.tolist() == items[rows].tolist()
+    assert len({tuple(day) for day in found.reshape(40, 10).tolist()}) == 40
+    assert (order.tolist(), items.tolist()) == (given[0].tolist(), given[1].tolist())
+
+
+def test_ids_in_the_order_of_their_numbers():
+    ids = ["a10", "b1", "7", "a9", "a9b", "x", "100", "20", "a", "a09", "70000000000"]
+    found = pl.Series(ids).gather(natural_order(pl.Series(ids)))
+    assert found.to_list() == ["7", "20", "100", "70000000000", "a", "a09", "a9", "a9b", "a10", "b1", "x"]
+
+
+def test_ranks_of_ids_are_places_in_the_order_of_their_hashes(monkeypatch):
+    ids = pl.Series([f"i{n}" for n in range(50)])
+    ranks = hash_ranks(ids)
+    assert (np.diff(id_hashes(ids).astype(object)[np.argsort(ranks)]) > 0).all()
+    assert ranks.tolist() != list(range(50))
+    monkeypatch.setattr(id_order, "_BLOCK", 7)  # ids are hashed in blocks, which are seen in nothing
+    assert hash_ranks(ids).tolist() == ranks.tolist()
 
 
 def test_rows_in_any_order_of_the_file_stand_in_one_order():
@@ -150,9 +198,9 @@ def test_hashes_that_agree_in_their_first_bits_are_told_apart():
     """Keys are compared in full where what is left of them beside the group is equal."""
     from recloom.data.prepare import ties
 
-    low = np.array([3, 1, 2, 9, 7], np.uint64)
-    starts = np.array([True, False, False, True, False])
-    assert ties._by_group(starts, low).tolist() == [1, 2, 0, 4, 3]
+    low = np.array([3, 1, 2, 9, 7, 0, 4], np.uint64)
+    starts = np.array([True, False, False, True, False, True, False])
+    assert ties._by_group(starts, low).tolist() == [1, 2, 0, 4, 3, 5, 6]
 
 
 @pytest.fixture(scope="module")

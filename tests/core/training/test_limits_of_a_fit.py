@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from recloom.cli.main import main
+from recloom.errors import RecloomError
 from recloom.fitting.lightning_cli import _limit
 from recloom.testing import cyclic_dataset
 from recloom.training.callbacks import EarlyStop
@@ -50,6 +52,7 @@ def test_patience_ends_by_validations_or_steps_whichever_is_later(patience, pati
     """The best is the second of epochs of 7 steps."""
     found, watcher = stopped_at(PLATEAU, steps=7, patience=patience, patience_steps=patience_steps)
     assert found == last
+    assert (watcher.stopping_reason is EarlyStoppingReason.NOT_STOPPED) == (last is None)
     if last is not None:
         assert watcher.waited_steps == 7 * (last - 2)
         assert watcher.why() == f"val/x had not risen for {last - 2} validations and {7 * (last - 2)} steps"
@@ -75,6 +78,12 @@ def test_a_resumed_fit_counts_on_and_one_from_before_counts_from_its_start():
 def test_a_metric_that_is_not_finite_ends_at_once():
     found, watcher = stopped_at([0.1, float("nan"), 0.2], steps=1, patience=9, patience_steps=900)
     assert (found, watcher.why()) == (2, "val/x was not finite")
+    assert watcher.waited_steps == 1  # it is no improvement
+
+
+def test_steps_of_patience_below_zero_are_refused_in_words():
+    with pytest.raises(RecloomError, match="patience_steps must be at least 0; found -1"):
+        EarlyStop(patience_steps=-1)
 
 
 @pytest.mark.parametrize(
