@@ -58,6 +58,13 @@ def test_patience_ends_by_validations_or_steps_whichever_is_later(patience, pati
         assert watcher.why() == f"val/x had not risen for {last - 2} validations and {7 * (last - 2)} steps"
 
 
+@pytest.mark.parametrize(("steps", "last"), [(7, None), (49, 13), (50, 12)])
+def test_a_plateau_of_small_data_ends_no_fit_by_default(steps, last):
+    """Ten validations and 500 steps after the second: 30 epochs of 7 steps are too few, 10 of 50 steps are enough."""
+    found, _ = stopped_at(PLATEAU, steps=steps)
+    assert found == last
+
+
 def test_an_improvement_begins_the_count_again_and_less_may_be_better():
     falling = [0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]
     found, watcher = stopped_at(falling, steps=10, patience=2, patience_steps=25, mode="min")
