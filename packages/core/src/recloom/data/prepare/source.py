@@ -16,7 +16,8 @@ from ..readers.evidence import LINES, roles_by_value
 from ..readers.folder import unused_note
 from ..readers.folder_evidence import NoInteractions, folder_plan
 from ..readers.sequences import sequence_files, sequence_shape
-from ..readers.table import Table, column_names
+from ..readers.table import Table
+from ..readers.table_columns import column_names
 from ..readers.text import opening, table_files
 from .dataset import Prepared, arrange, source_files, write_dataset
 from .own_split import kept_note, part_column, source_parts

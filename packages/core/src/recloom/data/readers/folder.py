@@ -13,6 +13,7 @@ from ...errors import DataError
 from . import RawTables, prepare_command
 from .folder_evidence import KINDS, FolderPlan, folder_plan
 from .parts import joined_note, part_of
+from .table_columns import FLAGS, options_given
 from .text import table_files
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def _refuse_differences(
     folder: Path, paths: Sequence[Path], roles: Sequence[dict[str, str]], reader: Table
 ) -> None:
     """Raise DataError where one table has times or values and another has not."""
-    from .table import FLAGS, options_given
-
     for role in ("timestamp", "value"):
         have = [path.name for path, one in zip(paths, roles, strict=True) if role in one]
         lack = [path.name for path, one in zip(paths, roles, strict=True) if role not in one]

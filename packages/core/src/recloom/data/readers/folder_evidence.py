@@ -18,13 +18,13 @@ from .delimited import Delimited, guess_separator, placed_names
 from .jsonlines import first_objects, read_json_lines
 from .parts import part_files
 from .quoting import cells_of
+from .table_columns import IDS, choose_columns, column_names, options_given
 from .text import kind_of, opening, table_files
-from .values import ROLES, plain_name
+from .values import ROLES, guess_columns, plain_name
 
 if TYPE_CHECKING:
     from .table import Table
 
-IDS = ("user_id", "item_id")
 KINDS = {"user_id": "users", "item_id": "items"}
 SAMPLE = 20_000
 """Rows of a table that are looked at, where not all are needed."""
@@ -148,8 +148,6 @@ def folder_plan(folder: Path, reader: Table) -> FolderPlan:
 
 def _look(folder: Path, reader: Table) -> tuple[list[_Looked], dict[str, str]]:
     """The tables of a folder, and the others that look like some and cannot be read, with the reason."""
-    from .table import choose_columns, column_names
-
     looked, unused = [], {}
     for path in table_files(folder):
         try:
@@ -198,8 +196,6 @@ def _groups(
 
 def _joined(looked: Sequence[_Looked], reader: Table) -> tuple[_Looked, dict[str, str]] | None:
     """The only table of which one column of ids is recognised and the other is the key of another table."""
-    from .values import guess_columns
-
     found = []
     for table in looked:
         guessed = guess_columns(list(table.names))
@@ -325,8 +321,6 @@ def _best(role: str, sides: list[Side]) -> list[Side]:
 
 def _question(folder: Path, plans: Sequence[FolderPlan], reader: Table, *, several: bool) -> str:
     """What may be meant, each with its whole command."""
-    from .table import options_given
-
     asked = ""
     for plan in plans[:5]:
         names = " and ".join(path.name for path in plan.tables)

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from inspect import signature
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import polars as pl
 
 from ...errors import DataError
 from ..card import Quote
-from . import RawTables, column_list, no_rejections, prepare_command
+from . import RawTables, column_list, no_rejections
 from .attributes import read_side
 from .delimited import (
     SEPARATORS,
     Delimited,
     guess_separator,
-    header_of,
     placed_names,
     stripped_ids,
     typed_separator,
     valid_rows,
 )
-from .evidence import LINES, first_line_is_data, roles_by_value
-from .foreign import before_rows, matrix, no_table
+from .evidence import LINES
+from .foreign import no_table
 from .jsonlines import json_keys
 from .lists import one_row_an_item
-from .objects import plain_values, read_members, with_members
+from .objects import plain_values, read_members
 from .quoting import cells_of
+from .table_columns import IDS, choose_columns, column_names, first_cells, unused_lists
 from .text import SHOWN, kind_of, opening, rejections
 from .unused import SEEN, first_values, left_out, titles_of
-from .values import ROLES, guess_columns, part_rows, row_checks, to_numbers, to_seconds, untyped
-
-IDS = ("user_id", "item_id")
-LISTS = ("item_id_list", "item_list", "item_ids", "items", "history", "sequence")
-"""How names of columns of lists end."""
-FLAGS = {
-    "user_id": "--user-column",
-    "item_id": "--item-column",
-    "timestamp": "--time-column",
-    "value": "--value-column",
-}
+from .values import guess_columns, part_rows, row_checks, to_numbers, to_seconds
 
 
 class Table:
@@ -131,7 +119,7 @@ def read_interactions(path: Path, reader: Table) -> tuple[RawTables, dict[str, s
     roles = choose_columns(path, names, reader)
     raw = _read(path, roles, reader)
     raw.notes.insert(0, "columns: " + ", ".join(f"{column} as {role}" for role, column in roles.items()))
-    raw.notes += _unused_lists(names, [*roles.values(), *reader.keep_columns])
+    raw.notes += unused_lists(names, [*roles.values(), *reader.keep_columns])
     if "timestamp" not in roles:
         raw.notes.append("no column of times: the order of the rows is each user's order (or --time-column)")
     raw.encoding = reader.encoding
@@ -147,135 +135,6 @@ def read_sides(raw: RawTables, reader: Table, roles: Mapping[str, str]) -> None:
     read_side(raw, "user_id", reader.users_path, roles["user_id"], quote=quote, encoding=text)
 
 
-def column_names(path: Path, reader: Table) -> list[str]:
-    """All columns of a file, from its header, its schema, its first objects or `--columns`."""
-    kind = kind_of(path, reader.encoding)
-    if kind == "parquet":
-        return list(pl.read_parquet_schema(path))
-    if kind == "json":
-        asked = (reader.user_column, reader.item_column, reader.time_column, reader.value_column)
-        return with_members(
-            json_keys(path, reader.encoding), [*asked, reader.title_column, *reader.keep_columns]
-        )
-    separator = reader.separator or guess_separator(path, reader.encoding)
-    names = list(header_of(path, separator, reader.quote, reader.encoding))
-    if reader.columns:
-        if len(guess_columns(names)) > 1:
-            raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
-        return reader.columns
-    if len(names) != len(set(names)) and not _headerless(path, names, separator, reader):
-        raise DataError(
-            before_rows(path, opening(path, LINES, reader.encoding))
-            or f"{path}, line 1: the header names a column twice: {', '.join(names)}. Rename one."
-        )
-    return names
-
-
-def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str]:
-    """Role to column: what the user named, else what can be guessed. One DataError names all that is wrong."""
-    asked = {
-        "user_id": reader.user_column, "item_id": reader.item_column,
-        "timestamp": reader.time_column, "value": reader.value_column,
-    }  # fmt: skip
-    named = {
-        role: _as_written(names, column)
-        for role, column in asked.items()
-        if column is not None and column != "none"
-    }
-    guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
-    roles = {role: named.get(role, guessed.get(role)) for role in ROLES if asked[role] != "none"}
-    wanted = [(FLAGS[role], column) for role, column in named.items()]
-    wanted += [("--keep-columns", name) for name in reader.keep_columns]
-    absent = [f"{column!r} ({flag})" for flag, column in wanted if column not in names]
-    faults = []
-    if twice := [column for column in named.values() if list(named.values()).count(column) > 1]:
-        flags = " and ".join(FLAGS[role] for role, column in named.items() if column == twice[0])
-        faults.append(f"{flags} name one column, {twice[0]!r}. Name a column for each, or `none`.")
-    if absent:
-        faults.append(f"{path} has no column {', '.join(absent)}. It has {', '.join(names)}.")
-    found = {role: column for role, column in roles.items() if column in names}
-    if any(roles.get(role) is None for role in IDS):
-        faults.append(_no_column(path, names, found, reader))
-    if faults:
-        raise DataError(" ".join(faults))
-    return found
-
-
-def _as_written(names: list[str], column: str) -> str:
-    """A column that may have been named without the type that RecBole writes behind it."""
-    return next((name for name in names if column not in names and untyped(name) == column), column)
-
-
-def _unused_lists(names: list[str], used: Sequence[str]) -> list[str]:
-    """A note of columns that hold each user's lists of items, by their names, and are not read."""
-    left = [name for name in names if name not in used and untyped(name).lower().endswith(LISTS)]
-    if not left:
-        return []
-    return [
-        f"warning: {', '.join(left)} may hold lists of a user's items, and is left out. Where it does, read them "
-        f"instead: --item-column {shlex.quote(left[0])}"
-    ]
-
-
-def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Table) -> str:
-    missing = [role for role in IDS if role not in found]
-    kinds = " or ".join(role.replace("_", " ") + "s" for role in missing)
-    what = f"{path}: no column of {kinds} recognised among {', '.join(names)[:300]}."
-    if kind_of(path, reader.encoding) == "delimited" and not reader.columns:
-        better = guess_separator(path)
-        if len(names) == 1 and reader.separator and better != reader.separator:
-            return f"{what} Found {SEPARATORS[better]} as separator: pass --separator {better!r}."
-        separator = reader.separator or better
-        other = before_rows(path, opening(path, LINES, reader.encoding))
-        if other := other or matrix(path, _cells(path, separator, reader)):
-            return other
-        if _headerless(path, names, separator, reader):
-            return what + _name_columns(path, separator, reader)
-    free = [name for name in names if name not in found.values()]
-    example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
-    if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
-    more = "" if "timestamp" in found else " --time-column names the times, --value-column ratings."
-    return f"{what} If {if_so}:\n  {_command(path, found | example, reader)}\n{more.strip()}".rstrip()
-
-
-def _command(path: Path, roles: dict[str, str], reader: Table) -> str:
-    """The whole command line that reads a file with these columns."""
-    known = {
-        "user_column": roles["user_id"], "item_column": roles["item_id"],
-        "time_column": _valid(reader.time_column, roles), "value_column": _valid(reader.value_column, roles),
-    }  # fmt: skip
-    return prepare_command("table", path, options_given(reader) | known)
-
-
-def options_given(reader: Table) -> dict[str, Any]:
-    """The options of a reader that are no defaults."""
-    given = {name: (getattr(reader, name), one.default) for name, one in signature(Table).parameters.items()}
-    return {name: value if value != default else None for name, (value, default) in given.items()}
-
-
-def _valid(column: str | None, roles: dict[str, str]) -> str | None:
-    return column if column == "none" or column in roles.values() else None
-
-
-def _cells(path: Path, separator: str, reader: Table) -> list[list[str]]:
-    lines = opening(path, LINES, reader.encoding)
-    return [cells_of(line, separator, reader.quote) for line in lines if line.strip()]
-
-
-def _headerless(path: Path, names: list[str], separator: str, reader: Table) -> bool:
-    return len(names) > 1 and first_line_is_data(names, _cells(path, separator, reader)[1:])
-
-
-def _name_columns(path: Path, separator: str, reader: Table) -> str:
-    """What to type for a file without a header: its columns named by what they hold."""
-    columns = roles_by_value(_cells(path, separator, reader))
-    options = options_given(reader) | {"columns": columns}
-    return (
-        " Line 1 looks like data, so the header row may be missing: name the columns in order with --columns. By what "
-        f"they hold they may be:\n  {prepare_command('table', path, options)}\nSwap the names where the guess is wrong."
-    )
-
-
 def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
     names, title = column_names(path, reader), None if reader.items_path else reader.title_column
     title = title if title in names and title not in roles.values() else None
@@ -288,7 +147,7 @@ def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
         raw.interactions = raw.interactions if title in asked else raw.interactions.drop(column)
     kind = kind_of(path, reader.encoding)
     cells = (
-        _cells(path, reader.separator or guess_separator(path, reader.encoding), reader)[1 : SEEN + 1]
+        first_cells(path, reader.separator or guess_separator(path, reader.encoding), reader)[1 : SEEN + 1]
         if kind == "delimited"
         else []
     )

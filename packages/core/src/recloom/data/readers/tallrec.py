@@ -147,7 +147,7 @@ def _read(path: Path, place: int) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     said = part_of(path)
     part = "train" if said is None else said[0]
     before = pl.concat([_history(good, name, value) for name, value in (("liked", 1.0), ("disliked", 0.0))])
-    target = good.select(
+    asked = good.select(
         "number",
         "line",
         pl.col("target").alias("item"),
@@ -155,7 +155,7 @@ def _read(path: Path, place: int) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         pl.lit(2.0).alias("place"),
         pl.lit(True).alias("target"),
     )
-    rows = pl.concat([before, target.select(before.columns)]).sort(
+    rows = pl.concat([before, asked.select(before.columns)]).sort(
         "number", "place", "value", maintain_order=True
     )
     held = "train" if part == "train" else "context"
