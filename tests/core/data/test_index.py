@@ -54,8 +54,13 @@ def test_order_is_by_user_then_time_and_stable(size, times):
 
 def test_columns_are_gathered_whatever_their_type_and_parts():
     parts = pl.concat([pl.Series(["a", None]), pl.Series(["c"])], rechunk=False)
-    texts, numbers = gathered(np.array([2, 0, 2, 1], np.uint32), parts, np.array([1, 2, 3]))
-    assert (texts.to_list(), numbers.to_list()) == (["c", "a", "c", None], [3, 1, 3, 2])
+    rows, none, one = (np.array(places, np.uint32) for places in ([2, 0, 2, 1], [0, 0, 0, 0], [0]))
+    found = gathered({"a": (parts, rows), "b": (pl.Series([1, 2, 3]), rows), "c": (pl.Series([7]), none)})
+    assert found.to_dict(as_series=False) == {
+        "a": ["c", "a", "c", None], "b": [3, 1, 3, 2], "c": [7, 7, 7, 7]
+    }  # fmt: skip
+    assert gathered({"c": (pl.Series([7]), one)}).rows() == [(7,)]
+    assert gathered({"c": (pl.Series([], dtype=pl.String), none[:0])}).shape == (0, 1)
 
 
 def test_positions_and_repeats():

@@ -157,13 +157,13 @@ def _order(
         (users, user_ids), (items, item_ids) = pool.map(factorise, (rows["user_id"], rows["item_id"]))
     times = rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None
     order = in_order(users, times)
-    rows = rows.drop("user_id", "item_id", "timestamp", strict=False)
     users = np.repeat(np.arange(len(user_ids), dtype=users.dtype), np.bincount(users))
     timed = times is not None
-    if times is None:
-        items, times = items[order], positions(users)
-    else:
-        items, times = (column.to_numpy() for column in gathered(order, items, times))
+    numbers = {"item": pl.Series(items)} | ({"time": rows["timestamp"]} if timed else {})
+    found = gathered({name: (column, order) for name, column in numbers.items()})
+    items = found["item"].to_numpy()
+    times = found["time"].to_numpy() if timed else positions(users)
+    rows = rows.drop("user_id", "item_id", "timestamp", strict=False)
     again = repeats(users, items, times)
     duplicates = pl.concat([no_rejections(), *_duplicate_rows(rows, order[again], files, encoding)])
     if len(again):
@@ -173,15 +173,10 @@ def _order(
     order, items, ties = break_ties(
         order, users, items, times, user_ids, item_ids, rule if timed else "file", seed
     )
-    columns = {
-        "user_id": user_ids.gather(users),
-        "item_id": item_ids.gather(items),
-        "timestamp": pl.Series(times),
-    }
-    names = [name for name in rows.columns if name not in ("line", "file")]
-    others = dict(zip(names, gathered(order, *rows.select(names)), strict=True)) if names else {}
-    lengths = rows_each(users, len(user_ids))
-    return pl.DataFrame(columns | others), duplicates, user_ids, item_ids, lengths, ties
+    ids = {"user_id": (user_ids, users), "item_id": (item_ids, items)}
+    others = {name: (rows[name], order) for name in rows.columns if name not in ("line", "file")}
+    table = gathered(ids | others).insert_column(2, pl.Series("timestamp", times))
+    return table, duplicates, user_ids, item_ids, rows_each(users, len(user_ids)), ties
 
 
 def _duplicate_rows(

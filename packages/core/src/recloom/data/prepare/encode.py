@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,10 @@ def in_order(users: Codes, times: Times | None) -> Rows:
     """
     rows = np.arange(len(users), dtype=np.uint64)
     if times is not None and len(times):
-        if int(times.max()) - int(times.min()) >= 1 << (64 - _bits(rows)):
+        first = times.min()
+        if int(times.max()) - int(first) >= 1 << (64 - _bits(rows)):
             return np.lexsort((times, users)).astype(np.uint32)
-        by_time = _by_key((times - times.min()).view(np.uint64), rows)
+        by_time = _by_key((times - first).view(np.uint64), rows)
         by_user = _by_key(users.take(_places(by_time)).astype(np.uint64), rows)
         return by_time.astype(np.uint32).take(_places(by_user))
     return _by_key(users.astype(np.uint64), rows).astype(np.uint32)
@@ -99,10 +101,12 @@ def rows_each(users: Codes, num_users: int) -> np.ndarray[Any, np.dtype[np.int64
     return np.diff(np.searchsorted(users, np.arange(num_users + 1, dtype=users.dtype)))
 
 
-def gathered(rows: Rows, *columns: pl.Series | Codes | Times) -> list[pl.Series]:
-    """What each of the columns, all of one length, holds in these rows; on all cores."""
-    frame = pl.DataFrame([pl.Series(str(place), column) for place, column in enumerate(columns)]).rechunk()
-    return frame.select(pl.all().gather(pl.Series(rows))).get_columns()
+def gathered(columns: Mapping[str, tuple[pl.Series, Rows | Codes]]) -> pl.DataFrame:
+    """What each column holds in the rows beside it, as many for each column; the columns at once, on all cores."""
+    return pl.select(
+        pl.lit(column.rechunk()).gather(pl.lit(pl.Series(rows))).alias(name)
+        for name, (column, rows) in columns.items()
+    )
 
 
 def _bits(rows: Keys) -> int:
