@@ -1,6 +1,7 @@
 """Warm, cold and tail: what they are, what a meter keeps of them, and what an ID-only model knows of cold items."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from recloom.fitting.fit import run_command
 from recloom.metrics import ItemFacts, core_metrics
 from recloom.metrics.accumulator import MetricAccumulator
 from recloom.metrics.segments import LEGEND, item_segments
+from recloom.training.measurement import _ranks
 
 METRICS = {metric.name: metric for metric in core_metrics()}
 RANKED = [name for name, metric in METRICS.items() if metric.needs == "ranks"]
@@ -45,6 +47,17 @@ def test_equal_counts_at_the_border_are_told_apart_by_rank_not_by_place():
     moved = torch.tensor([0, 6, 5, 4, 3, 2, 1])
     assert members(item_segments(counts[moved], ranks[moved])["tail"]) == [1, 2, 4, 6]
     assert members(item_segments(torch.tensor([0, 2, 2, 2, 2, 2, 3]), ranks)["tail"]) == [1, 2, 3, 5]
+
+
+def test_ranks_at_the_border_are_those_of_raw_ids_wherever_items_stand():
+    ids = pl.Series("item_id", [f"i{n}" for n in range(40)])
+    ranks = {}
+    for items in (ids, ids.sort(descending=True)):
+        found = _ranks(SimpleNamespace(items=items.to_frame()))
+        assert sorted(found[1:].tolist()) == list(range(40))
+        ranks[items[0]] = dict(zip(items, found[1:].tolist(), strict=True))
+    assert ranks["i0"] == ranks["i9"]
+    assert found[1:].tolist() not in (list(range(40)), list(range(39, -1, -1)))
 
 
 def test_figures_do_not_depend_on_the_order_of_rows(tmp_path, capsys):

@@ -135,6 +135,19 @@ def test_a_run_is_a_folder_that_is_tested_at_its_best_epoch(data, capsys):
     assert (data / "runs/line/Slope-2/run.json").is_file()
 
 
+def test_of_several_processes_only_the_first_writes_and_tells(data, monkeypatch, capsys):
+    words = ["fit", "--model", "Slope", "--data", "line", *QUIET]
+    main([*words, "--run", "run"])
+    capsys.readouterr()
+    with monkeypatch.context() as further:
+        further.setattr("lightning.pytorch.Trainer.is_global_zero", False)
+        main([*words, "--run", "other"])
+        main(["test", "run"])
+    assert not {"trained:", "slope"} & set(capsys.readouterr().out.split())
+    assert not (data / "other" / "run.json").exists()
+    assert not (data / "run" / "metrics.json").exists()
+
+
 def test_a_config_file_says_which_module(data):
     (data / "slope.yaml").write_text("module: Slope\nmodel: {lr: 0.2}\ndata: {path: line}\n")
     run_command(["fit", "--config", "slope.yaml", "--run", "a", *QUIET])

@@ -143,6 +143,7 @@ def test_rows_in_any_order_of_the_file_stand_in_one_order():
     whole = in_order(arrange(raw(up)))
     for frame in (up.reverse(), up.sample(fraction=1, shuffle=True, seed=5)):
         assert in_order(arrange(raw(frame))).equals(whole)
+        assert arrange(raw(frame)).items.equals(arrange(raw(up)).items)
     other = in_order(arrange(raw(up), seed=1))
     assert not other.equals(whole)
     assert other.sort("user_id", "timestamp", "item_id").equals(whole.sort("user_id", "timestamp", "item_id"))

@@ -32,3 +32,14 @@ def test_only_the_first_process_writes_and_tells(run, verb, monkeypatch, capsys)
         assert bool(wrote) == (first and verb != "validate")
         if verb != "test":
             assert bool(told) == first
+
+
+def test_only_the_first_process_of_a_fit_keeps_a_record_and_tells(run, monkeypatch, capsys):
+    words = ["fit", "--model=Popularity", f"--data={run.parent / 'cycle'}", "--trainer.accelerator=cpu"]
+    for first in (False, True):
+        monkeypatch.setattr("lightning.pytorch.Trainer.is_global_zero", first)
+        folder = run.parent / f"fit-{first}"
+        main([*words, f"--run={folder}"])
+        assert ("trained:" in capsys.readouterr().out) == first
+        assert (folder / "run.json").is_file() == first
+        assert (folder / "config.yaml").is_file() == first
