@@ -85,9 +85,9 @@ def test_recbole_parts_in_files_of_their_own(tmp_path):
     )
 
 
-def test_places_on_earth_are_no_ids():
+def test_places_on_earth_are_neither_ids_nor_ratings():
     rows = [[str(n % 3), "2010-10-19T23:55:27Z", f"30.{n}", f"-97.{n}", str(22847 + n)] for n in range(9)]
-    assert roles_by_value(rows) == ["user_id", "timestamp", "value", "column_4", "item_id"]
+    assert roles_by_value(rows) == ["user_id", "timestamp", "column_3", "column_4", "item_id"]
 
 
 def test_lines_that_are_dictionaries_of_python(tmp_path):

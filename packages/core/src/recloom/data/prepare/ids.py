@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 
+from ...errors import DataError
 from ..readers import RawTables
 from ..readers.values import MISSING, whole_ids, whole_keys
 from .encode import as_numbers, settle_numpy
@@ -112,6 +113,11 @@ def _reject_missing(raw: RawTables, name: str) -> None:
     missing = rows[name].is_in(words)
     count, others = int(missing.sum()), rows[name].filter(~missing).head(1000)
     listed = ", ".join(words)
+    if not len(others) and rows.height > 1:
+        raise DataError(
+            f"all {rows.height:,} rows have the {name} {listed}, which means no value. Name another column in "
+            f"--{name.removesuffix('_id')}-column."
+        )
     if not len(others) or 2 * others.str.contains(_NUMBER).sum() <= len(others):
         raw.notes.append(
             f"warning: {count:,} of {rows.height:,} rows have the {name} {listed}, kept as it is written. Where it "

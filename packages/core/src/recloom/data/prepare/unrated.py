@@ -10,25 +10,36 @@ from ...errors import DataError
 
 SPECIAL = (-1.0, 0.0)
 """Numbers that programs write where there is no rating."""
+BEYOND = (99.0, -99.0, 999.0, -999.0, 9999.0)
+"""Numbers that programs write for it where -1 and 0 are ratings."""
 SCALE = 10.0
 """The highest rating of usual scales."""
 
 
 def no_rating_note(values: pl.Series) -> list[str]:
-    """A note where 0 or -1 stands beside ratings from 1 (or 0.5) to at most 10; else nothing."""
+    """A note where 0 or -1 stands beside ratings from 1 (or 0.5) to at most 10, or 99 beside up to 10; else nothing."""
     distinct = values.unique()
+    if beyond := distinct.filter(distinct.is_in(BEYOND)).to_list():
+        ratings = [value for value in distinct.to_list() if value not in beyond]
+        if len(ratings) < 3 or max(map(abs, ratings)) > SCALE:
+            return []
+        return [_note(values, beyond, ratings)]
     if len(distinct) > 2 * SCALE + 2:
         return []
     special = [value for value in SPECIAL if value in distinct.to_list()]
     ratings = [value for value in distinct.to_list() if value not in special]
     if not special or len(ratings) < 3 or min(ratings) < 0.5 or max(ratings) > SCALE:
         return []
+    return [_note(values, special, ratings)]
+
+
+def _note(values: pl.Series, special: Sequence[float], ratings: Sequence[float]) -> str:
     count = int(values.is_in(special).sum())
     shown = " and ".join(f"{value:g}" for value in special)
-    return [
+    return (
         f"warning: {count:,} of {len(values):,} values are {shown} beside {min(ratings):g} to {max(ratings):g}. Where "
         f"that means that there is no rating, leave these rows out with --missing-value {special[0]:g}"
-    ]
+    )
 
 
 def drop_unrated(rows: pl.DataFrame, missing: Sequence[float]) -> tuple[pl.DataFrame, int]:

@@ -66,6 +66,18 @@ def first_line_is_data(first: Sequence[str], rows: Cells) -> bool:
     return bool(again) and not guess_columns(list(first))
 
 
+def with_row_names(names: Sequence[str], rows: Cells) -> list[str]:
+    """The names of columns, with one without a name before them where all rows begin with their number, as R writes.
+
+    Args:
+        names: the cells of line 1.
+        rows: the cells of the lines after it.
+    """
+    numbered = all(row[0] == str(number) for number, row in enumerate(rows, 1))
+    whole = all(len(row) == len(names) + 1 for row in rows) and any(row[-1].strip() for row in rows)
+    return ["", *names] if rows and numbered and whole else list(names)
+
+
 def roles_by_value(rows: Cells) -> list[str]:
     """A name for each column of rows without a header: times and ratings by their values, ids by their place."""
     width = max(len(row) for row in rows)
@@ -76,9 +88,10 @@ def roles_by_value(rows: Cells) -> list[str]:
     names |= dict(zip(times[:1], ["timestamp"], strict=False))
     names |= dict(zip(free[:2], ["user_id", "item_id"], strict=False))
     rest = [place for place in range(width) if place not in (*times, *free[:2])]
-    values = [place for place in rest if all(map(is_number, columns[place]))]
-    best = [place for place in values if _ratings(columns[place])] or values
-    names |= dict(zip(best[:1], ["value"], strict=False))
+    values = [place for place in rest if all(map(is_number, columns[place])) and _varies(columns[place])]
+    best = [place for place in values if _ratings(columns[place])]
+    others = [place for place in values if not _fractions(columns[place]) or _small(columns[place])]
+    names |= dict(zip((best or others)[:1], ["value"], strict=False))
     return [names[place] for place in range(width)]
 
 
@@ -175,9 +188,18 @@ def _fractions(column: Sequence[str]) -> bool:
     return all(map(is_number, column)) and any(not float(cell).is_integer() for cell in column)
 
 
+def _varies(column: Sequence[str]) -> bool:
+    """Whether a column that is long enough to show it has several values."""
+    return len(column) < RATINGS or len(set(column)) > 1
+
+
+def _small(column: Sequence[str]) -> bool:
+    return all(-10 <= float(value) <= 10 for value in column)
+
+
 def _ratings(column: Sequence[str]) -> bool:
     """Few different small numbers, most of them several times."""
     distinct = set(column)
     if len(distinct) > min(RATINGS, max(1, len(column) / 2)) or not all(map(is_number, distinct)):
         return False
-    return all(-10 <= float(value) <= 10 for value in distinct)
+    return _small([*distinct])

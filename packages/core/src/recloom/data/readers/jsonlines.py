@@ -72,7 +72,10 @@ def json_keys(path: Path, encoding: str = "auto", objects: int = LOOKED_AT) -> l
     for found in first_objects(path, encoding, objects):
         keys |= dict.fromkeys(found)
     if not keys:
-        raise DataError(f"{path} holds no JSON object in its first lines. Expected one object a line.")
+        raise DataError(
+            f"{path} holds no JSON object in its first lines. Expected one object a line, or one array of objects; "
+            "where all is within one object, write its rows out so."
+        )
     return list(keys)
 
 

@@ -105,6 +105,11 @@ class Table:
 
             return read_folder(path, self)
         raw, roles = read_interactions(path, self)
+        if self.title_column and not self.items_path and raw.items is None:
+            raise DataError(
+                f"{path} has no column {self.title_column!r} of titles (--title-column), and no --items-path is given. "
+                f"It has {', '.join(column_names(path, self))}."
+            )
         read_sides(raw, self, roles)
         return raw
 
@@ -219,7 +224,8 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: 
     if "timestamp" in roles:
         types["timestamp"] = pl.String() if reader.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
-    if "value" in roles and separator != "," and frame["value"].null_count():  # decimal commas?
+    unread = frame["value"].null_count() if "value" in roles else 0
+    if unread and (separator != "," or 2 * unread > frame.height):  # words, decimal commas, or thousands?
         frame, lossy = layout.read(types | {"value": pl.String()})
     frame, listed = one_row_an_item(path, frame)
     frame = plain_values(path, frame, roles, listed, notes)

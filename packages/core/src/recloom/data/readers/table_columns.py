@@ -13,7 +13,7 @@ import polars as pl
 from ...errors import DataError
 from . import prepare_command
 from .delimited import SEPARATORS, guess_separator, header_of
-from .evidence import LINES, first_line_is_data, roles_by_value
+from .evidence import LINES, first_line_is_data, roles_by_value, with_row_names
 from .foreign import before_rows, matrix
 from .jsonlines import json_keys
 from .objects import with_members
@@ -51,6 +51,8 @@ def column_names(path: Path, reader: Table) -> list[str]:
         if len(guess_columns(names)) > 1:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
         return reader.columns
+    if any(len(row) == len(names) + 1 for row in first_cells(path, separator, reader, 2)[1:]):
+        names = with_row_names(names, first_cells(path, separator, reader)[1:])
     if len(names) != len(set(names)) and not _headerless(path, names, separator, reader):
         raise DataError(
             before_rows(path, opening(path, LINES, reader.encoding))
@@ -147,8 +149,8 @@ def _valid(column: str | None, roles: dict[str, str]) -> str | None:
     return column if column == "none" or column in roles.values() else None
 
 
-def first_cells(path: Path, separator: str, reader: Table) -> list[list[str]]:
-    lines = opening(path, LINES, reader.encoding)
+def first_cells(path: Path, separator: str, reader: Table, count: int = LINES) -> list[list[str]]:
+    lines = opening(path, count, reader.encoding)
     return [cells_of(line, separator, reader.quote) for line in lines if line.strip()]
 
 

@@ -5,6 +5,7 @@ All are Polars expressions over whole columns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -48,12 +49,21 @@ MISSING = {"null", "\\n", "na", "n/a", "#n/a", "nan", "none", "nil", "<na>", "un
 """Words, in lower case, that programs write for no value."""
 GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
 """`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
+THOUSANDS = (
+    (r"^[+-]?\d{1,3}(,\d{3})*,\d{3}\.\d+$", ",", "."),
+    (r"^[+-]?\d{1,3}(\.\d{3})*\.\d{3},\d+$", ".", ","),
+)
+"""Numbers that have both marks, the mark between thousands, and that of decimals."""
+TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "y": 1.0, "n": 0.0}
+"""Words, in lower case, for yes and no."""
+OF_DAY = r"^\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*([AaPp][Mm])?\s*$"
+"""Times of day."""
 Check = tuple[pl.Expr, str]
 NO_NUMBER = "value is empty or not a number"
 NO_TIME = "timestamp is empty or not a time"
 ACCEPTED = {
     NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
-    "may mean thousands and is refused).",
+    "may mean thousands and is refused); --value-column none reads the rows without values.",
     NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
     "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
     "with --time-format, such as %d.%m.%y.",
@@ -134,6 +144,11 @@ def to_seconds(times: pl.Series, form: str | None = None) -> tuple[pl.Series, st
 
 def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:
     """By the format that reads most of the sample."""
+    if len(sample) and sample.str.contains(OF_DAY).all():
+        raise DataError(
+            f"times such as {sample[0]!r} are times of day, without the day. Name a column of dates in --time-column, "
+            "or none to take the order of the rows."
+        )
     if sample.str.contains(DAY_AND_MONTH).sum() * 2 > len(sample):
         return _day_and_month(times, sample[0])
     readable = {form: len(sample) - _parse(sample, form).null_count() for form in FORMATS}
@@ -175,13 +190,25 @@ def _parse(times: pl.Series, form: str) -> pl.Series:
 
 
 def to_numbers(values: pl.Series) -> tuple[pl.Series, str | None]:
-    """Float32, null where a text is no number, and what was assumed of the decimal mark, if anything.
+    """Float32, null where a text is no number, and what was assumed of words and of the decimal mark, if anything.
 
-    A comma counts as the decimal mark unless every number that has one could as well mean thousands.
+    Words are 1 or 0 where a column holds nothing but yes and no. A comma counts as the decimal mark unless every number
+    that has one could as well mean thousands; `1,234.50` and `1.234,50` say by themselves which mark is which.
     """
     if values.dtype != pl.String:
         return values.cast(pl.Float32, strict=False), None
     texts = values.str.strip_chars()
+    words = texts.drop_nulls().unique(maintain_order=True)
+    if 0 < len(words) <= len(TRUTH) and words.str.to_lowercase().is_in(list(TRUTH)).all():
+        numbers = texts.str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Float32)
+        return numbers, ", ".join(f"{word} as {TRUTH[word.lower()]:g}" for word in words)
+    for both, mark, point in THOUSANDS:
+        sure = texts.filter(texts.str.contains(both).fill_null(False))
+        grouped = texts.filter(texts.str.contains(mark, literal=True).fill_null(False))
+        whole = both.rpartition(re.escape(point))[0]
+        if len(sure) and grouped.str.contains(rf"{whole}({re.escape(point)}\d+)?$").all():
+            plain = texts.str.replace_all(mark, "", literal=True).str.replace(point, ".", literal=True)
+            return plain.cast(pl.Float32, strict=False), f"such as {sure[0]!r}, {mark!r} between thousands"
     commas = texts.filter(texts.str.contains(",", literal=True).fill_null(False))
     if not len(commas) or commas.str.contains(GROUPED).all():
         return texts.cast(pl.Float32, strict=False), None
