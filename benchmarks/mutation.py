@@ -71,7 +71,12 @@ STRATA: dict[str, tuple[Source, ...]] = {
     ),
     "metrics": (
         Source(
-            CORE + "metrics/functional.py", ("tests/core/test_functional.py", "tests/core/test_metrics.py")
+            CORE + "metrics/functional.py",
+            (
+                "tests/core/test_functional.py",
+                "tests/core/test_metrics.py",
+                "tests/core/evaluation/test_lists.py",
+            ),
         ),
     ),
     "checkpoint": (

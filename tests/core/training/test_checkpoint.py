@@ -7,8 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from recloom.errors import RecloomError
-from recloom.training.checkpoint import AtomicCheckpointIO, LastCheckpoint, RunCheckpoint, read_checkpoint
+from recloom.training.checkpoint import (
+    AtomicCheckpointIO,
+    LastCheckpoint,
+    RunCheckpoint,
+    best_score,
+    read_checkpoint,
+)
 
 
 def refusal(path: Path) -> str:
@@ -138,3 +145,15 @@ def test_another_state_stays_as_it_is(tmp_path):
         moved(tmp_path, last, "epoch=3.ckpt"),  # without its best checkpoint
     ):
         assert kept is old
+
+
+def test_the_best_score_is_that_of_the_run_s_own_checkpoint():
+    """Whatever was added before it or behind it; None where there is none, or it has seen no score."""
+    own, others = RunCheckpoint(monitor="val/x", mode="max"), [ModelCheckpoint(monitor="y"), LastCheckpoint()]
+    for other in others:
+        other.best_model_score = torch.tensor(9.0)
+    assert best_score(SimpleNamespace(checkpoint_callbacks=others)) is None
+    trainer = SimpleNamespace(checkpoint_callbacks=[others[0], own, others[1]])
+    assert best_score(trainer) is None
+    own.best_model_score = torch.tensor(0.5)
+    assert best_score(trainer) == ("val/x", pytest.approx(0.5))
