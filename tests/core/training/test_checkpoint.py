@@ -104,6 +104,18 @@ def test_the_last_checkpoint_follows_every_epoch_or_every_so_many_steps(tmp_path
     assert RunCheckpoint(str(tmp_path)).state_key.startswith("ModelCheckpoint{")
 
 
+@pytest.mark.parametrize(
+    ("monitor", "batches", "looked"),
+    [("val/x", [0], False), ("val/x", [0, 3], True), ("train/x", [0], True), (None, [0], True)],
+)
+def test_without_validation_no_epoch_is_the_best(monkeypatch, monitor, batches, looked):
+    seen = []
+    monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *_: seen.append(monitor))
+    trainer = SimpleNamespace(callback_metrics={"train/x": 1.0}, num_val_batches=batches)
+    RunCheckpoint(monitor=monitor).on_train_epoch_end(trainer, None)
+    assert seen == [monitor] * looked
+
+
 def moved(folder: Path, resumed_from: Path | None, best: str, state_of: str = "C:\\runs\\old\\checkpoints"):
     """The state of a run whose folder was `state_of`, as its checkpoint here would take it."""
     callback = RunCheckpoint(dirpath=None if folder is None else str(folder))
