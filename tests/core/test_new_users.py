@@ -82,6 +82,9 @@ def test_a_test_counts_requests_without_history_and_keeps_them_apart(runs):
     assert results.without_history == int(new.sum()) == 9
     assert results.metrics["ndcg@10/new"].n == 9
     assert results.metrics["ndcg@10/known"].n == len(table) - 9 == 2
+    apart = {name.partition("@")[0] for name in results.metrics if name.endswith("/new")}
+    assert apart == {"ndcg", "recall", "hit", "mrr"}  # what a list holds is no merit of the request
+    assert {"novelty@10", "coverage@10"} <= set(results.metrics)
     assert results.metrics["ndcg@10/new"].mean == pytest.approx(table.filter(new)["ndcg@10"].mean())
     assert table.filter(new)["ndcg@10/known"].is_nan().all()
 
