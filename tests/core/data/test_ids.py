@@ -91,7 +91,7 @@ def test_items_without_a_record_are_a_warning_above_one_in_twenty(tmp_path, caps
 
 @pytest.mark.parametrize("lists", [["(a, b)", "(c, d)"], ["i1 i2 i3", "i4 i5 i6 i7"]])
 def test_lists_of_ids_are_named(tmp_path, lists):
-    raw = Table().read(log(tmp_path, ["a", "b"], lists))
+    raw = Table(list_separator="none").read(log(tmp_path, ["a", "b"], lists))
     arrange(raw)
     assert any(note.startswith("warning: item_id holds lists, such as") for note in raw.notes)
 

@@ -313,7 +313,7 @@ def test_recognition_is_unambiguous(tmp_path):
 
 def test_every_reader_is_documented():
     readers = core_readers()
-    assert len(readers) == 7
+    assert len(readers) == 9
     for reader in readers:
         assert reader.__doc__.strip()
         assert reader.licence

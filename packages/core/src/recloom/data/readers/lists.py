@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ...errors import DataError
+from .text_lists import split_lists
 
 SAMPLE = 1_000
 LITERAL = 1 << 20
 """Characters of a list that is a literal of Python at most."""
 
 
-def one_row_an_item(path: Path, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def one_row_an_item(
+    path: Path, frame: pl.DataFrame, marks: Mapping[str, str] | None = None
+) -> tuple[pl.DataFrame, list[str]]:
     """The frame with lists of `item_id`, and the lists beside them, taken apart; and what was done.
 
-    Lists may be columns of lists or texts that are JSON arrays. Raises DataError where lists of one row differ in
-    length, where another column than that of the items holds lists alone, and for ids that are no single values.
+    Lists may be columns of lists, texts that are JSON arrays, or, where `marks` says what separates them, words.
+    Raises DataError where lists of one row differ in length, where another column than that of the items holds lists
+    alone, and for ids that are no single values.
     """
+    frame = split_lists(frame, marks or {})
     frame = frame.with_columns(_of_text(frame[name]) for name in frame.columns if name != "line")
     listed = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
     frame = frame.with_columns(pl.col(name).cast(_list_of(frame.schema[name])) for name in listed)

@@ -27,10 +27,11 @@ from .jsonlines import json_keys
 from .lists import one_row_an_item
 from .objects import plain_values, read_members
 from .quoting import cells_of
-from .table_columns import IDS, choose_columns, column_names, first_cells, unused_lists
+from .table_columns import IDS, choose_columns, column_names, first_cells, texts_of, unused_lists
 from .text import SHOWN, kind_of, opening, rejections
+from .text_lists import list_marks
 from .unused import SEEN, first_values, left_out, titles_of
-from .values import guess_columns, part_rows, row_checks, to_numbers, to_seconds
+from .values import part_rows, row_checks, to_numbers, to_seconds
 
 
 class Table:
@@ -53,6 +54,8 @@ class Table:
         title_column: column of titles in the file with item attributes, where the guess is wrong.
         keep_columns: further columns to keep beside each interaction.
         tables: of a folder, the files that hold the interactions, where several may.
+        list_separator: what separates the items of a list that is one cell, such as ` ` or `,`; `none` where such cells
+            are single ids.
     """
 
     name: ClassVar[str] = "table"
@@ -75,11 +78,12 @@ class Table:
         keep_columns: list[str] | None = None,
         encoding: str = "auto",
         tables: list[str] | None = None,
+        list_separator: str | None = None,
     ) -> None:
         self.items_path, self.users_path = items_path or [], users_path or []
         self.separator = typed_separator(separator)
         self.quote, self.columns, self.keep_columns = quote, column_list(columns), column_list(keep_columns)
-        self.encoding, self.tables = encoding, tables or []
+        self.encoding, self.tables, self.list_separator = encoding, tables or [], list_separator
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
         self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
 
@@ -91,10 +95,7 @@ class Table:
                 from .folder_evidence import folder_plan
 
                 return bool(folder_plan(path, cls()).tables)
-            return path.is_file() and set(guess_columns(column_names(path, cls()))) >= {
-                "user_id",
-                "item_id",
-            }
+            return path.is_file() and bool(choose_columns(path, column_names(path, cls()), cls()))
         except (DataError, pl.exceptions.PolarsError, OSError):
             return False
 
@@ -172,6 +173,8 @@ def _rows(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> 
         return _read_delimited(path, roles, kept, reader)
     wanted = [*roles.values(), *kept]
     names, notes = _called(wanted, roles, kept)
+    marks, doubts = list_marks(path, roles, texts_of(path, column_names(path, reader), reader), reader)
+    notes += doubts
     if kind == "json":
         keys = dict(zip(wanted, names, strict=True))
         frame, bad = read_members(path, keys, json_keys(path, reader.encoding), reader.encoding, notes)
@@ -179,7 +182,7 @@ def _rows(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> 
         frame, bad = pl.read_parquet(path, columns=wanted, glob=False).select(wanted), no_rejections()
         frame.columns = list(names)
         frame = frame.with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
-    frame, listed = one_row_an_item(path, frame)
+    frame, listed = one_row_an_item(path, frame, marks)
     frame = plain_values(path, frame, roles, listed, notes)
     frame = stripped_ids(path, frame.with_columns(pl.col(IDS).cast(pl.String)), IDS, notes)
     frame, understood = _understood(path, frame, reader)
@@ -217,17 +220,19 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: 
     columns = column_names(path, reader)
     names, notes = _called(columns, roles, kept)
     layout = Delimited(path, names, separator, not reader.columns, reader.quote, reader.encoding, notes)
+    marks, doubts = list_marks(path, roles, texts_of(path, columns, reader), reader)
+    notes += doubts
     others = [names[columns.index(column)] for column in kept]
     types: dict[str, pl.DataType] = dict.fromkeys([*roles, *others], pl.String())
-    if "value" in roles:
+    if "value" in roles and "value" not in marks:
         types["value"] = pl.Float32()
-    if "timestamp" in roles:
+    if "timestamp" in roles and "timestamp" not in marks:
         types["timestamp"] = pl.String() if reader.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
     unread = frame["value"].null_count() if "value" in roles else 0
     if unread and (separator != "," or 2 * unread > frame.height):  # words, decimal commas, or thousands?
         frame, lossy = layout.read(types | {"value": pl.String()})
-    frame, listed = one_row_an_item(path, frame)
+    frame, listed = one_row_an_item(path, frame, marks)
     frame = plain_values(path, frame, roles, listed, notes)
     frame, understood = _understood(path, frame, reader)
     good, bad = valid_rows(frame, layout, lossy, IDS)

@@ -19,6 +19,7 @@ from .jsonlines import json_keys
 from .objects import with_members
 from .quoting import cells_of
 from .text import kind_of, opening
+from .text_lists import first_texts, list_columns, list_role
 from .values import ROLES, guess_columns, untyped
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str
         if column is not None and column != "none"
     }
     guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
+    if "item_id" not in guessed and any(list_role(name) == "item_id" for name in names):
+        lists = list_columns(names, texts_of(path, names, reader))
+        guessed = {role: name for role, name in lists.items() if name not in named.values()} | guessed
     roles = {role: named.get(role, guessed.get(role)) for role in ROLES if asked[role] != "none"}
     wanted = [(FLAGS[role], column) for role, column in named.items()]
     wanted += [("--keep-columns", name) for name in reader.keep_columns]
@@ -98,9 +102,11 @@ def _as_written(names: list[str], column: str) -> str:
 
 def unused_lists(names: list[str], used: Sequence[str]) -> list[str]:
     """A note of columns that hold each user's lists of items, by their names, and are not read."""
-    left = [name for name in names if name not in used and untyped(name).lower().endswith(LISTS)]
+    plain = {name: untyped(name).lower() for name in names if name not in used}
+    left = [name for name, one in plain.items() if one.endswith(LISTS) or one.startswith("history_")]
     if not left:
         return []
+    left.sort(key=lambda name: "id" not in plain[name].split("_"))
     return [
         f"warning: {', '.join(left)} may hold lists of a user's items, and is left out. Where it does, read them "
         f"instead: --item-column {shlex.quote(left[0])}"
@@ -147,6 +153,15 @@ def options_given(reader: Table) -> dict[str, Any]:
 
 def _valid(column: str | None, roles: dict[str, str]) -> str | None:
     return column if column == "none" or column in roles.values() else None
+
+
+def texts_of(path: Path, names: Sequence[str], reader: Table) -> dict[str, list[str]]:
+    """Cells of the first rows of each column of a file, as texts."""
+    kind, rows = kind_of(path, reader.encoding), []
+    if kind == "delimited":
+        separator = reader.separator or guess_separator(path, reader.encoding)
+        rows = first_cells(path, separator, reader)[0 if reader.columns else 1 :]
+    return first_texts(path, kind, names, rows, reader.encoding)
 
 
 def first_cells(path: Path, separator: str, reader: Table, count: int = LINES) -> list[list[str]]:
