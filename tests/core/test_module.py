@@ -9,6 +9,7 @@ from recloom.batch import Batch
 from recloom.data.batches.module import RecDataModule
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
+from recloom.losses import BPR
 from recloom.schemas import SplitSpec
 from recloom.spec import build, describe
 from recloom.training.module import RecModule
@@ -47,6 +48,26 @@ def test_an_empty_history_gives_the_popularity_order(folder):
     scores = module.rank(everything(module, [[0, 0], [0, 3]]))
     assert torch.equal(scores[0], data.train.item_counts()[1:].float())
     assert not torch.equal(scores[1], scores[0])
+
+
+@pytest.mark.parametrize("name", ["EASE", "Popularity"])
+def test_a_loss_for_what_has_nothing_to_train_is_refused_before_it_is_fitted(folder, name, monkeypatch):
+    monkeypatch.setattr(RecModule, "learn", lambda self, data: pytest.fail("it was fitted first"))
+    module = RecModule({"class_path": name, "init_args": {}}, loss=BPR(), metrics=["ndcg@5"])
+    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with pytest.raises(
+        RecloomError, match=rf"{name} has no weights that training changes.*the loss BPR would do nothing"
+    ):
+        trainer.fit(module, RecDataModule(str(folder)))
+
+
+def test_weights_of_another_version_are_refused_in_words(folder):
+    module, _ = trained(folder, {"class_path": "LightGCN", "init_args": {"dim": 4}})
+    state = {name: value for name, value in module.state_dict().items() if "user" not in name}
+    with pytest.raises(
+        RecloomError, match=r"are not those of LightGCN as it is installed .Missing key.*train the run again"
+    ):
+        module.load_state_dict(state)
 
 
 def test_cold_start_users_get_the_decayed_order_from_a_decayed_popularity(folder):

@@ -17,6 +17,7 @@ from recloom.models.ctr.click_model import ClickModel
 from recloom.models.ctr.dcnv2 import Cross
 from recloom.models.ctr.deepfm import products
 from recloom.models.ctr.layers import Dice
+from recloom.schemas import EventCodes
 from torch import nn
 
 CATALOG = Catalog(
@@ -232,3 +233,28 @@ def test_log_loss_needs_labels():
     given.labels = torch.tensor([[1], [2]])
     with pytest.raises(RecloomError, match="LogLoss compares scores with a label for each candidate"):
         LogLoss()(Fixed(torch.zeros(2, 3)), given)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_of_before_events_were_read_score_as_they_did(name):
+    rated = Catalog(
+        CATALOG.items, CATALOG.users, events=EventCodes(column="value", names=["1", "5"], cuts=[3])
+    )
+    kind, options = type(MODELS[name]()), {"dim": 3, "hidden": (5,)}
+    torch.manual_seed(0)
+    before, now = (kind(rated, **options, events=events) for events in (False, True))
+    for parameter in before.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    given = batch()
+    given.history_event = torch.tensor([[0, 1, 2], [2, 1, 2]])
+    wanted = before.eval().score(given)
+    with pytest.warns(
+        UserWarning, match=f"this {kind.__name__} was trained before click models read what happened"
+    ):
+        now.load_state_dict(before.state_dict())
+    torch.testing.assert_close(now.eval().score(given), wanted)
+    assert now.inputs == before.inputs == ("user", "history")
+    whole = kind(rated, **options)
+    again = kind(rated, **options)
+    again.load_state_dict(whole.state_dict())
+    assert again.events is not None

@@ -23,7 +23,7 @@ from .external_weights import check_probes
 from .held_runs import HeldRuns
 from .llm_sessions import AskingModule
 from .measurement import Measurement
-from .optimizer import adamw, not_finite
+from .optimizer import adamw, not_finite, refuse_nothing_to_train
 from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
 from .saved_state import check_data, check_optimizer, read_state, write_state
 
@@ -91,6 +91,8 @@ class RecModule(AskingModule):
         self.catalog = catalog
         self.recommender = cast(Recommender, build("register_models", self._given, catalog))
         self.loss = self.given_loss[0] or loss_of(self.recommender)
+        if self.given_loss[0] is not None and self.recommender.default_loss is None:
+            refuse_nothing_to_train(self.recommender, self.given_loss[0])
         self.automatic_optimization = self.loss is not None
         self.popularity = torch.zeros(catalog.num_items + 1)
 
@@ -244,7 +246,14 @@ class RecModule(AskingModule):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """As torch's; then weights from folders must give the outputs that the checkpoint holds."""
-        found = super().load_state_dict(state_dict, strict, assign)
+        try:
+            found = super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            _, _, faults = str(error).partition("\n")
+            raise RecloomError(
+                f"the weights of this checkpoint are not those of {type(self.recommender).__name__} as it is installed "
+                f"({' '.join(faults.split()) or error}). Install the version that wrote it, or train the run again."
+            ) from error
         if self.external:
             check_probes(self.recommender, self.external)
         return found

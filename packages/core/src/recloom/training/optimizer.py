@@ -83,6 +83,17 @@ def optimizer_groups(recommender: Recommender, loss: nn.Module, lr: float) -> li
     return [group for group in groups if group["params"]]
 
 
+def refuse_nothing_to_train(recommender: Recommender, loss: nn.Module) -> None:
+    """Raise RecloomError where neither the recommender nor the loss has a parameter that a step could change."""
+    if not any(one.requires_grad for part in (recommender, loss) for one in part.parameters()):
+        name, minimised = type(recommender).__name__, type(loss).__name__
+        raise RecloomError(
+            f"{name} has no weights that training changes: it only counts or solves in closed form, so the loss "
+            f"{minimised} would do nothing. Leave --model.loss out, or choose a recommender that is trained "
+            "(`recloom list models`)."
+        )
+
+
 def cosine_share(step: int, steps: int) -> float:
     """.5 (1 + cos(pi step / (steps - 1))): 1 in the first of `steps` optimiser steps (0), 0 in the last."""
     return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps - 1))))

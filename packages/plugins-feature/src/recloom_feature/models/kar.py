@@ -19,7 +19,7 @@ Unlike the authors' code:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from recloom.batch import Batch
@@ -53,7 +53,6 @@ class KAR(Recommender):
         out: size of its output; the backbone's final network gets twice as many inputs more.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ("user", "history")
     default_loss = "LogLoss"
     reads_pairs = True
     user_vectors: Tensor
@@ -86,7 +85,12 @@ class KAR(Recommender):
                 f"found {type(self.backbone).__name__}"
             )
         self.backbone.widen(2 * out)
-        self.max_len, self.inputs = self.backbone.max_len, self.backbone.inputs  # type: ignore[misc]
+        self.max_len = self.backbone.max_len
+
+    @property
+    def inputs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the backbone, which may not read events where it was trained without."""
+        return self.backbone.inputs
 
     def training_rows(self, data: RecDataModule) -> Rows:
         return self.backbone.training_rows(data)

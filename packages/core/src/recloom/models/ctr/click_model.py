@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -73,6 +73,7 @@ class ClickModel(Recommender):
         )
         if self.events is not None:
             self.inputs = (*type(self).inputs, "history_event")  # type: ignore[misc]
+        self.register_load_state_dict_pre_hook(_without_events)
 
     def logits(self, batch: Batch, extra: Tensor | None = None) -> Tensor:
         """(B, C) logits; `extra` (B, C, size) joins the input of the final network once it was widened."""
@@ -172,3 +173,16 @@ class ClickModel(Recommender):
             return batch
         end = {name: getattr(batch, name)[:, -self.max_len :] for name in ("history", "history_event")}
         return replace(batch, **end)
+
+
+def _without_events(model: ClickModel, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+    """A checkpoint without weights of events, from before there were any: its model does not read them."""
+    if model.events is None or any(name.startswith(f"{prefix}events.") for name in state):
+        return
+    model.events = None
+    model.inputs = type(model).inputs  # type: ignore[misc]
+    warnings.warn(
+        f"this {type(model).__name__} was trained before click models read what happened with the items of a history, "
+        "and is used as it was trained, without. To have it read, train a new run",
+        stacklevel=2,
+    )
