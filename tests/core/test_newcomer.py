@@ -214,12 +214,12 @@ def test_the_help_of_the_loop_is_short_and_every_option_in_it_exists(verb, capsy
     with pytest.raises(SystemExit):
         main([verb, "--help-all"])
     everything = capsys.readouterr().out
-    named = set(re.findall(r"--[a-z_.]*[a-z]", short)) - {"--help", "--all", "--model", "--data"}
+    named = set(re.findall(r"--[a-z_.]*[a-z]", short)) - {"--help", "--all", "--model", "--data", "--metrics"}
     named -= {
         "--model.recommender.dim",
         "--model.recommender.llm.run",
     }  # of some: the long help cannot know them
-    assert len(named) > 4
+    assert len(named) > 3
     assert not {word for word in named if word not in everything}
 
 
@@ -230,6 +230,69 @@ def test_what_can_be_named_is_listed(capsys):
     assert "[core]" in said
     assert "SASRec" not in said
     assert all(len(line.split()) > 2 for line in said.splitlines())  # a name, words about it, the owner
+
+
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["data"]])
+def test_lists_are_as_wide_as_the_terminal(words, capsys, monkeypatch):
+    main(words)
+    free = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "72")
+    main(words)
+    narrow = capsys.readouterr().out
+    assert max(map(len, free.splitlines())) > 80
+    lists = [
+        line for line in narrow.splitlines() if line.startswith("  ") and not line.startswith("  recloom ")
+    ]
+    assert len(lists) > 5
+    assert max(map(len, lists)) <= 72
+    assert narrow.split() == free.split()
+
+
+def test_the_package_is_the_command(warm_python):
+    done = warm_python.run("-m", "recloom", "--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"recloom {recloom.__version__}"), done.stderr
+
+
+def test_a_test_measures_the_metrics_it_is_asked_for(data, tmp_path):
+    fit(data, tmp_path / "run", model="ItemKNN")
+    for words in (
+        ["--metrics", "ndcg@5", "mrr@3"],
+        ["--metrics=hit@4,ndcg@2"],
+        ["--model.metrics", "recall@7"],
+    ):
+        run_command(["test", str(tmp_path / "run"), *words, *QUIET])
+        found = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
+        names = {name for word in words for name in word.rpartition("=")[2].split(",") if "@" in name}
+        assert {name for name in found if "/" not in name} == names
+    with pytest.raises(
+        RecloomError, match=r"--metrics needs names of metrics, such as --metrics ndcg@10,mrr@10"
+    ):
+        run_command(["test", str(tmp_path / "run"), "--metrics"])
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("--trainer.max_epoch", "--trainer.max_epochs"),
+        ("--model.metric", "--model.metrics"),
+        ("--conf", "--config"),
+    ],
+)
+def test_a_shortened_option_is_refused_with_its_whole_name(data, tmp_path, short, whole):
+    with pytest.raises(RecloomError, match=rf"{short} is not an option.*Did you mean {whole}\?"):
+        fit(data, tmp_path / "run", f"{short}=1", model="ItemKNN")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_an_unknown_title_may_have_meant_is_shown(data, tmp_path):
+    fit(data, tmp_path / "run", model="ItemKNN")
+    run = recloom.load(tmp_path / "run")
+    titles = ["Toy Story (1995)", "Toy Soldiers (1991)", "Heat (1995)", *(f"Film {n}" for n in range(17))]
+    run.catalog.items = run.catalog.items.with_columns(title=pl.Series(titles))
+    with pytest.warns(UserWarning, match=r"'Toy Storry' \(did you mean 'Toy Story \(1995\)'\?\)"):
+        run.recommend(history=["i1", "Toy Storry"])
+    with pytest.warns(UserWarning, match=r"ignored: 'zzzzz'$"):
+        run.recommend(history=["i1", "zzzzz"])
 
 
 def test_python_warns_of_what_it_ignores(data, tmp_path):

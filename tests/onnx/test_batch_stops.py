@@ -118,6 +118,18 @@ def test_a_full_disk_is_named_and_what_is_done_is_kept(verified, users, tmp_path
     assert recommend_file(verified.path, users, tmp_path / "lists.parquet", k=4, part=2).resumed == 4
 
 
+def test_what_is_stopped_before_its_first_part_is_told_to_begin_anew(verified, users, tmp_path, monkeypatch):
+    def full(self, *tables):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PartWriter, "add", full)
+    with pytest.raises(
+        RecloomError, match=r"no part of 7 rows was finished, so the same command begins anew"
+    ):
+        recommend_file(verified.path, users, tmp_path / "lists.parquet", k=4, part=2)
+    assert not (tmp_path / "lists.parquet.parts").exists()
+
+
 def test_uneven_times_are_bad_rows():
     lists = pa.list_(pa.string())
     table = pa.table(

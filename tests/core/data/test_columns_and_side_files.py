@@ -21,6 +21,13 @@ NAMED = {"user_column": "visit", "item_column": "sku", "time_column": "when", "v
 OTHERS = ["user_id", "item_id", "timestamp", "value", "line", "file"]
 
 
+@pytest.mark.parametrize("option", ["--items-path", "--users-path"])
+def test_a_side_file_that_is_not_there_is_named_with_its_own_option(tmp_path, option):
+    sides = {option[2:].replace("-", "_"): [tmp_path / "gone.csv"]}
+    with pytest.raises(DataError, match=rf"gone\.csv is not a file\. Check {option}\."):
+        Table(**NAMED, **sides).read(written(tmp_path, "csv"))
+
+
 def written(folder, kind):
     frame, path = pl.DataFrame(ROWS), folder / f"log.{kind}"
     if kind == "csv":

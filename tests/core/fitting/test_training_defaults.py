@@ -106,8 +106,6 @@ PARTICULAR = "{class_path: Particular, init_args: {dim: 2}}"
         ["--model.recommender.class_path", "Particular"],
         ["--model", "SASRec", "--model", "Particular"],
         ["--model", "SASRec", "--config", "particular.yaml"],
-        ["--model", "SASRec", "--conf", "particular.yaml"],
-        ["--model", "SASRec", "--con=particular.yaml"],
         ["--model", "SASRec", "-cparticular.yaml"],
         ["--config", "sasrec.yaml", "--config", "particular.yaml"],
         ["--config", "sasrec.yaml", "--model", "Particular"],
@@ -131,7 +129,6 @@ def test_they_are_those_of_the_model_that_is_trained(toy, tmp_path, monkeypatch,
     [
         ["--model", "Particular", "--model", "SASRec"],
         ["--model", "Particular", "--config", "sasrec.yaml"],
-        ["--model", "Particular", "--conf", "sasrec.yaml"],
         ["--config", "particular.yaml", "--model", '{"class_path":"SASRec"}'],
     ],
     ids=" ".join,
@@ -143,7 +140,7 @@ def test_a_model_that_is_named_first_and_replaced_leaves_no_defaults(toy, tmp_pa
 
 
 def test_a_word_wins_over_them_whatever_way_the_model_is_named(toy, tmp_path, monkeypatch):
-    named = ["--model", '{"class_path":"Particular"}', "--model.lr", "0.5", "--conf", "other.yaml"]
+    named = ["--model", '{"class_path":"Particular"}', "--model.lr", "0.5", "--config", "other.yaml"]
     parsed = _parsed(toy, tmp_path, monkeypatch, [*named, "--data.batch_size=9"])
     assert {name: parsed[option] for name, option in OPTIONS.items()} == OWN | {"lr": 0.5, "batch_size": 9}
 

@@ -319,11 +319,11 @@ def test_another_file_is_not_replaced_unasked(run, tmp_path):
         ({"model": Speaker(), "disagreement": "calibrate"}, "answers have none"),
         (
             {"split": SplitSpec()},
-            r"leaves 0 items with text and without.*--split.strategy time --split.test 0.3",
+            r"leaves 0 items with text and without.*--split.strategy time --split.test 0.3 instead",
         ),
         (
             {"split": SplitSpec(strategy="time", test=0.01)},
-            r"takes 2. Use --split.strategy time --split.test 0.3",
+            r"takes 2. Use --split.strategy time --split.test 0.3 instead",
         ),
         ({"users": 1.5}, "--users is a share"),
         ({"pairs": 0}, "pairs must be at least 1; found 0"),
@@ -345,9 +345,21 @@ def test_a_split_by_time_is_not_recommended_where_it_is_used(run, tmp_path):
     rows = [(user, item, at * 100 + user) for at in range(10) for user in range(3) for item in range(3)]
     data = write_toy(tmp_path / "known", rows, ["a", "b", "c"])
     with pytest.raises(
-        DataError, match=r"leaves 0 items.*Use --split.test above 0.3, or data with new items"
+        DataError, match=r"leaves 0 items.*No split by time leaves 2 either.*Use data with new items"
     ):
         run(data=data)
+
+
+def test_the_split_that_is_recommended_leaves_a_pair(run, tmp_path):
+    rows = [(user, item, at * 10 + user) for at in range(10) for user in range(3) for item in range(3)]
+    rows += [(0, item, 45) for item in (3, 4)]
+    data = write_toy(tmp_path / "halfway", rows, list("abcde"))
+    with pytest.raises(DataError, match=r"leaves 0 items") as told:
+        run(data=data)
+    words = r"Use --split.strategy time --split.test (\S+)( --split.valid 0)? instead"
+    share = re.search(words, str(told.value))[1]
+    assert 0.3 < float(share) < 0.9
+    run(data=data, split=SplitSpec(strategy="time", valid=0, test=float(share)), users=1.0)
 
 
 def test_the_command_line_plans_and_asks(data, tmp_path, capsys):

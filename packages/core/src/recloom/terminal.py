@@ -1,8 +1,12 @@
-"""Show untrusted text on a terminal without letting it steer the terminal."""
+"""Show untrusted text on a terminal without letting it steer the terminal; lists as wide as the terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +38,33 @@ def plain(text: str, width: int = 80) -> Text:
 def visible(message: str) -> str:
     """A message of several lines, whatever it quotes: line breaks stay, all else that `plain` would replace is."""
     return "\n".join(UNSAFE.sub(_picture, line) for line in message.split("\n"))
+
+
+def width() -> int | None:
+    """Columns of the terminal that is printed to, or those that COLUMNS names; None where neither says."""
+    with contextlib.suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
+            return columns
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stdout.isatty():
+            return os.get_terminal_size(sys.stdout.fileno()).columns
+    return None
+
+
+def listed(name: str, text: str, column: int) -> str:
+    """A name and, from a column on, a text about it, which is broken at the width of the terminal, if there is one."""
+    begin, columns = f"  {name:{column - 3}} ", width()
+    if columns is None or len(begin) + len(text) <= columns or columns < column + 20:
+        return begin + text
+    indent = " " * column
+    return textwrap.fill(
+        text,
+        columns,
+        initial_indent=begin,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _picture(found: re.Match[str]) -> str:

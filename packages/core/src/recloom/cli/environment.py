@@ -15,7 +15,7 @@ from ..command import command
 from ..errors import RecloomError
 from ..io import version
 from ..spec import unknown
-from ..terminal import plain, visible
+from ..terminal import listed, plain, visible
 
 CHECKED = (
     "recloom", "torch", "lightning", "numpy", "polars", "pyarrow", "pydantic", "jsonargparse", "onnx",
@@ -94,7 +94,7 @@ def list_command(
         if found:
             print(f"{name.replace('_', ' ')} ({KINDS[name]})")
         for known, (thing, owner) in sorted(found.items()):
-            print(visible(f"  {known:24}{_about(thing)} [{owner}]"))
+            print(visible(listed(known, f"{_about(thing)} [{owner}]", 26)))
 
 
 def _registered(kind: str) -> dict[str, tuple[Any, str]]:

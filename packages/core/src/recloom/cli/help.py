@@ -169,7 +169,7 @@ usage: recloom {verb} RUN [options]
                                   was trained from
   --ckpt_path FILE                a checkpoint; by default the best, else the
                                   last
-  --model.metrics ndcg@5,hit@20   other metrics than the run was trained with
+  --metrics ndcg@5,hit@20         other metrics than the run was trained with
   --data.candidates all           other candidates: all, impressions, rated,
                                   uniform-N, popular-N
   --data.seen masked              kept: items of the history may be recommended

@@ -12,7 +12,7 @@ from typing import Any
 from .. import __version__
 from ..errors import Finished, RecloomError, Terminated
 from ..plugins import collect
-from ..terminal import visible
+from ..terminal import listed, visible
 from .deferred_imports import defer_heavy_imports
 from .help import ALL, HELP, LIGHTNING, usage
 from .invoke import find_command, invoke, no_command
@@ -104,7 +104,7 @@ def _overview() -> str:
     commands = dict(LIGHTNING)
     commands |= {name: _first_line(function) for name, function in collect("register_commands").items()}
     width = max(map(len, commands)) + 2
-    lines = [f"  {name:{width}}{text}" for name, text in commands.items()]
+    lines = [listed(name, text, width + 2) for name, text in commands.items()]
     return "\n".join(
         [
             "usage: recloom COMMAND [options]",
@@ -120,7 +120,7 @@ def _overview() -> str:
 
 def _table(functions: dict[str, Callable[..., Any]]) -> str:
     width = max(map(len, functions)) + 2
-    return "\n".join(f"  {name:{width}}{_first_line(function)}" for name, function in functions.items())
+    return "\n".join(listed(name, _first_line(function), width + 2) for name, function in functions.items())
 
 
 def _first_line(function: Callable[..., Any]) -> str:

@@ -270,7 +270,7 @@ def with_one_verb(line: type[Line], verb: str) -> type[Line]:
 def start(line: type[Line], module: type, data: type, args: Any) -> Line:
     """Run a command line of Lightning; what it cannot read and what stops it is told in our words."""
     silence()
-    quiet = {"exit_on_error": False, "parser_mode": own_yaml()}
+    quiet = {"exit_on_error": False, "parser_mode": own_yaml(), "allow_abbrev": False}
     verb = args["subcommand"] if isinstance(args, dict) else args[0] if args else None
     if verb in VERBS:
         line = with_one_verb(line, verb)

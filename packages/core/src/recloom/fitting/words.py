@@ -14,19 +14,38 @@ from ..run_folder import CHECKPOINTS, best_checkpoint, latest_run
 VECTORS = "--data.vectors"
 CONFIG_FLAGS = ("--config", "-c")
 SHORT = {"--model": "--model.recommender", "--data": "--data.path", "--split": "--data.split_path"}
+METRICS = ("--metrics", "--model.metrics")
 
 
 def expand(args: list[str]) -> list[str]:
     """`--model SASRec --data DIR` for `--model.recommender SASRec --data.path DIR`, `test RUN` for `test --run RUN`."""
     words: list[str] = []
-    args = _with_named_vectors(args)
-    for place, word in enumerate(args):
+    for word in _with_metrics(_with_named_vectors(args)):
         flag, equals, value = _config_word(word).partition("=")
-        if (place and args[place - 1] == "--model.metrics") or (flag == "--model.metrics" and equals):
-            flag, value = (flag, _listed(value)) if equals else (_listed(word), value)
         words.append("--overwrite=true" if word == "--overwrite" else SHORT.get(flag, flag) + equals + value)
     if len(words) > 1 and words[0] != "fit" and not words[1].startswith("-"):
         words.insert(1, "--run")
+    return words
+
+
+def _with_metrics(args: list[str]) -> list[str]:
+    """`--metrics ndcg@10 mrr@10` or `--metrics ndcg@10,mrr@10` as `--model.metrics [ndcg@10,mrr@10]`."""
+    words, rest = [], list(args)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag not in METRICS:
+            words.append(word)
+            continue
+        names = [value] if equals else []
+        while rest and not rest[0].startswith("-"):
+            names.append(rest.pop(0))
+        if not any(names):
+            raise RecloomError(
+                f"{flag} needs names of metrics, such as {flag} ndcg@10,mrr@10; found none. `recloom list metrics` "
+                "shows them."
+            )
+        words += [METRICS[1], _listed(",".join(names))]
     return words
 
 
@@ -53,10 +72,7 @@ def _with_named_vectors(args: list[str]) -> list[str]:
 
 
 def _config_word(word: str) -> str:
-    """`--conf FILE` and `-cFILE`, which the parser would take too, as `--config FILE` and `-c=FILE`."""
-    flag, equals, value = word.partition("=")
-    if len(flag) > len("--c") and "--config".startswith(flag):
-        return "--config" + equals + value
+    """`-cFILE`, which the parser takes too, as `-c=FILE`."""
     return f"-c={word[2:]}" if word.startswith("-c") and word[2:3] not in ("", "=") else word
 
 

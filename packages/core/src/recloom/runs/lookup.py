@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ..data.catalog import Catalog
 from ..errors import RecloomError
+
+LONGEST = 60
+"""Letters of a text that near titles are looked for by."""
+COMPARED = 100
+"""Titles that are compared letter by letter."""
 
 
 def find_items(catalog: Catalog, queries: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -22,6 +29,30 @@ def find_items(catalog: Catalog, queries: Sequence[str]) -> np.ndarray[Any, np.d
         for place in np.flatnonzero(index == 0):
             index[place] = _by_title(catalog, str(queries[int(place)]))
     return index
+
+
+def near(catalog: Catalog, query: str, most: int = 3) -> list[str]:
+    """Titles, or else ids, that a text that names no item may have meant, the nearest first.
+
+    The names that share the most runs of three letters with the text are compared with it letter by letter.
+    """
+    column = "title" if "title" in catalog.items.columns else "item_id"
+    names = catalog.items[column].drop_nulls().unique(maintain_order=True)
+    wanted = query.strip().casefold()[:LONGEST]
+    parts = sorted({wanted[at : at + 3] for at in range(max(1, len(wanted) - 2))})
+    folded = names.str.to_lowercase()
+    shared = sum(
+        (folded.str.contains(part, literal=True).cast(pl.Int32) for part in parts),
+        pl.zeros(len(names), pl.Int32, eager=True),
+    )
+    order = pl.DataFrame({"shared": shared, "length": names.str.len_chars(), "name": names}).filter(
+        pl.col("shared") > 0
+    )
+    best = order.sort(["shared", "length"], descending=[True, False], maintain_order=True).head(COMPARED)[
+        "name"
+    ]
+    by_folded = {name.casefold(): name for name in reversed(best.to_list())}
+    return [by_folded[one] for one in difflib.get_close_matches(wanted, by_folded, n=most)]
 
 
 def _by_title(catalog: Catalog, query: str) -> int:

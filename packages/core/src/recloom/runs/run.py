@@ -37,7 +37,7 @@ from ..training.checkpoint import read_checkpoint
 from ..training.held_runs import restore
 from ..training.module import RecModule
 from ..training.task import STATE
-from .lookup import find_items
+from .lookup import find_items, near
 
 if TYPE_CHECKING:
     from ..evaluation.results import Results
@@ -136,7 +136,7 @@ class Run:
             return self.recommend_users([user], k=k, exclude=exclude)[0]
         history = plain_list(history)
         items = torch.from_numpy(find_items(self.catalog, history))
-        tell_unknown(history, items)
+        tell_unknown(history, items, self.catalog)
         happened = self._events(events, items) if events is not None else None
         number = torch.from_numpy(self.catalog.user_index([user])) if user is not None else None
         if number is not None and not number[0] and "user" in self.recommender.inputs:
@@ -303,13 +303,22 @@ def plain_list(history: Any) -> list[Any]:
     return found
 
 
-def tell_unknown(history: Sequence[str], items: Tensor) -> None:
-    """Warn of words that name no item; `items` (L,) holds their indices, 0 where unknown."""
+def tell_unknown(history: Sequence[str], items: Tensor, catalog: Catalog) -> None:
+    """Warn of words that name no item, with what may be meant; `items` (L,) holds their indices, 0 where unknown."""
     unknown = [text for text, index in zip(history, items.tolist(), strict=True) if not index]
     if unknown:
-        warnings.warn(f"not known, so ignored: {', '.join(map(repr, unknown))}", stacklevel=3)
+        shown = [_with_near(text, catalog) for text in unknown[:NAMES_SHOWN]] + [
+            *map(repr, unknown[NAMES_SHOWN:])
+        ]
+        warnings.warn(f"not known, so ignored: {', '.join(shown)}", stacklevel=3)
     if len(unknown) == len(history):
         warnings.warn("nothing known of this history: the order is that for newcomers", stacklevel=3)
+
+
+def _with_near(text: str, catalog: Catalog) -> str:
+    """An unknown word with the titles or ids that may be meant."""
+    found = near(catalog, str(text))
+    return f"{text!r} (did you mean {' or '.join(map(repr, found))}?)" if found else repr(text)
 
 
 def tell_unknown_events(events: Sequence[Any], codes: Tensor, known: Sequence[str]) -> None:

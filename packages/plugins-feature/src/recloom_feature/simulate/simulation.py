@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +90,8 @@ class Simulation:
             )
         rows = read_training(data, split, split_path)
         texts = item_text(rows.catalog.items, self.columns)
+        if len(cold_with_text(rows, texts)) < 2:
+            raise too_few_cold_items(data, rows, texts)
         pairs, recipe = self.draw(rows, texts), self.recipe(rows, llm.model, by)
 
         def ask(session: LLMSession) -> GeneratedTable:
@@ -111,16 +115,7 @@ class Simulation:
 
     def draw(self, rows: TrainingRows, texts: dict[str, str]) -> list[PairRequest]:
         """Pairs of cold items for a share of the training users; items without text are left out."""
-        cold = [item for item in rows.cold_items() if texts[item]]
-        if len(cold) < 2:
-            found = rows.spec.test if rows.spec.strategy == "time" else 0.0
-            wider = (
-                f"--split.test above {found:g}" if found >= 0.3 else "--split.strategy time --split.test 0.3"
-            )
-            raise DataError(
-                f"this split leaves {len(cold)} items with text and without a training interaction, and a pair "
-                f"takes 2. Use {wider}, or data with new items."
-            )
+        cold = cold_with_text(rows, texts)
         users = rows.users(self.users, self.seed)
         shown = {one.user: one.with_text(texts).last(self.history) for one in rows.histories(users)}
         users = [user for user in users if shown[user].items]
@@ -199,6 +194,32 @@ class Simulation:
             "prompt": prompt,
             "source": pair.user.rows,
         }
+
+
+def cold_with_text(rows: TrainingRows, texts: Mapping[str, str]) -> list[str]:
+    """Items with text and without a training interaction, in the order of the catalogue."""
+    return [item for item in rows.cold_items() if texts[item]]
+
+
+def too_few_cold_items(data: Path, rows: TrainingRows, texts: Mapping[str, str]) -> DataError:
+    """The error for a split that leaves no pair of cold items, with the narrowest split by time that leaves one."""
+    advice = "No split by time leaves 2 either: every item was met early. Use data with new items."
+    for test in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        valid = rows.spec.valid if rows.spec.valid + test < 1 else 0.0
+        spec = SplitSpec(
+            strategy="time", valid=valid, test=test, min_user=rows.spec.min_user, min_item=rows.spec.min_item
+        )
+        with suppress(DataError):  # a split that leaves nothing to train on
+            if len(cold_with_text(read_training(data, spec), texts)) >= 2:
+                more = "" if valid == rows.spec.valid else " --split.valid 0"
+                advice = (
+                    f"Use --split.strategy time --split.test {test:g}{more} instead, or data with new items."
+                )
+                break
+    return DataError(
+        f"this split leaves {len(cold_with_text(rows, texts))} items with text and without a training interaction, and "
+        f"a pair takes 2. {advice}"
+    )
 
 
 def template(by: Way) -> tuple[Any, str]:

@@ -188,9 +188,10 @@ def _check_share(parts: Parts, requests: RequestFile, most: float) -> None:
 
 
 def _far(parts: Parts, requests: RequestFile) -> str:
-    kept = f"{parts.total.next_row:,} of {requests.num_rows:,} rows are done"
-    where = f" and kept in {parts.folder}" if parts.done else ""
-    return f"{kept}{where}. The same command goes on from there."
+    if not parts.done:
+        return f"no part of {requests.num_rows:,} rows was finished, so the same command begins anew."
+    kept = f"{parts.total.next_row:,} of {requests.num_rows:,} rows are done and kept in {parts.folder}"
+    return f"{kept}. The same command goes on from there."
 
 
 def _stopped(parts: Parts, requests: RequestFile, error: OSError) -> RecloomError:

@@ -34,6 +34,8 @@ KEYS = {
     "user_id": ("user_id", "userid", "user", "id", "reviewerid", "uid"),
 }
 FLAGS = {"item_id": "--item-column", "user_id": "--user-column"}
+SIDE = {"item_id": "--items-path", "user_id": "--users-path"}
+"""Options that name the files."""
 ADDED = {"item_id": (), "user_id": ("num_interactions",)}
 """Columns that a prepared dataset adds to those of a side file."""
 ALL = 100_000
@@ -65,6 +67,9 @@ def read_side(
     """
     if not paths:
         return
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"{missing} is not a file. Check {SIDE[key]}.")
     *maps, last = paths
     table, rejected = _attributes(last, key, column, title, quote, encoding, raw.notes)
     texts = [name for name in table.columns if name != key and _holds_text(table[name])]
@@ -213,7 +218,7 @@ def _read_map(path: Path, key: str, encoding: str) -> pl.DataFrame:
     if bad.height:
         raise DataError(
             f"{path}, line {bad['line'][0]}: an id map has two ids a line, such as `1 1198`. Give the file "
-            "with attributes last in --items-path or --users-path."
+            f"with attributes last in {SIDE[key]}."
         )
     again = frame.filter(~pl.col(key).is_first_distinct())
     if again.height:
