@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -15,6 +16,8 @@ from recloom_onnx.artifact import session as sessions
 from recloom_onnx.artifact.ids import aligned, id_array, padded
 from recloom_onnx.artifact.manifest import read_manifest
 from recloom_onnx.artifact.session import Session
+
+from .conftest import HISTORIES
 
 
 def test_a_verified_artefact_loads_and_recommends(verified):
@@ -234,3 +237,15 @@ def test_inputs_are_completed_once_in_the_order_of_the_graph(artefact):
         assert prepared.tolist() == direct.tolist()
     with pytest.raises(RecloomError, match="k is the length of the lists"):
         session.run_prepared(inputs, 0)
+
+
+def test_requests_that_take_much_memory_are_computed_a_few_at_a_time(verified, monkeypatch):
+    session = Session(verified.path, threads=1)
+    whole = session.recommend(HISTORIES, 4)
+    sizes, run = [], session._session.run
+    session._session = SimpleNamespace(
+        run=lambda names, given: sizes.append(len(given["history"])) or run(names, given)
+    )
+    session.manifest = session.manifest.model_copy(update={"rows": 3})
+    assert session.recommend(HISTORIES, 4) == whole
+    assert sizes == [3, 3, 1]

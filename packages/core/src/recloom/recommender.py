@@ -160,12 +160,14 @@ class ExportSpec:
         inputs: names of `Batch` fields.
         max_len: length to which a history is cut and left-padded; None = left as it is.
         search: the same scores as inner products, where they are that.
+        rows: requests that are computed at once, at most, where a request takes much memory; None = any number.
     """
 
     module: nn.Module
     inputs: tuple[str, ...]
     max_len: int | None
     search: Search | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -258,3 +258,12 @@ def test_weights_of_before_events_were_read_score_as_they_did(name):
     again = kind(rated, **options)
     again.load_state_dict(whole.state_dict())
     assert again.events is not None
+
+
+def test_an_exported_graph_is_told_how_many_requests_fit_into_memory(monkeypatch):
+    model = MODELS["DIN"](max_len=10)
+    numbers = 8 * model.width * 10 * CATALOG.num_items
+    monkeypatch.setattr("recloom.models.ctr.click_model.EXPORTED", 5 * numbers)
+    assert model.export().rows == 5
+    monkeypatch.setattr("recloom.models.ctr.click_model.EXPORTED", 1)
+    assert model.export().rows == 1

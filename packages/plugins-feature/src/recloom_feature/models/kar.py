@@ -19,6 +19,7 @@ Unlike the authors' code:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -27,7 +28,7 @@ from recloom.data import Catalog, Interactions
 from recloom.data.batches import Rows
 from recloom.errors import RecloomError, at_least
 from recloom.models.ctr import DIN, ClickModel
-from recloom.recommender import Recommender
+from recloom.recommender import ExportSpec, Recommender
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class KAR(Recommender):
     def inputs(self) -> tuple[str, ...]:  # type: ignore[override]
         """Those of the backbone, which may not read events where it was trained without."""
         return self.backbone.inputs
+
+    def export(self) -> ExportSpec:
+        return replace(super().export(), rows=self.backbone.rows_at_once())
 
     def training_rows(self, data: RecDataModule) -> Rows:
         return self.backbone.training_rows(data)

@@ -110,6 +110,8 @@ class Manifest(Record):
     fields: list[str]
     """What the model reads, as fields of `Batch`."""
     max_len: int | None
+    rows: int | None = None
+    """Requests that `Session` computes at once, at most, where one takes much memory; null: any number."""
     num_items: int
     num_users: int
     seen: Literal["masked", "kept"]

@@ -240,6 +240,18 @@ class Session:
         """
         if k < 1 or k != int(k):
             raise RecloomError(f"k is the length of the lists, a whole number of 1 or more; found {k}")
+        rows = len(inputs["history"])
+        step = min(self.manifest.rows or rows, rows) or 1
+        if step >= rows:
+            return self._run_at_once(inputs, k)
+        parts = [
+            self._run_at_once({name: array[at : at + step] for name, array in inputs.items()}, k)
+            for at in range(0, rows, step)
+        ]
+        ids, scores = zip(*parts, strict=True)
+        return np.concatenate(ids), np.concatenate(scores)
+
+    def _run_at_once(self, inputs: dict[str, Array], k: int) -> tuple[Array, Array]:
         try:
             ids, scores = self._session.run(NAMES, {**inputs, "k": np.array([k], dtype=np.int64)})
         except UnicodeEncodeError as error:

@@ -122,6 +122,7 @@ def export_artefact(
             outputs=outputs,
             fields=list(spec.inputs),
             max_len=spec.max_len,
+            rows=spec.rows,
             num_items=catalog.num_items,
             num_users=catalog.num_users,
             seen=seen,

@@ -130,6 +130,11 @@ class _Adapter:
             self.graph.outputs[number] = end
 
 
+def _most(manifest: Manifest) -> int:
+    """Requests that Triton joins, at most: fewer where one takes much memory."""
+    return min(MAX_BATCH, manifest.rows or MAX_BATCH)
+
+
 def serialised(values: Array) -> bytes:
     """One request's values as Triton reads them: text after its length in four bytes, numbers as they are."""
     if values.dtype != object:
@@ -189,14 +194,14 @@ def _config(name: str, manifest: Manifest, sample: dict[str, Array]) -> Iterator
     yield _interface(manifest)
     yield f"name: {_quoted(name)}"
     yield 'backend: "onnxruntime"'
-    yield f"max_batch_size: {MAX_BATCH}"
+    yield f"max_batch_size: {_most(manifest)}"
     for port in manifest.inputs:
         dims = _dims(port) if port.name != "k" else [1]
         yield f"input [ {{ {_tensor(port, dims or [1])} }} ]"
     for port in manifest.outputs:
         yield f"output [ {{ {_tensor(port, _dims(port))} }} ]"
     yield f"dynamic_batching {{ max_queue_delay_microseconds: {DELAY} }}"
-    for size in (1, MAX_BATCH):
+    for size in sorted({1, _most(manifest)}):
         yield f'model_warmup [ {{ name: "batch of {size}" batch_size: {size}'
         for port in manifest.inputs:
             value = f"{_typed(port, sample[port.name].shape[1:])} input_data_file: {_quoted(port.name)}"

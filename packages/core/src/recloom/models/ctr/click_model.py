@@ -16,7 +16,7 @@ from ...data.catalog import Catalog
 from ...data.interactions import Interactions
 from ...data.provenance import check_first
 from ...errors import RecloomError, at_least
-from ...recommender import Recommender
+from ...recommender import ExportSpec, Recommender
 from .fields import Fields
 from .history_events import HistoryEvents
 from .layers import Mlp
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 24
 """Numbers held at once while scoring without gradients."""
+EXPORTED = 1 << 28
+"""The same in an exported graph, 1 GB."""
 PRIOR = 10.0
 """Interactions of average taste that an item is credited with when cold-start users are scored."""
 
@@ -135,6 +137,14 @@ class ClickModel(Recommender):
         size = max(1, AT_ONCE // max(1, len(batch) * self.numbers(batch)))
         for candidates in torch.split(batch.candidates, size, 1):
             yield replace(batch, candidates=candidates)
+
+    def export(self) -> ExportSpec:
+        return replace(super().export(), rows=self.rows_at_once())
+
+    def rows_at_once(self) -> int:
+        """Requests that an exported graph, which has no loop over candidates, computes at once in EXPORTED numbers."""
+        one = Batch.of(torch.zeros(1, self.max_len or 1, dtype=torch.long))
+        return max(1, EXPORTED // max(1, self.num_items * self.numbers(one)))
 
     def joined(self, x: Tensor, extra: Tensor | None) -> Tensor:
         """The input of the final network: (B, C, n), and the extra one after it."""
