@@ -16,16 +16,16 @@ from ..data.catalog import Catalog
 from ..data.provenance import identity
 from ..errors import RecloomError, at_least
 from ..llm import BatchPlanned
-from ..losses import Loss, loss_of
+from ..losses import Loss
 from ..recommender import Recommender
 from ..spec import Spec, build, describe
 from .external_weights import check_probes
 from .held_runs import HeldRuns
 from .llm_sessions import AskingModule
 from .measurement import Measurement
-from .optimizer import adamw, not_finite, refuse_nothing_to_train
+from .optimizer import adamw, minimised, not_finite
 from .ranking import mask_items, masked_items, retrieves, served_lists, served_scores, unknown_users
-from .saved_state import check_data, check_optimizer, read_state, write_state
+from .saved_state import check_data, check_optimizer, read_state, weights_of, write_state
 
 METRICS = ("ndcg@10", "recall@10", "hit@10", "mrr@10", "coverage@10", "novelty@10")
 
@@ -70,9 +70,7 @@ class RecModule(AskingModule):
         self.register_buffer("popularity", torch.empty(0))  # (num_items + 1,)
         self.measurement: Measurement | None = None
         self.seed, self.added = 0, 0  # `added`: items that came after training, the last of the catalogue
-        self.trained_on: dict[
-            str, str
-        ] = {}  # hashes of dataset, split and ids that the state was learnt from
+        self.trained_on: dict[str, str] = {}  # hashes of dataset, split and ids that the state is of
         self.runs = HeldRuns()  # other runs that the recommender and the loss build on
         self.run_folder: Path | None = None
         self.external: dict[str, dict[str, Any]] = {}
@@ -90,9 +88,7 @@ class RecModule(AskingModule):
         """Make the recommender for a catalogue; its weights are new, its fitted state is empty."""
         self.catalog = catalog
         self.recommender = cast(Recommender, build("register_models", self._given, catalog))
-        self.loss = self.given_loss[0] or loss_of(self.recommender)
-        if self.given_loss[0] is not None and self.recommender.default_loss is None:
-            refuse_nothing_to_train(self.recommender, self.given_loss[0])
+        self.loss = minimised(self.recommender, self.given_loss[0])
         self.automatic_optimization = self.loss is not None
         self.popularity = torch.zeros(catalog.num_items + 1)
 
@@ -246,14 +242,8 @@ class RecModule(AskingModule):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """As torch's; then weights from folders must give the outputs that the checkpoint holds."""
-        try:
+        with weights_of(self.recommender):
             found = super().load_state_dict(state_dict, strict, assign)
-        except RuntimeError as error:
-            _, _, faults = str(error).partition("\n")
-            raise RecloomError(
-                f"the weights of this checkpoint are not those of {type(self.recommender).__name__} as it is installed "
-                f"({' '.join(faults.split()) or error}). Install the version that wrote it, or train the run again."
-            ) from error
         if self.external:
             check_probes(self.recommender, self.external)
         return found

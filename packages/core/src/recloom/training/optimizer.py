@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RecloomError
+from ..losses import Loss, loss_of
 from ..recommender import Recommender
 
 if TYPE_CHECKING:
@@ -83,15 +84,21 @@ def optimizer_groups(recommender: Recommender, loss: nn.Module, lr: float) -> li
     return [group for group in groups if group["params"]]
 
 
-def refuse_nothing_to_train(recommender: Recommender, loss: nn.Module) -> None:
-    """Raise RecloomError where neither the recommender nor the loss has a parameter that a step could change."""
-    if not any(one.requires_grad for part in (recommender, loss) for one in part.parameters()):
-        name, minimised = type(recommender).__name__, type(loss).__name__
+def minimised(recommender: Recommender, given: Loss | None) -> Loss | None:
+    """The given loss, or what the recommender asks for, or None.
+
+    Raises RecloomError for a given loss where neither it nor a recommender that is not trained has a parameter.
+    """
+    if given is None or recommender.default_loss is not None:
+        return given or loss_of(recommender)
+    if not any(one.requires_grad for part in (recommender, given) for one in part.parameters()):
+        name, loss = type(recommender).__name__, type(given).__name__
         raise RecloomError(
-            f"{name} has no weights that training changes: it only counts or solves in closed form, so the loss "
-            f"{minimised} would do nothing. Leave --model.loss out, or choose a recommender that is trained "
+            f"{name} has no weights that training changes: it only counts or solves in closed form, so the loss {loss} "
+            "would do nothing. Leave --model.loss out, or choose a recommender that is trained "
             "(`recloom list models`)."
         )
+    return given
 
 
 def cosine_share(step: int, steps: int) -> float:

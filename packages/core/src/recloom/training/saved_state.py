@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..data.catalog import Catalog
@@ -90,6 +92,19 @@ def read_state(
             setattr(owner, last, torch.empty_like(value))
     module.external = saved.get("external", {})
     put_back(module.recommender, module.external, checkpoint["state_dict"])
+
+
+@contextmanager
+def weights_of(recommender: nn.Module) -> Iterator[None]:
+    """Say in words that weights are not those of a recommender, where torch says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        _, _, faults = str(error).partition("\n")
+        raise RecloomError(
+            f"the weights of this checkpoint are not those of {type(recommender).__name__} as it is installed "
+            f"({' '.join(faults.split()) or error}). Install the version that wrote it, or train the run again."
+        ) from error
 
 
 def check_data(trained_on: dict[str, str], data: RecDataModule) -> None:
