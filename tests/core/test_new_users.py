@@ -65,6 +65,12 @@ def test_known_and_new_requests_by_hand(metric):
     assert found[f"{metric}/new"] == pytest.approx((value(2) + value(3)) / 2)
     assert found[metric] == pytest.approx((value(1) + value(2) + value(3)) / 3)
     assert meter.without_history == 2
+    first, second = MetricAccumulator([metric], METRICS), MetricAccumulator([metric], METRICS)
+    first.update(scores[:1], labels=labels[:1], new=torch.tensor([False]))
+    second.update(scores[1:], labels=labels[1:], new=torch.tensor([True, True]))
+    first.merge(second.state())
+    assert first.compute() == pytest.approx(found)
+    assert first.without_history == 2
 
 
 @pytest.mark.parametrize(("new", "counted"), [(None, None), (torch.tensor([False, False]), 0)])
@@ -218,7 +224,15 @@ def test_a_validation_of_mostly_new_users_is_warned_of(data):
         module.val_dataloader()
 
 
-def test_a_validation_of_known_users_is_not(data, recwarn):
+def test_a_validation_of_known_users_is_not(data, tmp_path, write_dataset, recwarn):
+    known = [(f"u{n % 10}", f"i{n % 7}", n) for n in range(80)]
+    later = [(f"u{n}" if n < 7 else f"w{n}", f"i{n % 7}", 100 + n) for n in range(20)]
+    frame = pl.DataFrame([*known, *later], schema=["user_id", "item_id", "timestamp"], orient="row")
+    some = RecDataModule(
+        str(write_dataset(tmp_path / "data", frame)), SplitSpec(strategy="time", valid=0.1, test=0.1)
+    )
+    some.setup()
+    assert some.val_dataloader().dataset.new == 3
     module = RecDataModule(str(data))
     module.setup()
     module.val_dataloader()
