@@ -83,16 +83,22 @@ def test_quotes_that_swallow_lines_are_seen(tmp_path):
     assert raw.rejected["line"].to_list() == [3]
 
 
-def test_odd_ids_work_as_they_are(tmp_path):
+def test_odd_ids_work_and_none_become_one(tmp_path):
     long = "x" * 10_000
     raw = read(
         tmp_path,
         f'a b,"say ""hi""",1,1\n😀,{long},2,2\n"\' ",007,3,3\n"\' ",7,3,4\n"a,b","7 ",3,5\n',
     )
     data = arrange(raw)
-    assert data.interactions["user_id"].to_list() == ["a b", "😀", "' ", "' ", "a,b"]
+    assert data.interactions["user_id"].to_list() == ["a b", "😀", "'", "'", "a,b"]
     assert data.interactions["item_id"].to_list() == ['say "hi"', long, "007", "7", "7 "]
     assert data.items.height == 5
+    said = [note for note in raw.notes if "spaces around" in note]
+    assert said[0] == "log.csv: spaces around 2 of user_id were removed"
+    assert (
+        "1 of item_id have spaces around them, and other ids differ by these alone, such as '7' and '7 '"
+        in said[1]
+    )
 
 
 def test_windows_line_ends_and_byte_order_mark(tmp_path):

@@ -224,8 +224,9 @@ def test_spaces_around_ids_of_json_and_parquet_go_where_that_joins_none(tmp_path
     assert raw.interactions["user_id"].to_list() == [" a", "a ", "b"]
     assert "log.parquet: spaces around 3 of item_id were removed" in raw.notes
     assert (
-        "log.parquet: 2 of user_id have spaces around them, and other ids differ by these alone" in raw.notes
-    )
+        "warning: log.parquet: 2 of user_id have spaces around them, and other ids differ by these alone, such as "
+        "' a' and 'a '; all stay as they are. Write them alike if they are the same"
+    ) in raw.notes
     assert raw.items.rows() == [("7", None), ("8", None), ("9", "Nine")]
 
 

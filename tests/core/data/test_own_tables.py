@@ -120,8 +120,19 @@ def test_decimal_commas_count_where_they_can_only_be_decimal(shop, tmp_path):
     assert to_numbers(pl.Series(["1,234", "5"]))[0].to_list() == [None, 5.0]
     assert to_numbers(pl.Series(["1,234", "0,5"]))[0].to_list() == pytest.approx([1.234, 0.5])
     assert to_numbers(pl.Series(["1.5", None, "x"]))[0].to_list() == [1.5, None, None]
-    (tmp_path / "quoted.csv").write_text('user,item,rating\na,x,"4,5"\n')
-    assert Table().read(tmp_path / "quoted.csv").rejected.height == 1
+    path = tmp_path / "quoted.csv"
+    for cells, values in (
+        (["4,5"], [4.5]),  # within quotes it is one cell, and no number but this
+        (["3", "4,5", "2"], [3.0, 4.5, 2.0]),
+        (["1,234", "5"], [5.0]),  # or 1.234
+        (["4,5,3", "4,5", "2"], [2.0]),  # lists, or what follows the first comma belongs to it
+        (["4, 5", "4,5", "2"], [2.0]),
+    ):
+        path.write_text("user,item,rating\n" + "".join(f'a,x{n},"{cell}"\n' for n, cell in enumerate(cells)))
+        raw = Table().read(path)
+        assert raw.interactions["value"].to_list() == values, cells
+        assert raw.rejected.height == len(cells) - len(values)
+        assert ("values: decimal commas, such as '4,5'" in raw.notes) == (4.5 in values)
 
 
 @pytest.mark.parametrize(

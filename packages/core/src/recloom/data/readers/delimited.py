@@ -188,8 +188,12 @@ def stripped_ids(path: Path, frame: pl.DataFrame, ids: Sequence[str], notes: lis
             notes.append(f"{path.name}: spaces around {counts[name]:,} of {name} were removed")
             frame = found
         else:
+            pairs = pl.DataFrame({"id": frame[name], "plain": found[name]}).drop_nulls().unique()
+            alike = pairs.filter(pl.col("plain").is_duplicated()).sort("plain", "id")["id"]
             notes.append(
-                f"{path.name}: {counts[name]:,} of {name} have spaces around them, and other ids differ by these alone"
+                f"warning: {path.name}: {counts[name]:,} of {name} have spaces around them, and other ids differ by "
+                f"these alone, such as {alike[0]!r} and {alike[1]!r}; all stay as they are. Write them alike if they "
+                "are the same"
             )
     return frame
 

@@ -28,7 +28,7 @@ from .lists import one_row_an_item
 from .objects import plain_values, read_members
 from .quoting import cells_of
 from .table_columns import IDS, choose_columns, column_names, first_cells, texts_of, unused_lists
-from .text import SHOWN, kind_of, opening, rejections
+from .text import SHOWN, holds, kind_of, opening, rejections
 from .text_lists import list_marks
 from .unused import SEEN, first_values, left_out, titles_of
 from .values import part_rows, row_checks, to_numbers, to_seconds
@@ -230,7 +230,7 @@ def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: 
         types["timestamp"] = pl.String() if reader.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
     unread = frame["value"].null_count() if "value" in roles else 0
-    if unread and (separator != "," or 2 * unread > frame.height):  # words, decimal commas, or thousands?
+    if unread and (separator != "," or 2 * unread > frame.height or holds(path, b'"')):  # words, commas?
         frame, lossy = layout.read(types | {"value": pl.String()})
     frame, listed = one_row_an_item(path, frame, marks)
     frame = plain_values(path, frame, roles, listed, notes)

@@ -49,6 +49,8 @@ MISSING = {"null", "\\n", "na", "n/a", "#n/a", "nan", "none", "nil", "<na>", "un
 """Words, in lower case, that programs write for no value."""
 GROUPED = r"^[+-]?\d{1,3}(,\d{3})+$"
 """`1,234`: one thousand two hundred and thirty-four, or a little more than one."""
+LISTED = r"^[\d.\s]*,(\s|[\d.\s]*,)[\d.,\s]*$"
+"""Several numbers in one cell: `4,5,3` or `4, 5`."""
 THOUSANDS = (
     (r"^[+-]?\d{1,3}(,\d{3})*,\d{3}\.\d+$", ",", "."),
     (r"^[+-]?\d{1,3}(\.\d{3})*\.\d{3},\d+$", ".", ","),
@@ -62,8 +64,8 @@ Check = tuple[pl.Expr, str]
 NO_NUMBER = "value is empty or not a number"
 NO_TIME = "timestamp is empty or not a time"
 ACCEPTED = {
-    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5 where the separator is not a comma (1,234 alone "
-    "may mean thousands and is refused); --value-column none reads the rows without values.",
+    NO_NUMBER: "Numbers may be written 4, 4.5, 1e3, and 4,5, within quotes where a comma separates (1,234 "
+    "alone may mean thousands and is refused, and so are lists); --value-column none reads the rows without values.",
     NO_TIME: "Times may be Unix seconds (or ms, µs, ns), 2023-12-31, 2023-12-31 14:30:05 (with T, fraction or "
     "zone), 31.12.2023 or 31/12/2023 14:30 where numbers above 12 say which is the day, and any other form "
     "with --time-format, such as %d.%m.%y.",
@@ -210,7 +212,7 @@ def to_numbers(values: pl.Series) -> tuple[pl.Series, str | None]:
             plain = texts.str.replace_all(mark, "", literal=True).str.replace(point, ".", literal=True)
             return plain.cast(pl.Float32, strict=False), f"such as {sure[0]!r}, {mark!r} between thousands"
     commas = texts.filter(texts.str.contains(",", literal=True).fill_null(False))
-    if not len(commas) or commas.str.contains(GROUPED).all():
+    if not len(commas) or commas.str.contains(GROUPED).all() or commas.str.contains(LISTED).any():
         return texts.cast(pl.Float32, strict=False), None
     numbers = texts.str.replace(",", ".", literal=True).cast(pl.Float32, strict=False)
     if numbers.null_count() == texts.cast(pl.Float32, strict=False).null_count():
