@@ -1,6 +1,7 @@
 """How often do the tests of `recloom compare` find a difference where there is none, and do its intervals cover?
 
     python benchmarks/significance.py [--data ../shared/data]
+    python benchmarks/significance.py --train 3 4 5      trains these seeds alone, for instance in a second process
 
 Six SASRec runs on ml-latest-small (configs/ml-latest-small/sasrec.yaml, seeds 0 to 5; leave-last-out, full
 catalogue, history masked, ties against the model), kept in benchmarks/.data and not trained again. Reported:
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterable
 from datetime import date
 from importlib.metadata import version
 from itertools import combinations
@@ -35,8 +37,8 @@ FOLDER = HERE / ".data" / "significance"
 SEEDS, METRIC, TRIALS = range(6), "ndcg@10", 2000
 
 
-def runs(data: Path) -> np.ndarray:
-    """(6, U) NDCG of each run and user."""
+def runs(data: Path, seeds: Iterable[int] = SEEDS) -> np.ndarray:
+    """(S, U) NDCG of each run and user."""
     import recloom
     from recloom.cli.main import main as recloom_main
     from recloom.evaluation.results import read_per_user
@@ -47,7 +49,7 @@ def runs(data: Path) -> np.ndarray:
             ["data", "prepare", "movielens", "--path", str(data / "ml-latest-small"), "--out", str(prepared)]
         )
     columns = []
-    for seed in SEEDS:
+    for seed in seeds:
         run = FOLDER / f"sasrec-{seed}"
         if not (run / "metrics.json").is_file():
             words = [
@@ -103,7 +105,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
-    values, started = runs(parser.parse_args().data), time.process_time()
+    parser.add_argument("--train", nargs="+", type=int, choices=list(SEEDS), metavar="SEED")
+    given = parser.parse_args()
+    if given.train:
+        runs(given.data, given.train)
+        return
+    values, started = runs(given.data), time.process_time()
     random = np.random.default_rng(0)
     pairs = [paired_difference(values[a], values[b]).p_value for a, b in combinations(SEEDS, 2)]
     splits = {}
