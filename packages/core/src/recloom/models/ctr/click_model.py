@@ -75,7 +75,7 @@ class ClickModel(Recommender):
         )
         if self.events is not None:
             self.inputs = (*type(self).inputs, "history_event")  # type: ignore[misc]
-        self.register_load_state_dict_pre_hook(_without_events)
+        self.register_load_state_dict_pre_hook(_without_events)  # type: ignore[no-untyped-call]
 
     def logits(self, batch: Batch, extra: Tensor | None = None) -> Tensor:
         """(B, C) logits; `extra` (B, C, size) joins the input of the final network once it was widened."""
