@@ -129,10 +129,10 @@ def _keeping_parts(reader: type[Reader], path: Path, options: Mapping[str, Any])
         return options
     table = Table(**given(options))
     if path.is_dir():
-        files = folder_plan(path, table).tables
-        if len(files) > 1:  # the files say it
+        plan = folder_plan(path, table)
+        if plan.parts:  # the files say it
             return options
-        path = files[0]
+        path = plan.tables[0]
     column = part_column(column_names(path, table))
     kept = column_list(options.get("keep_columns"))
     return {**options, "keep_columns": [*kept, column]} if column and column not in kept else options

@@ -38,13 +38,13 @@ def read_folder(folder: Path, reader: Table) -> RawTables:
     found = [read_interactions(path, chosen) for path in plan.tables]
     roles = [roles for _, roles in found]
     _refuse_differences(folder, plan.tables, roles, reader)
-    raw = _joined(plan, [table for table, _ in found])
+    raw = _joined(folder, plan, [table for table, _ in found])
     rows = raw.interactions.height + raw.rejected.height
     keys = dict(roles[0])
     for role, side in plan.sides.items():
         setattr(chosen, f"{KINDS[role]}_path", [side.path])
         keys[role] = side.key
-    taken = [f"{', '.join(path.name for path in plan.tables)} as interactions ({rows:,} rows)"]
+    taken = [f"{_listed([path.name for path in plan.tables])} as interactions ({rows:,} rows)"]
     taken += [
         f"{side.path.name} as {KINDS[role]} ({side.rows:,} rows, {side.key} is their key)"
         for role, side in plan.sides.items()
@@ -77,7 +77,7 @@ def unused_note(folder: Path, files: Sequence[Path], options: Sequence[str]) -> 
     return [f"left unused: {_listed([path.name for path in left])}{more}"]
 
 
-def _joined(plan: FolderPlan, tables: Sequence[RawTables]) -> RawTables:
+def _joined(folder: Path, plan: FolderPlan, tables: Sequence[RawTables]) -> RawTables:
     """One table of the interactions of all, with the column `part` where the files are parts of a split."""
     if len(tables) == 1:
         return tables[0]
@@ -97,7 +97,11 @@ def _joined(plan: FolderPlan, tables: Sequence[RawTables]) -> RawTables:
     if plan.parts:
         notes.append(joined_note(plan.tables))
     else:
-        notes.append(f"{' and '.join(path.name for path in plan.tables)} are joined in this order")
+        each = [
+            f"{path.relative_to(folder).as_posix()} ({table.interactions.height + table.rejected.height:,} rows)"
+            for path, table in zip(plan.tables, tables, strict=True)
+        ]
+        notes.append(f"joined in this order: {_listed(each)}")
     rejected = pl.concat([table.rejected for table in tables])
     return RawTables(joined, list(plan.tables), rejected=rejected, notes=notes, encoding=tables[0].encoding)
 

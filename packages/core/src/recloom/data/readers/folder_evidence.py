@@ -17,6 +17,7 @@ from .attributes import key_place, title_place
 from .delimited import Delimited, guess_separator, placed_names
 from .jsonlines import first_objects, read_json_lines
 from .parts import part_files
+from .pieces import EMPTY, MOST_FILES, joined_pieces, partition_files
 from .quoting import cells_of
 from .table_columns import IDS, choose_columns, column_names, options_given
 from .text import kind_of, opening, table_files
@@ -59,7 +60,7 @@ class FolderPlan:
     """What the tables of a folder are taken for."""
 
     tables: tuple[Path, ...]
-    """The tables of interactions; several are parts of a split, or were named."""
+    """The tables of interactions; several are parts of a split, pieces of one table, or were named."""
     parts: bool
     columns: dict[str, str]
     """Role to column, where another table's key says so."""
@@ -74,7 +75,7 @@ class NoInteractions(DataError):
 
 
 @dataclass(frozen=True)
-class _Looked:
+class Looked:
     """One table of a folder, as its header and first rows show it."""
 
     path: Path
@@ -134,7 +135,7 @@ def folder_plan(folder: Path, reader: Table) -> FolderPlan:
     where several readings are possible.
     """
     looked, unused = _look(folder, reader)
-    groups, columns = _groups(folder, looked, reader)
+    groups, columns = _groups(folder, looked, unused, reader)
     if not groups:
         why = "; ".join(f"{name}: {reason}" for name, reason in unused.items())
         raise NoInteractions(f"{folder} holds no table of users and items. {why}".rstrip())
@@ -143,17 +144,24 @@ def folder_plan(folder: Path, reader: Table) -> FolderPlan:
     ]
     if len(plans) == 1:
         return plans[0]
-    raise DataError(_question(folder, plans, reader, several=len(groups) > 1))
+    equal = [tables for tables, parts in groups if not parts]
+    same = [one for tables in equal for one in tables if one.names == equal[0][0].names]
+    raise DataError(_question(folder, plans, reader, same, several=len(groups) > 1))
 
 
-def _look(folder: Path, reader: Table) -> tuple[list[_Looked], dict[str, str]]:
+def _look(folder: Path, reader: Table) -> tuple[list[Looked], dict[str, str]]:
     """The tables of a folder, and the others that look like some and cannot be read, with the reason."""
     looked, unused = [], {}
-    for path in table_files(folder):
+    for path in table_files(folder) or partition_files(folder):
         try:
             names = column_names(path, reader)
         except (DataError, pl.exceptions.PolarsError) as error:
+            if path.parent != folder and EMPTY not in str(error):
+                raise DataError(f"{path}, a piece of a table in {folder}, cannot be read: {error}") from error
             unused[path.name] = str(error).removeprefix(f"{path}").strip(" ,:")
+            continue
+        if len(set(names)) < len(names):
+            unused[path.name] = f"line 1 is no header: {', '.join(names)[:200]}"
             continue
         if len(names) < 2 and path.name.lower().endswith((".txt", ".dat", ".json")):
             continue  # a text, not a table
@@ -162,18 +170,22 @@ def _look(folder: Path, reader: Table) -> tuple[list[_Looked], dict[str, str]]:
         except DataError as error:
             unused[path.name] = str(error).splitlines()[0].removeprefix(f"{path}").strip(" ,:")
             roles = {}
-        looked.append(_Looked(path, tuple(names), reader, roles))
+        looked.append(Looked(path, tuple(names), reader, roles))
     return looked, unused
 
 
 def _groups(
-    folder: Path, looked: Sequence[_Looked], reader: Table
-) -> tuple[list[tuple[list[_Looked], bool]], dict[str, str]]:
+    folder: Path, looked: Sequence[Looked], unread: dict[str, str], reader: Table
+) -> tuple[list[tuple[list[Looked], bool]], dict[str, str]]:
     """The tables that may be those of interactions, each with whether they are parts of a split; and their columns."""
     by_path = {table.path: table for table in looked}
     if reader.tables:
         paths = [folder / name for name in reader.tables]
-        absent = [path.name for path in paths if path not in by_path or not by_path[path].roles]
+        absent = [
+            name
+            for name, path in zip(reader.tables, paths, strict=True)
+            if path not in by_path or not by_path[path].roles
+        ]
         if absent:
             raise DataError(
                 f"{folder}: {absent[0]!r} (--tables) is no table of users and items there. It has "
@@ -186,15 +198,22 @@ def _groups(
         return ([([joined[0]], False)], joined[1]) if joined is not None else ([], {})
     sets = part_files([table.path for table in found])
     alone = [table for table in found if not any(table.path in files for files in sets)]
+    whole = joined_pieces(folder, alone, looked, unread)
+    alone = [table for table in alone if not any(table in tables for tables in whole)]
     keyed = [table for table in alone if any(table.distinct(table.roles[role]) for role in IDS)]
-    if len(keyed) < len(alone) or sets:
+    keyed = [
+        one for one in keyed if not any(one.names == other.names for other in alone if other not in keyed)
+    ]
+    if len(keyed) < len(alone) or sets or whole:
         alone = [table for table in alone if table not in keyed]
-    return [([by_path[path] for path in files], True) for files in sets] + [
-        ([one], False) for one in alone
+    return [
+        *(([by_path[path] for path in files], True) for files in sets),
+        *((tables, False) for tables in whole),
+        *(([one], False) for one in alone),
     ], {}
 
 
-def _joined(looked: Sequence[_Looked], reader: Table) -> tuple[_Looked, dict[str, str]] | None:
+def _joined(looked: Sequence[Looked], reader: Table) -> tuple[Looked, dict[str, str]] | None:
     """The only table of which one column of ids is recognised and the other is the key of another table."""
     found = []
     for table in looked:
@@ -218,17 +237,17 @@ def _joined(looked: Sequence[_Looked], reader: Table) -> tuple[_Looked, dict[str
     roles = {
         role: column if role == missing else name for role, name in (guessed | {missing: column}).items()
     }
-    return _Looked(table.path, table.names, reader, roles), {missing: column}
+    return Looked(table.path, table.names, reader, roles), {missing: column}
 
 
 def _plans(
-    group: list[_Looked], parts: bool, columns: dict[str, str], looked: Sequence[_Looked], unread: dict[str, str],
+    group: list[Looked], parts: bool, columns: dict[str, str], looked: Sequence[Looked], unread: dict[str, str],
     reader: Table,
 ) -> list[FolderPlan]:  # fmt: skip
     """Every reading of the folder with these interactions: one, unless several tables have as good a claim."""
     paths = [table.path for table in group]
     ids = {
-        role: pl.concat([_plain_ids(table.sample[table.roles[role]]) for table in group]).unique()
+        role: pl.concat([_plain_ids(one.sample[one.roles[role]]) for one in group[:MOST_FILES]]).unique()
         for role in IDS
     }
     given = {"item_id": reader.items_path, "user_id": reader.users_path}
@@ -272,7 +291,7 @@ def _pairs(items: list[Side], users: list[Side]) -> list[tuple[Side | None, Side
     return list(dict.fromkeys(pairs))
 
 
-def _claim(table: _Looked, roles: dict[str, str], ids: dict[str, pl.Series]) -> tuple[dict[str, Side], str]:
+def _claim(table: Looked, roles: dict[str, str], ids: dict[str, pl.Series]) -> tuple[dict[str, Side], str]:
     """The roles that a table may have, with the evidence; or why it has none."""
     tried: dict[str, str] = {}
     for role in IDS:
@@ -319,9 +338,17 @@ def _best(role: str, sides: list[Side]) -> list[Side]:
     return titled if role == "item_id" and titled else sides
 
 
-def _question(folder: Path, plans: Sequence[FolderPlan], reader: Table, *, several: bool) -> str:
-    """What may be meant, each with its whole command."""
+def _question(
+    folder: Path, plans: Sequence[FolderPlan], reader: Table, same: Sequence[Looked], *, several: bool
+) -> str:
+    """What may be meant, each with its whole command; where tables have `same` columns, first that they are one."""
     asked = ""
+    if several and len(same) > 1:
+        names = [table.path.relative_to(folder).as_posix() for table in same]
+        rows = [len(table.every(table.roles["user_id"])) for table in same]
+        each = ", ".join(f"{name} {count:,}" for name, count in zip(names, rows, strict=True))
+        asked += f"\nIf these are one table in pieces, all {sum(rows):,} rows ({each}):\n"
+        asked += f"  {prepare_command('table', folder, options_given(reader) | {'tables': names})}"
     for plan in plans[:5]:
         names = " and ".join(path.name for path in plan.tables)
         whose = "".join(f", {side.path.name} the {KINDS[role]}" for role, side in plan.sides.items())
@@ -329,7 +356,10 @@ def _question(folder: Path, plans: Sequence[FolderPlan], reader: Table, *, sever
         options |= {f"{KINDS[role]}_path": [side.path] for role, side in plan.sides.items()}
         path = plan.tables[0]
         if len(plan.tables) > 1:
-            path, options = folder, options | {"tables": [one.name for one in plan.tables]}
+            path, options = (
+                folder,
+                options | {"tables": [one.relative_to(folder).as_posix() for one in plan.tables]},
+            )
         asked += f"\nIf {names} hold{'s' * (len(plan.tables) == 1)} the interactions{whose}:\n"
         asked += f"  {prepare_command('table', path, options)}"
     more = f"\nand {len(plans) - 5:,} more" if len(plans) > 5 else ""

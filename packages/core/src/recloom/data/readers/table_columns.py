@@ -52,7 +52,7 @@ def column_names(path: Path, reader: Table) -> list[str]:
         if len(guess_columns(names)) > 1:
             raise DataError(f"{path}, line 1 is a header: {', '.join(names)}. Leave --columns out.")
         return reader.columns
-    if any(len(row) == len(names) + 1 for row in first_cells(path, separator, reader, 2)[1:]):
+    if any(len(row) == len(names) + 1 for row in first_cells(path, separator, reader, 20)[1:2]):
         names = with_row_names(names, first_cells(path, separator, reader)[1:])
     if len(names) != len(set(names)) and not _headerless(path, names, separator, reader):
         raise DataError(
