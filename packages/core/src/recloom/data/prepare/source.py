@@ -62,6 +62,7 @@ def prepare_source(
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
+    _refuse_pipe(path if path is not None else Path(reader))
     refuse_existing(out, overwrite)
     options = options or {}
     licence, url = None, None
@@ -111,6 +112,15 @@ def read_raw(reader: type[Reader], path: Path, options: Mapping[str, Any]) -> Ra
     if path.is_dir() and reader is not Table:
         raw.notes += unused_note(path, raw.files, list(taken_by(reader)))
     return raw
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Raise DataError for what can be read only once, from its beginning."""
+    if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise DataError(
+            f"{path} is a pipe or device, which can be read only once; a file is read several times to recognise its "
+            "format. Write it into a file first, such as `PROGRAM > log.csv`, and give that file's name."
+        )
 
 
 def _path_named(word: str) -> Path:

@@ -16,6 +16,7 @@ from . import prepare_command
 from .attributes import key_place, title_place
 from .delimited import Delimited, guess_separator, placed_names
 from .jsonlines import first_objects, read_json_lines
+from .orders import orders_apart
 from .parts import part_files
 from .pieces import EMPTY, MOST_FILES, joined_pieces, partition_files
 from .quoting import cells_of
@@ -194,6 +195,8 @@ def _groups(
         return [([by_path[path] for path in paths], bool(part_files(paths)))], {}
     found = [table for table in looked if table.roles]
     if not found:
+        if question := orders_apart({one.path: (one.names, guess_columns([*one.names])) for one in looked}):
+            raise DataError(f"{folder}: {question}")
         joined = _joined(looked, reader)
         return ([([joined[0]], False)], joined[1]) if joined is not None else ([], {})
     sets = part_files([table.path for table in found])

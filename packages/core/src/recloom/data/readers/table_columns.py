@@ -17,6 +17,7 @@ from .evidence import LINES, first_line_is_data, roles_by_value, with_row_names
 from .foreign import before_rows, matrix
 from .jsonlines import json_keys
 from .objects import with_members
+from .orders import no_items, order_column
 from .quoting import cells_of
 from .text import kind_of, opening
 from .text_lists import first_texts, list_columns, list_role
@@ -127,7 +128,8 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
             return other
         if _headerless(path, names, separator, reader):
             return what + _name_columns(path, separator, reader)
-    free = [name for name in names if name not in found.values()]
+    what += no_items(names, missing)
+    free = [name for name in names if name not in found.values() and name != order_column(names)]
     example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
     if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
     more = "" if "timestamp" in found else " --time-column names the times, --value-column ratings."

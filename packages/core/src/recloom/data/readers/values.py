@@ -60,6 +60,9 @@ TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "t": 1.0, "f": 0.0, "
 """Words, in lower case, for yes and no."""
 OF_DAY = r"^\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*([AaPp][Mm])?\s*$"
 """Times of day."""
+BARE = r"^\s*\d{4}[-/]\d{2}[-/]\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s*$"
+ZONED = r"^\s*\d{4}[-/]\d{2}[-/]\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|UTC|[+-]\d{2}:?\d{2}?)\s*$"
+"""Times of a date without a zone, and with one."""
 Check = tuple[pl.Expr, str]
 NO_NUMBER = "value is empty or not a number"
 NO_TIME = "timestamp is empty or not a time"
@@ -155,7 +158,17 @@ def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:
         return _day_and_month(times, sample[0])
     readable = {form: len(sample) - _parse(sample, form).null_count() for form in FORMATS}
     best = max(FORMATS, key=lambda form: readable[form])
-    return _parse(times, best).dt.epoch("s"), f"text such as {sample[0]!r}, read as {best} in UTC"
+    found = _parse(times, best)
+    unread = times.filter(found.is_null() & times.is_not_null())
+    zoned = "z" in best or best.endswith("UTC")
+    other = unread.filter(unread.str.contains(BARE if zoned else ZONED))
+    if len(other):
+        raise DataError(
+            "of the times, some have a zone and others have none, such as "
+            f"{times.filter(found.is_not_null()).first()!r} and {other[0]!r}, so how far they are apart is not known. Write the zone (Z for UTC) behind each, or "
+            "leave it off each, or name another column in --time-column."
+        )
+    return found.dt.epoch("s"), f"text such as {sample[0]!r}, read as {best} in UTC"
 
 
 def _with_form(times: pl.Series, form: str) -> tuple[pl.Series, str]:
