@@ -70,6 +70,13 @@ def test_objects_of_mongodb_are_unwrapped(tmp_path):
     assert "user_id: the value of $oid in its objects" in raw.notes
 
 
+@pytest.mark.parametrize("wrapped", [{"$a": {"$b": {"$c": {"$d": "7"}}}}, {"$it's": "7"}])
+def test_objects_that_cannot_be_unwrapped_are_no_ids(tmp_path, wrapped):
+    path = lines(tmp_path, [{"user": wrapped, "item": f"i{n}"} for n in range(3)])
+    with pytest.raises(DataError, match="user, taken for user_id, holds objects with"):
+        Table().read(path)
+
+
 def test_ids_in_braces_stay(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id\n" + "".join(f"{{3F25-{n}}},i{n}\n" for n in range(4)))

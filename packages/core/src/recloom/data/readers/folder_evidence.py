@@ -353,7 +353,7 @@ def _question(
         asked += f"\nIf these are one table in pieces, all {sum(rows):,} rows ({each}):\n"
         asked += f"  {prepare_command('table', folder, options_given(reader) | {'tables': names})}"
     for plan in plans[:5]:
-        names = " and ".join(path.name for path in plan.tables)
+        those = " and ".join(path.name for path in plan.tables)
         whose = "".join(f", {side.path.name} the {KINDS[role]}" for role, side in plan.sides.items())
         options: dict[str, Any] = options_given(reader)
         options |= {f"{KINDS[role]}_path": [side.path] for role, side in plan.sides.items()}
@@ -363,7 +363,7 @@ def _question(
                 folder,
                 options | {"tables": [one.relative_to(folder).as_posix() for one in plan.tables]},
             )
-        asked += f"\nIf {names} hold{'s' * (len(plan.tables) == 1)} the interactions{whose}:\n"
+        asked += f"\nIf {those} hold{'s' * (len(plan.tables) == 1)} the interactions{whose}:\n"
         asked += f"  {prepare_command('table', path, options)}"
     more = f"\nand {len(plans) - 5:,} more" if len(plans) > 5 else ""
     what = "interactions" if several else "attributes"

@@ -65,11 +65,13 @@ def plain_values(
             if one is None:
                 break
             key = next(iter(one), "")
-            if len(one) != 1 or not key.startswith("$"):
+            if len(one) != 1 or not (key.startswith("$") and key[1:].isidentifier()):
                 raise DataError(f"{path}: {_refusal(name, roles[name], one, listed)}")
             inner = pl.col(name).str.json_path_match(f"$['{key}']")
             frame = frame.with_columns(pl.coalesce(inner, name).alias(name))
             notes.append(f"{name}: the value of {key} in its objects")
+        if (one := _first_object(frame.get_column(name, default=None))) is not None:
+            raise DataError(f"{path}: {_refusal(name, roles[name], one, listed)}")
     return frame
 
 

@@ -163,10 +163,11 @@ def _from_text(times: pl.Series, sample: pl.Series) -> tuple[pl.Series, str]:
     zoned = "z" in best or best.endswith("UTC")
     other = unread.filter(unread.str.contains(BARE if zoned else ZONED))
     if len(other):
+        first = times.filter(found.is_not_null()).first()
         raise DataError(
-            "of the times, some have a zone and others have none, such as "
-            f"{times.filter(found.is_not_null()).first()!r} and {other[0]!r}, so how far they are apart is not known. Write the zone (Z for UTC) behind each, or "
-            "leave it off each, or name another column in --time-column."
+            f"of the times, some have a zone and others have none, such as {first!r} and {other[0]!r}, so how far they "
+            "are apart is not known. Write the zone (Z for UTC) behind each, or leave it off each, or name another "
+            "column in --time-column."
         )
     return found.dt.epoch("s"), f"text such as {sample[0]!r}, read as {best} in UTC"
 
