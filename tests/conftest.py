@@ -30,10 +30,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread_and_no_terminal(monkeypatch):
+    """What a test before this one may have left: threads of torch, and a width that a library has put down."""
     import torch
 
     torch.set_num_threads(1)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")
