@@ -73,8 +73,8 @@ def main() -> None:
         root = Path(temporary)
         for ties in ("file", "auto"):
             prepare_source("movielens", root / ties, SHARED / args.data, ties=ties)
-        for ties, split in CASES:
-            for model in MODELS:
+        for model in MODELS:
+            for ties, split in CASES:
                 key = f"{split}, {'rule' if ties == 'auto' else 'file'}, {model}"
                 if key in results:
                     continue
