@@ -101,17 +101,21 @@ def test_import_recloom_takes_less_than_60_ms_beyond_pluggy_and_the_standard_lib
 
 
 def test_help_answers_in_half_a_second():
-    """As installed: not compiled anew at every start."""
+    """As installed: not compiled anew at every start. On a slow machine, five times what some of Python's own take."""
     compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def seconds(*words):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, *words], text=True, capture_output=True, env=compiled)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
     spent = []
     for _ in range(RUNS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-m", "recloom.cli.main", "--help"], text=True, capture_output=True, env=compiled
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.stdout.startswith("usage: recloom")
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        if spent[-1] < 0.5:
+        used, shown = seconds("-m", "recloom.cli.main", "--help")
+        assert shown.startswith("usage: recloom")
+        python, _ = seconds("-c", "import asyncio, email.message, http.client, json, logging, unittest")
+        spent.append((used, python))
+        if used < max(0.5, 5 * python):
             return
     raise AssertionError(spent)
