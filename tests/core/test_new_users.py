@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 import recloom
@@ -118,6 +119,54 @@ def test_the_floor_of_labelled_candidates_has_no_metric_of_chances(tmp_path, wri
 def lines_of(run, capsys):
     show(recloom.evaluation.read_results(run))
     return capsys.readouterr().out.splitlines()
+
+
+def test_metrics_over_all_pairs_are_kept_apart_by_hand():
+    names = ["auc", "gauc", "log_loss"]
+    parts = {
+        "known": ([[3.0, 2, 1]], [[1.0, 0, 1]]),  # .5 of the pairs in order
+        "new": ([[0.0, 3, 1], [5, 4, 9]], [[0.0, 1, 0], [1, 0, 0]]),  # 1 and .5 of them; 5 of 8 over both
+    }
+    meter = MetricAccumulator(names, METRICS)
+    for which, (scores, labels) in parts.items():
+        new = torch.full((len(scores),), which == "new")
+        users = torch.arange(len(scores)) + 10 * (which == "new")
+        meter.update(torch.tensor(scores), labels=torch.tensor(labels), users=users, new=new)
+    found = meter.compute()
+    assert list(found) == [name + part for name in names for part in ("", "/known", "/new")]
+    assert (found["auc/known"], found["auc/new"]) == pytest.approx((0.5, 5 / 8))
+    assert (found["gauc/known"], found["gauc/new"]) == pytest.approx((0.5, 0.75))
+    for which, (scores, labels) in parts.items():
+        logits, given = torch.tensor(scores).flatten(), torch.tensor(labels).flatten()
+        wanted = torch.nn.functional.binary_cross_entropy_with_logits(logits, given)
+        assert found[f"log_loss/{which}"] == pytest.approx(wanted.item(), rel=1e-5)
+    assert set(meter.per_user()) == set()
+    assert {"log_loss", "log_loss/known", "log_loss/new"} <= meter.lower_is_better
+    once = {name: draw(np.ones((1, 3))).item() for name, draw in meter.of_draws().items()}
+    assert once == pytest.approx(found)
+    alone = MetricAccumulator(names, METRICS)
+    scores, labels = map(torch.tensor, parts["known"])
+    alone.update(scores, labels=labels, new=torch.tensor([False]))
+    assert list(alone.compute()) == names, "where none is new there is nothing to tell apart"
+
+
+def test_a_test_of_labelled_candidates_has_known_and_new_columns(data, tmp_path, capsys):
+    options = ["--data.candidates=rated", "--data.seen=kept", "--data.positive=4", "--model.metrics=auc,gauc,log_loss",
+               "--data.split.strategy=time", "--data.split.test=0.3", "--data.split.valid=0.15"]  # fmt: skip
+    run_command(["fit", "--model=TitleRate", f"--data={data}", f"--run={tmp_path / 'run'}", *options])
+    results = recloom.load(tmp_path / "run").test()
+    counts = {name: value.n for name, value in results.metrics.items()}
+    assert counts == {f"{m}{part}": n for m in ("auc", "gauc", "log_loss")
+                      for part, n in (("", 11), ("/known", 2), ("/new", 9))}  # fmt: skip
+    assert set(results.floor) == {f"{m}{part}" for m in ("auc", "gauc") for part in ("", "/known", "/new")}
+    assert all(value.mean is not None and value.low is not None for value in results.metrics.values())
+    capsys.readouterr()
+    lines = lines_of(tmp_path / "run", capsys)
+    assert [line.split() for line in lines if line.startswith("metric")] == [
+        ["metric", "all", "known", "new"]
+    ]
+    assert ["requests", "11", "2", "9"] in [line.split() for line in lines]
+    assert "known: users with a history; new: requests without one" in lines
 
 
 def test_the_table_of_a_test_says_all_of_it(runs, capsys):

@@ -113,7 +113,7 @@ def write_results(
             mean=_finite(value),
             low=_finite(low),
             high=_finite(high),
-            n=spread.n if spread else len(table),
+            n=spread.n if spread else _measured(name, len(table), without_history or 0),
             undefined=spread.undefined if spread else 0,
             higher_is_better=name not in worse,
         )
@@ -134,6 +134,12 @@ def write_results(
         table.write_parquet(partial)
     write_text(run / METRICS_FILE, json.dumps(results.model_dump(mode="json"), indent=2) + "\n")
     return results
+
+
+def _measured(metric: str, total: int, new: int) -> int:
+    """The requests that a metric over all of them, or over all that are known or new, is of."""
+    known, of_new = OF_REQUESTS
+    return {known: total - new, of_new: new}.get(metric.partition("/")[2], total)
 
 
 def read_results(run_dir: str | Path) -> Results:

@@ -26,8 +26,8 @@ class MetricAccumulator:
     returns them; facts are needed by metrics of recommended lists only. segments: name to (num_items + 1,)
     bool; each metric of ranks is also kept as `ndcg@10/name`, where only the relevant items of the segment count
     as relevant, ranked among all candidates as they are. A request without one of them has no value there.
-    Where `update` is told which requests are new and some are, metrics of ranks and of pairs within a request are also
-    kept as `ndcg@10/known` and `ndcg@10/new`.
+    Where `update` is told which requests are new and some are, metrics of ranks and of pairs are also kept as
+    `ndcg@10/known` and `ndcg@10/new`; one over all pairs, such as `auc/new`, is then over the pairs of these requests.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class MetricAccumulator:
                 pairs = (self._whole(part) for part in ("scores", "labels", "requests"))
                 values[name] = metric.function(*pairs, self._requests).cpu().numpy()
         for name in self.asked:
-            if apart := self._of_requests(name):
+            if name in values and (apart := self._of_requests(name)):
                 new = self._whole("new").cpu().numpy()
                 values |= {
                     kept: np.where(new == which, values[name], np.nan)
@@ -147,9 +147,11 @@ class MetricAccumulator:
         if not asked:
             return {}
         users = torch.from_numpy(np.unique(self.users, return_inverse=True)[1])  # (R,), 0 to U - 1
-        scores, labels, requests = (self._whole(part).cpu() for part in ("scores", "labels", "requests"))
-        ready = {name: make(scores, labels, users[requests]) for name, make in asked.items()}
-        return {name: _in_numpy(function) for name, function in ready.items()}
+        return {
+            kept: _in_numpy(make(*(part.cpu() for part in pairs), users[requests.cpu()]))
+            for name, make in asked.items()
+            for kept, (*pairs, requests) in self._pairs_of(name).items()
+        }
 
     def state(self) -> dict[str, Tensor]:
         """Everything gathered so far as flat tensors, to be sent to another process and merged there."""
@@ -178,22 +180,32 @@ class MetricAccumulator:
 
     def _of_requests(self, name: str) -> list[str]:
         metric, _ = self.asked[name]
-        measured = metric.per_request and metric.needs != "top"
+        measured = metric.needs != "top" and (metric.per_request or metric.needs == "scores")
         return [f"{name}/{segment}" for segment in OF_REQUESTS] if measured and self.without_history else []
+
+    def _pairs_of(self, name: str) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Name to the (N,) scores, labels and requests that a metric over all pairs is of, all of them and apart."""
+        whole = self._whole("scores"), self._whole("labels"), self._whole("requests")
+        found = {name: whole}
+        if apart := self._of_requests(name):
+            new = self._whole("new")[whole[2]]
+            found |= {
+                kept: (whole[0][mine], whole[1][mine], whole[2][mine])
+                for kept, mine in zip(apart, (~new, new), strict=True)
+            }
+        return found
 
     def _over_all(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, (metric, k) in self.asked.items():
             if metric.per_request:
                 continue
-            if metric.needs == "scores":
-                scores, labels, requests = (self._whole(part) for part in ("scores", "labels", "requests"))
-                result = metric.function(
-                    scores, labels, torch.from_numpy(self.users).to(requests.device)[requests]
-                )
-            else:
-                result = metric.function(self._whole("top")[:, :k].long(), self._fact(metric))
-            found[name] = float(result)
+            if metric.needs == "top":
+                found[name] = float(metric.function(self._whole("top")[:, :k].long(), self._fact(metric)))
+                continue
+            for kept, (scores, labels, requests) in self._pairs_of(name).items():
+                users = torch.from_numpy(self.users).to(requests.device)[requests]
+                found[kept] = float(metric.function(scores, labels, users))
         return found
 
     def _add_ranking(self, scores: Tensor, targets: Tensor, ids: Tensor | None) -> None:
