@@ -41,25 +41,11 @@ SETTINGS = {
 
 
 def prepare(source: Path) -> None:
-    """One dataset of both files, and their division as a split; a user's training items come first."""
-    import polars as pl
-    from recloom.data import PART, read_card, split_record
+    """The dataset with the split of its source, made once; a user's training items come first."""
     from recloom.data.prepare import prepare_source
-    from recloom.io import whole_folder
-    from recloom.schemas import SplitSpec
 
-    if (FOLDER / "splits" / "published" / "split.json").is_file():
-        return
-    prepare_source("sequences", FOLDER, source, name="gowalla", overwrite=True)
-    frame = pl.read_parquet(
-        FOLDER / "interactions.parquet", columns=["user_id", "item_id", "timestamp", "part"]
-    )
-    part = frame["part"].cast(PART)
-    frame = frame.drop("part")
-    record = split_record(frame, part, SplitSpec(strategy="random", valid=0, test=0.2), read_card(FOLDER))
-    with whole_folder(FOLDER / "splits" / "published") as folder:
-        frame.with_columns(part.cast(pl.String)).write_parquet(folder / "split.parquet")
-        (folder / "split.json").write_text(record.model_dump_json(indent=2) + "\n")
+    if not (FOLDER / "splits" / "source" / "split.json").is_file():
+        prepare_source("sequences", FOLDER, source, name="gowalla", keep_split=True, overwrite=True)
 
 
 def go_on(epochs: int) -> None:
@@ -72,8 +58,6 @@ def go_on(epochs: int) -> None:
         "LightGCN",
         "--data",
         str(FOLDER),
-        "--data.split_path",
-        str(FOLDER / "splits/published"),
     ]
     for name, value in SETTINGS.items():
         words += [f"--{name}", str(value)]
