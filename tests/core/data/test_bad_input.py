@@ -204,6 +204,18 @@ def test_json_lines_that_are_no_objects(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("array", [False, True])
+def test_half_of_a_character_is_no_text_and_does_not_become_another(tmp_path, array):
+    users = ["a", r"\ud83d\ude00", r"\uD800", r"x\ude00", r"\\ud800", "b"]
+    rows = [f'{{"user_id": "{user}", "item_id": "i", "more": "\\ud800"}}' for user in users]
+    path = tmp_path / "log.json"
+    path.write_text("[" + ",\n".join(rows) + "]" if array else "\n".join(rows))
+    raw = Table().read(path)
+    assert raw.interactions["user_id"].to_list() == ["a", "\U0001f600", r"\ud800", "b"]
+    assert raw.rejected["line"].to_list() == [3, 4]
+    assert set(raw.rejected["reason"]) == {"half of a character (a lone surrogate), which is no text"}
+
+
 def test_a_repeated_id_in_a_side_file_is_on_record(tmp_path):
     items = tmp_path / "items.csv"
     items.write_text("item_id,title\nx,First\ny,Y\nx,Second\n,None\n")

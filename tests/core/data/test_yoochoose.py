@@ -77,3 +77,11 @@ def test_other_files_are_none_of_it(tmp_path):
         DataError, match=r"expected yoochoose-clicks.dat or yoochoose-buys.dat, with lines such as"
     ):
         Yoochoose().read(tmp_path)
+
+
+def test_lines_of_ratings_are_no_clicks(tmp_path):
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text("".join(f"{n},2014-04-07T10:51:09.277Z,{n * 7},{n % 5 + 1}\n" for n in range(40)))
+    with pytest.raises(DataError, match="--columns user_id timestamp item_id value"):
+        recognise(ratings)
+    assert Yoochoose().read(ratings).interactions.height == 40  # named, it is read as such

@@ -17,6 +17,10 @@ UNKNOWN = 0.05
 """The share of items without a record from which on this is a warning."""
 SHORTENED = r"^-?\d[.,]\d{2,}[eE]\+\d{2,}$"
 """`1.23457E+12`, as spreadsheets show long numbers."""
+EXPONENT = r"^-?\d+([.,]\d+)?[eE]\+?\d+$"
+"""`1e+05`, as R and others write numbers; `1e5` may be a number or a word."""
+LISTED = r'^\s*\[\s*(["\d\[{-].*)?\]\s*$'
+"""Lists as JSON and Python write them."""
 _NUMBER = r"^[+-]?\d+([.,]\d+)?$"
 
 
@@ -82,6 +86,15 @@ def _damaged(name: str, ids: pl.Series) -> list[str]:
             f"warning: {count:,} of {len(ids):,} rows have the {name} {ids.filter(short)[0]} or such, as spreadsheets "
             "shorten long numbers, so different ids may have become one. Export the column as text from the source"
         )
+    raised = ids.str.contains(EXPONENT).fill_null(False) & ~short
+    if not ids.filter(raised).str.contains("+", literal=True).any() and not _all_numbers(ids):
+        raised &= False
+    if count := int(raised.sum()):
+        notes.append(
+            f"warning: {count:,} of {len(ids):,} rows have the {name} {ids.filter(raised)[0]} or such, a number with "
+            "an exponent, which is read as text and is not the id that has all its digits. Write the column as whole "
+            "numbers, or as text from the source"
+        )
     other = ids.filter(ids.str.contains(r"[^\x00-\x7f]").fill_null(False)).unique(maintain_order=True)
     if len(other):
         composed = other.str.normalize("NFC")
@@ -135,8 +148,10 @@ def _lists(raw: RawTables) -> list[str]:
     """A warning where ids are lists of ids."""
     found = []
     for name in IDS:
-        sample = raw.interactions[name].head(1000).cast(pl.String)
-        lists = sample.str.contains(r"^\s*[\[({].*[\])}]\s*$") | sample.str.contains(
+        whole = raw.interactions[name].cast(pl.String)
+        listed = whole.str.contains(LISTED).fill_null(False)
+        sample = whole.head(1000)
+        lists = sample.str.contains(r"^\s*([\[({].*[,;|\s].*[\])}]|\[.*\])\s*$") | sample.str.contains(
             r"^(\w*\d\w*[ |;,]+){2,}\w*\d\w*$"
         )
         if len(sample) and 2 * lists.sum() > len(sample):
@@ -144,4 +159,15 @@ def _lists(raw: RawTables) -> list[str]:
                 f"warning: {name} holds lists, such as {sample.filter(lists)[0][:60]!r}, each of which is taken for "
                 "one id. Write one row for each of its members"
             )
+        elif count := int(listed.sum()):
+            found.append(
+                f"warning: {count:,} of {len(whole):,} rows have a list as {name}, such as "
+                f"{whole.filter(listed)[0][:60]!r}, which is taken for one id. Write one row for each of its members"
+            )
     return found
+
+
+def _all_numbers(ids: pl.Series) -> bool:
+    """Whether all ids are numbers, and more than half of them are written without an exponent."""
+    numbers = ids.cast(pl.Float64, strict=False)
+    return bool(numbers.null_count() == ids.null_count() and 2 * ids.str.contains(_NUMBER).sum() > len(ids))

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ LITERAL = 1 << 20
 """Characters of a Python dictionary at most: it is parsed as a literal, and never run."""
 NO_OBJECT = (ValueError, SyntaxError, MemoryError, RecursionError)
 """What is raised for a line that is no object; the last two for literals that are nested too deeply."""
+HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
+"""Half of a character above U+FFFF (a lone surrogate), which is no text, and which Polars reads as NUL."""
 LOOKED_AT = 1_000
 """Objects whose keys are looked at."""
 
@@ -51,7 +56,7 @@ def read_json_lines(
     frames, rejected, before = [], [no_rejections()], 0
     for piece in chunks(path, PIECE, encoding):
         count = piece.count(b"\n") + (not piece.endswith(b"\n"))
-        frame = _parse(piece, [*names])
+        frame = None if HALF.search(piece) else _parse(piece, [*names])
         if frame is None or frame.height != count:
             frame, bad = _parse_singly(piece, [*names], path, before, python_literals)
             rejected.append(bad)
@@ -126,10 +131,11 @@ def _parse_singly(
     for number, raw in enumerate(piece.removesuffix(b"\n").split(b"\n"), before + 1):
         try:
             found = _object(raw.decode("utf-8"), python_literals)
+            row = _row(number, found, keys)
         except NO_OBJECT as error:
             bad.append((path.name, number, _reason(raw, error), raw[:SHOWN].decode("utf-8", "replace")))
             continue
-        rows.append((number, *(_text(found.get(key)) for key in keys)))
+        rows.append(row)
     table = pl.DataFrame(bad, schema=no_rejections().schema, orient="row")
     return _frame(rows, len(keys)), table
 
@@ -183,10 +189,13 @@ def _read_array(path: Path, names: Mapping[str, str], encoding: str) -> tuple[pl
     rows: list[tuple[Any, ...]] = []
     bad: list[tuple[str, int, str, str]] = []
     for line, found in _elements(path, encoding):
-        if isinstance(found, dict):
-            rows.append((line, *(_text(found.get(key)) for key in names)))
-        else:
-            bad.append((path.name, line, "not a JSON object", str(_text(found))[:SHOWN]))
+        try:
+            if not isinstance(found, dict):
+                raise ValueError("not an object")
+            rows.append(_row(line, found, names))
+        except ValueError as error:
+            text = json.dumps(found) if isinstance(error, UnicodeEncodeError) else str(_text(found))
+            bad.append((path.name, line, _reason(b"[]", error), text[:SHOWN]))
     table = _frame(rows, len(names))
     table.columns = ["line", *names.values()]
     return table, pl.DataFrame(bad, schema=no_rejections().schema, orient="row")
@@ -204,9 +213,18 @@ def _object(text: str, python_literals: bool) -> dict[str, Any]:
     return found
 
 
+def _row(line: int, found: Mapping[str, Any], keys: Iterable[str]) -> tuple[Any, ...]:
+    """The line and the values of keys. Raises UnicodeEncodeError for half of a character."""
+    values = [_text(found.get(key)) for key in keys]
+    "".join(filter(None, values)).encode()
+    return line, *values
+
+
 def _reason(raw: bytes, error: Exception) -> str:
     if not raw.strip():
         return "empty line"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a character (a lone surrogate), which is no text"
     return "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else "not a JSON object"
 
 

@@ -27,6 +27,8 @@ COLUMNS = {
 }
 """What the columns are, by what the rows of a file are."""
 LOOKED_AT = 20
+NAME = re.compile("yoochoose|click|buy", re.IGNORECASE)
+"""What names of its files hold: lines of another table, such as user, time, item and rating, may look like clicks."""
 
 
 class Yoochoose:
@@ -38,9 +40,9 @@ class Yoochoose:
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
-        """Whether the first lines are clicks or purchases as Yoochoose writes them."""
+        """Whether files of such names begin with clicks or purchases as Yoochoose writes them."""
         try:
-            return bool(_files(path))
+            return all(NAME.search(file.name) for file in _files(path).values())
         except DataError:
             return False
 
