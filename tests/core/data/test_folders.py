@@ -211,10 +211,8 @@ def test_without_keep_split_the_parts_are_joined_with_a_sentence(tmp_path, capsy
     (raw / "valid.csv").rename(raw / "dev.csv")
     main(["data", "prepare", str(raw), "--out", str(tmp_path / "data")])
     shown = " ".join(capsys.readouterr().out.split())
-    assert (
-        "train.csv and dev.csv and test.csv are joined; this split of the source is kept with --keep-split"
-        in shown
-    )
+    assert "train.csv and dev.csv and test.csv are joined; the column `part` says where a row" in shown
+    assert "this split of the source is kept with --keep-split, else the dataset is split anew" in shown
     assert read_card(tmp_path / "data").counts["interactions"] == 26
     assert parts_of(tmp_path / "data", read_card(tmp_path / "data"), SplitSpec())[0].strategy == "last"
 

@@ -1,8 +1,13 @@
 """Objects in cells: members by name, MongoDB's wrappers, and a refusal where an object would become an id."""
 
 import json
+import shlex
+import subprocess
+import sys
 
+import polars as pl
 import pytest
+from recloom.cli.main import main
 from recloom.data.readers.table import Table
 from recloom.errors import DataError
 
@@ -68,6 +73,46 @@ def test_objects_of_mongodb_are_unwrapped(tmp_path):
     found = raw.interactions.select("user_id", "item_id", "value", "timestamp").rows()
     assert found == [(f"5f{n:022x}", str(9007199254740993 + n), 4.5, 1500000000) for n in range(4)]
     assert "user_id: the value of $oid in its objects" in raw.notes
+
+
+def test_a_few_objects_among_plain_ids_are_unwrapped_or_rejected(tmp_path):
+    late = [{"user": "u" if n < 1200 else {"$oid": "u"}, "item": f"i{n}"} for n in range(1250)]
+    raw = Table().read(lines(tmp_path, late))
+    assert raw.interactions["user_id"].unique().to_list() == ["u"]
+    assert "user_id: the value of $oid in its objects, which 4.00% of the rows are" in raw.notes
+    some = [{"user": "u", "item": {"sku": n, "size": 2} if n % 9 == 0 else f"i{n}"} for n in range(50)]
+    raw = Table().read(lines(tmp_path, some))
+    assert raw.interactions.height == 44
+    assert raw.rejected.select("line", "reason").rows() == [
+        (n + 1, "item_id is an object, and others are plain ids") for n in range(0, 50, 9)
+    ]
+
+
+def test_a_list_of_objects_in_each_row_is_answered_with_what_makes_rows_of_it(tmp_path):
+    sessions = [
+        {"session": n, "events": [{"aid": m, "ts": 1600000000000 + m, "type": "see"} for m in range(n % 3)]}
+        for n in range(9)
+    ]
+    asked = [
+        (
+            lines(tmp_path, sessions),
+            Table(),
+            r"events holds lists of objects with aid, ts, type\. Write one row",
+        )
+    ]
+    (tmp_path / "all.json").write_text(json.dumps(sessions, indent=1))
+    asked.append((tmp_path / "all.json", Table(item_column="events"), "events holds lists of objects"))
+    for path, reader, said in asked:
+        with pytest.raises(DataError, match=said) as error:
+            reader.read(path)
+        make, read = (shlex.split(line) for line in str(error.value).splitlines() if line.startswith("  "))
+        subprocess.run([sys.executable, *make[1:]], cwd=tmp_path, check=True)
+        made = ["--path", str(tmp_path / "rows.parquet"), "--max-rejected", "1"]
+        main([*read[1:4], *made, *read[6:-1], str(tmp_path / path.stem)])
+        found = pl.read_parquet(tmp_path / path.stem / "interactions.parquet")
+        assert found.select("user_id", "item_id", "timestamp").sort("user_id", "item_id").rows() == [
+            (str(n), str(m), 1600000000) for n in range(9) for m in range(n % 3)
+        ]
 
 
 @pytest.mark.parametrize("wrapped", [{"$a": {"$b": {"$c": {"$d": "7"}}}}, {"$it's": "7"}])

@@ -7,6 +7,7 @@ import pytest
 from recloom.cli.main import main
 from recloom.data.card import read_card
 from recloom.data.prepare.own_split import part_column, source_parts
+from recloom.data.prepare.source import prepare_source
 from recloom.data.split import parts_of
 from recloom.errors import DataError
 from recloom.fitting.fit import run_command
@@ -24,7 +25,9 @@ def gowalla(tmp_path_factory):
     users = range(12)
     (raw / "train.txt").write_text("".join(f"{n} {n % 5} {n % 7 + 5}{' 12' * (n % 2)}\n" for n in users))
     (raw / "test.txt").write_text("".join(f"{n} {(n + 1) % 5} {(n + 2) % 7 + 5}\n" for n in users if n % 4))
-    main(["data", "prepare", str(raw), "--out", str(folder / "data"), "--keep-split"])
+    raw, _, _ = prepare_source(str(raw), folder / "data", keep_split=True)
+    assert not [note for note in raw.notes if "split anew" in note]
+    assert raw.notes[-1].startswith("the split of the source is kept")
     return folder
 
 

@@ -191,7 +191,7 @@ def test_the_parts_of_a_published_split_are_not_joined_in_silence(tmp_path):
     (tmp_path / "train.txt").write_text("0 1 2\n1 3 4\n")
     (tmp_path / "test.txt").write_text("0 9\n")
     notes = Sequences().read(tmp_path).notes
-    assert any(note.startswith("train.txt and test.txt are joined; this split") for note in notes)
+    assert any(note.startswith("train.txt and test.txt are joined; the column `part`") for note in notes)
 
 
 def behaviours(folder):

@@ -17,7 +17,7 @@ from ..readers import RawTables
 from ..readers.values import ACCEPTED
 from .ids import clean_ids, unknown_items
 from .reader_options import refuse_options
-from .source import read_raw, recognise
+from .source import read_raw, recognise, refuse_pipe
 from .ties import ties_in_words, ties_of
 from .times import time_notes
 from .unrated import no_rating_note
@@ -43,6 +43,7 @@ def check_path(path: Path, options: Mapping[str, Any] | None = None) -> list[Fin
 
     Raises DataError where there is nothing to check, or no reader recognises it.
     """
+    refuse_pipe(path)
     if not path.exists():
         raise DataError(
             f"{path} does not exist. Give a raw file, a folder of raw files or a prepared dataset."

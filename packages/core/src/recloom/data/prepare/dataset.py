@@ -132,7 +132,14 @@ def _check_share(raw: RawTables, read: int, limit: float) -> None:
     listed = "; ".join(f"{n:,} x {reason}" for reason, n in reasons.head(5).iter_rows())
     first = raw.rejected.row(0, named=True)
     accepted = "".join(f" {ACCEPTED[reason]}" for reason in reasons["reason"] if reason in ACCEPTED)
-    allow = f", or allow it with --max-rejected {np.ceil(share * 100) / 100:g}" if share <= FEW else ""
+    limit_needed = f"--max-rejected {np.ceil(share * 100) / 100:g}"
+    nobody = reasons["reason"].str.starts_with("user_id is empty").all() and 2 * share < 1
+    allow = f", or allow it with {limit_needed}" if share <= FEW else ""
+    allow = (
+        f", or leave out the rows that say no user, such as those of guests, with {limit_needed}"
+        if nobody
+        else allow
+    )
     raise DataError(
         f"{raw.rejected.height:,} of {read:,} rows are malformed ({share:.1%}), more than --max-rejected "
         f"{limit:g}: {listed}. The first is {first['file']}, line {first['line']}: {first['text']!r}.{accepted} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,10 @@ def show_prepared(out: Path, card: DatasetCard, notes: list[str], rejected: pl.D
     """What was read, how it was understood, what was rejected and why."""
     console = Console()
     if card.source.files:
-        names = ", ".join(file.name for file in card.source.files)
+        files = Counter(file.name for file in card.source.files)
+        names = ", ".join(
+            f"{name} ({count:,} of this name)" if count > 1 else name for name, count in files.items()
+        )
         console.print(plain(f"  read as {card.source.reader}: {names}", SENTENCE))
     for note in notes:
         console.print(plain(f"  {note}", SENTENCE))

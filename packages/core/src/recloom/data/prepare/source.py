@@ -15,6 +15,7 @@ from ..readers import RawTables, Reader, column_list, prepare_command
 from ..readers.evidence import LINES, roles_by_value
 from ..readers.folder import unused_note
 from ..readers.folder_evidence import NoInteractions, folder_plan
+from ..readers.parts import SPLIT_ANEW
 from ..readers.sequences import sequence_files, sequence_shape
 from ..readers.table import Table
 from ..readers.table_columns import column_names
@@ -62,7 +63,7 @@ def prepare_source(
 
     Raises DataError for an unknown reader, an option that the reader does not understand, or bad data.
     """
-    _refuse_pipe(path if path is not None else Path(reader))
+    refuse_pipe(path if path is not None else Path(reader))
     refuse_existing(out, overwrite)
     options = options or {}
     licence, url = None, None
@@ -89,7 +90,7 @@ def prepare_source(
         )  # fmt: skip
     parts = source_parts(data.interactions) if keep_split else None
     if parts is not None:
-        raw.notes.append(kept_note(parts))
+        raw.notes = [*(note for note in raw.notes if note != SPLIT_ANEW), kept_note(parts)]
     chosen = recorded(found, options)
     own = {
         "min_value": min_value, "missing_value": missing_value, "keep_all_items": keep_all_items,
@@ -114,11 +115,12 @@ def read_raw(reader: type[Reader], path: Path, options: Mapping[str, Any]) -> Ra
     return raw
 
 
-def _refuse_pipe(path: Path) -> None:
+def refuse_pipe(path: Path) -> None:
     """Raise DataError for what can be read only once, from its beginning."""
     if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        name = "- (standard input)" if str(path) == "-" else path
         raise DataError(
-            f"{path} is a pipe or device, which can be read only once; a file is read several times to recognise its "
+            f"{name} is a pipe or device, which can be read only once; a file is read several times to recognise its "
             "format. Write it into a file first, such as `PROGRAM > log.csv`, and give that file's name."
         )
 

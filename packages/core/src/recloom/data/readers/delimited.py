@@ -22,7 +22,7 @@ from .text import (
     separator_line,
     whole_utf8,
 )
-from .values import part_rows, row_checks
+from .values import Check, part_rows, row_checks
 
 EXTRA = "__extra"
 OWN = ("line", "file", "reason", EXTRA)
@@ -224,13 +224,13 @@ def placed_names(
 
 
 def valid_rows(
-    frame: pl.DataFrame, layout: Delimited, lossy: bool, ids: Sequence[str]
+    frame: pl.DataFrame, layout: Delimited, lossy: bool, ids: Sequence[str], more: Sequence[Check] = ()
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Part a frame from `Delimited.read` into its valid rows and a table of rejected ones."""
+    """Part a frame from `Delimited.read` into its valid rows and a table of rejected ones, by `more` checks too."""
     texts = [name for name, kind in frame.schema.items() if kind == pl.String and name != EXTRA]
     beyond = (pl.col(EXTRA).is_not_null(), f"more than {len(layout.names)} fields")
     quoted = layout.quote not in (None, "none") and holds(layout.path, b'"')
-    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=quoted)]
+    checks = [beyond, *row_checks(frame.schema, ids, lossy=lossy, quoted=quoted), *more]
     if lossy:
         others = [name for name in texts if name not in ids]
         checks += [

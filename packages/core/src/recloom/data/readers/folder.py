@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ import polars as pl
 from ...errors import DataError
 from . import RawTables, prepare_command
 from .folder_evidence import KINDS, FolderPlan, folder_plan
-from .parts import joined_note, part_of
+from .parts import joined_notes, part_of
 from .table_columns import FLAGS, options_given
 from .text import table_files
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 LISTED = 10
 """Files that are named at most."""
+ALIKE = 3
+"""Notes of single files that differ in numbers and examples alone, of which so many are shown, and the last."""
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
 
 def read_folder(folder: Path, reader: Table) -> RawTables:
@@ -32,7 +37,7 @@ def read_folder(folder: Path, reader: Table) -> RawTables:
 
     plan = folder_plan(folder, reader)
     chosen = copy.copy(reader)
-    chosen.tables = []
+    chosen.tables, chosen.folder = [], folder
     chosen.user_column = plan.columns.get("user_id", reader.user_column)
     chosen.item_column = plan.columns.get("item_id", reader.item_column)
     found = [read_interactions(path, chosen) for path in plan.tables]
@@ -44,7 +49,9 @@ def read_folder(folder: Path, reader: Table) -> RawTables:
     for role, side in plan.sides.items():
         setattr(chosen, f"{KINDS[role]}_path", [side.path])
         keys[role] = side.key
-    taken = [f"{_listed([path.name for path in plan.tables])} as interactions ({rows:,} rows)"]
+    taken = [
+        f"{_listed([path.relative_to(folder).as_posix() for path in plan.tables])} as interactions ({rows:,} rows)"
+    ]
     taken += [
         f"{side.path.name} as {KINDS[role]} ({side.rows:,} rows, {side.key} is their key)"
         for role, side in plan.sides.items()
@@ -81,42 +88,53 @@ def _joined(folder: Path, plan: FolderPlan, tables: Sequence[RawTables]) -> RawT
     """One table of the interactions of all, with the column `part` where the files are parts of a split."""
     if len(tables) == 1:
         return tables[0]
-    frames, notes = [], []
+    frames: list[pl.DataFrame] = []
+    notes: list[tuple[str, str]] = []
     for place, (path, table) in enumerate(zip(plan.tables, tables, strict=True)):
-        frame = table.interactions
-        if "part" in frame.columns:
+        frame, name = table.interactions, path.relative_to(folder).as_posix()
+        if plan.parts and "part" in frame.columns:
             frame = frame.rename({"part": "other_part"})
-            notes.append(f"{path.name}: its column part is kept as other_part, since files say the parts")
+            notes.append((name, "its column part is kept as other_part, since files say the parts"))
         said = part_of(path)
         part = [pl.lit(said[0]).alias("part")] if plan.parts and said is not None else []
         frames.append(frame.with_columns(pl.lit(place, pl.UInt16).alias("file"), *part))
-        notes += [note if note.startswith(path.name) else f"{path.name}: {note}" for note in table.notes]
+        notes += [(name, note.removeprefix(f"{path.name}: ")) for note in table.notes]
     kinds = {str(frame.schema) for frame in frames}
     joined = pl.concat(frames, how="vertical_relaxed" if len(kinds) > 1 else "vertical")
-    notes = _once(plan, notes)
+    said_once = _once(notes, len(tables))
     if plan.parts:
-        notes.append(joined_note(plan.tables))
+        said_once += joined_notes(plan.tables)
     else:
         each = [
             f"{path.relative_to(folder).as_posix()} ({table.interactions.height + table.rejected.height:,} rows)"
             for path, table in zip(plan.tables, tables, strict=True)
         ]
-        notes.append(f"joined in this order: {_listed(each)}")
-    rejected = pl.concat([table.rejected for table in tables])
-    return RawTables(joined, list(plan.tables), rejected=rejected, notes=notes, encoding=tables[0].encoding)
-
-
-def _once(plan: FolderPlan, notes: Sequence[str]) -> list[str]:
-    """Notes that hold for all tables alike, without the names of the files, and the others."""
-    names = [path.name for path in plan.tables]
-    plain = [
-        next((note.removeprefix(f"{name}: ") for name in names if note.startswith(f"{name}: ")), note)
-        for note in notes
-    ]
-    everywhere = {text for text in plain if plain.count(text) == len(names)}
-    return list(
-        dict.fromkeys(text if text in everywhere else note for text, note in zip(plain, notes, strict=True))
+        said_once.append(f"joined in this order: {_listed(each)}")
+    rejected = pl.concat(
+        table.rejected.with_columns(pl.lit(path.relative_to(folder).as_posix()).alias("file"))
+        for path, table in zip(plan.tables, tables, strict=True)
     )
+    return RawTables(
+        joined, list(plan.tables), rejected=rejected, notes=said_once, encoding=tables[0].encoding
+    )
+
+
+def _once(notes: Sequence[tuple[str, str]], files: int) -> list[str]:
+    """Notes of files, each with the name of its own; those of all once, of those that differ in numbers a few."""
+    times = Counter(text for _, text in notes)
+    alike = Counter(_VARYING.sub("", text) for _, text in notes if times[text] != files)
+    shown: Counter[str] = Counter()
+    found: dict[str, None] = {}
+    for name, text in notes:
+        shape = _VARYING.sub("", text)
+        shown[shape] += times[text] != files
+        if times[text] == files:
+            found[text] = None
+        elif shown[shape] <= ALIKE:
+            found[f"{name}: {text}"] = None
+        elif shown[shape] == alike[shape]:
+            found[f"{name}, and {alike[shape] - ALIKE - 1:,} more files before it: {text}"] = None
+    return [*found]
 
 
 def _refuse_differences(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,19 @@ import polars as pl
 from ...errors import DataError
 from . import prepare_command
 from .attributes import key_place, title_place
-from .delimited import Delimited, guess_separator, placed_names
-from .jsonlines import first_objects, read_json_lines
+from .looked import Looked, plain_ids
 from .orders import orders_apart
+from .partitions import partition_files
 from .parts import part_files
-from .pieces import EMPTY, MOST_FILES, joined_pieces, partition_files
-from .quoting import cells_of
+from .pieces import EMPTY, MOST_FILES, joined_pieces
 from .table_columns import IDS, choose_columns, column_names, options_given
-from .text import kind_of, opening, table_files
+from .text import table_files
 from .values import ROLES, guess_columns, plain_name
 
 if TYPE_CHECKING:
     from .table import Table
 
 KINDS = {"user_id": "users", "item_id": "items"}
-SAMPLE = 20_000
-"""Rows of a table that are looked at, where not all are needed."""
 SAME = 0.99
 """The share of rows with ids of their own from which on a column is a key; the others are rejected as repeated."""
 MOST = 0.5
@@ -75,66 +72,14 @@ class NoInteractions(DataError):
     """No table of a folder holds users and items."""
 
 
-@dataclass(frozen=True)
-class Looked:
-    """One table of a folder, as its header and first rows show it."""
-
-    path: Path
-    names: tuple[str, ...]
-    reader: Table
-    roles: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def sample(self) -> pl.DataFrame:
-        """The first rows, as text; rows of another width are left out."""
-        kind = kind_of(self.path, self.reader.encoding)
-        if kind == "parquet":
-            frame = pl.scan_parquet(self.path, glob=False).head(SAMPLE).collect()
-            return frame.select(pl.exclude(pl.List, pl.Struct, pl.Array).cast(pl.String, strict=False))
-        if kind == "json":
-            some = first_objects(self.path, self.reader.encoding, SAMPLE)
-            return pl.DataFrame(
-                {name: [_word(one.get(name)) for one in some] for name in self.names},
-                schema=dict.fromkeys(self.names, pl.String()),
-            )
-        lines = opening(self.path, SAMPLE, self.reader.encoding)[1:]
-        rows = [cells_of(line, self.separator, self.reader.quote) for line in lines]
-        rows = [row for row in rows if len(row) == len(self.names)]
-        return pl.DataFrame(rows, schema=dict.fromkeys(self.names, pl.String()), orient="row")
-
-    @property
-    def separator(self) -> str:
-        return self.reader.separator or guess_separator(self.path, self.reader.encoding)
-
-    def distinct(self, column: str) -> bool:
-        """Whether no value of a column comes again in the sample."""
-        values = _plain_ids(self.sample[column]) if column in self.sample.columns else pl.Series([""])
-        return len(values) > 1 and values.n_unique() == len(values)
-
-    def every(self, column: str) -> pl.Series:
-        """All values of a column, as ids are compared."""
-        kind = kind_of(self.path, self.reader.encoding)
-        if kind == "parquet":
-            values = pl.read_parquet(self.path, columns=[column], glob=False)[column].cast(
-                pl.String, strict=False
-            )
-        elif kind == "json":
-            values = read_json_lines(self.path, [column], encoding=self.reader.encoding)[0][column]
-        else:
-            names = placed_names(self.names, {self.names.index(column): "key"})
-            layout = Delimited(
-                self.path, names, self.separator, True, self.reader.quote, self.reader.encoding
-            )
-            values = layout.read({"key": pl.String()})[0]["key"]
-        return _plain_ids(values)
-
-
 def folder_plan(folder: Path, reader: Table) -> FolderPlan:
     """What each table of a folder is.
 
     Raises NoInteractions where no table has users and items, and DataError, which holds a command for each reading,
     where several readings are possible.
     """
+    reader = copy.copy(reader)
+    reader.folder = folder
     looked, unused = _look(folder, reader)
     groups, columns = _groups(folder, looked, unused, reader)
     if not groups:
@@ -153,26 +98,38 @@ def folder_plan(folder: Path, reader: Table) -> FolderPlan:
 def _look(folder: Path, reader: Table) -> tuple[list[Looked], dict[str, str]]:
     """The tables of a folder, and the others that look like some and cannot be read, with the reason."""
     looked, unused = [], {}
-    for path in table_files(folder) or partition_files(folder):
+    for path in table_files(folder) + partition_files(folder):
+        name = path.relative_to(folder).as_posix()
         try:
             names = column_names(path, reader)
         except (DataError, pl.exceptions.PolarsError) as error:
             if path.parent != folder and EMPTY not in str(error):
                 raise DataError(f"{path}, a piece of a table in {folder}, cannot be read: {error}") from error
-            unused[path.name] = str(error).removeprefix(f"{path}").strip(" ,:")
+            unused[name] = str(error).removeprefix(f"{path}").strip(" ,:")
             continue
         if len(set(names)) < len(names):
-            unused[path.name] = f"line 1 is no header: {', '.join(names)[:200]}"
+            unused[name] = f"line 1 is no header: {', '.join(names)[:200]}"
             continue
         if len(names) < 2 and path.name.lower().endswith((".txt", ".dat", ".json")):
             continue  # a text, not a table
         try:
             roles = choose_columns(path, names, reader)
         except DataError as error:
-            unused[path.name] = str(error).splitlines()[0].removeprefix(f"{path}").strip(" ,:")
+            unused[name] = str(error).splitlines()[0].removeprefix(f"{path}").strip(" ,:")
             roles = {}
         looked.append(Looked(path, tuple(names), reader, roles))
+    if looked:
+        unused |= {f"{inside.name}/": "a folder, which is not looked into" for inside in _with_tables(folder)}
     return looked, unused
+
+
+def _with_tables(folder: Path) -> list[Path]:
+    """Folders inside a folder that hold tables, and are neither partitions nor written by a program like this one."""
+    return [
+        inside
+        for inside in sorted(folder.iterdir())
+        if inside.is_dir() and "=" not in inside.name and inside.name[0] not in "._" and table_files(inside)
+    ]
 
 
 def _groups(
@@ -190,7 +147,7 @@ def _groups(
         if absent:
             raise DataError(
                 f"{folder}: {absent[0]!r} (--tables) is no table of users and items there. It has "
-                f"{', '.join(table.path.name for table in looked if table.roles) or 'none'}."
+                f"{', '.join(table.name for table in looked if table.roles) or 'none'}."
             )
         return [([by_path[path] for path in paths], bool(part_files(paths)))], {}
     found = [table for table in looked if table.roles]
@@ -231,7 +188,7 @@ def _joined(looked: Sequence[Looked], reader: Table) -> tuple[Looked, dict[str, 
             shared = [name for name in others if plain_name(name) == plain_name(first)]
             if other is table or not shared or table.distinct(shared[0]) or not other.distinct(first):
                 continue
-            ids = _plain_ids(table.sample[shared[0]]).unique()
+            ids = plain_ids(table.sample[shared[0]]).unique()
             if len(ids) and ids.is_in(other.every(first).implode()).sum() >= MOST * len(ids):
                 found.append((table, missing, shared[0], guessed))
     if len({(table.path, column) for table, _, column, _ in found}) != 1:
@@ -250,22 +207,22 @@ def _plans(
     """Every reading of the folder with these interactions: one, unless several tables have as good a claim."""
     paths = [table.path for table in group]
     ids = {
-        role: pl.concat([_plain_ids(one.sample[one.roles[role]]) for one in group[:MOST_FILES]]).unique()
+        role: pl.concat([plain_ids(one.sample[one.roles[role]]) for one in group[:MOST_FILES]]).unique()
         for role in IDS
     }
     given = {"item_id": reader.items_path, "user_id": reader.users_path}
     named = {path.resolve() for files in given.values() for path in files}
-    unused = {name: why for name, why in unread.items() if name not in {path.name for path in paths}}
+    unused = {name: why for name, why in unread.items() if name not in {table.name for table in group}}
     claims: dict[str, list[Side]] = {role: [] for role in IDS}
     for table in looked:
         if table.path in paths or table.path.resolve() in named:
-            unused.pop(table.path.name, None)
+            unused.pop(table.name, None)
             continue
         roles, side = _claim(table, group[0].roles, ids)
         if not roles:
-            unused[table.path.name] = str(side)
+            unused[table.name] = str(side)
             continue
-        unused.pop(table.path.name, None)
+        unused.pop(table.name, None)
         for role, one in roles.items():
             claims[role].append(one)
     chosen = {role: [] if given[role] else _best(role, sides) for role, sides in claims.items()}
@@ -308,7 +265,7 @@ def _claim(table: Looked, roles: dict[str, str], ids: dict[str, pl.Series]) -> t
     found, why = {}, ""
     for role, column in tried.items():
         if not table.distinct(column) and not len(table.sample) < 2:
-            sample = _plain_ids(table.sample[column]) if column in table.sample.columns else pl.Series([""])
+            sample = plain_ids(table.sample[column]) if column in table.sample.columns else pl.Series([""])
             if sample.n_unique() < SAME * len(sample):
                 why = why or f"{column} is no key of {KINDS[role]}: its values come again"
                 continue
@@ -347,13 +304,13 @@ def _question(
     """What may be meant, each with its whole command; where tables have `same` columns, first that they are one."""
     asked = ""
     if several and len(same) > 1:
-        names = [table.path.relative_to(folder).as_posix() for table in same]
+        names = [table.name for table in same]
         rows = [len(table.every(table.roles["user_id"])) for table in same]
         each = ", ".join(f"{name} {count:,}" for name, count in zip(names, rows, strict=True))
         asked += f"\nIf these are one table in pieces, all {sum(rows):,} rows ({each}):\n"
         asked += f"  {prepare_command('table', folder, options_given(reader) | {'tables': names})}"
     for plan in plans[:5]:
-        those = " and ".join(path.name for path in plan.tables)
+        those = " and ".join(path.relative_to(folder).as_posix() for path in plan.tables)
         whose = "".join(f", {side.path.name} the {KINDS[role]}" for role, side in plan.sides.items())
         options: dict[str, Any] = options_given(reader)
         options |= {f"{KINDS[role]}_path": [side.path] for role, side in plan.sides.items()}
@@ -368,13 +325,3 @@ def _question(
     more = f"\nand {len(plans) - 5:,} more" if len(plans) > 5 else ""
     what = "interactions" if several else "attributes"
     return f"{folder}: several tables may hold the {what}, and none of it is left out unasked.{asked}{more}"
-
-
-def _plain_ids(values: pl.Series) -> pl.Series:
-    """Ids as they are compared: without spaces around them and without .0, and none that is empty."""
-    plain = values.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
-    return plain.filter((plain != "") & plain.is_not_null()).alias("id")
-
-
-def _word(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else str(value)

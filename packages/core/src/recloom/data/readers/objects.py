@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import polars as pl
 
 from ...errors import DataError
 from .jsonlines import read_json_lines
+from .nested import one_row_an_object
+from .text import holds, kind_of
+from .values import Check
 
 FLAGS = {
     "user_id": "--user-column", "item_id": "--item-column", "timestamp": "--time-column", "value": "--value-column",
 }  # fmt: skip
-SAMPLE = 1_000
+OBJECT = r'^\s*\{\s*("|\})'
+"""How a text begins that is an object; ids may stand in braces too."""
 DEEP = 3
 """Objects of MongoDB within one another: `{"$date": {"$numberLong": ...}}` has two."""
 
@@ -50,49 +55,59 @@ def read_members(
 
 def plain_values(
     path: Path, frame: pl.DataFrame, roles: Mapping[str, str], listed: Sequence[str], notes: list[str]
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, list[Check]]:
     """The frame with values taken out of objects of one member that begins with `$`, as MongoDB writes them.
 
     Args:
         roles: role to column of the file.
         listed: what was said of lists that were taken apart.
 
-    Raises DataError for other objects, which are no ids, times or values.
+    Returns also the checks for ids that are other objects among plain ids, of which there are fewer than half. Raises
+    DataError where there are more, since objects are no ids, times or values.
     """
+    if not holds(path, b"{") and path.suffix != ".parquet":
+        return frame, []
     for name in roles:
         for _ in range(DEEP):
-            one = _first_object(frame.get_column(name, default=None))
-            if one is None:
+            one, share = _first_object(frame.get_column(name, default=None))
+            key = next(iter(one), "") if one is not None else ""
+            wrapped = one is not None and len(one) == 1 and key.startswith("$") and key[1:].isidentifier()
+            if not wrapped:
                 break
-            key = next(iter(one), "")
-            if len(one) != 1 or not (key.startswith("$") and key[1:].isidentifier()):
-                raise DataError(f"{path}: {_refusal(name, roles[name], one, listed)}")
             inner = pl.col(name).str.json_path_match(f"$['{key}']")
-            frame = frame.with_columns(pl.coalesce(inner, name).alias(name))
-            notes.append(f"{name}: the value of {key} in its objects")
-        if (one := _first_object(frame.get_column(name, default=None))) is not None:
-            raise DataError(f"{path}: {_refusal(name, roles[name], one, listed)}")
-    return frame
+            frame = frame.with_columns(
+                pl.when(_is_object(name)).then(pl.coalesce(inner, name)).otherwise(name)
+            )
+            few = "" if share == 1 else f", which {share:.2%} of the rows are"
+            notes += {f"{name}: the value of {key} in its objects{few}"}.difference(notes)
+        one, share = _first_object(frame.get_column(name, default=None))
+        if one is not None and 2 * share >= 1:
+            raise DataError(f"{path}: {_refusal(path, name, roles[name], one, listed)}")
+    ids = [name for name in ("user_id", "item_id") if frame.schema[name] == pl.String]
+    return frame, [(_is_object(name), f"{name} is an object, and others are plain ids") for name in ids]
 
 
-def _first_object(values: pl.Series | None) -> dict[str, Any] | None:
-    """The first object of a column of texts that are mostly objects; None of another."""
+def _is_object(name: str) -> pl.Expr:
+    return pl.col(name).str.contains(OBJECT)
+
+
+def _first_object(values: pl.Series | None) -> tuple[dict[str, Any] | None, float]:
+    """The first object of a column of texts, and the share of objects among them; None where there is none."""
     if values is None or values.dtype != pl.String:
-        return None
-    sample = values.head(SAMPLE).drop_nulls()
-    opened = sample.filter(sample.str.starts_with("{"))
-    if not len(opened) or 2 * len(opened) < len(sample):
-        return None
-    try:
-        found = json.loads(opened[0])
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        return None, 0
+    opened = values.filter(values.str.contains(OBJECT).fill_null(False))
+    for text in opened.head(1):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(text)
+            return found, len(opened) / (len(values) - values.null_count())
+    return None, 0
 
 
-def _refusal(name: str, column: str, one: Mapping[str, Any], listed: Sequence[str]) -> str:
+def _refusal(path: Path, name: str, column: str, one: Mapping[str, Any], listed: Sequence[str]) -> str:
     keys = ", ".join(one)[:200] or "no member"
     if listed:
+        if kind_of(path) == "json" and (rows := one_row_an_object(path)):
+            return rows.removeprefix(f"{path}: ")
         return (
             f"{column}, taken for {name}, holds lists of objects with {keys}. Write one line for each of these "
             "objects, with its user beside it."

@@ -16,6 +16,26 @@ ORDERS = (
 """Names, in lower case, that a column of orders usually has."""
 
 
+LIKELY = {
+    "user_id": ("user", "customer", "client", "member", "buyer", "shopper", "account"),
+    "item_id": ("item", "product", "article", "stock", "sku", "ean", "upc", "asin", "isbn"),
+}
+"""Words in names of columns that may hold ids of users or items."""
+CODES = ("id", "code", "no", "nr", "number", "key")
+"""How names of columns of ids end."""
+
+
+def likely_columns(names: Sequence[str], roles: Sequence[str]) -> dict[str, str]:
+    """Role to the column that has a word for it in its name: one that ends as names of ids do, or else the first."""
+    found: dict[str, str] = {}
+    for role in roles:
+        named = [name for name in names if any(word in plain_name(name) for word in LIKELY[role])]
+        ids = [name for name in named if plain_name(name).endswith(CODES)]
+        if named:
+            found[role] = (ids or named)[0]
+    return found
+
+
 def order_column(names: Sequence[str]) -> str | None:
     """The column of orders, by its name."""
     return next((name for name in names if plain_name(name) in ORDERS), None)
@@ -57,7 +77,7 @@ def orders_apart(tables: Mapping[Path, tuple[Sequence[str], Mapping[str, str]]])
         return f"{said}."
     code = (
         f"import polars as pl; a, b = {calls[0]}, {calls[1]}; "
-        f"a.join(b, left_on={key!r}, right_on={other!r}).write_csv('joined.csv')"
+        f"a.join(b, left_on={key!r}, right_on={other!r}, how='left', validate='m:1').write_csv('joined.csv')"
     )
     return f"{said}:\n  python -c {shlex.quote(code)}\n  recloom data prepare joined.csv --out DIR"
 

@@ -15,6 +15,8 @@ WORDS = {
 PART = {word: part for part, words in WORDS.items() for word in words}
 SHORT = 3
 """Letters that a word in the name of a file has at least, to say a part."""
+SPLIT_ANEW = "this split of the source is kept with --keep-split, else the dataset is split anew"
+"""What is said unless the split is kept."""
 
 
 def part_of(path: Path) -> tuple[str, str] | None:
@@ -43,9 +45,7 @@ def part_files(files: Sequence[Path]) -> list[list[Path]]:
     ]
 
 
-def joined_note(files: Sequence[Path]) -> str:
+def joined_notes(files: Sequence[Path]) -> list[str]:
     """That files of several parts became one table, and how their split is kept."""
-    return (
-        f"{' and '.join(file.name for file in files)} are joined; this split of the source is kept with "
-        "--keep-split, else the dataset is split anew. The column `part` says where a row comes from"
-    )
+    names = " and ".join(file.name for file in files)
+    return [f"{names} are joined; the column `part` says where a row comes from", SPLIT_ANEW]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ...errors import DataError
-from .text import table_files
 
 if TYPE_CHECKING:
-    from .folder_evidence import Looked
+    from .looked import Looked
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 LONG = (
@@ -31,14 +30,6 @@ FIRST, MOST_FILES = 1_000, 20
 """Rows and files of one table in pieces that are compared, or asked for their ids."""
 COPIED = 0.5
 """The share of rows that two files have in common from which on one may be a copy of the other."""
-
-
-def partition_files(folder: Path) -> list[Path]:
-    """The tables in folders named `column=value`, at any depth, as Spark and others divide a table."""
-    found: list[Path] = []
-    for inside in sorted(path for path in folder.iterdir() if path.is_dir() and "=" in path.name):
-        found += table_files(inside) + partition_files(inside)
-    return found
 
 
 def pieces(files: Sequence[Path], folder: Path) -> list[list[Path]]:
@@ -77,31 +68,31 @@ def joined_pieces(
         for path in files:
             other = by_path.get(path)
             if other is None or (not other.roles and len(other.names) == len(mine[0].names)):
-                why = f"line 1 is {', '.join(other.names)[:200]}" if other else unread[path.name]
+                why = f"line 1 is {', '.join(other.names)[:200]}" if other else unread[_name(path, folder)]
                 raise DataError(
                     f"{path}: by its name it is a piece of one table with {mine[0].path.name}, whose columns are "
                     f"{', '.join(mine[0].names)[:200]}; here {why}. Write the same header into each, or name in "
                     "--tables the files that are meant."
                 )
         equal = len(mine) == len(tables) > 1 and len({table.names for table in mine}) == 1
-        if equal and not copied([table.sample.head(FIRST) for table in mine[:MOST_FILES]]):
+        if equal and not copied([table.told.head(FIRST) for table in mine[:MOST_FILES]]):
             found.append(mine)
     return found
 
 
 def _name(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix().lower()
+    return file.relative_to(folder).as_posix()
 
 
 def _shape(file: Path, folder: Path) -> str:
     """The name of a file without what numbers it; of partitions without their values."""
-    plain = re.sub(r"=[^/]*/", "=*/", _name(file, folder))
+    plain = re.sub(r"=[^/]*/", "=*/", _name(file, folder).lower())
     return WORDS.sub("*", plain)
 
 
 def _order(file: Path, folder: Path) -> tuple[list[tuple[int, str]], str]:
     """What files are sorted by: numbers by their size, months by the calendar, the rest by the alphabet."""
-    name, key, end = _name(file, folder), [], 0
+    name, key, end = _name(file, folder).lower(), [], 0
     for word in WORDS.finditer(name):
         key.append((0, name[end : word.start()]))
         end = word.end()

@@ -12,7 +12,7 @@ from ..card import Layout
 from . import RawTables
 from .attributes import read_side
 from .evidence import LINES, Kind, Shape, shape_of
-from .parts import joined_note, part_files, part_of
+from .parts import joined_notes, part_files, part_of
 from .text import content, encoding_notes, opening, rejections, whole_utf8
 
 LAYOUTS = {
@@ -74,7 +74,7 @@ class Sequences:
                 f"it may be no file of sequences: {shape.why}. The reader `table` keeps columns apart"
             )
         if len(files) > 1:
-            raw.notes.append(joined_note(files))
+            raw.notes += joined_notes(files)
         raw.encoding = self.encoding
         read_side(raw, "item_id", self.items_path, title=self.title_column, encoding=self.encoding)
         read_side(raw, "user_id", self.users_path, encoding=self.encoding)

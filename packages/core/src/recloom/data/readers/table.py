@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,11 +26,12 @@ from .foreign import no_table
 from .jsonlines import json_keys
 from .lists import one_row_an_item
 from .objects import plain_values, read_members
+from .partitions import partition_notes, with_partitions
 from .quoting import cells_of
-from .table_columns import IDS, choose_columns, column_names, first_cells, texts_of, unused_lists
+from .table_columns import IDS, choose_columns, column_names, fixed_columns, texts_of, unused_lists
 from .text import SHOWN, holds, kind_of, opening, rejections
 from .text_lists import list_marks
-from .unused import SEEN, first_values, left_out, titles_of
+from .unused import left_out, titles_of
 from .values import part_rows, row_checks, to_numbers, to_seconds
 
 
@@ -86,6 +87,7 @@ class Table:
         self.encoding, self.tables, self.list_separator = encoding, tables or [], list_separator
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
         self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
+        self.folder: Path | None = None  # read as one set, so that names of folders in it may be columns
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
@@ -142,51 +144,50 @@ def read_sides(raw: RawTables, reader: Table, roles: Mapping[str, str]) -> None:
 
 
 def _read(path: Path, roles: dict[str, str], reader: Table) -> RawTables:
+    fixed = fixed_columns(path, reader)
     names, title = column_names(path, reader), None if reader.items_path else reader.title_column
     title = title if title in names and title not in roles.values() else None
     asked = dict.fromkeys(reader.keep_columns)
-    kept = [name for name in dict.fromkeys([*asked, title]) if name and name not in roles.values()]
-    raw = _rows(path, roles, kept, reader)
+    kept = [name for name in dict.fromkeys([*asked, title, *fixed]) if name and name not in roles.values()]
+    texts = texts_of(path, names, reader)
+    raw = _rows(path, roles, kept, reader, texts)
     if title is not None:
         column = title if title in raw.interactions.columns else f"other_{title}"
         raw.items = titles_of(raw.interactions, column, raw.notes)
         raw.interactions = raw.interactions if title in asked else raw.interactions.drop(column)
-    kind = kind_of(path, reader.encoding)
-    cells = (
-        first_cells(path, reader.separator or guess_separator(path, reader.encoding), reader)[1 : SEEN + 1]
-        if kind == "delimited"
-        else []
-    )
     known = [
         *roles,
         *(["timestamp"] if reader.time_column else []),
         *(["title"] if title or reader.items_path else []),
     ]
-    raw.notes += left_out(names, [*roles.values(), *kept], first_values(path, kind, names, cells), known)
+    raw.notes += partition_notes(fixed, roles.values(), timed="timestamp" in known)
+    raw.notes += left_out(names, [*roles.values(), *kept], texts, known)
     return raw
 
 
-def _rows(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
-    """The rows of a file as columns of roles, and those that are kept."""
+def _rows(
+    path: Path, roles: dict[str, str], kept: list[str], reader: Table, texts: Mapping[str, Sequence[str]]
+) -> RawTables:
+    """The rows of a file as columns of roles, and those that are kept; `texts` are the first cells of each column."""
     kind = kind_of(path, reader.encoding)
     if kind == "delimited":
-        return _read_delimited(path, roles, kept, reader)
+        return _read_delimited(path, roles, kept, reader, texts)
     wanted = [*roles.values(), *kept]
     names, notes = _called(wanted, roles, kept)
-    marks, doubts = list_marks(path, roles, texts_of(path, column_names(path, reader), reader), reader)
+    keys, fixed = _placed(wanted, names, fixed_columns(path, reader))
+    marks, doubts = list_marks(path, roles, texts, reader)
     notes += doubts
     if kind == "json":
-        keys = dict(zip(wanted, names, strict=True))
         frame, bad = read_members(path, keys, json_keys(path, reader.encoding), reader.encoding, notes)
     else:
-        frame, bad = pl.read_parquet(path, columns=wanted, glob=False).select(wanted), no_rejections()
-        frame.columns = list(names)
+        frame, bad = pl.read_parquet(path, columns=[*keys], glob=False).select([*keys]), no_rejections()
+        frame.columns = [*keys.values()]
         frame = frame.with_row_index("line", 1).with_columns(pl.col("line").cast(pl.UInt32))
-    frame, listed = one_row_an_item(path, frame, marks)
-    frame = plain_values(path, frame, roles, listed, notes)
+    frame, listed = one_row_an_item(path, with_partitions(frame, fixed), marks)
+    frame, objects = plain_values(path, frame, roles, listed, notes)
     frame = stripped_ids(path, frame.with_columns(pl.col(IDS).cast(pl.String)), IDS, notes)
     frame, understood = _understood(path, frame, reader)
-    good, failed = part_rows(frame, row_checks(frame.schema, IDS))
+    good, failed = part_rows(frame, [*row_checks(frame.schema, IDS), *objects])
     if kind == "json":
         rejected = rejections(path, failed["line"], failed["reason"], reader.encoding)
     else:
@@ -202,6 +203,15 @@ def _called(columns: list[str], roles: dict[str, str], kept: list[str]) -> tuple
     return names, [f"kept under other names: {listed}"] if listed else []
 
 
+def _placed(
+    columns: Sequence[str], names: Sequence[str], values: Mapping[str, str | None]
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Columns of the file to what they are called, and what those are called that have one of `values`."""
+    called = dict(zip(columns, names, strict=True))
+    own = {column: name for column, name in called.items() if column not in values}
+    return own, {called[column]: value for column, value in values.items()}
+
+
 def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
     """Rejected rows of a file without lines: `line` counts rows, and the text is the row's values."""
     text = pl.concat_str(pl.exclude("line", "reason").cast(pl.String).fill_null("null"), separator=", ")
@@ -213,29 +223,34 @@ def _parquet_rejections(path: Path, failed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _read_delimited(path: Path, roles: dict[str, str], kept: list[str], reader: Table) -> RawTables:
+def _read_delimited(
+    path: Path, roles: dict[str, str], kept: list[str], reader: Table, texts: Mapping[str, Sequence[str]]
+) -> RawTables:
     if other := no_table(path, opening(path, LINES, reader.encoding)):
         raise DataError(other)
     separator = reader.separator or guess_separator(path, reader.encoding)
     columns = column_names(path, reader)
     names, notes = _called(columns, roles, kept)
-    layout = Delimited(path, names, separator, not reader.columns, reader.quote, reader.encoding, notes)
-    marks, doubts = list_marks(path, roles, texts_of(path, columns, reader), reader)
+    own, fixed = _placed(columns, names, fixed_columns(path, reader))
+    layout = Delimited(
+        path, tuple(own.values()), separator, not reader.columns, reader.quote, reader.encoding, notes
+    )
+    marks, doubts = list_marks(path, roles, texts, reader)
     notes += doubts
-    others = [names[columns.index(column)] for column in kept]
-    types: dict[str, pl.DataType] = dict.fromkeys([*roles, *others], pl.String())
-    if "value" in roles and "value" not in marks:
+    wanted = [*roles, *(names[columns.index(column)] for column in kept)]
+    types: dict[str, pl.DataType] = {name: pl.String() for name in wanted if name not in fixed}
+    if "value" in types and "value" not in marks:
         types["value"] = pl.Float32()
-    if "timestamp" in roles and "timestamp" not in marks:
+    if "timestamp" in types and "timestamp" not in marks:
         types["timestamp"] = pl.String() if reader.time_format else _time_type(layout)
     frame, lossy = layout.read(types)
-    unread = frame["value"].null_count() if "value" in roles else 0
+    unread = frame["value"].null_count() if "value" in types else 0
     if unread and (separator != "," or 2 * unread > frame.height or holds(path, b'"')):  # words, commas?
         frame, lossy = layout.read(types | {"value": pl.String()})
-    frame, listed = one_row_an_item(path, frame, marks)
-    frame = plain_values(path, frame, roles, listed, notes)
+    frame, listed = one_row_an_item(path, with_partitions(frame, fixed), marks)
+    frame, objects = plain_values(path, frame, roles, listed, notes)
     frame, understood = _understood(path, frame, reader)
-    good, bad = valid_rows(frame, layout, lossy, IDS)
+    good, bad = valid_rows(frame, layout, lossy, IDS, objects)
     notes.insert(0, f"separator: {SEPARATORS.get(separator, repr(separator))}")
     return RawTables(good, [path], rejected=bad, notes=[*notes, *listed, *understood])
 

@@ -16,8 +16,10 @@ from .delimited import SEPARATORS, guess_separator, header_of
 from .evidence import LINES, first_line_is_data, roles_by_value, with_row_names
 from .foreign import before_rows, matrix
 from .jsonlines import json_keys
+from .nested import one_row_an_object
 from .objects import with_members
-from .orders import no_items, order_column
+from .orders import likely_columns, no_items, order_column
+from .partitions import partition_values
 from .quoting import cells_of
 from .text import kind_of, opening
 from .text_lists import first_texts, list_columns, list_role
@@ -38,7 +40,19 @@ FLAGS = {
 
 
 def column_names(path: Path, reader: Table) -> list[str]:
-    """All columns of a file, from its header, its schema, its first objects or `--columns`."""
+    """All columns of a file, from its header, its schema, its first objects or `--columns`; then `fixed_columns`."""
+    return [*_own_names(path, reader), *fixed_columns(path, reader)]
+
+
+def fixed_columns(path: Path, reader: Table) -> dict[str, str | None]:
+    """Column to value, where that stands in the names of folders and not in the file itself."""
+    values = {} if reader.folder is None else partition_values(path, reader.folder)
+    own = _own_names(path, reader) if values else []
+    return {name: value for name, value in values.items() if name not in own}
+
+
+def _own_names(path: Path, reader: Table) -> list[str]:
+    """The columns that stand in a file itself."""
     kind = kind_of(path, reader.encoding)
     if kind == "parquet":
         return list(pl.read_parquet_schema(path))
@@ -74,7 +88,9 @@ def choose_columns(path: Path, names: list[str], reader: Table) -> dict[str, str
         for role, column in asked.items()
         if column is not None and column != "none"
     }
-    guessed = {role: column for role, column in guess_columns(names).items() if column not in named.values()}
+    fixed = fixed_columns(path, reader)
+    usual = guess_columns([*fixed]) | guess_columns([name for name in names if name not in fixed])
+    guessed = {role: column for role, column in usual.items() if column not in named.values()}
     if "item_id" not in guessed and any(list_role(name) == "item_id" for name in names):
         lists = list_columns(names, texts_of(path, names, reader))
         guessed = {role: name for role, name in lists.items() if name not in named.values()} | guessed
@@ -128,9 +144,14 @@ def _no_column(path: Path, names: list[str], found: dict[str, str], reader: Tabl
             return other
         if _headerless(path, names, separator, reader):
             return what + _name_columns(path, separator, reader)
-    what += no_items(names, missing)
+    elif kind_of(path, reader.encoding) == "json" and (rows := one_row_an_object(path, reader.encoding)):
+        return rows
     free = [name for name in names if name not in found.values() and name != order_column(names)]
-    example = dict(zip(missing, [*free, "NAME", "NAME"], strict=False))
+    example = likely_columns(free, missing)
+    what += "" if example else no_items(names, missing)
+    free = [name for name in free if name not in example.values()]
+    others = [role for role in missing if role not in example]
+    example |= dict(zip(others, [*free, "NAME", "NAME"], strict=False))
     if_so = " and ".join(f"{column} holds {role.replace('_', ' ')}s" for role, column in example.items())
     more = "" if "timestamp" in found else " --time-column names the times, --value-column ratings."
     return f"{what} If {if_so}:\n  {_command(path, found | example, reader)}\n{more.strip()}".rstrip()
@@ -163,7 +184,8 @@ def texts_of(path: Path, names: Sequence[str], reader: Table) -> dict[str, list[
     if kind == "delimited":
         separator = reader.separator or guess_separator(path, reader.encoding)
         rows = first_cells(path, separator, reader)[0 if reader.columns else 1 :]
-    return first_texts(path, kind, names, rows, reader.encoding)
+    fixed = fixed_columns(path, reader)
+    return first_texts(path, kind, [name for name in names if name not in fixed], rows, reader.encoding)
 
 
 def first_cells(path: Path, separator: str, reader: Table, count: int = LINES) -> list[list[str]]:

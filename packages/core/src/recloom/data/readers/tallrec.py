@@ -14,7 +14,7 @@ import polars as pl
 from ...errors import DataError
 from . import RawTables, no_rejections, prepare_command
 from .jsonlines import first_objects, read_json_lines
-from .parts import joined_note, part_files, part_of
+from .parts import joined_notes, part_files, part_of
 from .text import rejections
 from .values import part_rows
 
@@ -76,7 +76,7 @@ class TALLRec:
                 "label, so they are of the same person; intervals over users take them for independent"
             )
         if part_files(files):
-            raw.notes.append(joined_note(files))
+            raw.notes += joined_notes(files)
             raw.notes.append("histories of validation and test are `context`: no model is trained on them")
         return raw
 

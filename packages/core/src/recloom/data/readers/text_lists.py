@@ -75,7 +75,7 @@ def list_marks(
     """
     from .table_columns import options_given
 
-    column = roles["item_id"]
+    column = roles.get("item_id", "")
     rows = range(len(values.get(column, [])))
     filled = [row for row in rows if values[column][row].strip()]
     items = [values[column][row] for row in filled]

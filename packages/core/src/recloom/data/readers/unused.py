@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 
 import polars as pl
 
 from .evidence import is_time
-from .text import opening
 from .values import plain_name
 
 TITLES = (
@@ -19,8 +15,6 @@ TITLES = (
     "productname", "movie_title", "movie_name", "book_title", "track_name", "song_title", "article_title", "label",
 )  # fmt: skip
 """Names, in lower case, that a column of titles usually has; the first found is taken."""
-SEEN = 100
-"""Rows whose values are looked at."""
 LISTED = 12
 """Columns that are named at most."""
 
@@ -56,34 +50,6 @@ def left_out(
         listed = ", ".join(name[:40] for name in left[:LISTED])
         notes.append(f"not read: {listed}{more} (--keep-columns keeps one beside each interaction)")
     return notes
-
-
-def first_values(
-    path: Path, kind: str, names: Sequence[str], rows: Sequence[Sequence[str]]
-) -> dict[str, list[str]]:
-    """Some values of each column of a file, as texts.
-
-    Args:
-        kind: of the file: `parquet`, `json` or `delimited`.
-        rows: cells of the first rows of delimited text.
-    """
-    if kind == "delimited":
-        return {name: [row[place] for row in rows if len(row) > place] for place, name in enumerate(names)}
-    if kind == "json":
-        found: dict[str, list[str]] = {}
-        for line in opening(path, SEEN):
-            with suppress(ValueError, RecursionError):
-                one = json.loads(line)
-                for name, value in one.items() if isinstance(one, dict) else ():
-                    found.setdefault(name, []).append("" if value is None else str(value))
-        return found
-    flat = [
-        name
-        for name, kind in pl.read_parquet_schema(path).items()
-        if not kind.is_nested() and kind != pl.Binary
-    ]
-    table = pl.read_parquet(path, columns=flat, n_rows=SEEN, glob=False)
-    return {one.name: one.cast(pl.String, strict=False).fill_null("").to_list() for one in table}
 
 
 def titles_of(rows: pl.DataFrame, column: str, notes: list[str]) -> pl.DataFrame:
