@@ -96,10 +96,23 @@ class MetricAccumulator:
             targets = targets.new_full((len(scores), 1), -1)
         if len(self._pairs) < len(self.asked):
             self._add_ranking(scores, targets, ids)
-        self._add("users", torch.full((len(scores),), -1, device=scores.device) if users is None else users)
+        self._add_requests(scores, users, new)
+
+    def update_ranks(
+        self, ranks: Tensor, items: Tensor, users: Tensor | None = None, new: Tensor | None = None
+    ) -> None:
+        """Take one batch of requests of which the ranks are known; for metrics of ranks alone.
+
+        ranks (B, T) as `functional.ranks` gives them, of the relevant items (B, T), 0 padded; the rest as for `update`.
+        """
+        self._add_ranks(self._within(ranks, items))
+        self._add_requests(ranks, users, new)
+
+    def _add_requests(self, rows: Tensor, users: Tensor | None, new: Tensor | None) -> None:
+        self._add("users", torch.full((len(rows),), -1, device=rows.device) if users is None else users)
         if new is not None:
             self._add("new", new)
-        self._requests += len(scores)
+        self._requests += len(rows)
 
     @property
     def without_history(self) -> int | None:
@@ -148,9 +161,9 @@ class MetricAccumulator:
             return {}
         users = torch.from_numpy(np.unique(self.users, return_inverse=True)[1])  # (R,), 0 to U - 1
         return {
-            kept: _in_numpy(make(*(part.cpu() for part in pairs), users[requests.cpu()]))
+            kept: _in_numpy(make(scores.cpu(), labels.cpu(), users[requests.cpu()]))
             for name, make in asked.items()
-            for kept, (*pairs, requests) in self._pairs_of(name).items()
+            for kept, (scores, labels, requests) in self._pairs_of(name).items()
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -213,12 +226,17 @@ class MetricAccumulator:
         top = self._item_ids(columns, ids) if self._list else columns
         if self._keeps_lists:
             self._add("top", top.int())
-        kinds, kind = _kinds(self._by_segment(ranks, targets, ids), self._depth)
+        self._add_ranks(self._by_segment(ranks, targets, ids))
+        for name, (metric, k) in self.asked.items():
+            if metric.per_request and metric.needs == "top":
+                self._add(name, metric.function(top[:, :k], self._fact(metric)))
+
+    def _add_ranks(self, ranks: Tensor) -> None:
+        """Metrics of (B, 1 + S, T) ranks."""
+        kinds, kind = _kinds(ranks, self._depth)
         for name, (metric, k) in self.asked.items():
             if metric.per_request and metric.needs == "ranks":
                 self._add(name, metric.function(kinds, k)[kind])  # (B, 1 + S)
-            elif metric.per_request and metric.needs == "top":
-                self._add(name, metric.function(top[:, :k], self._fact(metric)))
 
     def _rank(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Ranks, and the columns of the top lists (B, longest list asked for), -1 where a list is shorter."""
@@ -234,7 +252,7 @@ class MetricAccumulator:
         return ranks, columns.masked_fill(values == -torch.inf, -1)[:, : self._list]
 
     def _by_segment(self, ranks: Tensor, targets: Tensor, ids: Tensor | None) -> Tensor:
-        """(B, 1 + S, T) ranks: all of them, then those of each segment with 0 where a target is not in it."""
+        """As `_within`, of the columns of the relevant items."""
         if not self.segments:
             return ranks[:, None]
         if ids is None:
@@ -242,7 +260,12 @@ class MetricAccumulator:
                 "MetricAccumulator.update: expected candidates, the item ids of the columns, found none; "
                 "segments need them."
             )
-        items = ids.expand(len(targets), -1).gather(1, targets.clamp_min(0))  # (B, T)
+        return self._within(ranks, ids.expand(len(targets), -1).gather(1, targets.clamp_min(0)))
+
+    def _within(self, ranks: Tensor, items: Tensor) -> Tensor:
+        """(B, 1 + S, T) ranks: all of them, then those of each segment with 0 where a (B, T) item is not in it."""
+        if not self.segments:
+            return ranks[:, None]
         within = torch.stack([member.to(items.device)[items] for member in self.segments.values()], 1)
         return torch.cat([ranks[:, None], ranks[:, None] * within], 1)
 

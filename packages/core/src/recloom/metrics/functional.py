@@ -34,8 +34,8 @@ def ranks(scores: Tensor, targets: Tensor) -> Tensor:
     of every relevant item, and a relevant item whose score is NaN or -inf is MISSED: neither ever helps.
     """
     own, valid = _own_scores(scores, targets)
-    ahead = scores.shape[1] - _count_less(scores.detach(), own)  # (B, T), NaN counts as ahead
-    return _assemble(ahead, own, valid)
+    ahead = scores.shape[1] - count_less(scores.detach(), own)  # (B, T), NaN counts as ahead
+    return assembled(ahead, own, valid)
 
 
 def ranks_within(scores: Tensor, targets: Tensor, values: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def ranks_within(scores: Tensor, targets: Tensor, values: Tensor) -> Tensor:
     values = values.to(own.dtype)
     depth, last = values.shape[1] - 1, values[:, -1:]
     ahead = torch.searchsorted(-values, -own, right=True)
-    found = _assemble(ahead, own, valid)
+    found = assembled(ahead, own, valid)
     found.masked_fill_(valid & (own <= last), MISSED)
     tied = (valid & (own == last) & (own > -torch.inf)).sum(1) > 1
     if tied.any():
@@ -131,7 +131,7 @@ def mrr(ranks: Tensor, k: int | None) -> Tensor:
 
 def average_precision(ranks: Tensor, k: int | None) -> Tensor:
     """Sum of the precision at each relevant item among the first k, over min(number of relevant items, k)."""
-    ordered = _rising(torch.where(ranks > 0, ranks, MISSED))
+    ordered = sorted_rows(torch.where(ranks > 0, ranks, MISSED))
     place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
     gains = torch.where(_hits(ordered, k), place / ordered.double(), 0.0).sum(1)
     relevant = _relevant(ranks)
@@ -303,7 +303,7 @@ def _own_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             f"ranks: expected scores (B, C) and targets (B, T), found {tuple(scores.shape)} and "
             f"{tuple(targets.shape)}. Give every row of scores its row of relevant columns, padded with -1."
         )
-    if targets.shape[1] > 1 and (twice := _repeats(_rising(targets), 0)).any():
+    if targets.shape[1] > 1 and (twice := _repeats(sorted_rows(targets), 0)).any():
         row = int(twice.nonzero()[0])
         raise RecloomError(
             f"ranks: expected distinct columns in row {row} of targets, found {targets[row].tolist()}. "
@@ -313,7 +313,7 @@ def _own_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return _full_precision(own), targets >= 0
 
 
-def _assemble(ahead: Tensor, own: Tensor, valid: Tensor) -> Tensor:
+def assembled(ahead: Tensor, own: Tensor, valid: Tensor) -> Tensor:
     """From the number of candidates that score no less than each target, itself included, to ranks."""
     exists = valid & (own > -torch.inf)  # False for NaN
     if own.shape[1] > 1:
@@ -325,7 +325,7 @@ def _wrongly_ahead(own: Tensor, valid: Tensor, exists: Tensor) -> Tensor:
     """Relevant items that `ahead` counts and that are no better: NaN, or tied and later in the row."""
     later = (own.isnan() & valid).sum(1, keepdim=True).expand(own.shape)
     key = own.masked_fill(~exists, -torch.inf)
-    tied = _repeats(_rising(key), torch.finfo(key.dtype).min)
+    tied = _repeats(sorted_rows(key), torch.finfo(key.dtype).min)
     if not tied.any():
         return later
     rising, order = key[tied].sort(dim=1, stable=True)
@@ -341,14 +341,14 @@ def _repeats(rising: Tensor, least: float) -> Tensor:
     return ((rising[:, 1:] == rising[:, :-1]) & (rising[:, 1:] >= least)).any(1)
 
 
-def _rising(values: Tensor) -> Tensor:
+def sorted_rows(values: Tensor) -> Tensor:
     """Each row sorted, NaN last. On the CPU numpy's vectorised sort is 20 times as fast as torch's."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.numpy(), axis=1))
     return values.sort(dim=1).values
 
 
-def _count_less(scores: Tensor, own: Tensor) -> Tensor:
+def count_less(scores: Tensor, own: Tensor) -> Tensor:
     """(B, T): how many candidates of the row score less than each target, in blocks of bounded memory."""
     by_pass = own.shape[1] <= MAX_PASSES
     block = 2**17 if by_pass and scores.device.type == "cpu" else 2**22  # 2**17 float32 stay in cache
@@ -367,7 +367,7 @@ def _by_passes(scores: Tensor, own: Tensor) -> Tensor:
 
 
 def _by_sorting(scores: Tensor, own: Tensor) -> Tensor:
-    rising = _rising(scores)
+    rising = sorted_rows(scores)
     if rising[:, -1].isnan().any():
         rising = rising.masked_fill(rising.isnan(), torch.inf)
     return torch.searchsorted(rising, own)  # of NaN targets the count is not used

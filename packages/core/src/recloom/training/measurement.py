@@ -18,6 +18,7 @@ from ..data.id_order import hash_ranks
 from ..llm import BatchPlanned, HashingNgrams
 from ..metrics import ItemFacts, Metric
 from ..metrics.accumulator import MetricAccumulator
+from ..metrics.popularity_ranks import PopularityRanks
 from ..metrics.segments import item_segments
 from ..plugins import collect
 from .ranking import (
@@ -62,6 +63,7 @@ class Measurement:
         self.meter = MetricAccumulator(metrics, known, facts, segments)
         ranked = [name for name, (metric, _) in self.meter.asked.items() if by_popularity(metric)]
         self.counts = counts.float()
+        self.popularity_ranks: PopularityRanks | None = None
         self.floor = MetricAccumulator(ranked, known, facts, segments) if by_segment and ranked else None
 
     def update(self, module: RecModule, batch: Batch) -> None:
@@ -95,6 +97,11 @@ class Measurement:
         if self.floor is None:
             return
         counts = self.counts = self.counts.to(batch.candidates.device)
+        if "targets" in given and batch.candidates.shape == (1, self.num_items):
+            self.popularity_ranks = self.popularity_ranks or PopularityRanks(counts[: self.num_items + 1])
+            ranks = self.popularity_ranks(batch.labels, masked_items(batch, module.mask_seen))
+            self.floor.update_ranks(ranks, batch.labels, given["users"], given.get("new"))
+            return
         scores = (
             counts[batch.candidates].expand(len(batch), -1).masked_fill(batch.candidates == 0, -torch.inf)
         )
