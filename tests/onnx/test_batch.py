@@ -76,11 +76,11 @@ def test_unknown_users_and_items_are_counted_over_all_parts_with_a_warning(passe
     names, out = ["u1", "7", "nobody", "u9", "3"], tmp_path / "lists.parquet"
     histories = [["7", "m1"], [], ["item 1"], ["07", "x", "y"], []]
     pl.DataFrame({"user_id": names, "history": histories}).write_parquet(tmp_path / "users.parquet")
-    with pytest.warns(UserWarning, match="not known") as told:
+    with pytest.warns(UserWarning, match=r"not know") as told:
         done = recommend_file(passed("users"), tmp_path / "users.parquet", out, k=2, part=part)
     assert done.counts == (5, 5, 0, 0, 6, 3, 3)
     users, items = (str(one.message) for one in told)
-    assert users.startswith("3 of 5 users are not known to ")
+    assert users.startswith("3 of 5 requests are of users that ")
     assert "(such as '7', 'nobody', 'u9'): each has the list of somebody with this history" in users
     assert items.startswith("3 of 6 items of the histories are not known to ")
     assert "(such as 'm1', 'x', 'y'), so they count for nothing; its ids are such as '" in items
@@ -90,7 +90,7 @@ def test_a_model_that_reads_no_users_takes_their_ids_for_names(verified, tmp_pat
     pl.DataFrame({"user_id": ["nobody"], "history": [["7"]]}).write_parquet(tmp_path / "users.parquet")
     done = recommend_file(verified.path, tmp_path / "users.parquet", tmp_path / "lists.parquet", k=2)
     assert done.counts == (1, 1, 0, 0, 1, 0, 0)
-    assert not [one for one in recwarn if "not known" in str(one.message)]
+    assert not [one for one in recwarn if "not know" in str(one.message)]
 
 
 def test_titles_stand_beside_the_items_that_have_one(verified):

@@ -46,12 +46,10 @@ class BatchRecommender:
         self._titled = pa.array([*session.titles], pa.string()).cast(self.ids)
         self._titles = pa.array([*session.titles.values()], pa.string())
         self.schema = self._schema(*key)
-        users = (
-            session.user_ids if "user" in session.inputs else None
-        )  # else the column is a name and nothing more
+        reads_users = "user" in session.inputs  # else the column is a name and nothing more
         self._known = {
-            "items": pa.array(session.item_ids, pa.string()).cast(self.ids),
-            "users": None if users is None else pa.array(users, pa.string()),
+            "items": frozenset(session.item_ids),
+            "users": session.user_ids if reads_users else None,
         }
         self.examples: dict[str, list[str]] = {"items": [], "users": []}
         """The first unknown ids that were found."""
@@ -68,11 +66,7 @@ class BatchRecommender:
             ids[some], scores[some] = self.session.run(self._given(table.take(some)), self.k)
         left = (scores > -np.inf).sum(1)  # what is left comes first
         history = table["history"].combine_chunks().flatten()
-        users = (
-            table["user_id"].cast(pa.string())
-            if "user_id" in table.column_names
-            else pa.nulls(0, pa.string())
-        )
+        users = table["user_id"].combine_chunks() if "user_id" in table.column_names else pa.nulls(0)
         counts = Counts(
             requests=rows,
             empty=int((left == 0).sum()),
@@ -82,15 +76,19 @@ class BatchRecommender:
         )
         return self._table(table[self.schema.names[0]], ids, scores, left), counts
 
-    def _unknown(self, what: str, ids: pa.Array | pa.ChunkedArray) -> int:
+    def _unknown(self, what: str, ids: pa.Array) -> int:
         """How many of the ids the artefact does not know; the first ones are kept as examples."""
         known = self._known[what]
-        if known is None:
+        if known is None or not len(ids):
             return 0
-        odd = pc.filter(ids, pc.invert(pc.is_in(ids, value_set=known)))
+        each = (
+            ids.dictionary_encode()
+        )  # a set is asked for each id once; Arrow would hash all known ids every time
+        odd = np.fromiter((str(one) not in known for one in each.dictionary.to_pylist()), bool)
+        places = np.flatnonzero(odd[each.indices.to_numpy()])
         kept = self.examples[what]
-        kept += [*map(str, odd.slice(0, EXAMPLES - len(kept)).to_pylist())]
-        return len(odd)
+        kept += [str(ids[place]) for place in places[: EXAMPLES - len(kept)].tolist()]
+        return len(places)
 
     def _given(self, table: pa.Table) -> dict[str, Array]:
         """The inputs of the artefact."""

@@ -133,8 +133,8 @@ def _warn_of_unknown(total: Counts, recommender: BatchRecommender, session: Sess
     users, items = recommender.examples["users"], recommender.examples["items"]
     if total.unknown_users:
         warnings.warn(
-            f"{total.unknown_users:,} of {total.requests:,} users are not known to {session.path}{_shown(users)}: each "
-            "has the list of somebody with this history, or what is popular without one",
+            f"{total.unknown_users:,} of {total.requests:,} requests are of users that {session.path} does not know"
+            f"{_shown(users)}: each has the list of somebody with this history, or what is popular without one",
             stacklevel=3,
         )
     if total.unknown_items:
