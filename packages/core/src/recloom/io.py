@@ -328,9 +328,9 @@ def try_lock(path: Path) -> BaseFileLock | None:
 
 
 def unwritable(folder: Path) -> str | None:
-    """Why no file can be made in a folder; None where one can. Permissions alone do not tell."""
+    """Why no file can be made in a folder, or in the one above where it is missing; None where one can."""
     try:
-        with TemporaryFile(dir=folder):
+        with TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())):
             return None
     except OSError as error:
         return error.strerror or str(error)

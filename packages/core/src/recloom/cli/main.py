@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -54,6 +55,11 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get(DEBUG):
             raise
         sys.exit(_fail(f"{_short(error)} (Set {DEBUG}=1 for the traceback.)"))
+    except Exception as error:
+        reason = _system_error(error)
+        if reason is None or os.environ.get(DEBUG):
+            raise
+        sys.exit(_fail(f"{reason}, where a table was read or written. (Set {DEBUG}=1 for the traceback.)"))
     except KeyboardInterrupt as stop:
         print(visible(str(stop)), end="\n" if str(stop) else "", file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
@@ -133,6 +139,16 @@ def _short(error: ValueError) -> str:
         faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}, found {f['input']!r}" for f in error.errors())
         return "; ".join(faults) + "."
     return f"{error}."
+
+
+def _system_error(error: Exception) -> str | None:
+    """What the system said where Polars could not read or write, such as that a disk is full; None of other errors."""
+    found = (
+        re.search(r"\(os error (\d+)\)", str(error))
+        if type(error).__module__ == "polars.exceptions"
+        else None
+    )
+    return found and os.strerror(int(found[1]))
 
 
 def _fail(message: str) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...io import refuse_existing
+from ...io import refuse_existing, unwritable
 from ...schemas import DatasetCard, Source
 from ..card import Ties
 from ..readers import RawTables, Reader, column_list, prepare_command
@@ -65,6 +66,8 @@ def prepare_source(
     """
     refuse_pipe(path if path is not None else Path(reader))
     refuse_existing(out, overwrite)
+    if reason := unwritable(out.parent):
+        raise DataError(f"--out {out}: its folder cannot be written to ({reason}); choose another --out.")
     options = options or {}
     licence, url = None, None
     if path is None and download is None and reader != "auto" and reader not in readers():
@@ -80,6 +83,7 @@ def prepare_source(
     if not path.exists():
         raise DataError(f"{path} does not exist. Check --path, or fetch a known set with --download NAME.")
     found = recognise(path, options) if reader == "auto" else reader_named(reader)
+    started = time.time_ns()
     raw = read_raw(found, path, _keeping_parts(found, path, options) if keep_split else options)
     with ThreadPoolExecutor(1) as pool:
         files = pool.submit(source_files, raw.files)
@@ -88,6 +92,8 @@ def prepare_source(
             max_rejected=max_rejected, event_column=event_column, event_cuts=event_cuts,
             context_columns=context_columns or (), ties=ties, seed=seed,
         )  # fmt: skip
+        read = files.result()
+    _refuse_changed(raw.files, started)
     parts = source_parts(data.interactions) if keep_split else None
     if parts is not None:
         raw.notes = [*(note for note in raw.notes if note != SPLIT_ANEW), kept_note(parts)]
@@ -102,7 +108,7 @@ def prepare_source(
     card = write_dataset(
         data, out, name=name or out.name, licence=licence or found.licence, overwrite=overwrite,
         parts=parts,
-        source=Source(reader=found.name, files=files.result(), url=url or found.url, options=chosen),
+        source=Source(reader=found.name, files=read, url=url or found.url, options=chosen),
     )  # fmt: skip
     return raw, data, card
 
@@ -113,6 +119,17 @@ def read_raw(reader: type[Reader], path: Path, options: Mapping[str, Any]) -> Ra
     if path.is_dir() and reader is not Table:
         raw.notes += unused_note(path, raw.files, list(taken_by(reader)))
     return raw
+
+
+def _refuse_changed(files: Sequence[Path], started: int) -> None:
+    """Raise DataError for a file that was written or put there between a time, in nanoseconds, and now."""
+    for file in files:
+        stat = file.stat()
+        if any(started <= changed <= time.time_ns() for changed in (stat.st_mtime_ns, stat.st_ctime_ns)):
+            raise DataError(
+                f"{file} was changed while it was read, so what was read may be neither the old nor the new. Run this "
+                "again once it is complete."
+            )
 
 
 def refuse_pipe(path: Path) -> None:

@@ -16,11 +16,11 @@ from . import prepare_command
 from .attributes import key_place, title_place
 from .looked import Looked, plain_ids
 from .orders import orders_apart
-from .partitions import partition_files
+from .partitions import is_raw, partition_files
 from .parts import part_files
 from .pieces import EMPTY, MOST_FILES, joined_pieces
 from .table_columns import IDS, choose_columns, column_names, options_given
-from .text import table_files
+from .text import is_table, table_files
 from .values import ROLES, guess_columns, plain_name
 
 if TYPE_CHECKING:
@@ -118,17 +118,24 @@ def _look(folder: Path, reader: Table) -> tuple[list[Looked], dict[str, str]]:
             unused[name] = str(error).splitlines()[0].removeprefix(f"{path}").strip(" ,:")
             roles = {}
         looked.append(Looked(path, tuple(names), reader, roles))
+    links = (path for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists())
+    unused |= {path.name: "is a link to a file that is not there" for path in links if is_table(path)}
     if looked:
         unused |= {f"{inside.name}/": "a folder, which is not looked into" for inside in _with_tables(folder)}
     return looked, unused
 
 
 def _with_tables(folder: Path) -> list[Path]:
-    """Folders inside a folder that hold tables, and are neither partitions nor written by a program like this one."""
+    """Folders inside a folder that hold tables and are neither partitions nor hidden nor datasets made of it."""
+    above = [folder.resolve(), *folder.resolve().parents]
     return [
         inside
         for inside in sorted(folder.iterdir())
-        if inside.is_dir() and "=" not in inside.name and inside.name[0] not in "._" and table_files(inside)
+        if "=" not in inside.name
+        and inside.name[0] not in "._"
+        and is_raw(inside)
+        and table_files(inside)
+        and inside.resolve() not in above
     ]
 
 

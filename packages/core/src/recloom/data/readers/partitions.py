@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from ...errors import DataError
+from ...io import REPLACEABLE
 from .evidence import is_time
 from .text import table_files
 
@@ -17,11 +18,16 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """What stands for no value in the name of a folder."""
 
 
+def is_raw(folder: Path) -> bool:
+    """Whether it is a folder, and no dataset or split that was written here."""
+    return folder.is_dir() and not any((folder / name).is_file() for name in REPLACEABLE)
+
+
 def partition_files(folder: Path, above: Collection[Path] = ()) -> list[Path]:
     """The tables in folders named `column=value`, at any depth. Raises DataError for a link to a folder above it."""
     above = [*above, folder.resolve()]
     found: list[Path] = []
-    for inside in sorted(path for path in folder.iterdir() if path.is_dir() and "=" in path.name):
+    for inside in sorted(path for path in folder.iterdir() if "=" in path.name and is_raw(path)):
         if inside.resolve() in above:
             raise DataError(f"{inside} is a link to a folder that it lies in. Remove it.")
         found += table_files(inside) + partition_files(inside, above)

@@ -36,12 +36,13 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 def table_files(folder: Path) -> list[Path]:
     """The files of a folder that may be tables, by their endings."""
-    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] not in "._")
-    return [
-        path
-        for path in files
-        if path.name.lower().removesuffix(".gz").endswith(TABLES) and not path.name.lower().startswith(PAGES)
-    ]
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_table(path)]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file may be a table, by its name."""
+    name = path.name.lower()
+    return name[0] not in "._" and name.removesuffix(".gz").endswith(TABLES) and not name.startswith(PAGES)
 
 
 def kind_of(path: Path, encoding: str = "auto") -> str:
