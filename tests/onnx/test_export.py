@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -262,6 +263,43 @@ def test_in_a_catalogue_without_users_every_user_is_unknown(tmp_path):
     assert parity.verified
     places = Session(tmp_path / "model.onnx").recommend([["a"], []], users=["", "u1"])
     assert places == [[("b", 2.0)], [("b", 2.0), ("a", 1.0)]]
+
+
+class Few(Users):
+    """Has met u2 and u4 in training; the others have the vector 0."""
+
+    def knows_users(self, users: torch.Tensor) -> torch.Tensor:
+        return (users == 2) | (users == 4)
+
+
+@pytest.mark.parametrize("ids", ["string", "integer"])
+def test_users_that_the_recommender_does_not_know_are_unknown_to_the_file(ids, tmp_path):
+    users = pl.DataFrame({"user_id": ["1", "2", "3", "4"]})
+    catalog = Catalog(pl.DataFrame({"item_id": ["7", "8", "9"]}), users)
+    recommender, popularity = Few(catalog).eval(), torch.tensor([0.0, 2.0, 3.0, 1.0])
+    with torch.no_grad():
+        recommender.user.weight[:] = torch.tensor([[0.0], [0], [1], [0], [-1]])
+        recommender.item.weight[:] = torch.tensor([[0.0], [1], [2], [3]])
+    path = tmp_path / "model.onnx"
+    export_artefact(recommender, catalog, popularity, path, ids=ids)
+    assert verify_artefact(path, partial(reference_scores, recommender, popularity), catalog).verified
+    session = Session(path)
+    assert session.user_ids == {"2", "4"}
+    lists = session.recommend([[]] * 5, users=["1", "2", "3", "4", "5"])
+    orders = ["".join(place.item_id for place in one) for one in lists]
+    assert orders == ["879", "987", "879", "789", "879"]
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_number_of_requests_at_once_below_one_is_refused(artefact, catalog, rows, tmp_path):
+    recommender = artefact("counts").recommender
+    spec = replace(recommender.export(), rows=rows)
+    recommender.export = lambda: spec
+    try:
+        with pytest.raises(RecloomError, match=f"Counts says that {rows} requests are computed at once"):
+            export_artefact(recommender, catalog, torch.ones(61), tmp_path / "model.onnx")
+    finally:
+        del recommender.export
 
 
 def test_large_weights_go_to_a_file_of_their_own(artefact, catalog, tmp_path):

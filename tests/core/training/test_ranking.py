@@ -52,6 +52,17 @@ class ByHistory(ByNumber):
     inputs = ("history",)
 
 
+class ByUser(ByNumber):
+    inputs = ("user",)
+
+
+class OfFew(ByNumber):
+    """Knows user 1 alone."""
+
+    def knows_users(self, users):
+        return users == 1
+
+
 class OfNobody(ByNumber):
     inputs = ("context",)
 
@@ -73,6 +84,13 @@ def test_who_is_unknown():
     assert unknown_users(ByNumber(catalog()), rows).tolist() == [False, False, True, False]
     assert unknown_users(ByHistory(catalog()), rows).tolist() == [False, True, True, False]
     assert unknown_users(OfNobody(catalog()), rows).tolist() == [False] * 4
+    assert unknown_users(ByUser(catalog()), rows).tolist() == [False, False, True, True]
+    assert unknown_users(OfFew(catalog()), rows).tolist() == [False, True, True, False]
+
+
+def test_who_is_not_known_by_index_gets_what_is_popular():
+    rows = requests(tensor([[3, 0, 2]]), ((0, 0), (0, 0)), (1, 2))
+    assert served_scores(OfFew(catalog()), POPULARITY, rows).tolist() == [[3, LOST, 2], [1, LOST, 9]]
 
 
 def test_popularity_stands_in_for_unknown_users_and_padding_is_lost():

@@ -7,6 +7,7 @@ from recloom.data.catalog import Catalog
 from recloom.data.interactions import Interactions
 from recloom.errors import RecloomError
 from recloom.losses import BPR
+from recloom.training.ranking import served_scores
 from recloom_graph.models.lightgcn import LightGCN, ServingQuery
 
 
@@ -104,6 +105,17 @@ def test_nodes_without_edges_stay_finite():
     scores = model.score(everything(model, torch.tensor([[0], [2], [2]]), torch.tensor([1, 2, 0])))
     assert torch.isfinite(scores).all()
     assert scores[1:].tolist() == [[0] * 3] * 2  # nothing is known of them: a cold item has no neighbour
+
+
+def test_a_user_without_edges_and_history_gets_what_is_popular_and_no_ties():
+    model = fitted([(1, 1), (1, 2), (2, 2)], 3, 3)
+    rows = everything(model, torch.tensor([[0], [0], [2], [0]]), torch.tensor([1, 3, 3, 0]))
+    popularity = torch.tensor([0.0, 1, 2, 0])
+    with torch.no_grad():
+        assert model.knows_users(rows.user).tolist() == [True, False, False, False]
+        found = served_scores(model, popularity, rows)
+        assert found[[1, 3]].tolist() == [[1, 2, 0]] * 2
+        torch.testing.assert_close(found[[0, 2]], model.score(rows)[[0, 2]])
 
 
 @pytest.mark.fact("A9.4")

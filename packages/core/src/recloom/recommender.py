@@ -104,6 +104,14 @@ class Recommender(nn.Module):
         """Return (num_items + 1,) scores for users of whom nothing is known; by default the training counts."""
         return interactions.item_counts().float()
 
+    def knows_users(self, users: Tensor) -> Tensor:
+        """Return (B,) bool, whether (B,) user indices tell the recommender anything; by default all from 1 on do.
+
+        Asked where `inputs` names `user`. One that is not known is scored as user 0 is, and without a history gets
+        `cold_start_scores`.
+        """
+        return users > 0
+
     def retrieve(self, batch: Batch, k: int) -> tuple[Tensor, Tensor]:
         """Return the best k of the candidates: (B, k) item indices and (B, k) scores, best first.
 

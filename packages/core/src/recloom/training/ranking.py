@@ -16,12 +16,16 @@ from ..recommender import Recommender
 
 
 def unknown_users(recommender: Recommender, batch: Batch) -> Tensor:
-    """(B,) whether the recommender knows nothing of the user: an empty history and no known user index."""
+    """(B,) whether the recommender knows nothing of the user by what it reads, be it the history or the index."""
     inputs = recommender.inputs
+    known = torch.zeros(len(batch), dtype=torch.bool, device=batch.user.device)
     if not {"history", "user"} & set(inputs):
-        return torch.zeros(len(batch), dtype=torch.bool, device=batch.user.device)
-    empty = (batch.history == 0).all(1)
-    return empty & (batch.user == 0) if "user" in inputs else empty
+        return known
+    if "history" in inputs:
+        known |= (batch.history > 0).any(1)
+    if "user" in inputs:
+        known |= recommender.knows_users(batch.user)
+    return ~known
 
 
 def served_scores(recommender: Recommender, popularity: Tensor, batch: Batch) -> Tensor:

@@ -92,6 +92,11 @@ class LightGCN(VectorRecommender):
     def tells_cold_items(self) -> bool:
         return self.items.kind != "id"
 
+    def knows_users(self, users: Tensor) -> Tensor:
+        """Those with an edge; the others have the vector 0 without a history, by which all items would score alike."""
+        found: Tensor = self._serving_tables().in_graph[users]
+        return found
+
     def extend(self, catalog: Catalog) -> None:
         """New items are nodes without edges: of their layers 0 to K only layer 0 is not zero."""
         self.items.extend(catalog)

@@ -84,10 +84,15 @@ def export_artefact(
     _check(catalog, popularity)
     spec = recommender.export()
     item_ids = catalog.items["item_id"].to_list()
-    user_ids = catalog.users["user_id"].to_list() if "user" in spec.inputs else []
+    user_ids = _known_users(recommender, catalog) if "user" in spec.inputs else {}
     if ids == "integer":
         check_integers(item_ids, "item_id")
-        check_integers(user_ids, "user_id")
+        check_integers([*user_ids], "user_id")
+    if spec.rows is not None and spec.rows < 1:
+        raise RecloomError(
+            f"export() of {type(recommender).__name__} says that {spec.rows} requests are computed at once; expected 1 "
+            "or more, or None for any number"
+        )
     codes = RawCodes(catalog.events, catalog.context)
     inputs, outputs = ports(spec.inputs, ids, codes)
     known = popularity[1:].detach().cpu().float().numpy()
@@ -109,7 +114,9 @@ def export_artefact(
     model.producer_name, model.producer_version = "recloom", version("recloom-onnx") or ""
     with staged(Path(out)) as staging:
         items = _items(catalog, None if index is None else known)
-        users = pl.DataFrame({"user_id": user_ids}) if "user" in spec.inputs else None
+        users = (
+            pl.DataFrame({"user_id": [*user_ids]}, {"user_id": pl.String}) if "user" in spec.inputs else None
+        )
         files = _save(model, items, users, index, staging, inline_limit)
         manifest = Manifest(
             model=type(recommender).__name__,
@@ -138,6 +145,15 @@ def export_artefact(
         manifest.write(staging)
         publish(staging, Path(out))
     return manifest
+
+
+def _known_users(recommender: Recommender, catalog: Catalog) -> dict[str, int]:
+    """Raw id to index, of the users that the recommender knows."""
+    device = next((part.device for part in recommender.state_dict().values()), torch.device("cpu"))
+    with torch.no_grad():
+        known = recommender.knows_users(torch.arange(1, catalog.num_users + 1, device=device)).tolist()
+    users = zip(catalog.users["user_id"].to_list(), known, strict=True)
+    return {user: index for index, (user, is_known) in enumerate(users, 1) if is_known}
 
 
 def _check(catalog: Catalog, popularity: Tensor) -> None:

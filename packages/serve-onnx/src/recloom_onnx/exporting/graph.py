@@ -45,7 +45,7 @@ def wrap(
     fields: Sequence[str],
     max_len: int | None,
     item_ids: Sequence[str],
-    user_ids: Sequence[str],
+    user_ids: Mapping[str, int],
     popularity: np.ndarray[Any, np.dtype[np.float32]],
     seen: Literal["masked", "kept"] = "masked",
     kind: IdKind = "string",
@@ -58,7 +58,7 @@ def wrap(
         fields: of `Batch`.
         max_len: as in `ExportSpec`.
         item_ids: N raw ids.
-        user_ids: raw ids of users 1 to num_users.
+        user_ids: raw id to index, of the users that the model knows.
         popularity: (N,) scores for cold-start users.
         seen: whether items of the history may be recommended.
         kind: whether ids go in and come out as strings, or as the integers that they spell.
@@ -89,7 +89,7 @@ def wrap_query(
     fields: Sequence[str],
     max_len: int | None,
     item_ids: Sequence[str],
-    user_ids: Sequence[str],
+    user_ids: Mapping[str, int],
     kind: IdKind = "string",
     codes: RawCodes = NO_CODES,
 ) -> ir.Model:
@@ -134,14 +134,16 @@ class _Wrapper(Nodes):
         fields: Sequence[str],
         max_len: int | None,
         item_ids: Sequence[str],
-        user_ids: Sequence[str],
+        user_ids: Mapping[str, int],
         codes: RawCodes,
     ) -> tuple[Value, dict[str, Value]]:
         """The whole history (B, L) in indices, and what the model reads of a request, by field."""
         history = self.encode(inputs["history"], item_ids)
         given = {**inputs, "history": history}
         if "user" in fields:
-            given["user"] = self.encode(inputs["user"], user_ids)
+            given["user"] = self.lookup(
+                inputs["user"], [*user_ids] or [str(PADDING[self.kind])], [*user_ids.values()] or [0], 0
+            )
         if "history_event" in fields:
             given["history_event"] = self.event_codes(inputs["history_event"], codes.events)
         if "context" in fields:

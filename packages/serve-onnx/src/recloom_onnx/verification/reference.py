@@ -37,11 +37,12 @@ def reference_scores(
     """
     every = torch.arange(1, recommender.num_items + 1)[None]
     scores = recommender.score(replace(batch, candidates=every)).float()
-    signs = [name for name in ("history", "user") if name in recommender.inputs]
-    if signs:
-        known = torch.zeros(len(batch), dtype=torch.bool)
-        for name in signs:
-            known |= getattr(batch, name).view(len(batch), -1).any(1)
+    known = torch.zeros(len(batch), dtype=torch.bool)
+    if "history" in recommender.inputs:
+        known |= batch.history.any(1)
+    if "user" in recommender.inputs:
+        known |= recommender.knows_users(batch.user)
+    if {"history", "user"} & {*recommender.inputs}:
         scores = torch.where(known[:, None], scores, popularity[1:].float())
     hidden = torch.cat([batch.history, blocked], 1) if seen == "masked" else blocked
     wide = torch.nn.functional.pad(scores, (1, 0))  # column 0 takes the padding
