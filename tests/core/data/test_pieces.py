@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 from recloom.cli.main import main
 from recloom.data.prepare.source import recognise
+from recloom.data.readers import text
 from recloom.data.readers.pieces import pieces
 from recloom.data.readers.table import Table
 from recloom.errors import DataError
@@ -93,3 +94,16 @@ def test_a_damaged_piece_of_a_partition_is_named_and_an_empty_one_is_none(tmp_pa
     (raw / "day=3" / "0.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"day=3/0.parquet, a piece of a table in .*, cannot be read"):
         Table().read(raw)
+
+
+def test_a_file_of_a_folder_is_opened_a_few_times_and_not_once_a_line(tmp_path, monkeypatch):
+    raw = folder(tmp_path, *(f"day={day}/log.csv" for day in range(4)))
+    (raw / "other.csv").write_text("name,text\n" + "".join(f"{n},some text\n" for n in range(500)))
+    opened = []
+    real = text._first_lines
+    monkeypatch.setattr(
+        text, "_first_lines", lambda path, *more: opened.append(path.name) or real(path, *more)
+    )
+    assert Table().read(raw).interactions.height == 40
+    assert opened.count("other.csv") < 40
+    assert opened.count("log.csv") < 4 * 70

@@ -37,7 +37,7 @@ def read_folder(folder: Path, reader: Table) -> RawTables:
 
     plan = folder_plan(folder, reader)
     chosen = copy.copy(reader)
-    chosen.tables, chosen.folder = [], folder
+    chosen.tables, chosen.folder, chosen.headers = [], folder, {}
     chosen.user_column = plan.columns.get("user_id", reader.user_column)
     chosen.item_column = plan.columns.get("item_id", reader.item_column)
     found = [read_interactions(path, chosen) for path in plan.tables]

@@ -79,7 +79,7 @@ def folder_plan(folder: Path, reader: Table) -> FolderPlan:
     where several readings are possible.
     """
     reader = copy.copy(reader)
-    reader.folder = folder
+    reader.folder, reader.headers = folder, {}
     looked, unused = _look(folder, reader)
     groups, columns = _groups(folder, looked, unused, reader)
     if not groups:
@@ -166,7 +166,8 @@ def _groups(
     sets = part_files([table.path for table in found])
     alone = [table for table in found if not any(table.path in files for files in sets)]
     whole = joined_pieces(folder, alone, looked, unread)
-    alone = [table for table in alone if not any(table in tables for tables in whole)]
+    joined_paths = {table.path for tables in whole for table in tables}
+    alone = [table for table in alone if table.path not in joined_paths]
     keyed = [table for table in alone if any(table.distinct(table.roles[role]) for role in IDS)]
     keyed = [
         one for one in keyed if not any(one.names == other.names for other in alone if other not in keyed)
@@ -219,10 +220,11 @@ def _plans(
     }
     given = {"item_id": reader.items_path, "user_id": reader.users_path}
     named = {path.resolve() for files in given.values() for path in files}
-    unused = {name: why for name, why in unread.items() if name not in {table.name for table in group}}
+    own = {table.name for table in group}
+    unused = {name: why for name, why in unread.items() if name not in own}
     claims: dict[str, list[Side]] = {role: [] for role in IDS}
     for table in looked:
-        if table.path in paths or table.path.resolve() in named:
+        if table.name in own or table.path.resolve() in named:
             unused.pop(table.name, None)
             continue
         roles, side = _claim(table, group[0].roles, ids)

@@ -68,7 +68,8 @@ class Looked:
                 schema=dict.fromkeys(self.own, pl.String()),
             )
         lines = opening(self.path, SAMPLE, self.reader.encoding)[1:]
-        rows = [cells_of(line, self.separator, self.reader.quote) for line in lines]
+        separator = self.separator
+        rows = [cells_of(line, separator, self.reader.quote) for line in lines]
         rows = [row for row in rows if len(row) == len(self.own)]
         return pl.DataFrame(rows, schema=dict.fromkeys(self.own, pl.String()), orient="row")
 

@@ -59,10 +59,11 @@ def joined_pieces(
     Raises DataError where a file of such a name has as many columns and other names, so that it may have no header.
     """
     found, by_path = [], {table.path: table for table in looked}
+    free = {table.path for table in alone}
     failed = [folder / name for name, why in unread.items() if EMPTY not in why]
     for files in pieces([*by_path, *(path for path in failed if path not in by_path)], folder):
         tables = [by_path[path] for path in files if path in by_path]
-        mine = [table for table in tables if table in alone]
+        mine = [table for table in tables if table.path in free]
         if not mine:
             continue
         for path in files:

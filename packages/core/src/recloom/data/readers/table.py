@@ -88,6 +88,7 @@ class Table:
         self.user_column, self.item_column, self.title_column = user_column, item_column, title_column
         self.time_column, self.value_column, self.time_format = time_column, value_column, time_format
         self.folder: Path | None = None  # read as one set, so that names of folders in it may be columns
+        self.headers: dict[Path, list[str]] = {}  # of the files of that folder
 
     @classmethod
     def sniff(cls, path: Path) -> bool:

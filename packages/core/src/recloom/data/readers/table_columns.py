@@ -41,14 +41,23 @@ FLAGS = {
 
 def column_names(path: Path, reader: Table) -> list[str]:
     """All columns of a file, from its header, its schema, its first objects or `--columns`; then `fixed_columns`."""
-    return [*_own_names(path, reader), *fixed_columns(path, reader)]
+    return [*_header(path, reader), *fixed_columns(path, reader)]
 
 
 def fixed_columns(path: Path, reader: Table) -> dict[str, str | None]:
     """Column to value, where that stands in the names of folders and not in the file itself."""
     values = {} if reader.folder is None else partition_values(path, reader.folder)
-    own = _own_names(path, reader) if values else []
+    own = _header(path, reader) if values else []
     return {name: value for name, value in values.items() if name not in own}
+
+
+def _header(path: Path, reader: Table) -> list[str]:
+    """The columns that stand in a file itself, looked up once where it is one of many in a folder."""
+    if reader.folder is None:
+        return _own_names(path, reader)
+    if path not in reader.headers:
+        reader.headers[path] = _own_names(path, reader)
+    return reader.headers[path]
 
 
 def _own_names(path: Path, reader: Table) -> list[str]:
