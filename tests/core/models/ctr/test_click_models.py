@@ -263,7 +263,10 @@ def test_weights_of_before_events_were_read_score_as_they_did(name):
 def test_an_exported_graph_is_told_how_many_requests_fit_into_memory(monkeypatch):
     model = MODELS["DIN"](max_len=10)
     numbers = 8 * model.width * 10 * CATALOG.num_items
+    wide = DIN(CATALOG, dim=3, max_len=10, attention=(7, 400, 3))
+    assert wide.numbers(Batch.of(torch.zeros(1, 10, dtype=torch.long))) == 5 * 400 * 10
     monkeypatch.setattr("recloom.models.ctr.click_model.EXPORTED", 5 * numbers)
     assert model.export().rows == 5
     monkeypatch.setattr("recloom.models.ctr.click_model.EXPORTED", 1)
-    assert model.export().rows == 1
+    with pytest.warns(UserWarning, match=r"one request to the exported file takes about .* GB of memory"):
+        assert model.export().rows == 1

@@ -144,7 +144,15 @@ class ClickModel(Recommender):
     def rows_at_once(self) -> int:
         """Requests that an exported graph, which has no loop over candidates, computes at once in EXPORTED numbers."""
         one = Batch.of(torch.zeros(1, self.max_len or 1, dtype=torch.long))
-        return max(1, EXPORTED // max(1, self.num_items * self.numbers(one)))
+        size = max(1, self.num_items * self.numbers(one))
+        if size > EXPORTED:
+            warnings.warn(
+                f"one request to the exported file takes about {4 * size / 1e9:,.1f} GB of memory, since it scores "
+                f"{self.num_items:,} items for a history of {self.max_len} at once. Recommend with the run, which "
+                "scores them in parts, or train with a smaller max_len or dim",
+                stacklevel=2,
+            )
+        return max(1, EXPORTED // size)
 
     def joined(self, x: Tensor, extra: Tensor | None) -> Tensor:
         """The input of the final network: (B, C, n), and the extra one after it."""

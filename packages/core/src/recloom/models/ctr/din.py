@@ -76,7 +76,8 @@ class DIN(ClickModel):
         return interest
 
     def numbers(self, batch: Batch) -> int:
-        return 8 * self.width * batch.history.shape[1]
+        layers = [part.out_features for part in self.attention if isinstance(part, torch.nn.Linear)]
+        return max(8 * self.width, 5 * max(layers)) * batch.history.shape[1]  # 5: what Dice holds; measured
 
     def _weights(self, h: Tensor, c: Tensor) -> Tensor:
         found: Tensor = self.attention(torch.cat([h, c, h - c, h * c], -1))[..., 0]
