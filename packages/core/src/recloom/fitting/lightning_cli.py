@@ -82,7 +82,7 @@ class SaveConfig(SaveConfigCallback):
         self._written = True
         run = Path(trainer.default_root_dir)
         header = "".join(f"# {line}\n" for line in self.parser.dump_header or ())
-        write_config(run, header + stored(self.parser.dump(self.config, skip_none=False)))
+        write_config(run, header + stored(self.parser.dump(self.config, skip_unset=False)))
         remove_results(run)
         (run / RECORD).unlink(missing_ok=True)  # until this fit has ended
 
