@@ -9,6 +9,7 @@ from recloom.errors import RecloomError
 from recloom.evaluation.compare import compare, compare_command
 from recloom.evaluation.results import write_results
 from recloom.evaluation.significance import holm, paired_difference
+from recloom.evaluation.tables import long_table
 from recloom.metrics.segments import LEGEND
 from recloom.schemas import SplitSpec
 
@@ -38,7 +39,7 @@ def test_differences_are_paired_by_user_whatever_their_order(runs):
 
 
 def test_p_values_are_adjusted_for_all_tests_of_the_table(runs):
-    found = compare(runs)
+    found = compare(runs, long=True)
     tested = [cell for cell in found.cells if cell.p_value is not None]
     assert len(tested) == 4  # two runs, two metrics; gini has no values per user
     assert [cell.p_holm for cell in tested] == pytest.approx(holm([cell.p_value for cell in tested]))
@@ -106,7 +107,7 @@ def test_what_cannot_be_compared_is_an_error(runs):
 
 
 def test_the_table_names_models_intervals_and_differences(runs):
-    found = compare(runs)
+    found = compare(runs, long=True)
     text = shown(found)
     for cell in found.cells:
         assert cell.model in text
@@ -124,7 +125,7 @@ def test_the_table_names_models_intervals_and_differences(runs):
 
 
 def test_a_comparison_prints_as_its_table(runs):
-    found = compare(runs, ["ndcg@10"])
+    found = compare(runs, ["ndcg@10"], long=True)
     text = repr(found)
     assert text.splitlines()[0].split() == [
         "metric",
@@ -162,15 +163,15 @@ def test_names_of_runs_are_never_broken(tmp_path, monkeypatch, capsys):
     for name in names:
         Path(name).mkdir()
         run(Path(name), WORSE, "Popularity", loss="BPR", seed=0 if name.endswith("a") else 1)
-    compare_command(names, metrics="ndcg@10", each=True)
+    compare_command(names, metrics="ndcg@10", each=True, long=True)
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         assert any(name in line and "0." in line for line in lines)  # its row, with its figures
-    assert all(name in repr(compare(names, ["ndcg@10"], each=True)) for name in names)
+    assert all(name in repr(compare(names, ["ndcg@10"], each=True, long=True)) for name in names)
 
 
 def test_the_best_is_marked_by_the_metric_s_own_direction(runs):
-    table = compare(runs).table()
+    table = long_table(compare(runs, long=True))
     metric, value = (list(table.columns[place].cells) for place in (0, 2))
     marked = {
         name: [v.startswith("[bold]") for v in value[at : at + 3]] for at, name in enumerate(metric) if name
@@ -180,7 +181,7 @@ def test_the_best_is_marked_by_the_metric_s_own_direction(runs):
 
 
 def test_frame_and_json_say_the_same(runs):
-    found = compare(runs)
+    found = compare(runs, long=True)
     frame, record = found.to_frame(), json.loads(found.to_json())
     assert frame.shape[0] == len(record["cells"]) == 9
     assert frame["p_holm"].to_list() == [cell["p_holm"] for cell in record["cells"]]
@@ -188,23 +189,28 @@ def test_frame_and_json_say_the_same(runs):
 
 
 def test_over_how_many_comparisons_p_was_corrected_is_said(runs):
-    few, many = compare(runs, ["ndcg@10"]), compare(runs)
+    few, many = compare(runs, ["ndcg@10"], long=True), compare(runs, long=True)
     for found, number in ((few, 2), (many, 4)):
         assert found.comparisons == json.loads(found.to_json())["comparisons"] == number
         assert f"over the {number} comparisons of this table" in " ".join(found.notes())
     assert few.cells[2].p_value == many.cells[6].p_value
-    alone = compare(runs, ["gini@10"])  # it has no values per user
+    alone = compare(runs, ["gini@10"], long=True)  # it has no values per user
     assert alone.comparisons == 0
     assert "Holm" not in " ".join(alone.notes())
     assert alone.notes()[1].endswith("Differences are given for metrics with a value per user only.")
-    assert [column.header for column in alone.table().columns] == ["metric", "run", "value", "95 % interval"]
+    assert [column.header for column in long_table(alone).columns] == [
+        "metric",
+        "run",
+        "value",
+        "95 % interval",
+    ]
 
 
 def test_the_command_prints_its_notes_in_one_piece(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    compare_command(runs)
+    compare_command(runs, long=True)
     shown = capsys.readouterr().out.splitlines()
-    notes = compare(runs).notes()
+    notes = compare(runs, long=True).notes()
     assert shown[-len(notes) :] == notes
 
 
@@ -227,17 +233,17 @@ def test_comparing_needs_no_torch(runs):
 
 
 def test_a_run_whose_fit_was_interrupted_is_marked(runs):
-    assert compare(runs).interrupted == []
+    assert compare(runs, long=True).interrupted == []
     (Path(runs[1]) / "checkpoints").mkdir()
     (Path(runs[1]) / "run.json").unlink()
-    found = compare(runs)
+    found = compare(runs, long=True)
     assert found.interrupted == [runs[1]]
     assert found.notes()[-1] == f"* {runs[1]}: training was interrupted, this is the state it had reached."
     assert found.notes()[-1] in repr(found)
-    rows = list(found.table().columns[1].cells)
-    assert [row for row in rows if row.endswith("*")] == ["SASRec*"] * 3
+    rows = list(long_table(found).columns[1].cells)
+    assert [str(row) for row in rows if str(row).endswith("*")] == ["SASRec*"] * 3
     (Path(runs[1]) / "run.json").touch()
-    assert compare(runs).interrupted == []
+    assert compare(runs, long=True).interrupted == []
 
 
 def test_segments_are_compared_where_they_say_more(tmp_path):
@@ -256,7 +262,7 @@ def test_segments_are_compared_where_they_say_more(tmp_path):
         return str(tmp_path / name)
 
     few, none = np.where(np.arange(200) < 20, 0.5, np.nan), np.full(200, np.nan)
-    some = compare([tested("a", few), tested("b", few / 2)])
+    some = compare([tested("a", few), tested("b", few / 2)], long=True)
     assert list(dict.fromkeys(cell.metric for cell in some.cells)) == [
         "ndcg@10", "ndcg@10/warm", "ndcg@10/cold", "ndcg@10/tail",
     ]  # fmt: skip
@@ -264,5 +270,5 @@ def test_segments_are_compared_where_they_say_more(tmp_path):
     assert (cold.n, cold.difference) == (20, pytest.approx(-0.25))
     assert LEGEND in some.notes()
     assert LEGEND not in compare([tested("a", few), tested("b", few / 2)], ["ndcg@10"]).notes()
-    without = compare([tested("c", none), tested("d", none)])
+    without = compare([tested("c", none), tested("d", none)], long=True)
     assert {cell.metric for cell in without.cells} == {"ndcg@10", "ndcg@10/tail"}

@@ -61,9 +61,10 @@ def run(folder, ndcg, model="Model", order=slice(None), loss=None, seed=0, **cha
 
 
 def shown(found):
+    from recloom.evaluation.tables import long_table
     from rich.console import Console
 
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(found.table())
+        console.print(long_table(found))
     return capture.get()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,6 @@ RECORD = "run.json"
 ROOT = Path("runs")
 RESULTS = ("metrics.json", "per_user_*.parquet", "predictions.parquet")
 """What is measured with a run, apart from the run itself."""
-STARTED = time.monotonic()
 
 
 def new_run(data: str, model: str) -> Path:
@@ -296,6 +294,9 @@ def write_record(
     best: what validation reached at the best checkpoint.
     llm: which language models and versions of prompts the recommender asks, if any.
     """
+    from .training.callbacks import clock_of
+
+    clock = clock_of(trainer)
     record = RunRecord(
         model=module.recipe["class_path"].rpartition(".")[2],
         recommender=dict(module.recipe),
@@ -307,13 +308,10 @@ def write_record(
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         best=best,
-        seconds=seconds_so_far(),
+        seconds=round(clock.seconds, 2),
+        cpu_seconds=round(clock.cpu_seconds, 2),
+        parameters=sum(one.numel() for one in module.parameters() if one.requires_grad),
         versions=versions(),
         runs=module.runs.records,
     )
     write_text(run / RECORD, record.model_dump_json(indent=2) + "\n")
-
-
-def seconds_so_far() -> float:
-    """Seconds since this process began."""
-    return round(time.monotonic() - STARTED, 2)

@@ -261,7 +261,11 @@ class RunRecord(Record):
     best: float | None
     """The monitored validation metric of the best checkpoint."""
     seconds: float
-    """Wall time of the fit."""
+    """Wall time of the fit, of all its parts where it was interrupted."""
+    cpu_seconds: float | None = None
+    """CPU time of the same, of the first process where there are several; None in records from before it was kept."""
+    parameters: int | None = None
+    """Numbers that training may change; 0 where nothing is trained."""
     versions: dict[str, str]
     llm: dict[str, Any] | None = None
     """Identities of the language models and versions of the prompts, where the recommender asks any."""

@@ -6,9 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RecloomError
+
+if TYPE_CHECKING:
+    from ..schemas import RunRecord
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,13 @@ def group_seeds(names: Sequence[str], *, each: bool) -> list[Method]:
 def _identity(run: Path) -> tuple[str | None, int | None, bool]:
     """What is configured in a run but for its seed (None where it is not recorded), the seed, whether it is trained."""
     import yaml
-    from pydantic import ValidationError
 
-    from ..run_folder import RECORD
-    from ..schemas import RunRecord
-
+    record = read_record(run)
     try:
-        record = RunRecord.model_validate_json((run / RECORD).read_bytes())
         config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
-    except (OSError, ValidationError, yaml.YAMLError):
+    except (OSError, yaml.YAMLError):
         return None, None, True
-    if not isinstance(config, dict):
+    if record is None or not isinstance(config, dict):
         return None, None, True
     trainer = config.get("trainer") or {}
     config = _without_folder(config, str(config.get("run") or trainer.get("default_root_dir") or run))
@@ -77,6 +76,19 @@ def _identity(run: Path) -> tuple[str | None, int | None, bool]:
         record.seed,
         record.loss is not None,
     )
+
+
+def read_record(run: Path) -> RunRecord | None:
+    """What a run says of itself; None where it was not finished, or its record cannot be read."""
+    from pydantic import ValidationError
+
+    from ..run_folder import RECORD
+    from ..schemas import RunRecord
+
+    try:
+        return RunRecord.model_validate_json((run / RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _without_folder(value: Any, folder: str) -> Any:

@@ -33,7 +33,7 @@ from ..run_folder import (
     write_config,
 )
 from ..spec import refuse_foreign
-from ..training.callbacks import EarlyStop, TrainingBar
+from ..training.callbacks import EarlyStop, FitClock, TrainingBar
 from ..training.checkpoint import LastCheckpoint, RunCheckpoint, best_score
 from ..training.signals import silence, stopped_by_sigterm
 from .config_files import own_yaml, read_yaml
@@ -182,6 +182,7 @@ class RunCLI(LightningCLI):
         usual = (RichProgressBar, TQDMProgressBar)  # what Lightning puts there unasked
         trainer: Any = self.trainer
         trainer.callbacks = [TrainingBar() if type(one) in usual else one for one in trainer.callbacks]
+        trainer.callbacks.insert(0, FitClock())
 
     def named(self, config: Any) -> tuple[str, str]:
         """Of what data and what model the folder of a new run is named after."""

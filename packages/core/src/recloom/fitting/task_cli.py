@@ -12,9 +12,10 @@ from ..errors import RecloomError
 from ..io import versions, write_text
 from ..next_steps import then
 from ..plugins import collect
-from ..run_folder import RECORD, find_data, seconds_so_far, task_name
+from ..run_folder import RECORD, find_data, task_name
 from ..schemas import ModuleRecord, ModuleResults
 from ..spec import unknown
+from ..training.callbacks import clock_of
 from ..training.checkpoint import best_score, own_checkpoint, read_checkpoint
 from ..training.task import TaskData, TaskModule
 from .lightning_cli import RunCLI, how_far, start, with_defaults
@@ -62,7 +63,7 @@ class TaskCLI(RunCLI):
             steps=trainer.global_step,
             monitor=_monitor(trainer),
             best=None if best is None else best[1],
-            seconds=seconds_so_far(),
+            seconds=round(clock_of(trainer).seconds, 2),
             versions=versions(),
         )
         write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")

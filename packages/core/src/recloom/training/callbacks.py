@@ -1,10 +1,12 @@
-"""Lightning's progress bar as every run shows it, and early stopping."""
+"""Lightning's progress bar as every run shows it, early stopping, and the clock of a fit."""
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any, Literal
 
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, RichProgressBar
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn, RichProgressBarTheme
 from rich.console import Console
@@ -124,3 +126,40 @@ class EarlyStop(EarlyStopping):
             return f"{self.monitor} was not finite"
         better = "risen" if self.mode == "max" else "fallen"
         return f"{self.monitor} had not {better} for {self.wait_count} validations and {self.waited_steps:,} steps"
+
+
+class FitClock(Callback):
+    """What a fit costs from the making of its trainer on; one that goes on from a checkpoint counts on from there.
+
+    CPU seconds are those of this process and of the helpers that it has waited for, such as workers of a loader.
+    """
+
+    def __init__(self) -> None:
+        self._before = (0.0, 0.0)
+        self._begun = self._now()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = (state_dict["seconds"], state_dict["cpu_seconds"])
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self._before[0] + self._now()[0] - self._begun[0]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time."""
+        return self._before[1] + self._now()[1] - self._begun[1]
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        used = os.times()
+        return time.monotonic(), used.user + used.system + used.children_user + used.children_system
+
+
+def clock_of(trainer: Any) -> FitClock:
+    """The clock that every fit of the command line has."""
+    return next(one for one in trainer.callbacks if isinstance(one, FitClock))
