@@ -30,6 +30,7 @@ LAYERS = (
     "evaluation evaluation.*",
     "runs runs.*",
     "fitting fitting.*",
+    "experiments experiments.*",
     "cli cli.* demo demo.* testing testing.* defaults __main__",
 )
 """Modules of core, lowest first: a module imports from its own layer and those before it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data.catalog import Catalog
     from .data.interactions import Interactions
     from .evaluation.compare import compare
+    from .experiments.many_fits import Bench, bench
     from .fitting.fit import fit
     from .losses import Loss
     from .recommender import ExportSpec, GenerativeRecommender, Queries, Recommender, VectorRecommender
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "Bench",
     "Catalog",
     "DataError",
     "ExportSpec",
@@ -43,6 +45,7 @@ __all__ = [
     "Run",
     "VectorRecommender",
     "__version__",
+    "bench",
     "collect",
     "command",
     "compare",
@@ -55,6 +58,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "batch": "Batch",
+        "experiments.many_fits": "Bench bench",
         "data.batches.module": "RecDataModule",
         "data.catalog": "Catalog",
         "data.interactions": "Interactions",

@@ -58,6 +58,7 @@ def register_commands() -> Iterable[Callable[..., None]]:
     from .data.prepare import commands as data
     from .demo.command import demo
     from .evaluation.compare import compare_command
+    from .experiments.commands import bench_command
     from .llm import LEDGER_COMMANDS
     from .runs.add_items import add_items
     from .runs.recommend import recommend_command
@@ -68,6 +69,7 @@ def register_commands() -> Iterable[Callable[..., None]]:
         plugins,
         list_command,
         doctor,
+        bench_command,
         compare_command,
         new_plugin,
         recommend_command,

@@ -288,15 +288,16 @@ def write_record(
     data: RecDataModule,
     llm: dict[str, Any] | None = None,
     best: float | None = None,
+    *,
+    seconds: float,
+    cpu_seconds: float,
 ) -> None:
     """Write `run.json` at the end of a fit.
 
     best: what validation reached at the best checkpoint.
     llm: which language models and versions of prompts the recommender asks, if any.
+    seconds, cpu_seconds: what the fit took.
     """
-    from .training.callbacks import clock_of
-
-    clock = clock_of(trainer)
     record = RunRecord(
         model=module.recipe["class_path"].rpartition(".")[2],
         recommender=dict(module.recipe),
@@ -308,8 +309,8 @@ def write_record(
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         best=best,
-        seconds=round(clock.seconds, 2),
-        cpu_seconds=round(clock.cpu_seconds, 2),
+        seconds=round(seconds, 2),
+        cpu_seconds=round(cpu_seconds, 2),
         parameters=sum(one.numel() for one in module.parameters() if one.requires_grad),
         versions=versions(),
         runs=module.runs.records,

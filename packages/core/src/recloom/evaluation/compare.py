@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..command import command
 from ..errors import RecloomError
-from .comparison import Cell, Comparison, Cost
+from .comparison import Cell, Comparison, FitCost
 from .methods import Method, group_seeds, read_record
 
 if TYPE_CHECKING:
@@ -171,14 +171,14 @@ def _cells(
     return cells
 
 
-def _cost(method: Method) -> Cost:
+def _cost(method: Method) -> FitCost:
     """Means over the runs of a method that recorded it."""
     import numpy as np
 
     found = [record for run in method.runs if (record := read_record(Path(run))) is not None]
     seconds = [one.cpu_seconds for one in found if one.cpu_seconds is not None]
     parameters = [one.parameters for one in found if one.parameters is not None]
-    return Cost(
+    return FitCost(
         float(np.mean(seconds)) if seconds else None,
         max(parameters, default=None),
         float(np.mean([one.epochs for one in found])) if found else None,

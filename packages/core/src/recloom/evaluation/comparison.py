@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Cost:
+class FitCost:
     """What the training of one method took, as its runs recorded it: means over its seeds, None where not recorded."""
 
     cpu_seconds: float | None
@@ -79,7 +79,7 @@ class Comparison:
     """What is to be known of the requests before a number is read."""
     tested: str | None = None
     """The metric that p-values are of; None where every one has its own, in the long form."""
-    costs: dict[str, Cost] = field(default_factory=dict)
+    costs: dict[str, FitCost] = field(default_factory=dict)
     """By the first run of each method."""
     names: dict[str, str] = field(default_factory=dict)
     """What methods are called where not by their models, by the first run of each."""
@@ -165,7 +165,8 @@ class Comparison:
         else:
             base = self._called()[self.reference]
             how = [
-                f"±: half of the 95 % interval over {over}. The difference of {self.tested} is to {base}, paired by user."
+                f"±: half of the 95 % interval over {over}. "
+                f"The difference of {self.tested} is to {base}, paired by user."
             ]
             if any(cost.cpu_seconds is not None for cost in self.costs.values()):
                 how.append("CPU seconds of training, and epochs, are means over the seeds.")

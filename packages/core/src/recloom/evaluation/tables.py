@@ -23,7 +23,7 @@ FLOOR_NAME = "Popularity (floor)"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Shown:
     """One place of a table as text, and whether it is the best of its column."""
 
     text: str
@@ -72,7 +72,7 @@ class ModelTable:
             if any(getattr(cost, name) is not None for cost in costs):
                 yield column
 
-    def rows(self, comparison: Comparison) -> list[tuple[str, list[Entry]]]:
+    def rows(self, comparison: Comparison) -> list[tuple[str, list[Shown]]]:
         """The name of each model, and an entry for each of the columns."""
         labels = comparison.labels()
         cells = {(cell.run, cell.metric): cell for cell in comparison.cells}
@@ -80,7 +80,7 @@ class ModelTable:
         if comparison.floor:
             low = {metric: comparison.floor.get(metric) for metric in self._metrics}
             entries = [
-                Entry("" if (value := low.get(column)) is None else f"{value:.4f}")
+                Shown("" if (value := low.get(column)) is None else f"{value:.4f}")
                 for column in self._columns
             ]
             found.append((FLOOR_NAME, entries))
@@ -88,7 +88,7 @@ class ModelTable:
 
     def _entries(
         self, comparison: Comparison, run: str, cells: Mapping[tuple[str, str], Cell]
-    ) -> list[Entry]:
+    ) -> list[Shown]:
         tested, cost = cells[run, self._metrics[0]], comparison.costs.get(run)
         reference = run == comparison.reference
         other = {
@@ -98,9 +98,9 @@ class ModelTable:
             "parameters": "" if cost is None or cost.parameters is None else f"{cost.parameters:,}",
         }
         return [
-            Entry(other[column])
+            Shown(other[column])
             if column in other
-            else Entry(
+            else Shown(
                 value(cell := cells[run, column]),
                 cell.trained and cell.mean == best(comparison.cells, column),
             )
@@ -118,7 +118,7 @@ class ModelTable:
                     console.print()
                 print_whole(console, self._block(rows, columns))
 
-    def _blocks(self, rows: Sequence[tuple[str, list[Entry]]], width: int) -> list[list[int]]:
+    def _blocks(self, rows: Sequence[tuple[str, list[Shown]]], width: int) -> list[list[int]]:
         """Places of the columns that stand side by side."""
         blocks: list[list[int]] = [[]]
         names = max(len(name) for name, _ in rows)
@@ -132,7 +132,7 @@ class ModelTable:
             used += needed
         return blocks
 
-    def _block(self, rows: Sequence[tuple[str, list[Entry]]], columns: Sequence[int]) -> Table:
+    def _block(self, rows: Sequence[tuple[str, list[Shown]]], columns: Sequence[int]) -> Table:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
@@ -324,6 +324,6 @@ def _latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in str(plain(text, 1000)))
 
 
-def _html(entry: Entry) -> str:
+def _html(entry: Shown) -> str:
     text = html.escape(entry.text)
     return f"<td style='text-align: right'>{f'<b>{text}</b>' if entry.best else text}</td>"

@@ -17,6 +17,7 @@ from ..plugins import collect
 from ..run_folder import CHECKPOINTS, VECTORS, find_dataset, find_vectors, write_record
 from ..runs.run import Run, load, write_predictions
 from ..spec import find, with_import_paths
+from ..training.callbacks import clock_of
 from ..training.checkpoint import best_score
 from ..training.measurement import Measurement
 from ..training.module import RecModule
@@ -114,9 +115,17 @@ def finish_fit(trainer: Any, module: RecModule, data: RecDataModule) -> None:
     if training_free(module):
         trainer.save_checkpoint(folder / CHECKPOINTS / "last.ckpt")
     if trainer.is_global_zero:
-        found = best_score(trainer)
-        llm = llm_identity(module.recommender.modules())
-        write_record(folder, trainer, module, data, llm, None if found is None else found[1])
+        found, clock = best_score(trainer), clock_of(trainer)
+        write_record(
+            folder,
+            trainer,
+            module,
+            data,
+            llm_identity(module.recommender.modules()),
+            None if found is None else found[1],
+            seconds=clock.seconds,
+            cpu_seconds=clock.cpu_seconds,
+        )
         print(f"trained: {folder}{how_far(trainer)} ({then('test', folder)})")
 
 
