@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +11,9 @@ import pytest
 import recloom
 from recloom.cli.main import main
 from recloom.errors import RecloomError
+from recloom.experiments.fits import FailedFit
+from recloom.experiments.many_fits import compared
+from recloom.experiments.plan import fits_of, make_spec
 
 MODELS = [
     "Popularity",
@@ -33,50 +34,51 @@ def data(tmp_path_factory, write_dataset):
     return write_dataset(tmp_path_factory.mktemp("bench") / "films", rows)
 
 
-def figures(folder):
+def figures(bench):
     """Every number of a bench but for what depends on the clock."""
-    found = json.loads((folder / "results.json").read_text())["comparisons"]["films"]["cells"]
     return {
-        (cell["model"], cell["metric"]): [cell[key] for key in ("mean", "low", "high", "p_holm")]
-        for cell in found
+        (cell.model, cell.metric): [
+            np.nan if value is None else value for value in (cell.mean, cell.low, cell.high, cell.p_holm)
+        ]
+        for cell in bench.comparisons["films"].cells
     }
 
 
-def test_killed_twice_it_goes_on_and_equals_the_uninterrupted_one(data, tmp_path, capsys):
-    whole = recloom.bench(MODELS, data, seeds=(0, 1), out=tmp_path / "whole", metrics=["ndcg@10", "hit@10"])
+def test_killed_it_goes_on_repeats_nothing_and_equals_the_uninterrupted_one(data, tmp_path, warm_python):
+    both = ["ndcg@10", "hit@10"]
+    whole = recloom.bench(MODELS, data, seeds=(0, 1), out=tmp_path / "whole", metrics=both)
     assert [cell.seeds for cell in whole.comparisons["films"].cells] == [1, 1, 2, 2]
     assert whole.failures == []
     assert "SASRec (2 seeds)" in repr(whole)
     assert "SASRec (2 seeds)" in (tmp_path / "whole" / "table.tex").read_text()
 
-    file = tmp_path / "bench.yaml"
-    file.write_text(
-        json.dumps({"models": MODELS, "data": [str(data)], "seeds": [0, 1], "metrics": ["ndcg@10", "hit@10"]})
-    )
-    words = ["bench", str(file), "--out", str(tmp_path / "killed")]
-    runs = tmp_path / "killed" / "films"
-    for awaited in ("Popularity/seed-0/metrics.json", "SASRec/seed-0/checkpoints/last.ckpt"):
-        process = subprocess.Popen([sys.executable, "-m", "recloom", *words], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not (runs / awaited).is_file():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    tested = (runs / "Popularity/seed-0/metrics.json").stat().st_mtime_ns
-    main(words)
-    told = capsys.readouterr().out
-    assert "of 3 fits are tested already" in told
-    assert "table.md, table.tex, table.csv, results.json" in told
-    assert (runs / "Popularity/seed-0/metrics.json").stat().st_mtime_ns == tested
-    first, second = figures(tmp_path / "whole"), figures(tmp_path / "killed")
-    assert first.keys() == second.keys()
-    for key, values in first.items():
-        assert second[key] == pytest.approx(values, rel=1e-5), key
+    asked = {"models": MODELS, "data": str(data), "seeds": [0, 1], "metrics": "ndcg@10"}
+    (tmp_path / "killed.yaml").write_text(json.dumps(asked))
+    words = ["bench", str(tmp_path / "killed.yaml"), "--out", str(tmp_path / "killed")]
+    with open(os.devnull, "r+") as none:
+        process = warm_python.start("-m", "recloom.cli.main", *words, stdin=none, stdout=none, stderr=none)
+    runs, deadline = tmp_path / "killed" / "films", time.monotonic() + 120
+    while not (runs / "SASRec/seed-0/checkpoints/last.ckpt").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    fitted = (runs / "Popularity/seed-0/run.json").stat().st_mtime_ns
+    assert (runs / "Popularity/seed-0/metrics.json").is_file()
+    assert not (runs / "SASRec/seed-1").exists()
 
-    main([*words, "--metrics", "mrr@10,ndcg@10"])  # another metric is a test, and no fit
-    assert "epochs: 4" in capsys.readouterr().out
-    assert "mrr@10" in (tmp_path / "killed" / "table.csv").read_text()
+    resumed = recloom.bench(
+        MODELS, data, seeds=(0, 1), out=tmp_path / "killed", metrics=both
+    )  # one more metric
+    assert (runs / "Popularity/seed-0/run.json").stat().st_mtime_ns == fitted
+    first, second = figures(whole), figures(resumed)
+    assert (
+        first.keys()
+        == second.keys()
+        == {(model, metric) for model in ("Popularity", "SASRec") for metric in both}
+    )
+    for key, values in first.items():
+        assert second[key] == pytest.approx(values, rel=1e-5, nan_ok=True), key
 
 
 def test_what_fails_is_told_and_the_rest_is_compared(data, tmp_path, capsys):
@@ -87,8 +89,17 @@ def test_what_fails_is_told_and_the_rest_is_compared(data, tmp_path, capsys):
         main(["bench", str(file), "--out", str(tmp_path / "out")])
     assert ended.value.code == 1
     told = capsys.readouterr().out
+    assert "2/3  films: odd, seed 0: " in told
     assert "failed: films: odd, seed 0: " in told
+    assert "table.md, table.tex, table.csv, results.json" in told
     assert "ItemKNN" in (tmp_path / "out" / "table.md").read_text()
     assert "odd" in json.loads((tmp_path / "out" / "results.json").read_text())["failures"].popitem()[0]
-    with pytest.raises(RecloomError, match="nothing can be compared, since these failed"):
-        recloom.bench([odd, "ItemKNN"], data, seeds=(0,), out=tmp_path / "none")
+
+
+def test_nothing_to_compare_is_an_error_with_the_reasons(data, tmp_path):
+    spec = make_spec({"models": ["ItemKNN", "Popularity"], "data": str(data), "seeds": 0})
+    fits = fits_of(spec, tmp_path)
+    with pytest.raises(RecloomError, match=r"(?s)nothing can be compared.*films: ItemKNN, seed 0: no memory"):
+        compared(spec, fits, [FailedFit(fits[0], "no memory")])
+    with pytest.raises(RecloomError, match="two models or more"):
+        recloom.bench(["ItemKNN"], data, seeds=(0,), out=tmp_path)

@@ -147,7 +147,7 @@ def _run(spec: BenchSpec, out: Path, fits: Sequence[Fit], jobs: int, quiet: bool
                 )
 
         failures = work_off(todo, jobs, told) if todo else []
-    found = Bench(out, _compared(spec, fits, failures), failures)
+    found = Bench(out, compared(spec, fits, failures), failures)
     _write(found)
     return found
 
@@ -174,7 +174,7 @@ def _how(fit: Fit) -> str:
     return f"{metric} {results.metrics[metric]}{epochs}{took}"
 
 
-def _compared(spec: BenchSpec, fits: Sequence[Fit], failures: Sequence[FailedFit]) -> dict[str, Comparison]:
+def compared(spec: BenchSpec, fits: Sequence[Fit], failures: Sequence[FailedFit]) -> dict[str, Comparison]:
     """The comparison of each dataset with two runs or more, by the name of the dataset."""
     from ..evaluation.compare import compare
 
