@@ -49,6 +49,10 @@ def test_a_file_names_models_by_word_by_config_and_in_full(tmp_path, data):
         ),
         ({"models": [{"model": "SASRec", "loss": "BPRR"}]}, "'BPRR' is not among the losses"),
         ({"models": ["ItemKNN", "ItemKNN"]}, "models: 'ItemKNN' stands there twice. Give each a name"),
+        (
+            {"models": ["ItemKNN", {"name": "b", "model": "ItemKNN"}]},
+            "'ItemKNN' and 'b' are one model with one config",
+        ),
         ({"models": ["none.yaml"]}, "expected a config of `recloom fit`"),
         ({"models": []}, "models: "),
         ({"model": ["ItemKNN"]}, "model: Extra inputs"),

@@ -67,7 +67,8 @@ def draw(bench: Bench) -> str:
                 axis.fill_between(
                     epochs, table["low"].to_numpy(), table["high"].to_numpy(), alpha=0.2, linewidth=0
                 )
-            axis.set(title=name, xlabel="epoch", ylabel=f"{metric} (mean and range of the seeds)")
+            axis.set(title=name, xlabel="epoch (line: mean of the seeds, band: their range)", ylabel=metric)
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
             axis.legend(frameon=False)
         figure.savefig(bench.folder / FILE, metadata={"Date": None})

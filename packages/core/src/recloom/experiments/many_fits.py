@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecloomError
+from ..errors import RecloomError, Terminated
 from ..io import LOCK, try_lock, write_text
 from ..progress import Progress
 from ..terminal import visible
@@ -123,6 +123,9 @@ def run_bench(
                 _forget(fit)
         refuse_changed(fits)
         return _run(spec, out, fits, jobs, quiet)
+    except KeyboardInterrupt as stop:
+        word = "terminated" if isinstance(stop, Terminated) else "interrupted"
+        raise type(stop)(f"{word}; the same command goes on where it stopped") from None
     finally:
         held.release()
 

@@ -97,6 +97,13 @@ class BenchSpec(Record):
             if twice is not None:
                 advice = " Give each a name of its own." if what == "models" else ""
                 raise ValueError(f"{what}: {twice!r} stands there twice.{advice}")
+        for place, one in enumerate(self.models):
+            same = (one.model, one.options, one.loss, one.config)
+            for other in self.models[:place]:
+                if same == (other.model, other.options, other.loss, other.config):
+                    raise ValueError(
+                        f"models: {other.name!r} and {one.name!r} are one model with one configuration"
+                    )
         names = [entry.name for entry in self.models]
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline: {self.baseline!r} is none of the models ({', '.join(names)})")
