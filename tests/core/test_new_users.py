@@ -202,7 +202,7 @@ def test_what_reads_texts_has_a_cold_column(runs, capsys):
 
 
 def test_a_comparison_shows_floor_dashes_and_what_requests_lack(runs):
-    found = compare([runs["TextMean"], runs["ItemKNN"]])
+    found = compare([runs["TextMean"], runs["ItemKNN"]], long=True)
     cells = {(cell.model, cell.metric): cell for cell in found.cells}
     assert not cells["ItemKNN", "ndcg@10/cold"].trained
     assert cells["ItemKNN", "ndcg@10/cold"].difference is None

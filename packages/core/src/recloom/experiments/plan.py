@@ -93,7 +93,7 @@ class BenchSpec(Record):
             ("data", [name_of(one) for one in self.data]),
             ("seeds", self.seeds),
         ):
-            twice = next((one for place, one in enumerate(given) if one in given[:place]), None)  # type: ignore[index]
+            twice = next((one for place, one in enumerate(given) if one in given[:place]), None)
             if twice is not None:
                 advice = " Give each a name of its own." if what == "models" else ""
                 raise ValueError(f"{what}: {twice!r} stands there twice.{advice}")
