@@ -48,6 +48,21 @@ def test_columns_named_for_lists_are_taken_apart_in_order(tmp_path, name, text):
     assert "item_id holds lists: 3 rows became 6, in their order" in notes
 
 
+def test_what_is_missing_in_a_list_moves_nothing_else(tmp_path):
+    """Dropping the gaps would pair 12 with 5, in silence; a missing part is a rejected row."""
+    path = write(
+        tmp_path,
+        'user_id;item_ids;ratings\na;"12,,19";",5,1"\nb;"7,8,";"3,4"\nc;"5";"2"\nd;"1, 2 ,3";"1,2,3"\n',
+    )
+    read = Table().read(path)
+    rows = read.interactions.select("user_id", "item_id", "value").rows()
+    assert [row for row in rows if row[0] in "bcd"] == [
+        ("b", "7", 3.0), ("b", "8", 4.0), ("c", "5", 2.0), ("d", "1", 1.0), ("d", "2", 2.0), ("d", "3", 3.0),
+    ]  # fmt: skip
+    assert [row[1:] for row in rows if row[0] == "a"] == [("19", 1.0)]
+    assert read.rejected["reason"].to_list() == ["value is empty or not a number", "item_id is empty"]
+
+
 def test_times_and_ratings_go_with_their_items(tmp_path, capsys):
     text = ("user_id,item_id_list,timestamp_list,rating_list\n"
             "a,12 7 19,1300000000 1300000100 1300000050,4 3.5 1\nb,7,1300000007,5\n")  # fmt: skip

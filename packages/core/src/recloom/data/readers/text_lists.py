@@ -145,12 +145,20 @@ def first_texts(
 
 
 def split_lists(frame: pl.DataFrame, marks: Mapping[str, str]) -> pl.DataFrame:
-    """The frame with some columns of text as lists of their words."""
-    word = pl.element().str.strip_chars()
-    return frame.with_columns(
-        pl.col(name).cast(pl.String).str.split(mark).list.eval(word.filter(word != ""))
-        for name, mark in marks.items()
-    )
+    """The frame with some columns of text as lists of their words.
+
+    Between two marks, as in `12,,19`, stands nothing: a null, so that lists side by side stay side by side, and an item
+    that is missing is a row to reject. Marks at the end, and several spaces, mean nothing.
+    """
+    return frame.with_columns(_split(name, mark) for name, mark in marks.items())
+
+
+def _split(name: str, mark: str) -> pl.Expr:
+    text, word = pl.col(name).cast(pl.String).str.strip_chars(), pl.element().str.strip_chars()
+    if mark == " ":
+        return text.str.split(mark).list.eval(word.filter(word != ""))
+    ended = text.str.strip_chars_end(f"{mark} ")
+    return ended.str.split(mark).list.eval(pl.when(word != "").then(word))
 
 
 def _words(cell: str, mark: str) -> list[str]:
