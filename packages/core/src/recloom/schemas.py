@@ -216,6 +216,8 @@ class Protocol(Record):
     equal_times: EqualTimes = EqualTimes()
     users: int
     """Requests."""
+    drawn_from: int | None = None
+    """Of how many requests these are a part, by `--data.eval_users` or a limit of batches; null where these are all."""
     num_items: int
     added: int = 0
     """Of these items, those added after training: they have no interactions, and all are ranked."""

@@ -138,7 +138,7 @@ class Comparison:
         """Lines to print below the table: what the numbers hold for, and how they were compared."""
         protocol = ", ".join(
             f"{key} {self.protocol[key]}"
-            for key in ("dataset", "part", "candidates", "seen", "users", "added")
+            for key in ("dataset", "part", "candidates", "seen", "users", "drawn_from", "added")
             if self.protocol.get(key)
         )
         if self.protocol.get("new_users") == "dropped":

@@ -322,11 +322,16 @@ def describe(protocol: Protocol) -> str:
     """One line that says what a number on this protocol means."""
     added = f" ({protocol.added:,} of them added after training)" if protocol.added else ""
     return (
-        f"{protocol.users:,} users, {protocol.num_items:,} items{added}, split {protocol.split.strategy}, "
-        f"candidates {protocol.candidates}, seen items {protocol.seen}, ties {protocol.ties}"
+        f"{protocol.users:,} users{_drawn(protocol)}, {protocol.num_items:,} items{added}, "
+        f"split {protocol.split.strategy}, candidates {protocol.candidates}, seen items {protocol.seen}, "
+        f"ties {protocol.ties}"
         + (", requests without history left out" if protocol.new_users == "dropped" else "")
         + _equal_times(protocol.equal_times)
     )
+
+
+def _drawn(protocol: Protocol) -> str:
+    return f" (drawn from {protocol.drawn_from:,})" if protocol.drawn_from else ""
 
 
 def _equal_times(times: EqualTimes) -> str:

@@ -213,10 +213,13 @@ class Run:
         if self.module.measurement is None:
             raise RecloomError(f"{self.folder} was not tested yet; call test() first")
         meter, floor = self.module.measurement.meter, self.module.measurement.floor
+        protocol, measured = data.protocol("test"), len(meter.users)
+        if measured < protocol.users:
+            protocol = protocol.model_copy(update={"users": measured, "drawn_from": protocol.users})
         return write_results(
             self.folder,
             model=self.module.recipe["class_path"].rpartition(".")[2],
-            protocol=data.protocol("test"),
+            protocol=protocol,
             values=meter.compute(),
             per_user=meter.per_user(),
             users=self._names(meter.users),

@@ -24,6 +24,8 @@ from .requests import ImpressionRequests, LabelledRequests, TargetRequests, coun
 from .sampler import BatchSampler, loader
 from .training_rows import Rows
 
+LIMITED = {"train": (), "valid": ("val",), "test": ("test", "predict")}
+"""Of which of Lightning's limits of batches each part is."""
 GIVEN = {"impressions": "shown", "rated": "rated"}
 """Candidates that are in the data, and what they were."""
 SCORES_AT_ONCE = 1 << 22
@@ -63,6 +65,7 @@ class RecDataModule(L.LightningDataModule):
         split_path: folder written by `recloom data split`, used instead of `split`.
         batch_size: training rows of a batch.
         eval_rows: requests scored at once; by default as many as keep the scores within 16 MB.
+        eval_users: requests of validation, drawn at random where there are more; by default all. A test measures all.
         windows: for sequence models, whether all of a long sequence is used, cut into windows (`all`), or only
             its end (`last`), which makes epochs shorter where users have long histories.
         pairs: for models of pairs, one epoch is every `interaction`, or as many draws of a `user`.
@@ -89,6 +92,7 @@ class RecDataModule(L.LightningDataModule):
         split_path: str | None = None,
         batch_size: int = 128,
         eval_rows: int | None = None,
+        eval_users: int | None = None,
         windows: Literal["all", "last"] = "all",
         pairs: Literal["interaction", "user"] = "interaction",
         candidates: str = "all",
@@ -112,9 +116,10 @@ class RecDataModule(L.LightningDataModule):
         self.windows, self.pairs, self.seen, self.new_users = windows, pairs, seen, new_users
         self.candidates, self.vectors, self.user_vectors = candidates, vectors, user_vectors
         self.positive, self.known_first = positive, known_first
+        self.eval_users = eval_users
         self.needs = Needs()
         self._ready = False
-        at_least(1, batch_size=batch_size, eval_rows=eval_rows)
+        at_least(1, batch_size=batch_size, eval_rows=eval_rows, eval_users=eval_users)
         at_least(0, num_workers=num_workers, seed=seed, known_first=known_first)
         if candidates in GIVEN and seen == "masked":
             raise RecloomError(
@@ -236,10 +241,35 @@ class RecDataModule(L.LightningDataModule):
         if self.candidates == "all":
             width = self.num_items * (PAIRWISE if self.needs.reads_pairs else 1)
         rows = self.eval_rows or max(1, min(1024, SCORES_AT_ONCE // max(1, width)))
-        return loader(data, BatchSampler(len(data), rows), self.num_workers)
+        order = self._order(part, len(data), rows)
+        return loader(data, BatchSampler(len(order), rows, lambda _: order), self.num_workers)
+
+    def _order(self, part: Part, size: int, rows: int) -> Tensor:
+        """(N,) the requests that are served, in order: like lengths stand together in each batch of `rows`.
+
+        Where the Trainer serves only some batches of a part, they come in random order, since the first would be the
+        users with the shortest histories.
+        """
+        generator, order = torch.Generator().manual_seed(self.seed), torch.arange(size)
+        if part == "valid" and self.eval_users is not None and self.eval_users < size:
+            order = torch.randperm(size, generator=generator)[: self.eval_users].sort().values
+        trainer = cast(Any, self.trainer)
+        limits = (
+            ()
+            if trainer is None
+            else tuple(getattr(trainer, f"limit_{name}_batches") for name in LIMITED[part])
+        )
+        if any(limit not in (None, 1.0) or isinstance(limit, int) for limit in limits):
+            batches = torch.split(order, rows)
+            order = torch.cat(
+                [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+            )
+        return order
 
     def protocol(self, part: Literal["valid", "test"]) -> Protocol:
         """What makes numbers on this part comparable."""
+        total = self.count_requests(part)
+        most = total if part == "test" or self.eval_users is None else self.eval_users
         return Protocol(
             dataset=self.card.name,
             data_hash=self.card.data_hash(),
@@ -251,7 +281,8 @@ class RecDataModule(L.LightningDataModule):
             new_users=self.new_users,
             positive=self.positive if self.candidates == "rated" else None,
             equal_times=self.equal_times[part],
-            users=self.count_requests(part),
+            users=min(total, most),
+            drawn_from=total if most < total else None,
             num_items=self.num_items,
             added=self.num_items - self.catalog.num_items,
             measured="lists" if self.needs.retrieves and self.candidates not in GIVEN else "scores",
