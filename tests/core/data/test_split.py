@@ -261,3 +261,15 @@ def test_a_row_of_every_user_stays_in_train_however_shares_are_rounded(valid, te
     for name, number in (expected | {"train": counts - sum(expected.values())}).items():
         assert ((codes == PARTS.index(name)).sum(1) == number).all(), name
     assert expected["test"] + expected["valid"] < counts
+
+
+def test_a_split_says_what_it_is():
+    assert str(SplitSpec()) == "last"
+    assert (
+        str(SplitSpec(strategy="time", test_from="2017-01-01"))
+        == "time (0.1 validation, test from 2017-01-01)"
+    )
+    assert (
+        str(SplitSpec(strategy="users", seed=3, min_user=5))
+        == "users (0.1 validation, 0.2 test, seed 3, min_user 5)"
+    )

@@ -118,7 +118,7 @@ def test_the_table_names_models_intervals_and_differences(runs):
             assert f"{cell.difference:+.4f}" in text
             assert f"{cell.p_holm:.2g}" in text
     assert found.notes() == [
-        "dataset toy, part test, candidates all, seen masked, users 200",
+        "dataset toy, part test, candidates all, seen masked, users 200, split last, ties against the model",
         f"Intervals over users; difference to {runs[0]}, paired by user.",
         "p is corrected by Holm's method over the 4 comparisons of this table.",
     ]

@@ -217,3 +217,15 @@ def test_a_small_p_value_survives_many_comparisons():
     assert 200 * one > 0.05 > 200 * many
     close = paired_difference(theirs + 0.05 * rng.normal(size=100), theirs, tests=200)
     assert close.p_value > 0.05
+
+
+def test_rounding_is_no_difference_and_bounds_stay_where_values_are():
+    """Sums in another order differ in their last bit, which a zero variance would make certain."""
+    same = np.linspace(0, 1, 50)
+    found = seeds_difference(np.stack([same, same]), (same + 1e-17)[None] * (1 + 2e-16))
+    assert (found.mean, found.p_value) == (0.0, 1.0)
+    far = seeds_interval(np.stack([same * 0.2, same * 0.9]))
+    assert (far.low, far.high) == (0.0, 1.0)
+    wide = seeds_interval(np.stack([same * 2, same * 9]))
+    assert wide.low < 0
+    assert wide.high > 9

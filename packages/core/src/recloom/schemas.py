@@ -177,6 +177,18 @@ class SplitSpec(Record):
             raise ValueError(f"valid_from ({self.valid_from}) must be before test_from ({self.test_from})")
         return self
 
+    def __str__(self) -> str:
+        """In a few words, such as `time (0.1 validation, test from 2017-01-01)`."""
+        said: list[str] = [self.strategy]
+        if self.strategy in ("time", "random", "users"):
+            dates = (("validation", self.valid_from, self.valid), ("test", self.test_from, self.test))
+            said += [f"{name} from {date}" if date else f"{share:g} {name}" for name, date, share in dates]
+        if self.strategy in ("random", "users"):
+            said.append(f"seed {self.seed}")
+        core = {"min_user": self.min_user, "min_item": self.min_item}
+        said += [f"{name} {least}" for name, least in core.items() if least > 1]
+        return said[0] + (f" ({', '.join(said[1:])})" if said[1:] else "")
+
     def moment(self, part: Literal["valid", "test"]) -> int | None:
         """Unix seconds from which on rows belong to a part (of test: and all later ones); None = by its share."""
         text = self.valid_from if part == "valid" else self.test_from

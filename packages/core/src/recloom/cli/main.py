@@ -76,6 +76,7 @@ def _dispatch(args: list[str]) -> None:
     elif args[0] in LIGHTNING:
         from ..fitting.fit import run_command
 
+        warnings.formatwarning = warning_line  # Lightning has set its own, with a place in its code
         run_command(["--help" if word == ALL else word for word in args])
     else:
         _run_function(args)

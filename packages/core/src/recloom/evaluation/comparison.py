@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..metrics.segments import FLOOR, LEGEND, OF_REQUESTS, USERS_LEGEND
+from ..schemas import SplitSpec
 from ..terminal import visible
 from .methods import Method
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns of a comparison as text."""
+FEW_SEEDS = "Of two seeds the spread between trainings is hardly known, so intervals are wide: three or more tell more."
 NOT_TRAINED = "–: not trained on these items, which the model cannot score"
 
 
@@ -141,6 +143,7 @@ class Comparison:
             for key in ("dataset", "part", "candidates", "seen", "users", "drawn_from", "added")
             if self.protocol.get(key)
         )
+        protocol += f", split {SplitSpec.model_validate(self.protocol['split'])}, ties against the model"
         if self.protocol.get("new_users") == "dropped":
             protocol += ", requests without history left out"
         segments = {cell.metric.partition("/")[2] for cell in self.cells}
@@ -165,7 +168,7 @@ class Comparison:
         else:
             base = self._called()[self.reference]
             how = [
-                f"±: half of the 95 % interval over {over}. "
+                f"±: the wider half of the 95 % interval over {over}. "
                 f"The difference of {self.tested} is to {base}, paired by user."
             ]
             if any(cost.cpu_seconds is not None for cost in self.costs.values()):
@@ -179,9 +182,11 @@ class Comparison:
                 "so no p-value of the methods is given. Train several seeds (--seed_everything 1, 2, ...) and compare "
                 "all runs."
             )
+        if any(method.trained and len(method.runs) == 2 for method in self.methods):
+            how.append(FEW_SEEDS)
         if self.comparisons:
-            of = "comparisons of this table" if self.tested is None else f"comparisons of {self.tested}"
-            how.append(f"p is corrected by Holm's method over the {self.comparisons} {of}.")
+            number = f"{self.comparisons} comparison{'' if self.comparisons == 1 else 's'}"
+            how.append(f"p is corrected by Holm's method over the {number} of {self.tested or 'this table'}.")
         return how
 
     def _seeded(self) -> bool:

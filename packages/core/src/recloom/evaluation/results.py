@@ -323,7 +323,7 @@ def describe(protocol: Protocol) -> str:
     added = f" ({protocol.added:,} of them added after training)" if protocol.added else ""
     return (
         f"{protocol.users:,} users{_drawn(protocol)}, {protocol.num_items:,} items{added}, "
-        f"split {protocol.split.strategy}, candidates {protocol.candidates}, seen items {protocol.seen}, "
+        f"split {protocol.split}, candidates {protocol.candidates}, seen items {protocol.seen}, "
         f"ties {protocol.ties}"
         + (", requests without history left out" if protocol.new_users == "dropped" else "")
         + _equal_times(protocol.equal_times)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ..errors import RecloomError
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12
+"""A difference below this share of the values is no difference but the rounding of sums."""
 LEVEL = 0.95
 ENOUGH = 10
 """So many flips as extreme as the data tell a p-value well enough."""
@@ -150,6 +152,8 @@ def seeds_difference(ours: Array, theirs: Array, users: NDArray[np.generic] | No
     sums, counts = _pairs(ours, theirs, users)
     a, b = (_side(part, counts) for part in np.split(sums, [len(ours)], axis=1))
     mean = a.mean - b.mean
+    if abs(mean) <= ROUNDING * (abs(a.mean) + abs(b.mean)):
+        mean = 0.0
     alone = _of_users(a.sums - b.sums, counts) - a.noise / a.runs - b.noise / b.runs
     low, high, p = _student(
         mean,
@@ -164,7 +168,7 @@ def seeds_interval(values: Array, users: NDArray[np.generic] | None = None) -> I
     """The mean of several trained runs of one method, with a 95 % interval over users and seeds.
 
     values (S, R): a row for each run; a request undefined in any run is left out. Bounds are NaN for fewer than two
-    runs or users.
+    runs or users; of values that all lie between 0 and 1 they lie there too.
     """
     sums, counts = _shared(values, users)
     undefined = values.shape[1] - int(counts.sum())
@@ -176,6 +180,9 @@ def seeds_interval(values: Array, users: NDArray[np.generic] | None = None) -> I
     low, high, _ = _student(
         side.mean, (side.seeds / side.runs, side.runs - 1), (max(0.0, alone), len(counts) - 1)
     )
+    known = values[~np.isnan(values)]
+    if known.min() >= 0 and known.max() <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)
     return Interval(side.mean, low, high, int(counts.sum()), undefined)
 
 

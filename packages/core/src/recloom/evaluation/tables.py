@@ -31,7 +31,7 @@ class Shown:
 
 
 class ModelTable:
-    """A row for each model and a column for each metric: the mean, and half of its 95 % interval behind ±.
+    """A row for each model and a column for each metric: the mean, and the wider half of its 95 % interval behind ±.
 
     Behind the first metric stands the difference to the reference with half of its interval, and p where it was tested;
     at the end what training took. It prints as text, and a notebook shows it as HTML.
@@ -281,8 +281,9 @@ def value(cell: Cell) -> str:
         return "–"
     if cell.mean is None:
         return "undefined"
-    reach = "" if cell.low is None or cell.high is None else f" ± {(cell.high - cell.low) / 2:.4f}"
-    return f"{cell.mean:.4f}{reach}"
+    if cell.low is None or cell.high is None:
+        return f"{cell.mean:.4f}"
+    return f"{cell.mean:.4f} ± {max(cell.high - cell.mean, cell.mean - cell.low):.4f}"
 
 
 def difference(cell: Cell) -> str:

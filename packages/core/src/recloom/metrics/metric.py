@@ -98,6 +98,11 @@ def _pooled(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, T
 
 def parse_metric(asked: str, metrics: Mapping[str, Any]) -> tuple[Metric, int | None]:
     """Read `ndcg@10` or `auc`; RecloomError for an unknown metric, one of texts, or a cutoff that does not fit."""
+    if "/" in asked:
+        raise RecloomError(
+            f"metric {asked!r}: expected a name without a part: every metric is measured on each part too, such as "
+            f"tail and new, and stands so in the table and in metrics.json. Write {asked.partition('/')[0]}."
+        )
     name, at, text = asked.partition("@")
     of_rankings = {known: metric for known, metric in metrics.items() if isinstance(metric, Metric)}
     if name in metrics and name not in of_rankings:

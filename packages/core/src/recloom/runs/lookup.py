@@ -38,7 +38,7 @@ def near(catalog: Catalog, query: str, most: int = 3) -> list[str]:
     """
     column = "title" if "title" in catalog.items.columns else "item_id"
     names = catalog.items[column].drop_nulls().unique(maintain_order=True)
-    wanted = query.strip().casefold()[:LONGEST]
+    wanted = query.strip().lower()[:LONGEST]
     parts = sorted({wanted[at : at + 3] for at in range(max(1, len(wanted) - 2))})
     folded = names.str.to_lowercase()
     shared = sum(
@@ -51,16 +51,19 @@ def near(catalog: Catalog, query: str, most: int = 3) -> list[str]:
     best = order.sort(["shared", "length"], descending=[True, False], maintain_order=True).head(COMPARED)[
         "name"
     ]
-    by_folded = {name.casefold(): name for name in reversed(best.to_list())}
+    by_folded = {name.lower(): name for name in reversed(best.to_list())}
     return [by_folded[one] for one in difflib.get_close_matches(wanted, by_folded, n=most)]
 
 
 def _by_title(catalog: Catalog, query: str) -> int:
-    wanted = query.strip().casefold()
+    wanted = query.strip().lower()
     if len(wanted) < 3:
         return 0
-    titles = catalog.items["title"].fill_null("").str.to_lowercase()
-    tests = (titles == wanted, titles.str.starts_with(wanted), titles.str.contains(wanted, literal=True))
+    written = catalog.items["title"].fill_null("")
+    titles = written.str.to_lowercase()
+    exact = written == query
+    whole = exact if exact.any() else titles == wanted
+    tests = (whole, titles.str.starts_with(wanted), titles.str.contains(wanted, literal=True))
     for number, test in enumerate(tests):
         found = test.arg_true().to_list()
         if len(found) == 1 or (found and number == 0):
