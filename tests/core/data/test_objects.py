@@ -115,6 +115,26 @@ def test_a_list_of_objects_in_each_row_is_answered_with_what_makes_rows_of_it(tm
         ]
 
 
+def test_lists_of_objects_within_lists_of_objects_become_rows_of_the_innermost(tmp_path):
+    lists = [
+        {"name": f"list {n}", "pid": n, "tracks": [{"pos": m, "track_uri": f"t{m}"} for m in range(n + 1)]}
+        for n in range(4)
+    ]
+    path = lines(tmp_path, [{"info": {"version": 1}, "playlists": lists}], "playlists.json")
+    with pytest.raises(
+        DataError, match=r"playlists holds .* has such a list in tracks with pos, track_uri"
+    ) as error:
+        Table().read(path)
+    assert "if pid holds users and track_uri holds items" in str(error.value)
+    make, read = (shlex.split(line) for line in str(error.value).splitlines() if line.startswith("  "))
+    subprocess.run([sys.executable, *make[1:]], cwd=tmp_path, check=True)
+    main([*read[1:4], "--path", str(tmp_path / "rows.parquet"), *read[6:-1], str(tmp_path / "data")])
+    rows = pl.read_parquet(tmp_path / "data" / "interactions.parquet")
+    assert rows.select("user_id", "item_id").rows() == [
+        (str(n), f"t{m}") for n in range(4) for m in range(n + 1)
+    ]
+
+
 @pytest.mark.parametrize("wrapped", [{"$a": {"$b": {"$c": {"$d": "7"}}}}, {"$it's": "7"}])
 def test_objects_that_cannot_be_unwrapped_are_no_ids(tmp_path, wrapped):
     path = lines(tmp_path, [{"user": wrapped, "item": f"i{n}"} for n in range(3)])

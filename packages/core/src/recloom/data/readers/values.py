@@ -37,7 +37,7 @@ ROLES = {
                 "productid", "news_id", "article_id", "track_id", "book_id", "business_id", "job_id", "i",
                 "product", "sku", "movie", "book", "artistid", "artist_id", "trackid", "bookid", "songid", "song_id",
                 "videoid", "video_id", "gameid", "game_id", "newsid", "articleid", "content_id", "venue_id", "poi_id",
-                "recipe_id", "listing_id", "isbn", "stockcode", "stock_code"),
+                "recipe_id", "listing_id", "isbn", "stockcode", "stock_code", "track_uri"),
     "timestamp": ("timestamp", "time", "unixreviewtime", "ts", "datetime", "date", "created_at", "when",
                   "event_time", "event_timestamp", "eventdate", "event_date", "createdat", "date_time", "order_date",
                   "invoicedate", "invoice_date", "purchase_date", "review_date", "date_added"),
