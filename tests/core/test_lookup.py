@@ -30,3 +30,11 @@ def test_what_is_not_one_title_is_asked_about(catalog):
     with pytest.raises(RecloomError, match="fits 2 titles: 'Käse groß', 'Käse gross'"):
         find_items(catalog, ["käse"])
     assert near(catalog, "Weiss")[0] == "Weiß"
+
+
+def test_a_number_with_a_point_meant_the_id_without(tmp_path, write_dataset):
+    rows = pl.DataFrame({"user_id": ["7", "7"], "item_id": ["3", "30"], "timestamp": [1, 2]})
+    numbers = Catalog.load(write_dataset(tmp_path / "numbers", rows))
+    assert near(numbers, "3.0") == ["3"]
+    assert near(numbers, "30.00") == ["30"]
+    assert "4" not in near(numbers, "4.0")

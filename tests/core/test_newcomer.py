@@ -293,6 +293,9 @@ def test_what_an_unknown_title_may_have_meant_is_shown(data, tmp_path):
         run.recommend(history=["i1", "Toy Storry"])
     with pytest.warns(UserWarning, match=r"ignored: 'zzzzz'$"):
         run.recommend(history=["i1", "zzzzz"])
+    run.catalog.users = run.catalog.users.with_columns(user_id=pl.int_range(pl.len()).cast(pl.String))
+    with pytest.raises(RecloomError, match=r"user '7\.0' is not in .* Did you mean '7'\?"):
+        run.recommend_users(["7.0"])
 
 
 def test_python_warns_of_what_it_ignores(data, tmp_path):

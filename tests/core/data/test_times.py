@@ -93,6 +93,17 @@ def test_values_that_mean_no_rating_are_noted_and_left_out_by_name(tmp_path, cap
         arrange(Table().read(path), missing_value=[3])
 
 
+def test_users_and_items_that_have_no_row_left_without_their_ratings_are_counted(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,rating\nu,a,3\nu,b,0\nv,a,0\nv,c,0\nw,a,4\n")
+    raw = Table().read(path)
+    arrange(raw, missing_value=[0])
+    assert "--missing-value 0: 1 user and 2 items have no row left" in raw.notes
+    raw = Table().read(path)
+    arrange(raw, missing_value=[4])
+    assert "--missing-value 4: 1 user has no row left" in raw.notes
+
+
 @pytest.mark.parametrize("values", [[0, 1, 0, 1, 1, 0], [1, 2, 3, 4, 5, 5], [0, 20, 30, 40, 50, 60]])
 def test_other_values_are_not_noted(tmp_path, values):
     raw = Table().read(log(tmp_path, range(1_300_000_000, 1_300_000_006), values))

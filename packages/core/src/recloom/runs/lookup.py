@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,12 @@ def find_items(catalog: Catalog, queries: Sequence[str]) -> np.ndarray[Any, np.d
 def near(catalog: Catalog, query: str, most: int = 3) -> list[str]:
     """Titles, or else ids, that a text that names no item may have meant, the nearest first.
 
+    A number such as 3.0 meant the id 3, where that is known: `data prepare` reads such ids without `.0`.
     The names that share the most runs of three letters with the text are compared with it letter by letter.
     """
+    whole = without_point(query)
+    if whole != query and catalog.item_index([whole])[0]:
+        return [whole]
     column = "title" if "title" in catalog.items.columns else "item_id"
     names = catalog.items[column].drop_nulls().unique(maintain_order=True)
     wanted = query.strip().lower()[:LONGEST]
@@ -53,6 +58,11 @@ def near(catalog: Catalog, query: str, most: int = 3) -> list[str]:
     ]
     by_folded = {name.lower(): name for name in reversed(best.to_list())}
     return [by_folded[one] for one in difflib.get_close_matches(wanted, by_folded, n=most)]
+
+
+def without_point(text: str) -> str:
+    """A whole number such as `3.0` as `3`, as `data prepare` reads ids; any other text as it is."""
+    return re.sub(r"^\s*(-?\d+)\.0*\s*$", r"\1", text)
 
 
 def _by_title(catalog: Catalog, query: str) -> int:

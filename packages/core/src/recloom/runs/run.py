@@ -37,7 +37,7 @@ from ..training.checkpoint import read_checkpoint
 from ..training.held_runs import restore
 from ..training.module import RecModule
 from ..training.task import STATE
-from .lookup import find_items, near
+from .lookup import find_items, near, without_point
 
 if TYPE_CHECKING:
     from ..evaluation.results import Results
@@ -171,8 +171,10 @@ class Run:
         index = self.catalog.user_index(users)
         if (index == 0).any():
             missing = users[int(np.argmin(index))]
+            whole = without_point(str(missing))
+            meant = f"Did you mean {whole!r}? " if self.catalog.user_index([whole])[0] else ""
             raise RecloomError(
-                f"user {missing!r} is not in the data of this run ({self.catalog.num_users:,} users). "
+                f"user {missing!r} is not in the data of this run ({self.catalog.num_users:,} users). {meant}"
                 "Give a --history of item ids or titles instead."
             )
         batch = self._requests(torch.from_numpy(index.copy()))

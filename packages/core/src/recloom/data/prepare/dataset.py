@@ -25,7 +25,7 @@ from .ids import clean_ids, unknown_items
 from .rejected import rejected_rows
 from .ties import break_ties
 from .times import time_notes
-from .unrated import drop_unrated, no_rating_note
+from .unrated import drop_unrated, no_rating_note, rows_left_note
 
 FEW = 0.05
 """The share of malformed rows up to which leaving them out is a way to go on."""
@@ -90,7 +90,10 @@ def arrange(
     raw.notes += filter(None, [unknown_items(raw)])
     if "value" in raw.interactions.columns and not missing_value:
         raw.notes += no_rating_note(raw.interactions["value"])
-    raw.interactions, unrated = drop_unrated(raw.interactions, missing_value)
+    kept, unrated = drop_unrated(raw.interactions, missing_value)
+    raw.notes += rows_left_note(raw.interactions, kept, missing_value)
+    raw.interactions = kept
+    del kept
     rows, below = _filter_values(raw.interactions, min_value)
     raw.interactions = pl.DataFrame()  # free what was filtered away
     rows, duplicates, user_ids, item_ids, lengths, time_ties = _order(

@@ -62,3 +62,22 @@ def drop_unrated(rows: pl.DataFrame, missing: Sequence[float]) -> tuple[pl.DataF
         )
     kept = rows.filter(~pl.col("value").is_in(found.implode()))
     return kept, rows.height - kept.height
+
+
+def rows_left_note(before: pl.DataFrame, kept: pl.DataFrame, missing: Sequence[float]) -> list[str]:
+    """A note of the users and items that have no row left without those that have no rating; nothing where all have.
+
+    Args:
+        before, kept: interactions with `user_id` and `item_id`, with all rows and without these.
+    """
+    if before.height == kept.height:
+        return []
+    lost = {
+        name: before[f"{name}_id"].n_unique() - kept[f"{name}_id"].n_unique() for name in ("user", "item")
+    }
+    if not any(lost.values()):
+        return []
+    counts = " and ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in lost.items() if count)
+    have = "has" if sum(lost.values()) == 1 else "have"
+    shown = " ".join(f"{value:g}" for value in missing)
+    return [f"--missing-value {shown}: {counts} {have} no row left"]
