@@ -106,6 +106,26 @@ def test_a_column_of_a_table_says_the_parts(tmp_path, capsys):
     assert read_card(tmp_path / "data").source.options["keep_split"] is True
 
 
+def test_a_column_of_parts_is_told_of_and_check_names_the_split_that_was_kept(tmp_path, capsys):
+    path, other = tmp_path / "log.csv", tmp_path / "other.csv"
+    path.write_text("user,item,Split\nu,a,Train\nu,b,val\nv,a,training\nv,c,TEST\n")
+    other.write_text("user,item,Split\nu,a,Train\nu,b,val\nv,a,7\nv,c,TEST\n")
+    main(["data", "check", str(path)])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Split says which rows are train, valid and test; this split of the source is kept with --keep-s"
+        in shown
+    )
+    assert "not read: Split" not in shown
+    main(["data", "check", str(other)])
+    assert "not read: Split" in " ".join(capsys.readouterr().out.split())
+    main(["data", "prepare", str(path), "--out", str(tmp_path / "data"), "--keep-split"])
+    capsys.readouterr()
+    main(["data", "check", str(tmp_path / "data")])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the split of the source is kept: 2 train, 1 valid, 1 test; `fit` uses it" in shown
+
+
 @pytest.mark.parametrize(
     ("said", "error"),
     [

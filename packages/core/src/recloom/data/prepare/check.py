@@ -11,11 +11,12 @@ import polars as pl
 
 from ...errors import DataError
 from ...io import sha256
-from ...schemas import DatasetCard
+from ...schemas import DatasetCard, SplitSpec
 from ..card import CARD, read_card
 from ..readers import RawTables
 from ..readers.values import ACCEPTED
 from .ids import clean_ids, unknown_items
+from .own_split import kept_note
 from .reader_options import refuse_options
 from .source import read_raw, recognise, refuse_pipe
 from .ties import ties_in_words, ties_of
@@ -136,7 +137,19 @@ def check_prepared(folder: Path) -> list[Finding]:
     found += _check_ids(rows, items, users)
     found += _check_order(rows, users)
     found += _check_quality(card, rows, items, users)
+    found += _check_own_split(folder)
     return found + _check_ties(card, rows)
+
+
+def _check_own_split(folder: Path) -> list[Finding]:
+    """The split of the source that came with the dataset, where it has one."""
+    from ..split import own_split
+
+    path = own_split(folder, SplitSpec())
+    if path is None:
+        return []
+    parts = pl.read_parquet(path / "split.parquet", columns=["part"], glob=False)["part"]
+    return [Finding("note", f"{kept_note(parts)}; `fit` uses it")]
 
 
 def _check_files(folder: Path, card: DatasetCard) -> list[Finding]:

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 import polars as pl
 
 from ...errors import DataError
-from ..readers.parts import PART, WORDS
-
-SAID = PART | {"context": "context", "history": "context"}
-"""Words, in lower case, for parts; rows of `context` are history of others and nothing else."""
-COLUMNS = ("part", "split", "subset")
-"""Names, in lower case, of columns that say it; readers of several files give `part`."""
+from ..readers.parts import PART_COLUMNS, PART_WORDS, WORDS
 
 
 def part_column(names: Sequence[str]) -> str | None:
     """The first column that says the part of a row; None where none does."""
     plain = {name.strip().lower(): name for name in reversed(names)}
-    return next((plain[name] for name in COLUMNS if name in plain), None)
+    return next((plain[name] for name in PART_COLUMNS if name in plain), None)
 
 
 def source_parts(interactions: pl.DataFrame) -> pl.Series:
@@ -31,15 +26,17 @@ def source_parts(interactions: pl.DataFrame) -> pl.Series:
         raise DataError(
             "--keep-split: these data do not say which rows are train and test. Expected a folder of train.txt and "
             "test.txt, of train.csv, valid.csv and test.csv, of NAME.train.inter and its like, or a column called "
-            f"{', '.join(COLUMNS)}. Leave it out."
+            f"{', '.join(PART_COLUMNS)}. Leave it out."
         )
     said = interactions[name].cast(pl.String)
     parts = (
-        said.str.strip_chars().str.to_lowercase().replace_strict(SAID, default=None, return_dtype=pl.String)
+        said.str.strip_chars()
+        .str.to_lowercase()
+        .replace_strict(PART_WORDS, default=None, return_dtype=pl.String)
     )
     if parts.null_count():
         other = said.filter(parts.is_null()).unique(maintain_order=True).to_list()[:3]
-        known = ", ".join(SAID)
+        known = ", ".join(PART_WORDS)
         raise DataError(f"--keep-split: column {name!r} holds {other}; expected one of {known}. Rename them.")
     absent = [part for part in ("train", "test") if not (parts == part).any()]
     if absent:

@@ -13,6 +13,10 @@ WORDS = {
 }
 """Words, in lower case, for each part of a split."""
 PART = {word: part for part, words in WORDS.items() for word in words}
+PART_WORDS = PART | {"context": "context", "history": "context"}
+"""Words, in lower case, that a column has for parts; rows of `context` are history of others and nothing else."""
+PART_COLUMNS = ("part", "split", "subset")
+"""Names, in lower case, of columns that say it; readers of several files give `part`."""
 SHORT = 3
 """Letters that a word in the name of a file has at least, to say a part."""
 SPLIT_ANEW = "this split of the source is kept with --keep-split, else the dataset is split anew"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from .evidence import is_time
+from .parts import PART_COLUMNS, PART_WORDS, SPLIT_ANEW
 from .values import plain_name
 
 TITLES = (
@@ -32,6 +33,9 @@ def left_out(
     """
     left = [name for name in dict.fromkeys(names) if name.strip() and name not in used]
     notes = []
+    if (part := next((name for name in left if _says_parts(name, sample.get(name, ()))), None)) is not None:
+        notes.append(f"{part} says which rows are train, valid and test; {SPLIT_ANEW}")
+        left.remove(part)
     times = [name for name in left if _mostly_times(sample.get(name, ()))]
     if times and "timestamp" not in roles:
         example = next(text for text in sample[times[0]] if text)
@@ -66,6 +70,12 @@ def titles_of(rows: pl.DataFrame, column: str, notes: list[str]) -> pl.DataFrame
         + (f"; {several:,} further titles of the same items are left out" if several else "")
     )
     return items
+
+
+def _says_parts(name: str, texts: Sequence[str]) -> bool:
+    """Whether a column is called as those that say the part of a split are, and holds words for parts alone."""
+    words = {text.strip().lower() for text in texts if text is not None}
+    return name.strip().lower() in PART_COLUMNS and bool(words) and words <= PART_WORDS.keys()
 
 
 def _mostly_times(texts: Sequence[str]) -> bool:
