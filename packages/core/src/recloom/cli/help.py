@@ -140,6 +140,7 @@ Data:
                                 half, 30 at most, which is not learnt from
   --data.windows all            last: only the ends of long histories are used
   --data.batch_size 128         training rows of a batch
+  --data.eval_users 10000       validation of so many users, drawn at random
 
 How:
   --model.lr 0.001              learning rate of AdamW
