@@ -87,6 +87,13 @@ def test_markdown_latex_and_html_escape_names_and_mark_the_best(found):
     assert latex.rstrip().endswith(r"\end{tabular}")
     body = [line for line in latex.splitlines() if line.endswith(r"\\") and "&" in line]
     assert {line.replace(r"\&", "").count("&") for line in body} == {7}
+    found.names[found.reference] = (
+        "first\n\\input{secret}"  # a note is a comment, of one line whatever a name holds
+    )
+    noted = found.models.to_latex().split(r"\begin", 1)[0].splitlines()
+    assert all(line.startswith("% ") for line in noted)
+    assert any("secret" in line for line in noted)
+    del found.names[found.reference]
     assert "A_B &amp; C" in page
     assert page.count("<b>") == 3
     assert found._repr_html_() == page

@@ -164,7 +164,7 @@ class ModelTable:
 
     def to_latex(self) -> str:
         """One `tabular` for `booktabs`; several datasets stand below each other. The notes are comments above it."""
-        notes = [f"% {note}" for one in self.comparisons.values() for note in one.notes()]
+        notes = [f"% {plain(note, 1000)}" for one in self.comparisons.values() for note in one.notes()]
         header = " & ".join(["model", *map(_latex, self._columns)])
         lines = [
             *dict.fromkeys(notes),
